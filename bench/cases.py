@@ -1,0 +1,137 @@
+"""The grid: what is measured, in which cells, and under which names.
+
+Imports neither torch nor pandas: a report on a laptop reads the same names as the worker that measured.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import log2
+from typing import Literal, TypeAlias
+
+STEP_PHASES = ("zero_grad", "forward", "loss", "backward", "optimizer")
+"""The phases whose laps add up to the step, in the order in which they run."""
+
+PHASES = ("data", "copy", *STEP_PHASES, "step", "inference")
+"""All that is reported of a case: feeding, the parts of the step, the whole step, inference."""
+
+UNATTRIBUTED = "unattributed"
+"""What the laps leave over: from the last boundary of one step to the first of the next."""
+
+BlockKind: TypeAlias = Literal["laps", "plain", "feed", "inference"]
+
+BLOCK_LAPS: dict[BlockKind, tuple[str, ...]] = {
+    "laps": (*STEP_PHASES, UNATTRIBUTED),
+    "plain": ("step",),
+    "feed": ("data", "copy", "rest"),
+    "inference": ("inference",),
+}
+"""The laps that one iteration of each kind of block records.
+
+`laps` and `plain` run the same training steps on resident batches, with a clock read at every phase
+boundary and with one a step; `feed` runs a real loop (DataLoader next, copy to the device, whole step;
+its step is the `rest`); `inference` runs the model under eval mode and no_grad.
+"""
+
+DOES_NOT_APPLY = "-"
+REFERENCE_SIZE = 128
+
+
+@dataclass(frozen=True)
+class Case:
+    """Name one cell of the grid; `threads` is `-` where the device decides (CUDA)."""
+
+    subject: str
+    dataset: str
+    device: str
+    threads: int | str
+    precision: str
+    variant: str
+    batch_size: int
+    hidden: int | str
+
+    @property
+    def key(self) -> str:
+        """Return the readable, stable name that node ids and tables share."""
+        threads = "" if self.threads == DOES_NOT_APPLY else f"-t{self.threads}"
+        hidden = "" if self.hidden == DOES_NOT_APPLY else f"-h{self.hidden}"
+        labels = [name for name, usual in ((self.subject, "simplenn"), (self.dataset, "digits")) if name != usual]
+        tail = "".join(f"-{safe_label(label)}" for label in labels)
+        return f"{self.device}{threads}-{self.precision}-{self.variant}-b{self.batch_size}{hidden}{tail}"
+
+    def phases(self) -> tuple[str, ...]:
+        """Return the phases this case has: nothing is copied to a device that holds the data already."""
+        return tuple(phase for phase in PHASES if phase != "copy" or self.device != "cpu")
+
+    def parameters(self, phase: str) -> dict[str, str | int]:
+        """Return the test parameters, which are also the leading columns of the frame."""
+        return {
+            "phase": phase,
+            "subject": self.subject,
+            "device": self.device,
+            "threads": self.threads,
+            "precision": self.precision,
+            "variant": self.variant,
+            "batch_size": self.batch_size,
+            "hidden": self.hidden,
+        }
+
+
+def safe_label(label: str) -> str:
+    """Replace what a file name cannot hold by underscores."""
+    return "".join(sign if sign.isalnum() or sign in "._" else "_" for sign in label)
+
+
+def case_id(phase: str, case: Case) -> str:
+    """Return the bracketed part of a node id, such as `forward-cpu-t1-float32-eager-b128-h512`."""
+    return f"{phase}-{case.key}"
+
+
+def kinds_for(phases: Iterable[str]) -> tuple[BlockKind, ...]:
+    """Return the kinds of block that a round of a case needs to report these phases.
+
+    The step's laps and its plain blocks always come together: each checks the other.
+    """
+    wanted = set(phases)
+    kinds: list[BlockKind] = []
+    if wanted & {*STEP_PHASES, "step"}:
+        kinds += ["laps", "plain"]
+    if wanted & {"data", "copy"}:
+        kinds.append("feed")
+    if "inference" in wanted:
+        kinds.append("inference")
+    return tuple(kinds)
+
+
+def grid(  # noqa: PLR0913 - the axes of the grid are what they are
+    *,
+    subject: str,
+    dataset: str,
+    devices: Iterable[str],
+    threads: Iterable[int],
+    precisions: Iterable[str],
+    variants: Iterable[str],
+    batch_sizes: Iterable[int],
+    hidden: Iterable[int],
+) -> list[Case]:
+    """Return the cells in reading order: device, threads, precision, variant, batch size, hidden width."""
+    threads = tuple(threads)
+    return [
+        Case(subject, dataset, device, count, precision, variant, batch_size, width)
+        for device in devices
+        for count in (threads if device == "cpu" else (DOES_NOT_APPLY,))
+        for precision, variant, batch_size, width in product(precisions, variants, batch_sizes, hidden)
+    ]
+
+
+def reference_case(cases: Mapping[int, Case]) -> int | None:
+    """Return the number of the case to profile: one thread, and nearest to batch 128 and width 128."""
+
+    def distance(number: int) -> tuple[bool, float]:
+        case = cases[number]
+        width = case.hidden if isinstance(case.hidden, int) else REFERENCE_SIZE
+        return case.threads not in (1, DOES_NOT_APPLY), sum(
+            abs(log2(size / REFERENCE_SIZE)) for size in (case.batch_size, width)
+        )
+
+    return min(cases, key=distance, default=None)

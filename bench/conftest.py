@@ -1,0 +1,209 @@
+"""The edge towards pytest: options in, a campaign before the first test, our tables last on the screen."""
+
+import os
+import random
+import shlex
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench import options as step_options
+from bench.cases import Case, case_id
+from bench.handover import HandOver
+from bench.measure.campaign import Plan
+from bench.measure.workers import WorkerError
+from bench.options import OptionError, Options
+from bench.progress import ProgressLine
+from bench.runs import BENCHMARK_FILE, SCHEMA_VERSION, plain_json, replace_file
+from bench.suite import Suite, unfinished
+
+SUITE = pytest.StashKey[Suite]()
+STATS = pytest.StashKey[list[Any]]()
+PARAMETERS = ("phase", "subject", "device", "threads", "precision", "variant", "batch_size", "hidden")
+COLUMNS = ["min", "median", "mean", "stddev", "rounds"]
+DEFAULT_MIN_ROUNDS = 5  # pytest-benchmark's own
+DEFAULT_MAX_TIME = "1.0"
+REFUSED = {
+    "--benchmark-calibration-precision": "nothing is calibrated here, every lap is one phase of one step",
+    "--benchmark-confidence": "intervals are at 95 %, over launches",
+    "--benchmark-cprofile": "the steps run in worker processes, where cProfile sees nothing",
+    "--benchmark-min-time": "blocks have their own length, and --step-budget sets the time in all",
+    "--benchmark-timer": "the times are recorded by the workers' own clocks",
+    "--benchmark-warmup": "the workers warm up until two halves agree",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the `--step-…` options."""
+    step_options.declare(parser.getgroup("step", "nncore-bench: where the time of a training step goes").addoption)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the options and refuse, in one sentence and before anything is measured, what cannot be done."""
+    if config.getoption("help") or config.getoption("version"):
+        return
+    refuse_meaningless_options(config)
+    if config.getoption("benchmark_columns") is None:
+        config.option.benchmark_columns = COLUMNS
+    config.stash[STATS] = []
+    try:
+        suite = Suite(Options.build({name: config.getoption(name) for name in step_options.destinations()}))
+        config.stash[SUITE] = suite
+        if not config.getoption("collectonly"):
+            suite.refuse_what_cannot_be()
+        if measures(config):
+            suite.refuse_unwritable_results()
+    except (OptionError, WorkerError) as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def refuse_meaningless_options(config: pytest.Config) -> None:
+    """Raise UsageError for the options of pytest-benchmark that cannot mean anything here."""
+    typed = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
+    typed += [argument for argument in config.invocation_params.args if isinstance(argument, str)]
+    for flag, reason in REFUSED.items():
+        if any(word.startswith(flag) for word in typed):
+            raise pytest.UsageError(f"{flag}: {reason} (leave the option out)")
+
+
+def measures(config: pytest.Config) -> bool:
+    """Return whether this session is to measure: not when it only collects, or benchmarks are off."""
+    disabled = config.getoption("benchmark_disable") and not config.getoption("benchmark_enable")
+    skipped = config.getoption("benchmark_skip") and not config.getoption("benchmark_only")
+    distributed = config.getoption("dist", "no") != "no" or "PYTEST_XDIST_WORKER" in os.environ
+    return not (config.getoption("collectonly") or disabled or skipped or distributed)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give every test its cell of the grid and its phase."""
+    if "recorded" not in metafunc.fixturenames:
+        return
+    cells = [(case, phase) for case in metafunc.config.stash[SUITE].cases for phase in case.phases()]
+    metafunc.parametrize(
+        PARAMETERS,
+        [tuple(case.parameters(phase).values()) for case, phase in cells],
+        ids=[case_id(phase, case) for case, phase in cells],
+    )
+
+
+def case_of(item: pytest.Item) -> tuple[Case, str] | None:
+    """Return the case and phase of a test of the suite, and None for any other test."""
+    parameters = dict(getattr(getattr(item, "callspec", None), "params", {}))
+    if "recorded" not in getattr(item, "fixturenames", ()) or not parameters:
+        return None
+    phase = parameters.pop("phase")
+    return Case(dataset=item.config.stash[SUITE].options.dataset, **parameters), phase
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Measure all selected cases together, before the first test runs."""
+    config = session.config
+    selected = {item: cell for item in session.items if (cell := case_of(item))}
+    if not selected or not measures(config) or (session.testsfailed and not config.option.continue_on_collection_errors):
+        return
+    suite = config.stash[SUITE]
+    for item, (case, _) in selected.items():
+        if reason := suite.skip_reason(case):
+            item.add_marker(pytest.mark.skip(reason=reason))
+    line = ProgressLine(config.pluginmanager.get_plugin("terminalreporter"))
+    try:
+        suite.measure(selected.values(), plan_of(config, len({case for case, _ in selected.values()})), line)
+    except OptionError as error:
+        raise pytest.UsageError(str(error)) from None
+    finally:
+        line.end()
+
+
+def plan_of(config: pytest.Config, cases: int) -> Plan:
+    """Return the plan that the suite's options and pytest-benchmark's own ask for.
+
+    `--benchmark-max-time` is the time per case, `--benchmark-min-rounds` the rounds at least, and
+    `--benchmark-precision` the target, each when given.
+    """
+    options = config.stash[SUITE].options
+    budget, rounds, target = options.budget, 2 * options.launches, options.target
+    if str(config.getoption("benchmark_max_time")) != DEFAULT_MAX_TIME:
+        budget = min(budget, float(config.getoption("benchmark_max_time")) * cases)
+    if config.getoption("benchmark_min_rounds") != DEFAULT_MIN_ROUNDS:
+        rounds = config.getoption("benchmark_min_rounds")
+    if config.getoption("benchmark_precision") is not None:
+        target = config.getoption("benchmark_precision")
+    return Plan(options.launches, budget, float(target), rounds, seed=random.SystemRandom().randrange(2**32))
+
+
+@pytest.fixture
+def recorded(  # noqa: PLR0913 - the parameters are the columns of the frame
+    request: pytest.FixtureRequest,
+    phase: str,
+    subject: str,
+    device: str,
+    threads: int | str,
+    precision: str,
+    variant: str,
+    batch_size: int,
+    hidden: int | str,
+) -> HandOver:
+    """Return what a test reports, and hand pytest-benchmark the clock that replays it.
+
+    A test names it before `benchmark`, which reads the marker when it is made.
+    """
+    suite = request.config.stash[SUITE]
+    case = Case(subject, suite.options.dataset, device, threads, precision, variant, batch_size, hidden)
+    handover = suite.hand_over(case, phase, request.config.stash[STATS])
+    request.node.add_marker(pytest.mark.benchmark(timer=handover.clock(), group=phase))
+    return handover
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
+    """Add one key of ours to the file of pytest-benchmark."""
+    suite = config.stash[SUITE]
+    if suite.run is not None:
+        output_json["nncore_bench"] = {
+            "schema_version": SCHEMA_VERSION,
+            "run": msgspec.to_builtins(suite.run),
+            "rows": unfinished(suite.rows.values()),
+        }
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write `benchmark.json` into the run's folder: pytest-benchmark's own file and our key."""
+    config = session.config
+    suite = config.stash.get(SUITE, None)
+    if suite is None or suite.folder is None or not config.stash[STATS]:
+        return
+    hook = config.hook
+    machine_info = hook.pytest_benchmark_generate_machine_info(config=config)
+    hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine_info)
+    commit_info = hook.pytest_benchmark_generate_commit_info(config=config)
+    hook.pytest_benchmark_update_commit_info(config=config, commit_info=commit_info)
+    stats = config.stash[STATS]
+    output = hook.pytest_benchmark_generate_json(
+        config=config, benchmarks=stats, include_data=True, machine_info=machine_info, commit_info=commit_info
+    )
+    hook.pytest_benchmark_update_json(config=config, benchmarks=stats, output_json=output)
+    replace_file(suite.folder / BENCHMARK_FILE, plain_json(output))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write our tables and the three sentences, last on the screen and into the run's folder."""
+    suite = config.stash.get(SUITE, None)
+    if suite is None or suite.run is None or suite.folder is None:
+        return
+    from bench.report import render, write_tables  # noqa: PLC0415 - pandas takes a second to import
+
+    report = render(suite.run, list(suite.rows.values()))
+    write_tables(suite.folder, report)
+    terminalreporter.write_line("")
+    terminalreporter.write_line(report.text)
+    terminalreporter.write_line(f"run folder: {suite.folder}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave no process behind."""
+    if (suite := config.stash.get(SUITE, None)) is not None:
+        suite.close()

@@ -1,0 +1,70 @@
+"""Hand recorded blocks over to pytest-benchmark, through its public interface alone.
+
+A clock replays the recorded times: `benchmark.pedantic` reads it at the start and at the end of each of its
+rounds, and the difference it sees is the mean lap of one recorded block.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pytest
+
+
+class Fixture(Protocol):
+    """The part of pytest-benchmark's fixture that is used."""
+
+    disabled: bool
+    extra_info: dict[str, Any]
+    stats: Any
+
+    def pedantic(self, target: Callable[..., Any], *, rounds: int) -> Any:  # noqa: ANN401 - what target returns
+        """Time the rounds with the timer of the test's marker."""
+
+
+class CaseError(Exception):
+    """Carry the reason why a case has no times."""
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """Hold what one test reports: block means in seconds, the row of the frame, or why there are none."""
+
+    block_means_s: tuple[float, ...]
+    row: Mapping[str, Any]
+    check: Callable[[], str]
+    stats: list[Any]
+
+    def clock(self) -> Callable[[], float]:
+        """Return a timer that replays the block means, one between each pair of readings."""
+        readings = self._readings()
+
+        def recorded_laps() -> float:
+            return next(readings)
+
+        return recorded_laps
+
+    def _readings(self) -> Iterator[float]:
+        # Every round starts at 0, so that its length comes out as it was recorded, to the last bit.
+        for mean in self.block_means_s:
+            yield 0.0
+            yield mean
+
+    def to(self, benchmark: Fixture) -> None:
+        """Report to the fixture; a case without times fails its test with the reason."""
+        benchmark.extra_info.update(self.row)
+        target = self._check_once if benchmark.disabled else self._report
+        try:
+            benchmark.pedantic(target, rounds=max(1, len(self.block_means_s)))
+        except CaseError as error:
+            pytest.fail(str(error), pytrace=False)
+        if benchmark.stats is not None:
+            self.stats.append(benchmark.stats)
+
+    def _report(self) -> None:
+        if not self.block_means_s:
+            raise CaseError(str(self.row.get("reason") or "no round was finished"))
+
+    def _check_once(self) -> None:
+        if reason := self.check():
+            raise CaseError(reason)

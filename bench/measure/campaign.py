@@ -1,0 +1,265 @@
+"""The campaign: rounds of blocks over all cases and launches, in random order, saved as they finish.
+
+A round holds one block of each kind of every case and is run by one launch; the rounds go to the launches
+in random order, so that each launch sees the machine over the whole campaign. The number of rounds is set
+once, from a pilot of one round a launch, and never by watching an interval shrink.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec.structs
+import numpy as np
+from scipy.special import ndtri
+
+from bench.cases import BLOCK_LAPS, BlockKind, kinds_for
+from bench.measure import messages
+from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
+from bench.runs import Block, Campaign, CaseRecord
+
+BLOCK_S: dict[BlockKind, float] = {"laps": 0.030, "plain": 0.030, "feed": 0.012, "inference": 0.008}
+LEAST_ITERATIONS = 4
+SPIN_UP_S = 0.2
+NANO = 1e-9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say how long the campaign may take and what precision it is planned for."""
+
+    launches: int
+    budget_s: float
+    target: float
+    least_rounds: int = 2
+    seed: int = 0
+
+
+class Progress(Protocol):
+    """Show how far the campaign is."""
+
+    def __call__(self, stage: str, done: int, total: int, seconds_left: float | None) -> None:
+        """Show one line."""
+
+
+class Store(Protocol):
+    """Keep what is finished."""
+
+    def save_round(self, number: int, blocks: Sequence[Block]) -> None:
+        """Keep the blocks of a finished round."""
+
+    def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
+        """Keep the records of the cases and the account of the campaign so far."""
+
+
+StartWorker = Callable[[str, int], Asked]
+"""Start a worker for a device and the number of a launch."""
+
+
+@dataclass
+class Account:
+    """Add up where the campaign's time goes, in seconds."""
+
+    measured_s: float = 0.0
+    leading_s: float = 0.0
+
+    def add(self, block: Block) -> None:
+        """Count a block's iterations: on a device by the wall clock, since the host runs ahead of it."""
+        on_host = block.device is None and block.kind != "plain"
+        counted = block.host[1:].sum() if on_host else block.wall_ns
+        self.measured_s += float(counted) * NANO
+        self.leading_s += float(block.host[0].sum()) * NANO
+
+
+@dataclass
+class Conductor:
+    """Conduct a campaign: prepare every case in every launch, then run rounds within the budget."""
+
+    cases: list[CaseRecord]
+    plan: Plan
+    start_worker: StartWorker
+    store: Store
+    progress: Progress
+    now: Callable[[], float] = time.monotonic
+    workers: dict[tuple[str, int], Asked] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
+    warm_up_s: float = 0.0
+    started: float = 0.0
+    rounds_done: int = 0
+    rounds_planned: int = 0
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.plan.seed)  # noqa: S311 - the order of blocks is no secret
+
+    def run(self) -> Campaign:
+        """Run the whole campaign and return its account."""
+        begin = self.now()
+        for launch in range(self.plan.launches):
+            for device in self._devices():
+                self._prepare_all(device, launch)
+        self.warm_up_s = self.now() - begin
+        self.started = self.now()
+        pilot = [self._round(launch) for launch in self._order_of_launches(1)]
+        self.rounds_planned = self._planned([block for blocks in pilot for block in blocks])
+        left = self.rounds_planned - self.rounds_done
+        for launch in self._order_of_launches(math.ceil(left / self.plan.launches))[:left]:
+            if self._seconds_spent() + self._seconds_per_round() > self.plan.budget_s:
+                break
+            self._round(launch)
+        self.progress("campaign", self.rounds_done, self.rounds_done, 0.0)
+        return self.accounted()
+
+    def accounted(self) -> Campaign:
+        """Return the account of the campaign so far."""
+        return Campaign(
+            wall_s=self._seconds_spent() if self.started else 0.0,
+            measured_s=self.account.measured_s,
+            leading_s=self.account.leading_s,
+            warm_up_s=self.warm_up_s,
+            rounds_planned=self.rounds_planned,
+            rounds_done=self.rounds_done,
+            target=self.plan.target,
+        )
+
+    def _devices(self) -> list[str]:
+        return list(dict.fromkeys(record.case.device for record in self.cases if record.status == "ok"))
+
+    def _numbers(self, device: str) -> list[int]:
+        return [n for n, r in enumerate(self.cases) if r.case.device == device and r.status == "ok"]
+
+    def _prepare_all(self, device: str, launch: int) -> None:
+        """Prepare a device's cases in a launch, in random order: set-up leaves its traces in memory."""
+        numbers = self._numbers(device)
+        self.random.shuffle(numbers)
+        for place, number in enumerate(numbers):
+            self.progress("warm-up", launch * len(numbers) + place, self.plan.launches * len(numbers), None)
+            self._prepare(launch, number)
+
+    def _prepare(self, launch: int, number: int) -> None:
+        record = self.cases[number]
+        reply = self._ask(launch, number, messages.Prepare(number, record.case, warm_up=True))
+        if not isinstance(reply, messages.Prepared):
+            return
+        per_block = record.steps_per_block or {
+            kind: max(LEAST_ITERATIONS, round(BLOCK_S[kind] / reply.seconds[kind])) for kind in kinds_for(record.phases)
+        }
+        self.cases[number] = msgspec.structs.replace(
+            record, steps_per_block=per_block, steady=record.steady and reply.steady, correct=reply.correct
+        )
+
+    def _ask(self, launch: int, number: int, request: messages.Request) -> messages.Reply | None:
+        """Ask the launch's worker about a case; a refusal or the worker's death fails that case alone."""
+        device = self.cases[number].case.device
+        try:
+            reply = self._worker(device, launch).ask(request, REQUEST_TIMEOUT_S)
+        except WorkerError as error:
+            self._fail(number, f"its worker process {error}")
+            self._replace_worker(device, launch)
+            return None
+        if isinstance(reply, messages.Refused):
+            self._fail(number, reply.reason)
+            self._forget(device, number)
+            return None
+        return reply
+
+    def _worker(self, device: str, launch: int) -> Asked:
+        if (device, launch) not in self.workers:
+            self.workers[device, launch] = self.start_worker(device, launch)
+        return self.workers[device, launch]
+
+    def _fail(self, number: int, reason: str) -> None:
+        self.cases[number] = msgspec.structs.replace(self.cases[number], status="failed", reason=reason)
+
+    def _forget(self, device: str, number: int) -> None:
+        for (worker_device, _), worker in list(self.workers.items()):
+            if worker_device == device:
+                try:
+                    worker.ask(messages.Forget(number), REQUEST_TIMEOUT_S)
+                except WorkerError:
+                    continue  # its own next request will say so
+
+    def _replace_worker(self, device: str, launch: int) -> None:
+        """Start a worker in place of one that is gone, with all the cases it had prepared."""
+        del self.workers[device, launch]
+        for number in self._numbers(device):
+            if self.cases[number].steps_per_block:
+                self._prepare(launch, number)
+
+    def _order_of_launches(self, cycles: int) -> list[int]:
+        """Return every launch once a cycle, in fresh random order."""
+        launches = range(self.plan.launches)
+        return [launch for _ in range(cycles) for launch in self.random.sample(launches, len(launches))]
+
+    def _round(self, launch: int) -> list[Block]:
+        """Run a block of each kind of every case, and save them when all are there."""
+        blocks: list[Block] = []
+        for device in self._devices():
+            if device == "cuda":
+                self._worker(device, launch).ask(messages.SpinUp(SPIN_UP_S), REQUEST_TIMEOUT_S)
+            numbers = self._numbers(device)
+            self.random.shuffle(numbers)
+            for number in numbers:
+                blocks += self._blocks(launch, number)
+        self.store.save_round(self.rounds_done, blocks)
+        self.rounds_done += 1
+        self.store.save_cases(self.cases, self.accounted())
+        self.progress("campaign", self.rounds_done, self.rounds_planned, self._seconds_left())
+        return blocks
+
+    def _blocks(self, launch: int, number: int) -> list[Block]:
+        record, blocks = self.cases[number], []
+        kinds = list(kinds_for(record.phases))
+        self.random.shuffle(kinds)
+        for kind in kinds:
+            reply = self._ask(launch, number, messages.Measure(number, kind, record.steps_per_block[kind]))
+            if not isinstance(reply, messages.Measured):
+                break
+            blocks.append(self._block(launch, number, kind, reply))
+        return blocks
+
+    def _block(self, launch: int, number: int, kind: BlockKind, reply: messages.Measured) -> Block:
+        columns = len(BLOCK_LAPS[kind])
+        host = np.frombuffer(reply.host, np.int64).reshape(-1, columns)
+        device = None if reply.device is None else np.frombuffer(reply.device, np.int64).reshape(-1, columns)
+        block = Block(number, launch, self.rounds_done, kind, host, device, reply.wall_ns)
+        self.account.add(block)
+        return block
+
+    def _planned(self, pilot: list[Block]) -> int:
+        """Return the rounds that the target asks for, within what the budget allows."""
+        affordable = int(self.plan.budget_s / self._seconds_per_round())
+        wanted = rounds_for(self.plan.target, pilot)
+        whole = math.ceil(wanted / self.plan.launches) * self.plan.launches
+        return max(self.rounds_done, min(max(whole, self.plan.least_rounds), max(affordable, 1)))
+
+    def _seconds_spent(self) -> float:
+        return self.now() - self.started
+
+    def _seconds_per_round(self) -> float:
+        return self._seconds_spent() / max(self.rounds_done, 1)
+
+    def _seconds_left(self) -> float | None:
+        if not self.rounds_planned:
+            return None
+        return max(self.rounds_planned - self.rounds_done, 0) * self._seconds_per_round()
+
+
+def rounds_for(target: float, pilot: Sequence[Block]) -> int:
+    """Return how many rounds the half-width of a 95 % interval of a block's time needs to reach a target.
+
+    By the normal approximation n = (z · s / (target · mean))², with s from the pilot's plain blocks (or
+    whatever kind there is); the case that nine tenths of the cases need no more rounds than decides.
+    """
+    by_case: dict[int, list[float]] = {}
+    kind = "plain" if any(block.kind == "plain" for block in pilot) else pilot[0].kind if pilot else "plain"
+    for block in pilot:
+        if block.kind == kind:
+            by_case.setdefault(block.case, []).append(float(block.host[1:].sum(axis=1).min()))
+    spreads = [np.std(v, ddof=1) / np.mean(v) for v in by_case.values() if len(v) > 1]
+    if not spreads:
+        return 1
+    needed = (float(ndtri(0.975)) * np.quantile(spreads, 0.9) / target) ** 2
+    return max(1, math.ceil(needed))

@@ -1,0 +1,129 @@
+"""Clocks: when a boundary is passed, on the host and on the device, and when it is safe to say so.
+
+A device works through its queue while the host runs ahead, so a host reading says only when work was
+enqueued. The clock owns the synchronisation: spans of the device cannot be read before it.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from bench.runs import Nanoseconds
+
+NANOSECONDS_PER_MILLISECOND = 1_000_000
+
+
+class ClockError(RuntimeError):
+    """Refuse a reading that would not mean anything."""
+
+
+class Clock(Protocol):
+    """Read the boundaries of a block's laps.
+
+    `mark` is called at every boundary, `settle` waits until all that was enqueued is done, and after it
+    `spans` has the nanoseconds between the marks on the device (None where the host is the device).
+    """
+
+    now: Callable[[], int]
+
+    def begin(self) -> None:
+        """Forget the marks so far and wait until the device is idle."""
+
+    def mark(self) -> None:
+        """Pass a boundary."""
+
+    def settle(self) -> None:
+        """Wait until everything that was enqueued is done."""
+
+    def host_laps(self) -> Nanoseconds:
+        """Return the nanoseconds between the marks on the host."""
+
+    def device_laps(self) -> Nanoseconds | None:
+        """Return the nanoseconds between the marks on the device."""
+
+
+class HostClock:
+    """Read the host's monotonic clock; on the CPU nothing is asynchronous and nothing waits."""
+
+    def __init__(self, now: Callable[[], int] = time.perf_counter_ns) -> None:
+        self.now = now
+        self.begin()
+
+    def begin(self) -> None:
+        """Start with no marks; `mark` is bound to locals, since its own cost is part of every lap."""
+        readings: list[int] = []
+        self._readings = readings
+        append, now = readings.append, self.now
+
+        def mark() -> None:
+            append(now())
+
+        self.mark = mark
+
+    def settle(self) -> None:
+        """Do nothing: the host's work is done when the call returns."""
+
+    def host_laps(self) -> Nanoseconds:
+        """Return the nanoseconds between the marks."""
+        return np.diff(np.array(self._readings, dtype=np.int64))
+
+    def device_laps(self) -> None:
+        """Return None: the host is the device."""
+
+
+class EventClock:
+    """Record an event of the device at every boundary, beside the host's reading.
+
+    `runtime` is `torch.cuda`, or in tests a fake device with the same `Event` and `synchronize`. Events come
+    from a pool, since making one costs as much as recording it. With `events=False` only the host is read,
+    so that the wall time of plain blocks holds nothing of ours.
+    """
+
+    def __init__(
+        self, runtime: Any, *, now: Callable[[], int] = time.perf_counter_ns, events: bool = True  # noqa: ANN401
+    ) -> None:
+        self.now = now
+        self._runtime = runtime
+        self._events = events
+        self._pool: list[Any] = []
+        self._used = 0
+        self._readings: list[int] = []
+        self._settled = False
+
+    def begin(self) -> None:
+        """Wait for the device, and start with no marks."""
+        self._runtime.synchronize()
+        self._readings = []
+        self._used = 0
+        self._settled = False
+
+    def mark(self) -> None:
+        """Enqueue an event and read the host's clock."""
+        self._settled = False
+        if self._events:
+            if self._used == len(self._pool):
+                self._pool.append(self._runtime.Event(enable_timing=True))
+            self._pool[self._used].record()
+            self._used += 1
+        self._readings.append(self.now())
+
+    def settle(self) -> None:
+        """Wait until the device has done everything that was enqueued."""
+        self._runtime.synchronize()
+        self._settled = True
+
+    def host_laps(self) -> Nanoseconds:
+        """Return the nanoseconds between the marks on the host: the time to enqueue."""
+        return np.diff(np.array(self._readings, dtype=np.int64))
+
+    def device_laps(self) -> Nanoseconds | None:
+        """Return the nanoseconds between the events; raises ClockError before the device was waited for."""
+        if not self._events:
+            return None
+        if not self._settled:
+            raise ClockError("the device was not waited for: its laps cannot be read before settle()")
+        used = self._pool[: self._used]
+        spans = [first.elapsed_time(second) for first, second in zip(used, used[1:], strict=False)]
+        return np.rint(np.array(spans) * NANOSECONDS_PER_MILLISECOND).astype(np.int64)

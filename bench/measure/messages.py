@@ -1,0 +1,149 @@
+"""What the campaign and its worker processes say to each other, and the pipe they say it over."""
+
+import socket
+import struct
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from bench.cases import BlockKind, Case
+
+_LENGTH = struct.Struct("!Q")
+Message = TypeVar("Message")
+
+
+class Prepare(msgspec.Struct, frozen=True, tag=True):
+    """Load a case, check that it computes what it should and, unless only that is wanted, warm it up."""
+
+    number: int
+    case: Case
+    warm_up: bool
+
+
+class Measure(msgspec.Struct, frozen=True, tag=True):
+    """Run one block: one leading iteration and `iterations` counted ones."""
+
+    number: int
+    kind: BlockKind
+    iterations: int
+
+
+class SpinUp(msgspec.Struct, frozen=True, tag=True):
+    """Keep the device busy until its clocks have risen."""
+
+    seconds: float
+
+
+class Profile(msgspec.Struct, frozen=True, tag=True):
+    """Profile a few steps of a case and write the trace to a file."""
+
+    number: int
+    steps: int
+    trace: str
+
+
+class Forget(msgspec.Struct, frozen=True, tag=True):
+    """Drop a case and the memory it holds."""
+
+    number: int
+
+
+Request: TypeAlias = Prepare | Measure | SpinUp | Profile | Forget
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """Introduce a process that has imported torch: what torch sees of this machine."""
+
+    all_threads: int
+    cuda: bool
+    facts: dict[str, Any]
+
+
+class Prepared(msgspec.Struct, frozen=True, tag=True):
+    """Answer Prepare: seconds of an iteration of each kind of block, and what was checked."""
+
+    seconds: dict[BlockKind, float]
+    steady: bool
+    correct: dict[str, float]
+
+
+class Measured(msgspec.Struct, frozen=True, tag=True):
+    """Answer Measure: laps as int64 nanoseconds, iteration after iteration, the leading one first."""
+
+    host: bytes
+    device: bytes | None
+    wall_ns: int
+
+
+class Profiled(msgspec.Struct, frozen=True, tag=True):
+    """Answer Profile: a record per phase and operator."""
+
+    operators: list[dict[str, Any]]
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """Answer a request that has nothing to tell."""
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """Answer a request that failed, with the reason in one sentence."""
+
+    reason: str
+
+
+Reply: TypeAlias = Hello | Prepared | Measured | Profiled | Done | Refused
+
+
+class Fork(msgspec.Struct, frozen=True, tag=True):
+    """Ask the launcher for a worker; the worker's end of its pipe travels along."""
+
+    launch: int
+
+
+class Forked(msgspec.Struct, frozen=True, tag=True):
+    """Answer Fork."""
+
+    pid: int
+
+
+class Reap(msgspec.Struct, frozen=True, tag=True):
+    """Ask the launcher how a worker ended."""
+
+    pid: int
+
+
+class Reaped(msgspec.Struct, frozen=True, tag=True):
+    """Answer Reap: the exit code, negative for a signal."""
+
+    code: int
+
+
+class Channel:
+    """Send and receive messages over a connected socket; the end of the other side is an EOFError."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send one message; raises BrokenPipeError when nobody listens any more."""
+        body = msgspec.msgpack.encode(message)
+        self.sock.sendall(_LENGTH.pack(len(body)) + body)
+
+    def receive(self, kind: Any, timeout: float | None = None) -> Any:  # noqa: ANN401 - a type or a union of types
+        """Return the next message, of the given type or union; raises EOFError or TimeoutError."""
+        self.sock.settimeout(timeout)
+        (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
+        return msgspec.msgpack.decode(self._exactly(length), type=kind)
+
+    def close(self) -> None:
+        """Close this side; the other side reads the end of the file."""
+        self.sock.close()
+
+    def _exactly(self, size: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < size:
+            part = self.sock.recv(min(size - len(parts), 1 << 20))
+            if not part:
+                raise EOFError
+            parts += part
+        return bytes(parts)

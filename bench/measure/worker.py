@@ -1,0 +1,212 @@
+"""The process that measures: it imports torch, holds cases, and answers one request after another.
+
+`python -m bench.measure.worker launcher FD` imports torch once and forks a worker for every request;
+`python -m bench.measure.worker worker FD LAUNCH` is a worker by itself, as CUDA needs it (a CUDA context does
+not survive a fork). Both end when the other side of their pipe does, so a killed parent leaves no orphan.
+"""
+
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from bench.cases import BlockKind
+from bench.measure import messages
+from bench.measure.blocks import Laps, run_block
+from bench.measure.clock import Clock, EventClock, HostClock
+from bench.measure.placement import placed
+from bench.measure.profiler import profile_steps
+from bench.measure.subjects import Subject
+from bench.measure.torch_facts import torch_facts
+
+NANO = 1e-9
+STEADY_WITHIN = 0.10
+WARM_UP_HALF_S = 0.010
+WARM_UP_TRIES = 5
+LEAST_ITERATIONS = 4
+
+
+class Worker:
+    """Hold the cases of one launch and carry out requests on them."""
+
+    def __init__(self, launch: int) -> None:
+        self.launch = launch
+        self.subjects: dict[int, Subject] = {}
+        self.threads: dict[int, int] = {}
+        self.clocks: dict[tuple[str, bool], Clock] = {}
+
+    def answer(self, request: messages.Request) -> messages.Reply:
+        """Carry out a request; whatever goes wrong in a case is its answer and not the end of the worker."""
+        handlers: dict[type, Callable[[Any], messages.Reply]] = {
+            messages.Prepare: self._prepare,
+            messages.Measure: self._measure,
+            messages.SpinUp: self._spin_up,
+            messages.Profile: self._profile,
+            messages.Forget: self._forget,
+        }
+        try:
+            return handlers[type(request)](request)
+        except Exception as error:  # noqa: BLE001 - a case may fail in any way, and the sweep goes on
+            return messages.Refused(in_one_sentence(error))
+
+    def _prepare(self, request: messages.Prepare) -> messages.Reply:
+        case = request.case
+        if isinstance(case.threads, int):
+            self.threads[request.number] = case.threads
+        self._set_threads(request.number)
+        subject = Subject(case)
+        correct = subject.check()
+        subject.save()
+        self.subjects[request.number] = subject
+        if not request.warm_up:
+            return messages.Prepared({}, steady=True, correct=correct)
+        seconds, steady = self._warm_up(request.number)
+        correct["denormals"] = subject.denormals()
+        subject.restore()
+        return messages.Prepared(seconds, steady=steady, correct=correct)
+
+    def _warm_up(self, number: int) -> tuple[dict[BlockKind, float], bool]:
+        """Run plain steps until two halves agree, then a few of each other kind; return their seconds."""
+        steady, seconds = False, 0.0
+        iterations = LEAST_ITERATIONS
+        for _ in range(WARM_UP_TRIES):
+            halves = [self._seconds(number, "plain", iterations) for _ in range(2)]
+            seconds = min(halves)
+            steady = max(halves) <= (1 + STEADY_WITHIN) * seconds
+            if steady and iterations * seconds >= WARM_UP_HALF_S:
+                break
+            iterations = max(LEAST_ITERATIONS, min(4 * iterations, int(1.5 * WARM_UP_HALF_S / seconds)))
+        kinds: tuple[BlockKind, ...] = ("laps", "feed", "inference")
+        others = {kind: self._seconds(number, kind, LEAST_ITERATIONS) for kind in kinds}
+        return {"plain": seconds, **others}, steady
+
+    def _seconds(self, number: int, kind: BlockKind, iterations: int) -> float:
+        laps = self._block(number, kind, iterations)
+        if laps.device is None and self.subjects[number].device.type == "cpu":
+            return median(laps.host[1:].sum(axis=1).tolist()) * NANO
+        return laps.wall_ns * NANO / iterations
+
+    def _measure(self, request: messages.Measure) -> messages.Reply:
+        laps = self._block(request.number, request.kind, request.iterations)
+        device = None if laps.device is None else laps.device.tobytes()
+        return messages.Measured(laps.host.tobytes(), device, laps.wall_ns)
+
+    def _block(self, number: int, kind: BlockKind, iterations: int) -> Laps:
+        subject = self.subjects[number]
+        self._set_threads(number)
+        with placed(self.threads.get(number), self.launch):
+            return run_block(subject, self._clock(subject.device.type, kind), kind, iterations)
+
+    def _set_threads(self, number: int) -> None:
+        wanted = self.threads.get(number)
+        if wanted is not None and wanted != torch.get_num_threads():
+            torch.set_num_threads(wanted)
+
+    def _clock(self, device: str, kind: BlockKind) -> Clock:
+        events = kind in ("laps", "feed")
+        key = (device, events)
+        if key not in self.clocks:
+            self.clocks[key] = HostClock() if device == "cpu" else EventClock(torch.cuda, events=events)
+        return self.clocks[key]
+
+    def _spin_up(self, request: messages.SpinUp) -> messages.Reply:
+        matrix = torch.ones(2048, 2048, device="cuda")
+        end = time.monotonic() + request.seconds
+        while time.monotonic() < end:
+            matrix @ matrix
+            torch.cuda.synchronize()
+        return messages.Done()
+
+    def _profile(self, request: messages.Profile) -> messages.Reply:
+        self._set_threads(request.number)
+        subject = self.subjects[request.number]
+        subject.restore()
+        return messages.Profiled(profile_steps(subject, request.steps, Path(request.trace)))
+
+    def _forget(self, request: messages.Forget) -> messages.Reply:
+        self.subjects.pop(request.number, None)
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        return messages.Done()
+
+
+def in_one_sentence(error: BaseException) -> str:
+    """Return the reason of a failure in one line; what runs out of memory says so first."""
+    first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return f"out of memory: {first_line}" if memory else f"{type(error).__name__}: {first_line}"
+
+
+def serve(channel: messages.Channel, launch: int) -> None:
+    """Answer requests until the other side is gone."""
+    worker = Worker(launch)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            channel.send(worker.answer(channel.receive(messages.Request)))
+
+
+def launch_workers(sock: socket.socket) -> None:
+    """Import what a step needs once, then fork a worker for every request until the other side is gone."""
+    channel = messages.Channel(sock)
+    hello = messages.Hello(torch.get_num_threads(), torch.cuda.is_available(), torch_facts())
+    torch.set_num_threads(1)  # a fork is safe only where no thread pool was started
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimizer of a process imports for 1 s
+    gc.freeze()
+    channel.send(hello)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            request = channel.receive(messages.Fork | messages.Reap)
+            if isinstance(request, messages.Fork):
+                channel.send(messages.Forked(_fork(sock, request.launch)))
+            else:
+                channel.send(messages.Reaped(os.waitstatus_to_exitcode(os.waitpid(request.pid, 0)[1])))
+
+
+def _fork(control: socket.socket, launch: int) -> int:
+    _, fds, _, _ = socket.recv_fds(control, 1, 1)
+    pid = os.fork()
+    if pid:
+        os.close(fds[0])
+        return pid
+    control.close()
+    die_with_parent()
+    serve(messages.Channel(socket.socket(fileno=fds[0])), launch)
+    os._exit(0)
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent ends, and to pick it first when memory runs out."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def main(role: str, fd: str, launch: str = "0") -> None:
+    """Be a launcher or a worker on an inherited socket; Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
+    sock = socket.socket(fileno=int(fd))
+    if role == "launcher":
+        launch_workers(sock)
+        return
+    channel = messages.Channel(sock)
+    channel.send(messages.Hello(torch.get_num_threads(), torch.cuda.is_available(), torch_facts()))
+    gc.freeze()
+    serve(channel, int(launch))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    os._exit(0)  # nothing is left to save, and the libraries' own clean-up prints what it leaks

@@ -1,0 +1,211 @@
+"""The parent's side of the worker processes: start them, ask them, and see how they end.
+
+Imports no torch: the process that the user starts never measures.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import Protocol
+
+from bench.measure import messages
+
+ALLOCATOR_POLICY = {
+    # glibc gives tensors above its mmap threshold back to the kernel at every step, and the page faults that
+    # follow cost a random 0-30 % per process (README, "How it measures").
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+WORKER_ENVIRONMENT = {
+    **ALLOCATOR_POLICY,
+    # is_available() then asks the driver's library and leaves CUDA uninitialised, so that forks stay usable.
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+}
+START_TIMEOUT_S = 300.0
+REQUEST_TIMEOUT_S = 180.0
+SIGNALS = {9: "killed by signal 9, as the kernel does when memory runs out", 11: "crashed with signal 11"}
+
+
+class WorkerError(RuntimeError):
+    """Say how a worker process ended before it had answered."""
+
+
+class Asked(Protocol):
+    """Answer requests: a worker process, or in tests something that behaves like one."""
+
+    def ask(self, request: messages.Request, timeout: float = REQUEST_TIMEOUT_S) -> messages.Reply:
+        """Send a request and return the reply; raises WorkerError when the worker is gone or hangs."""
+
+
+class Worker:
+    """Speak with one worker process over its socket."""
+
+    def __init__(self, channel: messages.Channel, ending: "Ending") -> None:
+        self._channel = channel
+        self._ending = ending
+
+    def ask(self, request: messages.Request, timeout: float = REQUEST_TIMEOUT_S) -> messages.Reply:
+        """Send a request and return the reply; raises WorkerError when the worker is gone or hangs."""
+        try:
+            self._channel.send(request)
+            reply: messages.Reply = self._channel.receive(messages.Reply, timeout)
+        except TimeoutError:
+            self._ending.kill()
+            raise WorkerError(f"gave no answer within {timeout:.0f} s and was killed") from None
+        except (EOFError, OSError):
+            raise WorkerError(self._ending.describe()) from None
+        return reply
+
+    def close(self) -> None:
+        """End the worker by closing its pipe."""
+        self._channel.close()
+
+
+class Ending(Protocol):
+    """Know how a worker process ends."""
+
+    def kill(self) -> None:
+        """Kill it."""
+
+    def describe(self) -> str:
+        """Wait for its end and say how it came about."""
+
+
+class Launcher:
+    """Own the process that imported torch once, and the workers forked from it or spawned beside it."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        ours = WORKER_ENVIRONMENT if environment is None else environment
+        self._environment = {**os.environ, **ours}
+        self._workers: list[Worker] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._control, self._process = self._start("launcher")
+        self._hello: messages.Hello | None = None
+
+    def __enter__(self) -> "Launcher":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def hello(self) -> messages.Hello:
+        """Return what torch sees of this machine, waiting for its import where need be."""
+        if self._hello is None:
+            self._hello = self._greeting(self._control, self._process)
+        return self._hello
+
+    def fork(self, launch: int) -> Worker:
+        """Return a new worker forked from the process that has imported torch."""
+        _ = self.hello
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._control.send(messages.Fork(launch))
+            socket.send_fds(self._control.sock, [b"F"], [theirs.fileno()])
+        pid = self._control.receive(messages.Forked, START_TIMEOUT_S).pid
+        return self._keep(Worker(messages.Channel(ours), ForkedEnding(self._control, pid)))
+
+    def spawn(self, launch: int) -> Worker:
+        """Return a new worker in a process of its own, as CUDA needs it."""
+        channel, process = self._start("worker", str(launch))
+        self._greeting(channel, process)
+        return self._keep(Worker(channel, SpawnedEnding(process)))
+
+    def memory_bytes(self) -> int | None:
+        """Return the resident memory of this process and all workers, shared pages counted once."""
+        import psutil  # noqa: PLC0415 - only a campaign asks
+
+        try:
+            own = psutil.Process()
+            return sum(process.memory_full_info().pss for process in (own, *own.children(recursive=True)))
+        except (psutil.Error, AttributeError):
+            return None
+
+    def close(self) -> None:
+        """End all workers and the launcher, and leave none behind."""
+        for worker in self._workers:
+            worker.close()
+        self._control.close()
+        for process in self._processes:
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _keep(self, worker: Worker) -> Worker:
+        self._workers.append(worker)
+        return worker
+
+    def _start(self, *role: str) -> tuple[messages.Channel, subprocess.Popen[bytes]]:
+        ours, theirs = socket.socketpair()
+        name, *rest = role
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603 - this project's own program
+                [sys.executable, "-m", "bench.measure.worker", name, str(theirs.fileno()), *rest],
+                pass_fds=(theirs.fileno(),),
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+            )
+        self._processes.append(process)
+        return messages.Channel(ours), process
+
+    @staticmethod
+    def _greeting(channel: messages.Channel, process: subprocess.Popen[bytes]) -> messages.Hello:
+        try:
+            hello: messages.Hello = channel.receive(messages.Hello, START_TIMEOUT_S)
+        except (EOFError, OSError):
+            raise WorkerError(f"the measuring process did not start: it {SpawnedEnding(process).describe()}") from None
+        return hello
+
+
+class ForkedEnding:
+    """Ask the launcher, whose child a forked worker is."""
+
+    def __init__(self, control: messages.Channel, pid: int) -> None:
+        self._control = control
+        self._pid = pid
+
+    def kill(self) -> None:
+        """Kill the worker."""
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, 9)
+
+    def describe(self) -> str:
+        """Return how it ended."""
+        self.kill()
+        try:
+            self._control.send(messages.Reap(self._pid))
+            return how_it_ended(self._control.receive(messages.Reaped, timeout=10).code)
+        except (EOFError, OSError):
+            return "ended, and so did the process that had started it"
+
+
+class SpawnedEnding:
+    """Ask the operating system, as for any child."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def kill(self) -> None:
+        """Kill the worker."""
+        self._process.kill()
+
+    def describe(self) -> str:
+        """Return how it ended."""
+        try:
+            return how_it_ended(self._process.wait(timeout=10))
+        except subprocess.TimeoutExpired:
+            return "closed its pipe and went on"
+
+
+def how_it_ended(code: int) -> str:
+    """Return an exit code in words; a negative one is a signal."""
+    return SIGNALS.get(-code, f"ended by signal {-code}") if code < 0 else f"ended with exit code {code}"

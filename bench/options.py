@@ -1,0 +1,211 @@
+"""The options of the suite, declared once for pytest and for `python -m bench` alike."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+DATASETS = ("digits", "mnist", "fashion-mnist", "synthetic")
+ALL_THREADS = "all"
+
+
+class OptionError(ValueError):
+    """Say in one sentence which value cannot be used and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """Declare one `--step-…` option: how to read it, and its default in a full and in a quick run."""
+
+    name: str
+    parse: Callable[[str, str], Any]
+    default: str
+    quick: str
+    metavar: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """Return the option as it is typed."""
+        return f"--step-{self.name}"
+
+    @property
+    def dest(self) -> str:
+        """Return the name under which a parser stores it."""
+        return f"step_{self.name.replace('-', '_')}"
+
+
+def words(flag: str, text: str) -> tuple[str, ...]:
+    """Split a list at its commas; equal entries merge."""
+    entries = tuple(dict.fromkeys(entry.strip() for entry in text.split(",")))
+    if not all(entries):
+        raise OptionError(f"{flag}: {text!r} has an empty entry (separate the entries by single commas)")
+    return entries
+
+
+def choices(*allowed: str) -> Callable[[str, str], tuple[str, ...]]:
+    """Return a parser of lists whose entries are all among the allowed ones."""
+
+    def parse(flag: str, text: str) -> tuple[str, ...]:
+        for entry in words(flag, text):
+            if entry not in allowed:
+                raise OptionError(f"{flag}: {entry!r} is not one of {', '.join(allowed)}")
+        return words(flag, text)
+
+    return parse
+
+
+def choice(*allowed: str) -> Callable[[str, str], str]:
+    """Return a parser of one of the allowed words."""
+
+    def parse(flag: str, text: str) -> str:
+        if text not in allowed:
+            raise OptionError(f"{flag}: {text!r} is not one of {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def sizes(flag: str, text: str) -> tuple[int, ...]:
+    """Parse a list of positive integers."""
+    try:
+        numbers = tuple(dict.fromkeys(int(entry) for entry in words(flag, text)))
+    except ValueError:
+        raise OptionError(f"{flag}: {text!r} is not a list of integers (example: 64,256)") from None
+    for number in numbers:
+        if number < 1:
+            raise OptionError(f"{flag}: {number} is not positive (the smallest size is 1)")
+    return numbers
+
+
+def thread_counts(flag: str, text: str) -> tuple[int | str, ...]:
+    """Parse a list of positive integers and the word `all`."""
+    counts: list[int | str] = []
+    for entry in words(flag, text):
+        if entry == ALL_THREADS:
+            counts.append(entry)
+        elif entry.isdecimal() and int(entry) > 0:
+            counts.append(int(entry))
+        else:
+            raise OptionError(f"{flag}: {entry!r} is neither a positive integer nor {ALL_THREADS!r} (example: 1,all)")
+    return tuple(counts)
+
+
+def seconds(flag: str, text: str) -> float:
+    """Parse a time such as `60`, `60s` or `2m` into seconds."""
+    units = {"s": 1.0, "m": 60.0}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        value = float(number) * unit
+    except ValueError:
+        raise OptionError(f"{flag}: {text!r} is not a time (example: 60 or 2m)") from None
+    if not 1 <= value <= 86_400:  # noqa: PLR2004 - a second to a day
+        raise OptionError(f"{flag}: {text!r} is not between 1 second and 1 day")
+    return value
+
+
+def fraction(flag: str, text: str) -> float:
+    """Parse a share such as `1%` or `0.01`."""
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise OptionError(f"{flag}: {text!r} is not a share (example: 1% or 0.01)") from None
+    if not 0 < value < 1:
+        raise OptionError(f"{flag}: {text!r} is not between 0 and 100 % (example: 1%)")
+    return value
+
+
+def count(flag: str, text: str) -> int:
+    """Parse one positive integer."""
+    if not text.isdecimal() or int(text) < 1:
+        raise OptionError(f"{flag}: {text!r} is not a positive integer (example: 4)")
+    return int(text)
+
+
+def folder(_flag: str, text: str) -> Path:
+    """Take a folder as typed; whether it can be written is tried before anything is measured."""
+    return Path(text)
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("devices", choices("cpu", "cuda"), "cpu,cuda", "cpu,cuda", "LIST", "devices to measure"),
+    Option("threads", thread_counts, "1,all", "1", "LIST", "CPU threads; all: what torch takes by itself"),
+    Option("precisions", choices("float32"), "float32", "float32", "LIST", "precisions of the step"),
+    Option("variants", choices("eager"), "eager", "eager", "LIST", "variants of the step"),
+    Option("batch-sizes", sizes, "1,32,128,1024", "32,128", "LIST", "samples per step"),
+    Option("hidden", sizes, "32,128,512", "128,512", "LIST", "hidden widths of SimpleNN"),
+    Option("subject", choice("simplenn"), "simplenn", "simplenn", "NAME", "network to measure"),
+    Option("dataset", choice(*DATASETS), "digits", "digits", "NAME", f"one of {', '.join(DATASETS)}"),
+    Option("budget", seconds, "60", "15", "TIME", "time of the campaign at most"),
+    Option("target", fraction, "1%", "2%", "SHARE", "half-width of the interval to plan the rounds for"),
+    Option("launches", count, "4", "2", "N", "worker processes whose spread makes the interval"),
+    Option("results", folder, "results", "results", "DIR", "folder in which the run gets its own folder"),
+)
+
+QUICK_FLAG = "--step-quick"
+QUICK_DEST = "step_quick"
+QUICK_HELP = "a smaller grid and budget; options given explicitly win"
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hold every choice of a run, read and checked; `all` among the threads is still to be resolved."""
+
+    devices: tuple[str, ...]
+    threads: tuple[int | str, ...]
+    precisions: tuple[str, ...]
+    variants: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    hidden: tuple[int, ...]
+    subject: str
+    dataset: str
+    budget: float
+    target: float
+    launches: int
+    results: Path
+    quick: bool
+
+    @classmethod
+    def build(cls, raw: Mapping[str, Any]) -> "Options":
+        """Read the texts of a parser by option destination (None: not given).
+
+        Raises OptionError with one sentence that names the option, the value and the way out.
+        """
+        quick = bool(raw.get(QUICK_DEST))
+        values = {
+            option.name.replace("-", "_"): option.parse(
+                option.flag, _given(raw.get(option.dest), option.quick if quick else option.default)
+            )
+            for option in OPTIONS
+        }
+        return cls(quick=quick, **values)
+
+    def thread_counts(self, all_threads: int) -> tuple[int, ...]:
+        """Return the thread counts with `all` resolved; equal entries merge."""
+        return tuple(dict.fromkeys(all_threads if isinstance(n, str) else n for n in self.threads))
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the options as plain values for the run's record."""
+        return {
+            **{option.name: getattr(self, option.name.replace("-", "_")) for option in OPTIONS},
+            "results": str(self.results),
+            "quick": self.quick,
+        }
+
+
+def _given(text: str | None, default: str) -> str:
+    return default if text is None else text
+
+
+def declare(add: Callable[..., Any]) -> None:
+    """Declare the options to a parser through its `add_argument` or `addoption`."""
+    add(QUICK_FLAG, dest=QUICK_DEST, action="store_true", default=False, help=QUICK_HELP)
+    for option in OPTIONS:
+        note = f" (default {option.default}" + (")" if option.quick == option.default else f"; quick {option.quick})")
+        text = (option.help + note).replace("%", "%%")
+        add(option.flag, dest=option.dest, metavar=option.metavar, default=None, help=text)
+
+
+def destinations() -> Iterable[str]:
+    """Return the names under which a parser stores the options."""
+    return (QUICK_DEST, *(option.dest for option in OPTIONS))

@@ -1,0 +1,59 @@
+"""The progress of a campaign as one line of pytest's terminal, with the time left."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Terminal(Protocol):
+    """The part of pytest's terminal reporter that is used."""
+
+    @property
+    def isatty(self) -> bool:
+        """Return whether a line can be written over."""
+
+    def rewrite(self, line: str, **markup: bool) -> None:
+        """Write over the current line."""
+
+    def write_line(self, line: str, **markup: bool) -> None:
+        """Write a line of its own."""
+
+
+class ProgressLine:
+    """Show the stage, how much of it is done and the time left.
+
+    On a terminal the line is written over; in a log a new one appears every `log_every_s` seconds.
+    """
+
+    def __init__(
+        self, terminal: Terminal, *, log_every_s: float = 10.0, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._terminal = terminal
+        self._every = log_every_s
+        self._now = now
+        self._next = float("-inf")
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int, seconds_left: float | None) -> None:
+        """Show one line, or not, where the last one is too fresh."""
+        line = progress_text(stage, done, total, seconds_left)
+        if self._terminal.isatty:
+            self._terminal.rewrite(line, erase=True)
+        elif stage != self._stage or self._now() >= self._next:
+            self._terminal.write_line(line)
+            self._next = self._now() + self._every
+        self._stage = stage
+
+    def end(self) -> None:
+        """Leave the line, so that what follows starts on one of its own."""
+        if self._terminal.isatty and self._stage:
+            self._terminal.rewrite("", erase=True)
+
+
+def progress_text(stage: str, done: int, total: int, seconds_left: float | None) -> str:
+    """Return the line, such as `campaign: round 12 of 40, 31 s left`."""
+    unit = {"warm-up": "case", "campaign": "round"}[stage]
+    if not total:
+        return f"{stage}: {unit} {done} (pilot)"
+    left = "" if seconds_left is None else f", {seconds_left:.0f} s left"
+    return f"{stage}: {unit} {done} of {total}{left}"

@@ -1,0 +1,1 @@
+"""Report: frames, tables and sentences from runs. pandas lives here; measuring never does."""

@@ -1,0 +1,118 @@
+"""The checks of a run: how far its own numbers can be trusted, case by case and in one sentence."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from bench.cases import Case
+from bench.report.format import (
+    MICROSECONDS,
+    duration,
+    number,
+    percentage,
+    slowdown,
+)
+from bench.report.frame import Cells, identity, shared_by, shown_columns
+from bench.report.tables import Table
+from bench.runs import Run
+from bench.verdict import Row
+
+LOWEST, HIGHEST = 0.97, 1.03
+LARGEST_OFFSET_S = 5e-6
+"""A sum of laps is off when it misses the plain step by more than 3 % and by more than 5 µs."""
+
+CAPTION = (
+    "disturbance: median over undisturbed step. lap overhead: what the clock reads between the phases add to a"
+    " step. phases/step: the laps of a step over the step measured as a whole beside it; 1 is perfect."
+)
+
+
+def quality_table(cells: Cells) -> Table | None:
+    """Return the checks of every case whose step was timed."""
+    steps = _steps(cells)
+    if not steps:
+        return None
+    columns = shown_columns(steps)
+    lines = [{**identity(case, columns), **_line(row)} for case, row in steps.items()]
+    raw = [
+        {
+            **{name: getattr(case, name) for name in columns},
+            **{
+                name: getattr(row, name)
+                for name in (
+                    *("disturbance", "launches", "rounds", "laps", "lap_overhead_s", "unattributed_s"),
+                    *("phases_over_step", "steady", "interval", "median_s", "mean_s", "time_s"),
+                )
+            },
+        }
+        for case, row in steps.items()
+    ]
+    title = f"Checks of the measurement ({shared_by(steps)})"
+    return Table("quality", title, CAPTION, pd.DataFrame(lines), pd.DataFrame(raw), on_screen=False)
+
+
+def check_lines(run: Run, cells: Cells) -> list[str]:
+    """Return the summary of the checks, and a line for every case that fails one."""
+    steps = _steps(cells)
+    lines = [_campaign(run)] if run.campaign else []
+    ratios = {case: row for case, row in steps.items() if row.phases_over_step is not None}
+    if ratios:
+        lines.append(_sums(ratios))
+        lines += [_worst(case, row) for case, row in ratios.items() if is_off(row)]
+    unsteady = [case.key for case, row in steps.items() if not row.steady]
+    if unsteady:
+        lines.append(f"Not steady after warming up, so perhaps too high: {', '.join(unsteady)}.")
+    return lines
+
+
+def is_off(row: Row) -> bool:
+    """Tell whether the laps of a step miss the step by more than 3 % and more than 5 µs."""
+    if row.phases_over_step is None or row.median_s is None or LOWEST <= row.phases_over_step <= HIGHEST:
+        return False
+    return abs(row.phases_over_step - 1) * row.median_s > LARGEST_OFFSET_S
+
+
+def _steps(cells: Cells) -> dict[Case, Row]:
+    return {case: row_of["step"] for case, row_of in cells.items() if "step" in row_of and row_of["step"].time_s}
+
+
+def _line(row: Row) -> dict[str, str]:
+    overhead = row.lap_overhead_s
+    return {
+        "disturbance": slowdown(row.disturbance),
+        "launches": str(row.launches),
+        "rounds": str(row.rounds),
+        "steps": f"{row.laps:,}",
+        "lap overhead µs": number(None if overhead is None else overhead / MICROSECONDS.seconds, 0.2),
+        "lap overhead %": percentage(overhead / row.median_s if overhead is not None and row.median_s else None),
+        "phases/step": number(row.phases_over_step, 0.002),
+        "steady": "yes" if row.steady else "no",
+    }
+
+
+def _campaign(run: Run) -> str:
+    campaign = run.campaign
+    assert campaign is not None  # noqa: S101 - asked for by the only caller
+    inside = percentage(campaign.measured_s / campaign.wall_s if campaign.wall_s else None)
+    return (
+        f"The campaign took {duration(campaign.wall_s)} for {campaign.rounds_done} rounds; {inside} % of it was"
+        " spent inside measured iterations."
+    )
+
+
+def _sums(steps: Mapping[Case, Row]) -> str:
+    ratios = sorted(row.phases_over_step for row in steps.values() if row.phases_over_step is not None)
+    overheads = [row.lap_overhead_s for row in steps.values() if row.lap_overhead_s is not None]
+    good = sum(not is_off(row) for row in steps.values())
+    cost = f", and the clock reads between them add at most {duration(max(overheads))}" if overheads else ""
+    return (
+        f"The phases add up to {ratios[0]:.2f} to {ratios[-1]:.2f} times the step measured as a whole{cost};"
+        f" {good} of {len(steps)} cases are within 3 % or 5 µs."
+    )
+
+
+def _worst(case: Case, row: Row) -> str:
+    assert row.phases_over_step is not None  # noqa: S101 - asked for by the only caller
+    assert row.median_s is not None  # noqa: S101 - the same
+    offset = (row.phases_over_step - 1) * row.median_s / MICROSECONDS.seconds
+    return f"Off: the phases of {case.key} add up to {row.phases_over_step:.3f} of its step ({number(offset, 1)} µs)."

@@ -1,0 +1,100 @@
+"""Numbers as text: the one place where a value gets its unit and loses the digits that mean nothing."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import floor, inf, isfinite, log10
+
+NOT_AVAILABLE = "n/a"
+MOST_DIGITS = 4
+"""No timing of a shared machine is good to more; torch.utils.benchmark stops there too."""
+
+DIGITS_WITHOUT_INTERVAL = 3
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Name a unit of time and its length in seconds."""
+
+    symbol: str
+    seconds: float
+
+
+UNITS = (Unit("s", 1.0), Unit("ms", 1e-3), Unit("µs", 1e-6), Unit("ns", 1e-9))
+MICROSECONDS = UNITS[2]
+
+
+def is_known(value: float | None) -> bool:
+    """Tell whether there is a number to print: None, NaN and infinity are unknown."""
+    return value is not None and isfinite(value)
+
+
+def unit_for(values: Iterable[float | None]) -> Unit:
+    """Return the largest unit in which the smallest of some times, in seconds, is at least 1."""
+    smallest = min((value for value in values if value is not None and 0 < value < inf), default=None)
+    if smallest is None:
+        return MICROSECONDS
+    return next((unit for unit in UNITS if smallest >= unit.seconds), UNITS[-1])
+
+
+def number(value: float | None, half_width: float | None = None) -> str:
+    """Return a number with the digits that its uncertainty leaves, `n/a` when it is unknown."""
+    if value is None or not isfinite(value):
+        return NOT_AVAILABLE
+    return _rounded(value, _last_place(value, half_width))
+
+
+def with_interval(value: float | None, high: float | None) -> str:
+    """Return `value ± half-width`, both to the same place; `high` is the upper end of the interval."""
+    if value is None or not isfinite(value):
+        return NOT_AVAILABLE
+    if high is None or not isfinite(high):
+        return f"{number(value)} ± {NOT_AVAILABLE}"
+    half_width = max(high - value, 0.0)
+    place = _last_place(value, half_width)
+    return f"{_rounded(value, place)} ± {_rounded(half_width, place, at_least=10.0**place)}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time with the unit that suits it, for a sentence."""
+    unit = unit_for([seconds])
+    return f"{number(None if seconds is None else seconds / unit.seconds)} {unit.symbol}"
+
+
+def percentage(share: float | None) -> str:
+    """Return a share as a bare number of percent: `41`, `4.1`, `0.4`."""
+    if share is None or not isfinite(share):
+        return NOT_AVAILABLE
+    percent = 100 * share
+    return f"{percent:.0f}" if abs(percent) >= 9.95 else f"{percent:.1f}"  # noqa: PLR2004 - 9.95 prints as 10
+
+
+def slowdown(ratio: float | None) -> str:
+    """Return a ratio as the percentage it adds, with its sign: `+12 %`."""
+    if ratio is None or not isfinite(ratio):
+        return NOT_AVAILABLE
+    return f"{100 * (ratio - 1):+.0f} %".replace("-", "−")  # noqa: RUF001 - a minus as wide as the plus
+
+
+def _last_place(value: float, half_width: float | None) -> int:
+    """Return the power of ten of the last digit worth printing.
+
+    It is the place of the interval's first digit, or of its second where the first is a 1 (rounding 1.4 to 1
+    would lose too much); at least one and at most `MOST_DIGITS` digits of the value are kept.
+    """
+    first = floor(log10(abs(value))) if value else 0
+    if half_width is None or not isfinite(half_width):
+        return first - DIGITS_WITHOUT_INTERVAL + 1
+    if half_width <= 0:
+        return first - MOST_DIGITS + 1
+    place = floor(log10(half_width))
+    if half_width < 2 * 10.0**place:
+        place -= 1
+    return min(max(place, first - MOST_DIGITS + 1), first)
+
+
+def _rounded(value: float, place: int, *, at_least: float = 0.0) -> str:
+    """Return a value rounded to a power of ten, with thousands separated; an uncertainty never becomes 0."""
+    scale = 10.0**place
+    rounded = max(floor(value / scale + 0.5) * scale, at_least)
+    return f"{rounded:,.{max(-place, 0)}f}"
+

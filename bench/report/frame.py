@@ -1,0 +1,81 @@
+"""The tidy frame: one line per case and phase, and the ways of looking at it that tables share."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import TypeAlias
+
+import pandas as pd
+
+from bench.cases import DOES_NOT_APPLY, Case
+from bench.verdict import Row
+
+Cells: TypeAlias = Mapping[Case, Mapping[str, Row]]
+"""The rows of a run by case and phase, in the order of the run."""
+
+CASE_COLUMNS = tuple(field.name for field in fields(Case))
+ALWAYS_SHOWN = ("batch_size", "hidden")
+LABELS = {"batch_size": "batch"}
+
+
+def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
+    """Return the rows as a frame; columns are those of Row, seconds are seconds, unknown is empty."""
+    return pd.DataFrame([row.as_record() for row in rows], columns=[field.name for field in fields(Row)])
+
+
+def cells_of(rows: Iterable[Row]) -> dict[Case, dict[str, Row]]:
+    """Return the rows by case and phase."""
+    cells: dict[Case, dict[str, Row]] = {}
+    for row in rows:
+        case = Case(**{name: getattr(row, name) for name in CASE_COLUMNS})
+        cells.setdefault(case, {})[row.phase] = row
+    return cells
+
+
+def without_skipped(cells: Cells) -> dict[Case, Mapping[str, Row]]:
+    """Return the cases that were tried: a failed one has its line, one for want of a device has not."""
+    return {
+        case: phases
+        for case, phases in cells.items()
+        if any(row.status != "skipped" for row in phases.values())
+    }
+
+
+def shown_columns(cases: Iterable[Case]) -> tuple[str, ...]:
+    """Return the parameters that tell these cases apart, and batch size and hidden width in any case."""
+    cases = list(cases)
+    return tuple(
+        name
+        for name in CASE_COLUMNS
+        if (name in ALWAYS_SHOWN and {getattr(case, name) for case in cases} != {DOES_NOT_APPLY})
+        or len({getattr(case, name) for case in cases}) > 1
+    )
+
+
+def identity(case: Case, columns: Sequence[str]) -> dict[str, str]:
+    """Return the leading cells of a case's line."""
+    return {LABELS.get(name, name): str(getattr(case, name)) for name in columns}
+
+
+def shared_by(cases: Iterable[Case]) -> str:
+    """Return in words what all of these cases have in common, which is no column of their table."""
+    cases = list(cases)
+    constant = {name: getattr(cases[0], name) for name in CASE_COLUMNS if name not in shown_columns(cases)}
+    words = [str(constant[name]) for name in ("subject", "dataset", "device") if name in constant]
+    if constant.get("threads", DOES_NOT_APPLY) != DOES_NOT_APPLY:
+        words.append(threads_in_words(constant["threads"]))
+    return ", ".join([*words, *(str(constant[name]) for name in ("precision", "variant") if name in constant)])
+
+
+def threads_in_words(threads: int | str) -> str:
+    """Return `1 thread` or `4 threads`."""
+    return f"{threads} thread{'' if threads == 1 else 's'}"
+
+
+def place(case: Case) -> str:
+    """Return where a case ran, such as `cpu, 4 threads`."""
+    return case.device if case.threads == DOES_NOT_APPLY else f"{case.device}, {threads_in_words(case.threads)}"
+
+
+def size(case: Case) -> str:
+    """Return how large a case is, such as `batch 128, hidden 512`."""
+    return f"batch {case.batch_size}" + ("" if case.hidden == DOES_NOT_APPLY else f", hidden {case.hidden}")

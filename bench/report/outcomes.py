@@ -1,0 +1,42 @@
+"""How the run went: cut short or not, what failed, what was skipped, and what it was warned of."""
+
+from collections.abc import Sequence
+
+from bench.report.frame import Cells
+from bench.runs import Run
+from bench.verdict import Row
+
+
+def cut_short(run: Run, rows: Sequence[Row]) -> list[str]:
+    """Return the line that a run which did not end by itself needs, if this is one."""
+    if run.state == "finished":
+        return []
+    done = run.campaign.rounds_done if run.campaign else max((row.rounds for row in rows), default=0)
+    planned = f" of {run.campaign.rounds_planned}" if run.campaign else ""
+    still = " (or is still running)" if run.state == "running" else ""
+    rounds = f"{done}{planned} round{'' if f'{done}{planned}' == '1' else 's'}"
+    return [f"This run was cut short{still} after {rounds}; figures come from the finished rounds."]
+
+
+def outcome_lines(cells: Cells) -> list[str]:
+    """Return what failed, case by case, and what was skipped, once for each reason."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for case, row_of in cells.items():
+        for status, reason in dict.fromkeys((row.status, row.reason) for row in row_of.values() if row.status != "ok"):
+            phases = [name for name, row in row_of.items() if (row.status, row.reason) == (status, reason)]
+            name = case.key if len(phases) == len(row_of) else f"{case.key} ({', '.join(phases)})"
+            grouped.setdefault((status, reason), []).append(name)
+    lines = [_line(status, reason, names) for (status, reason), names in grouped.items()]
+    return sorted(lines, key=lambda line: line.startswith("Skipped"))
+
+
+def notice_lines(run: Run) -> list[str]:
+    """Return the run's warnings, each with what to do about it."""
+    return [f"Notice: {notice.cause}. Next: {notice.next_step}." for notice in run.notices]
+
+
+def _line(status: str, reason: str, names: list[str]) -> str:
+    why = reason or "no reason was recorded"
+    if status == "skipped":
+        return f"Skipped: {len(names)} case{'' if len(names) == 1 else 's'}: {why}."
+    return f"Failed: {', '.join(names)}: {why}."

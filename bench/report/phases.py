@@ -1,0 +1,153 @@
+"""Where the time of a step goes: the time of each phase, its share, and what the host does of it on CUDA."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from bench.cases import PHASES, STEP_PHASES, UNATTRIBUTED, Case
+from bench.report.format import NOT_AVAILABLE, Unit, number, percentage, unit_for, with_interval
+from bench.report.frame import Cells, frame_of, identity, shared_by, shown_columns
+from bench.report.tables import Table
+from bench.runs import Run
+from bench.verdict import Row
+from bench.verdict.estimates import WITHIN_ONE_PROCESS
+
+FED = ("data", "copy")
+INSIDE = ("step", *STEP_PHASES)
+OUTSIDE = (*FED, "inference")
+ABSENT = "-"
+
+
+def time_table(run: Run, cells: Cells) -> Table | None:
+    """Return the time of the step, of its phases and of what surrounds it, a line per case."""
+    reported = [phase for phase in (*INSIDE, *OUTSIDE) if any(phase in phases for phases in cells.values())]
+    if not reported:
+        return None
+    unit = _unit(cells, "time_s")
+    columns = shown_columns(cells)
+    lines = [
+        {**identity(case, columns), **{f"{name} {unit.symbol}": _time(row_of, name, unit) for name in reported}}
+        for case, row_of in cells.items()
+    ]
+    caption = " ".join([*_what_is_shown(cells, reported), *_allocator(run, cells)])
+    raw = frame_of(row for phases in cells.values() for row in phases.values())
+    return Table("phases", f"Time of each phase ({shared_by(cells)})", caption, pd.DataFrame(lines), raw)
+
+
+def share_table(cells: Cells) -> Table | None:
+    """Return the shares of the step and of the feeding loop, a line per case."""
+    reported = [phase for phase in STEP_PHASES if any(phase in phases for phases in cells.values())]
+    fed = [phase for phase in FED if any(phase in phases for phases in cells.values())]
+    if not reported and not fed:
+        return None
+    columns = shown_columns(cells)
+    lines = [_share_line(case, row_of, columns, reported, fed) for case, row_of in cells.items()]
+    raw = [
+        {**identity(case, columns), **{name: share_of(row_of, name) for name in (*reported, UNATTRIBUTED, *fed)}}
+        for case, row_of in cells.items()
+    ]
+    caption = (
+        "Shares of the mean laps over the same steps; with unattributed, what lies between the last lap of a"
+        " step and the first of the next, they add up to 100 %."
+    )
+    if fed:
+        caption += f" {_and(fed)} are no part of the step: theirs is the share of a loop that also feeds it."
+    title = f"Share of each phase ({shared_by(cells)})"
+    return Table("shares", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
+
+
+def enqueue_table(cells: Cells) -> Table | None:
+    """Return how long the host took to enqueue each phase on a device, a line per case."""
+    on_device = {case: row_of for case, row_of in cells.items() if case.device != "cpu"}
+    reported = [phase for phase in PHASES if any(phase in row_of for row_of in on_device.values())]
+    if not any(row.host_s for row_of in on_device.values() for row in row_of.values()):
+        return None
+    unit, columns = _unit(on_device, "host_s"), shown_columns(on_device)
+    lines = [
+        {
+            **identity(case, columns),
+            **{
+                f"{phase} {unit.symbol}": number(_scaled(row_of[phase].host_s, unit)) if phase in row_of else ABSENT
+                for phase in reported
+            },
+            "bound": next(iter(row_of.values())).bound,
+        }
+        for case, row_of in on_device.items()
+    ]
+    caption = (
+        "Median time of the host to enqueue each phase. Where these come near the times in table phases, the"
+        " device waits for the host. bound is unknown without a profiling pass."
+    )
+    raw = frame_of(row for row_of in on_device.values() for row in row_of.values())
+    title = f"Time of the host to enqueue ({shared_by(on_device)})"
+    return Table("enqueue", title, caption, pd.DataFrame(lines), raw, on_screen=False)
+
+
+def share_of(row_of: Mapping[str, Row], phase: str) -> float | None:
+    """Return the share of a phase; that of `unattributed` is what all phases of the step leave over."""
+    if phase != UNATTRIBUTED:
+        return row_of[phase].share if phase in row_of else None
+    shares = [share for name in STEP_PHASES if (share := share_of(row_of, name)) is not None]
+    return max(1 - sum(shares), 0.0) if len(shares) == len(STEP_PHASES) else None
+
+
+def _share_line(
+    case: Case, row_of: Mapping[str, Row], columns: Sequence[str], reported: Sequence[str], fed: Sequence[str]
+) -> dict[str, str]:
+    parts = [*reported, *([UNATTRIBUTED] if len(reported) == len(STEP_PHASES) else [])]
+    return {
+        **identity(case, columns),
+        **{f"{name} %": percentage(share_of(row_of, name)) for name in parts},
+        **{f"{name} % of loop": percentage(share_of(row_of, name)) if name in row_of else ABSENT for name in fed},
+    }
+
+
+def _time(row_of: Mapping[str, Row], phase: str, unit: Unit) -> str:
+    """Return a cell: the step with its interval, all others with the digits that theirs leaves."""
+    if phase not in row_of:
+        return ABSENT
+    row = row_of[phase]
+    value, high = _scaled(row.time_s, unit), _scaled(row.time_high_s, unit)
+    if phase == "step":
+        return with_interval(value, high)
+    return NOT_AVAILABLE if value is None else number(value, None if high is None else high - value)
+
+
+def _scaled(seconds: float | None, unit: Unit) -> float | None:
+    return None if seconds is None else seconds / unit.seconds
+
+
+def _unit(cells: Cells, column: str) -> Unit:
+    """Return one unit for the whole table, the step's: whoever compares phases reads along the line."""
+    rows = [row for row_of in cells.values() for row in row_of.values()]
+    steps = [row for row in rows if row.phase == "step" and getattr(row, column) is not None]
+    return unit_for(getattr(row, column) for row in steps or rows)
+
+
+def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
+    rows = [row for row_of in cells.values() for row in row_of.values()]
+    said = ["Undisturbed times: the smallest lap of each launch, averaged over the launches."]
+    if "step" in reported:
+        said.append("The step is timed as a whole in blocks of its own, ± 95 % interval between launches.")
+    if any(row.interval == WITHIN_ONE_PROCESS for row in rows):
+        said.append("The interval is from within one process: another process may differ by more.")
+    outside = [phase for phase in OUTSIDE if phase in reported]
+    if outside:
+        verb = "is" if len(outside) == 1 else "are"
+        said.append(f"{_and(outside)} {verb} measured beside the step and no part of it.")
+    if any(case.device != "cpu" for case in cells):
+        said.append(
+            "CUDA: phases are spans between events on the device, step and inference wall time per iteration."
+        )
+    return said
+
+
+def _allocator(run: Run, cells: Cells) -> list[str]:
+    policy = run.machine.get("allocator_policy")
+    if not policy or all(case.device != "cpu" for case in cells):
+        return []
+    return [f"CPU steps run under the allocator policy {policy}, which makes them faster than in a plain script."]
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,53 @@
+"""How many times as fast one is as the other, with the interval of that ratio."""
+
+from dataclasses import dataclass
+from math import exp, hypot, isfinite
+
+from bench.report.format import NOT_AVAILABLE, number
+from bench.verdict import Row
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Hold a ratio with its interval; the bounds are None where one side has no interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def __str__(self) -> str:
+        """Return `1.52 (1.47 to 1.58)`, with the digits that the interval leaves."""
+        if self.low is None or self.high is None:
+            return f"{number(self.value)} ({NOT_AVAILABLE})"
+        half = (self.high - self.low) / 2
+        value, low, high = (number(bound, half) for bound in (self.value, self.low, self.high))
+        return f"{value} ({low} to {high})"
+
+    @property
+    def verdict(self) -> str:
+        """Say `yes` where the ratio is above 1 beyond its interval, `no` below, `undecided` between."""
+        if self.low is not None and self.low > 1:
+            return "yes"
+        return "no" if self.high is not None and self.high < 1 else "undecided"
+
+
+def speed_up(slow: Row, fast: Row) -> Ratio | None:
+    """Return how many times as fast the second step is as the first, from their undisturbed times.
+
+    The relative half-widths of the two independent intervals add as squares, on the logarithmic scale. None
+    where one of them was not measured.
+    """
+    if not slow.time_s or not fast.time_s:
+        return None
+    ratio = slow.time_s / fast.time_s
+    widths = [_relative_half_width(row) for row in (slow, fast)]
+    if widths[0] is None or widths[1] is None:
+        return Ratio(ratio, None, None)
+    spread = hypot(widths[0], widths[1])
+    return Ratio(ratio, ratio * exp(-spread), ratio * exp(spread))
+
+
+def _relative_half_width(row: Row) -> float | None:
+    if not row.time_s or row.time_high_s is None or not isfinite(row.time_high_s):
+        return None
+    return row.time_high_s / row.time_s - 1

@@ -1,0 +1,96 @@
+"""Read a run back from whatever is left of it: its folder, its `run.json`, or a `benchmark.json` alone."""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.runs import BENCHMARK_FILE, RUN_FILE, SCHEMA_VERSION, Run, RunError, read_blocks, read_run
+from bench.verdict import Row, rows_of
+
+OUR_KEY = "nncore_bench"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Hold a run, its rows, and its folder (None for a file that lies by itself)."""
+
+    run: Run
+    rows: list[Row]
+    folder: Path | None
+
+
+def read_source(path: Path) -> Source:
+    """Read a folder with `run.json` or `benchmark.json`, or one of these files; raise RunError otherwise."""
+    if not path.exists():
+        raise RunError(f"{str(path)!r} does not exist (give the folder of a run, such as one in results)")
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir():
+        file = next((path / name for name in (RUN_FILE, BENCHMARK_FILE) if (path / name).exists()), None)
+        if file is None:
+            raise RunError(f"{str(path)!r} is not a run: it has neither {RUN_FILE} nor {BENCHMARK_FILE}")
+    else:
+        file = path
+    if file.name == RUN_FILE:
+        return _from_samples(folder)
+    return _from_benchmarks(file, folder if file.name == BENCHMARK_FILE else None)
+
+
+def _from_samples(folder: Path) -> Source:
+    run = read_run(folder)
+    try:
+        blocks = list(read_blocks(folder))
+    except (zipfile.BadZipFile, EOFError, zlib.error, IndexError) as error:
+        raise RunError(f"{str(folder)!r} holds laps that cannot be read ({error})") from None
+    if not blocks and (folder / BENCHMARK_FILE).exists():  # published without its laps
+        return _from_benchmarks(folder / BENCHMARK_FILE, folder)
+    return Source(run, rows_of(run, blocks), folder)
+
+
+def _from_benchmarks(file: Path, folder: Path | None) -> Source:
+    """Read the rows that the tests left in pytest-benchmark's file."""
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise RunError(f"{str(file)!r} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise RunError(f"{str(file)!r} is not JSON ({error})") from None
+    ours = content.get(OUR_KEY) if isinstance(content, dict) else None
+    if not isinstance(ours, dict):
+        raise RunError(f"{str(file)!r} is not a run of this suite: it has no key {OUR_KEY!r}")
+    if ours.get("schema_version") != SCHEMA_VERSION:
+        raise RunError(
+            f"{str(file)!r} has schema version {ours.get('schema_version')}, and this version reads {SCHEMA_VERSION}"
+            " (read it with the version of nncore-bench that wrote it)"
+        )
+    try:
+        run = msgspec.convert(ours.get("run"), Run)
+        rows = [msgspec.convert(test["extra_info"], Row) for test in content["benchmarks"]]
+    except (msgspec.ValidationError, KeyError, TypeError) as error:
+        raise RunError(f"{str(file)!r} does not hold the rows of a run ({error})") from None
+    return Source(run, _completed(run, rows), folder)
+
+
+def _completed(run: Run, rows: Sequence[Row]) -> list[Row]:
+    """Return the rows in the order of the run, with those added that no test could pass."""
+    found = {_place(row): row for row in rows}
+    return [found.get(_place(row)) or _without_test(row, run) for row in rows_of(run, [])]
+
+
+def _without_test(row: Row, run: Run) -> Row:
+    recorded = {record.case.key: record.status for record in run.cases}
+    known: dict[str, Any] = {record.case.key: record for record in run.cases}
+    return row if recorded and known else replace(row, reason="no test")
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    return (
+        row.phase,
+        *(row.subject, row.dataset, row.device, row.threads),
+        *(row.precision, row.variant, row.batch_size, row.hidden),
+    )

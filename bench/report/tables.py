@@ -1,0 +1,44 @@
+"""A table: what is shown of it, and the raw numbers behind it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import fill
+
+import pandas as pd
+
+TEXT_WIDTH = 110
+
+
+@dataclass(frozen=True)
+class Table:
+    """Hold a table as text cells ready to print and as raw numbers in SI units.
+
+    `name` is its file name; `on_screen` says whether it is for everybody or for who looks closer.
+    """
+
+    name: str
+    title: str
+    caption: str
+    shown: pd.DataFrame
+    raw: pd.DataFrame
+    on_screen: bool = True
+
+    def markdown(self) -> str:
+        """Return heading, table and caption: one string for terminal, README and CI."""
+        words = {name for name in self.shown.columns if _is_wordy(self.shown[name].tolist())}
+        table = self.shown.to_markdown(
+            index=False,
+            disable_numparse=True,  # the digits were chosen with care
+            colalign=["left" if name in words else "right" for name in self.shown.columns],
+        )
+        caption = f"\n\n{fill(self.caption, TEXT_WIDTH)}" if self.caption else ""
+        return f"## {self.title}\n\n{table}{caption}\n"
+
+    def csv(self) -> str:
+        """Return the raw numbers; unknown is empty."""
+        text: str = self.raw.to_csv(index=False, lineterminator="\n")
+        return text
+
+
+def _is_wordy(cells: Sequence[str]) -> bool:
+    return any(cell[:1].isalpha() and cell != "n/a" for cell in cells)

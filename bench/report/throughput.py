@@ -1,0 +1,57 @@
+"""Samples per second of the whole step: one table per device."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from bench.cases import DOES_NOT_APPLY, Case
+from bench.report.format import NOT_AVAILABLE, is_known, number, slowdown
+from bench.report.frame import Cells, frame_of, identity, shared_by, shown_columns
+from bench.report.tables import Table
+from bench.verdict import Row
+
+CAPTION = (
+    "From the median step. In brackets the disturbance: how much longer the median step took than the"
+    " undisturbed one, because of what else this machine was doing."
+)
+
+
+def throughput_tables(cells: Cells) -> list[Table]:
+    """Return a table for each device on which a step was timed."""
+    steps = {case: row_of["step"] for case, row_of in cells.items() if "step" in row_of}
+    devices = dict.fromkeys(case.device for case in steps)
+    return [_table(device, {c: row for c, row in steps.items() if c.device == device}) for device in devices]
+
+
+def samples_per_s(row: Row) -> str:
+    """Return the samples per second with the digits that interval and disturbance leave."""
+    value = row.samples_per_s
+    return NOT_AVAILABLE if value is None else number(value, value * _noise(row))
+
+
+def _table(device: str, steps: Mapping[Case, Row]) -> Table:
+    columns = [name for name in shown_columns(steps) if name != "hidden"]
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for case, row in steps.items():
+        line = identity(case, columns)
+        cell = samples_per_s(row)
+        if cell != NOT_AVAILABLE:
+            cell += f" ({slowdown(row.disturbance)})"
+        lines.setdefault(tuple(line.values()), line)[_column(case)] = cell
+    title = f"Throughput in samples/s ({shared_by(steps)})"
+    shown = pd.DataFrame(list(lines.values())).fillna("-")
+    return Table(f"throughput_{device}", title, CAPTION, shown, frame_of(steps.values()))
+
+
+def _column(case: Case) -> str:
+    return "samples/s" if case.hidden == DOES_NOT_APPLY else f"hidden {case.hidden}: samples/s"
+
+
+def _noise(row: Row) -> float:
+    """Return how far off the median may be, as a share: the larger of disturbance and interval."""
+    shares = [0.0]
+    if row.disturbance is not None:
+        shares.append(abs(row.disturbance - 1))
+    if row.time_s and row.time_high_s is not None and is_known(row.time_high_s):
+        shares.append(row.time_high_s / row.time_s - 1)
+    return max(shares)

@@ -1,0 +1,173 @@
+"""The suite's state in one pytest session: its options, cases and workers, and what they recorded."""
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.cases import Case, grid
+from bench.handover import HandOver
+from bench.measure import messages
+from bench.measure.campaign import Plan, Progress
+from bench.measure.recorder import Recorder
+from bench.measure.workers import Launcher, Worker, WorkerError
+from bench.options import OptionError, Options
+from bench.runs import Block, CaseRecord, Run, RunError, read_blocks
+from bench.verdict import Row, rows_of
+from bench.verdict.rows import KIND_OF_PHASE, NANO, published
+
+NO_CUDA = "no CUDA device was found"
+
+
+class Suite:
+    """Hold one session of the suite; nothing is started before it is needed."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.recorder: Recorder | None = None
+        self.begun = time.monotonic()
+        self._launcher: Launcher | None = None
+        self._checker: Worker | None = None
+        self._checked: dict[Case, str] = {}
+
+    @property
+    def launcher(self) -> Launcher:
+        """Return the process that workers come from, started when first asked for."""
+        if self._launcher is None:
+            self._launcher = Launcher()
+        return self._launcher
+
+    def close(self) -> None:
+        """End every worker process."""
+        if self._launcher is not None:
+            self._launcher.close()
+            self._launcher = None
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """Return the grid; `all` threads is what torch says it is."""
+        options = self.options
+        all_threads = self.launcher.hello.all_threads if "all" in options.threads else 1
+        return grid(
+            subject=options.subject,
+            dataset=options.dataset,
+            devices=options.devices,
+            threads=options.thread_counts(all_threads),
+            precisions=options.precisions,
+            variants=options.variants,
+            batch_sizes=options.batch_sizes,
+            hidden=options.hidden,
+        )
+
+    def refuse_what_cannot_be(self) -> None:
+        """Raise OptionError for what this machine cannot do, before anything is measured."""
+        if self.options.devices == ("cuda",) and not self.launcher.hello.cuda:
+            raise OptionError(f"--step-devices: 'cuda' was asked for and {NO_CUDA} (use --step-devices=cpu)")
+        if self.options.dataset != "digits":
+            case = replace(self.cases[0], device="cpu", threads=1, batch_size=1)
+            if reason := self.check(case):
+                raise OptionError(f"--step-dataset: {reason.partition(': ')[2] or reason}")
+
+    def refuse_unwritable_results(self) -> None:
+        """Raise OptionError when the results folder cannot be written."""
+        results = self.options.results
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=results):
+                pass
+        except OSError as error:
+            raise OptionError(
+                f"--step-results: {str(results)!r} cannot be written ({error.strerror}; name a folder you may write)"
+            ) from None
+
+    def skip_reason(self, case: Case) -> str:
+        """Return why a case cannot run on this machine, or nothing."""
+        return NO_CUDA if case.device == "cuda" and not self.launcher.hello.cuda else ""
+
+    def check(self, case: Case) -> str:
+        """Run one step of a case untimed and return what is wrong with it, or nothing."""
+        if case not in self._checked:
+            self._checked[case] = self._check(case)
+        return self._checked[case]
+
+    def _check(self, case: Case) -> str:
+        number = len(self._checked)
+        try:
+            if self._checker is None or case.device != "cpu":
+                self._checker = self.launcher.fork(0) if case.device == "cpu" else self.launcher.spawn(0)
+            reply = self._checker.ask(messages.Prepare(number, case, warm_up=False))
+            self._checker.ask(messages.Forget(number))
+        except WorkerError as error:
+            self._checker = None
+            return f"its worker process {error}"
+        return reply.reason if isinstance(reply, messages.Refused) else ""
+
+    def measure(self, selected: Iterable[tuple[Case, str]], plan: Plan, progress: Progress) -> None:
+        """Measure the selected cases and phases; what was finished stays when it is cut short."""
+        phases: dict[Case, list[str]] = defaultdict(list)
+        for case, phase in selected:
+            phases[case].append(phase)
+        records = [self._record(case, names) for case, names in phases.items()]
+        try:
+            self.recorder = Recorder(self.options, records, self.launcher)
+        except RunError as error:
+            raise OptionError(str(error)) from None
+        self.recorder.record(plan, progress)
+
+    def _record(self, case: Case, phases: Sequence[str]) -> CaseRecord:
+        reason = self.skip_reason(case)
+        return CaseRecord(case, tuple(phases), status="skipped" if reason else "ok", reason=reason)
+
+    @property
+    def run(self) -> Run | None:
+        """Return the run recorded in this session, if any."""
+        return None if self.recorder is None else self.recorder.run
+
+    @property
+    def folder(self) -> Path | None:
+        """Return its folder."""
+        return None if self.recorder is None else self.recorder.folder.path
+
+    @cached_property
+    def _blocks(self) -> list[Block]:
+        return [] if self.folder is None else list(read_blocks(self.folder))
+
+    @cached_property
+    def rows(self) -> dict[tuple[Case, str], Row]:
+        """Return the rows of the frame by case and phase."""
+        if self.run is None:
+            return {}
+        names = [(record.case, phase) for record in self.run.cases for phase in record.phases]
+        return dict(zip(names, rows_of(self.run, self._blocks), strict=True))
+
+    @cached_property
+    def _blocks_by_case(self) -> Mapping[Case, list[Block]]:
+        by_case: dict[Case, list[Block]] = defaultdict(list)
+        if self.run is not None:
+            for block in self._blocks:
+                by_case[self.run.cases[block.case].case].append(block)
+        return by_case
+
+    def hand_over(self, case: Case, phase: str, stats: list[Any]) -> HandOver:
+        """Return what the test of a case and phase reports; pytest-benchmark's statistics of it go to `stats`."""
+        row = self.rows.get((case, phase))
+        means = [
+            float(np.mean(published(block, phase, on_device=case.device != "cpu"))) * NANO
+            for block in self._blocks_by_case[case]
+            if block.kind == KIND_OF_PHASE[phase]
+        ]
+        record = {} if row is None else row.as_record()
+        failed = row is not None and row.status == "failed"
+        return HandOver(() if failed else tuple(means), record, lambda: self.check(case), stats)
+
+
+
+def unfinished(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Return the rows that failed or were skipped, which pytest-benchmark's file has no place for."""
+    return [row.as_record() for row in rows if row.status != "ok"]

@@ -1,0 +1,189 @@
+"""Rows of the tidy frame: one per case and phase, computed from the laps of a run."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bench.cases import BLOCK_LAPS, STEP_PHASES, UNATTRIBUTED, BlockKind, Case
+from bench.runs import Block, CaseRecord, Run
+from bench.verdict.estimates import Laps, paired_difference, paired_ratio, undisturbed
+
+NANO = 1e-9
+KIND_OF_PHASE: dict[str, BlockKind] = {
+    lap: kind for kind, laps in BLOCK_LAPS.items() for lap in laps if lap not in ("rest", UNATTRIBUTED)
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Hold what is known of one phase of one case; None is unknown, never zero.
+
+    `time_s` is the undisturbed time with its interval `time_low_s` to `time_high_s`; `median_s` is what the
+    user lived through, and `samples_per_s` comes from it; `disturbance` is their ratio. `host_s` and `device_s`
+    are the medians of the time to enqueue and of the span on the device; `wall_s` is the mean wall time of an
+    iteration. `share` is of the mean laps over the same steps: of the step for its parts, of the feeding loop
+    for `data` and `copy`. Rows of the step also carry `lap_overhead_s` (iteration with laps less iteration
+    without), `phases_over_step` (sum of the laps over the plain step) and `unattributed_s`.
+    """
+
+    phase: str
+    subject: str
+    dataset: str
+    device: str
+    threads: int | str
+    precision: str
+    variant: str
+    batch_size: int
+    hidden: int | str
+    status: str
+    reason: str
+    time_s: float | None = None
+    time_low_s: float | None = None
+    time_high_s: float | None = None
+    interval: str = ""
+    median_s: float | None = None
+    mean_s: float | None = None
+    disturbance: float | None = None
+    samples_per_s: float | None = None
+    share: float | None = None
+    host_s: float | None = None
+    device_s: float | None = None
+    wall_s: float | None = None
+    lap_overhead_s: float | None = None
+    phases_over_step: float | None = None
+    unattributed_s: float | None = None
+    launches: int = 0
+    rounds: int = 0
+    laps: int = 0
+    steady: bool = True
+    bound: str = "unknown"
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the row as plain values, column by column."""
+        return asdict(self)
+
+
+def rows_of(run: Run, blocks: Iterable[Block]) -> list[Row]:
+    """Return the rows of a run, in the order of its cases and phases.
+
+    A phase without a single finished block has a row without times, whose reason says so.
+    """
+    by_case: dict[int, list[Block]] = defaultdict(list)
+    for block in blocks:
+        by_case[block.case].append(block)
+    return [
+        row for number, record in enumerate(run.cases) for row in _case_rows(record, by_case.get(number, []))
+    ]
+
+
+def _case_rows(record: CaseRecord, blocks: list[Block]) -> list[Row]:
+    by_kind: dict[BlockKind, list[Block]] = defaultdict(list)
+    for block in sorted(blocks, key=lambda b: b.round):
+        by_kind[block.kind].append(block)
+    return [_phase_row(record, phase, by_kind) for phase in record.phases]
+
+
+def _phase_row(record: CaseRecord, phase: str, by_kind: dict[BlockKind, list[Block]]) -> Row:
+    case = record.case
+    blank = Row(
+        **case.parameters(phase),  # type: ignore[arg-type] # the parameters are the leading columns
+        dataset=case.dataset,
+        status=record.status,
+        reason=record.reason,
+        steady=record.steady,
+        bound="host" if case.device == "cpu" else "unknown",
+    )
+    blocks = by_kind.get(KIND_OF_PHASE[phase], [])
+    if record.status == "ok" and not blocks:
+        return replace(blank, status="failed", reason="no round was finished")
+    if not blocks:
+        return blank
+    row = replace(blank, **_times(blocks, phase, case))
+    return replace(row, **_checks(by_kind)) if phase == "step" and by_kind.get("laps") else row
+
+
+def published(block: Block, phase: str, *, on_device: bool) -> Laps:
+    """Return the laps that are the time of a phase.
+
+    On the CPU, and for `data` everywhere, they are the host's. On a device the parts are spans between
+    events; what has no events (whole step, inference) is the block's wall time over its iterations, one
+    value a block.
+    """
+    if not on_device or phase == "data":
+        return block.column(phase)
+    spans = block.device_column(phase)
+    return np.array([_wall(block)]) if spans is None else spans
+
+
+def _wall(block: Block) -> float:
+    return block.wall_ns / (len(block.host) - 1)
+
+
+def _times(blocks: Sequence[Block], phase: str, case: Case) -> dict[str, Any]:
+    on_device = case.device != "cpu"
+    chosen = [published(block, phase, on_device=on_device) for block in blocks]
+    launches: dict[int, list[Laps]] = defaultdict(list)
+    for block, laps in zip(blocks, chosen, strict=True):
+        launches[block.launch].append(laps)
+    estimate = undisturbed(list(launches.values()))
+    everything = np.concatenate(chosen)
+    median = float(np.median(everything))
+    return {
+        "time_s": estimate.value * NANO,
+        "time_low_s": estimate.low * NANO,
+        "time_high_s": estimate.high * NANO,
+        "interval": estimate.basis,
+        "median_s": median * NANO,
+        "mean_s": float(everything.mean()) * NANO,
+        "disturbance": median / estimate.value if estimate.value else None,
+        "samples_per_s": case.batch_size / (median * NANO) if median else None,
+        "share": _share(blocks, phase),
+        "launches": len(launches),
+        "rounds": len(blocks),
+        "laps": len(everything),
+        **(_three_times(blocks, phase) if on_device else {}),
+    }
+
+
+def _three_times(blocks: Sequence[Block], phase: str) -> dict[str, float | None]:
+    """Return the medians of the three times of a device: enqueued by the host, on the device, wall clock."""
+    spans = [column for block in blocks if (column := block.device_column(phase)) is not None]
+    return {
+        "host_s": float(np.median(np.concatenate([block.column(phase) for block in blocks]))) * NANO,
+        "device_s": float(np.median(np.concatenate(spans))) * NANO if spans else None,
+        "wall_s": float(np.median([_wall(block) for block in blocks])) * NANO,
+    }
+
+
+def _share(blocks: Sequence[Block], phase: str) -> float | None:
+    """Return the mean lap of a phase over the mean of the whole iteration, both from the same iterations."""
+    if len(blocks[0].laps) == 1:
+        return None
+    laps = np.concatenate([(b.host if b.device is None else b.device)[1:] for b in blocks])
+    return float(laps[:, blocks[0].laps.index(phase)].sum() / laps.sum())
+
+
+def _checks(by_kind: dict[BlockKind, list[Block]]) -> dict[str, float]:
+    """Compare the blocks with laps to the plain blocks that ran beside them in the same rounds."""
+    plain_of = {(b.launch, b.round): b for b in by_kind["plain"]}
+    pairs = [(b, plain_of[b.launch, b.round]) for b in by_kind["laps"] if (b.launch, b.round) in plain_of]
+    if not pairs:
+        return {}
+    walls = [np.array([_wall(plain)]) if lapped.device is not None else plain.column("step") for lapped, plain in pairs]
+    everything = [_iterations(lapped, len(lapped.laps)) for lapped, _ in pairs]
+    phases = [_iterations(lapped, len(STEP_PHASES)) for lapped, _ in pairs]
+    unattributed = np.concatenate([lapped.column(UNATTRIBUTED) for lapped, _ in pairs])
+    return {
+        "lap_overhead_s": paired_difference(everything, walls) * NANO,
+        "phases_over_step": paired_ratio(phases, walls),
+        "unattributed_s": float(np.median(unattributed)) * NANO,
+    }
+
+
+def _iterations(block: Block, laps: int) -> Laps:
+    """Return the sum of the first laps of each counted iteration."""
+    times = block.host if block.device is None else block.device
+    return times[1:, :laps].sum(axis=1)

@@ -1,0 +1,69 @@
+"""What a trained network is worth: its predictions, accuracy and loss."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Say how well a model does on some data: the share of right answers (0..1), the mean cross-entropy."""
+
+    accuracy: float
+    mean_loss: float
+
+
+def predict(model: nn.Module, inputs: Tensor) -> Tensor:  # [N, input_size], on the model's device
+    """Return the index of the most likely class of each input, [N] int64."""
+    with _inference(model):
+        return _logits(model, inputs).argmax(dim=1)
+
+
+def evaluate(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Evaluation:
+    """Compare the model's answers with the targets of every sample of the loader.
+
+    The loader gives (inputs [N, ...], targets [N]); every sample weighs the same, also in
+    a smaller last batch.
+
+    Raises:
+        ValueError: the loader has no samples.
+
+    """
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    samples = 0
+    with _inference(model):
+        for inputs, targets in loader:
+            logits = _logits(model, inputs.to(device))  # [N, classes]
+            expected = targets.to(device)  # [N]
+            right += (logits.argmax(dim=1) == expected).sum()
+            total += functional.cross_entropy(logits, expected, reduction="sum")
+            samples += len(targets)
+    if samples == 0:
+        raise ValueError("loader: it gives no samples to evaluate")
+    return Evaluation(accuracy=right.item() / samples, mean_loss=total.item() / samples)
+
+
+@contextmanager
+def _inference(model: nn.Module) -> Iterator[None]:
+    """Switch to eval mode without gradients, and afterwards, whatever happens, back to the mode of before.
+
+    Each module has its own: a part that was frozen in eval mode must not come back in train mode.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, was_training in modes:
+            module.training = was_training
+
+
+def _logits(model: nn.Module, inputs: Tensor) -> Tensor:
+    logits: Tensor = model(inputs)
+    return logits
