@@ -58,7 +58,7 @@ def _ask_sklearn() -> tuple[Bytes, Bytes]:
 
 def _read_cache(path: Path) -> tuple[Bytes, Bytes] | None:
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             images, targets = arrays["images"], arrays["targets"]
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, ZlibError):
         return None  # absent or broken, and either way there is a source

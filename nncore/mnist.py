@@ -114,5 +114,5 @@ def _tensors(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what an exception says, in one short line."""
-    return " ".join((str(error) or type(error).__name__).split())[:200]
+    """Return what an exception says, in one line."""
+    return " ".join((str(error) or type(error).__name__).split())

@@ -87,7 +87,7 @@ class Conductor:
     workers: dict[tuple[str, int], Asked] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
     warm_up_s: float = 0.0
-    started: float = 0.0
+    started: float | None = None
     rounds_done: int = 0
     rounds_planned: int = 0
 
@@ -115,7 +115,7 @@ class Conductor:
     def accounted(self) -> Campaign:
         """Return the account of the campaign so far."""
         return Campaign(
-            wall_s=self._seconds_spent() if self.started else 0.0,
+            wall_s=self._seconds_spent(),
             measured_s=self.account.measured_s,
             leading_s=self.account.leading_s,
             warm_up_s=self.warm_up_s,
@@ -236,7 +236,7 @@ class Conductor:
         return max(self.rounds_done, min(max(whole, self.plan.least_rounds), max(affordable, 1)))
 
     def _seconds_spent(self) -> float:
-        return self.now() - self.started
+        return 0.0 if self.started is None else self.now() - self.started
 
     def _seconds_per_round(self) -> float:
         return self._seconds_spent() / max(self.rounds_done, 1)

@@ -24,8 +24,8 @@ def profile_steps(subject: Subject, steps: int, trace: Path) -> list[dict[str, A
     activities = [ProfilerActivity.CPU]
     if subject.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
-    plan = schedule(wait=0, warmup=WARM_UP_STEPS, active=steps)
-    with profile(activities=activities, schedule=plan, acc_events=True) as profiler:
+    plan = schedule(wait=0, warmup=WARM_UP_STEPS, active=steps, repeat=1)
+    with profile(activities=activities, schedule=plan) as profiler:
         for number in range(WARM_UP_STEPS + steps):
             labelled_step(subject, number)
             profiler.step()

@@ -21,9 +21,11 @@ LOWEST, HIGHEST = 0.97, 1.03
 LARGEST_OFFSET_S = 5e-6
 """A sum of laps is off when it misses the plain step by more than 3 % and by more than 5 µs."""
 
+WORST_LISTED = 5
+
 CAPTION = (
-    "disturbance: median over undisturbed step. lap overhead: what the clock reads between the phases add to a"
-    " step. phases/step: the laps of a step over the step measured as a whole beside it; 1 is perfect."
+    "disturbance: median over undisturbed step. lap overhead: what the clock reads between the phases add to"
+    " a step. phases/step: the laps of a step over the step measured as a whole beside it; 1 is perfect."
 )
 
 
@@ -58,7 +60,7 @@ def check_lines(run: Run, cells: Cells) -> list[str]:
     ratios = {case: row for case, row in steps.items() if row.phases_over_step is not None}
     if ratios:
         lines.append(_sums(ratios))
-        lines += [_worst(case, row) for case, row in ratios.items() if is_off(row)]
+        lines += _worst(ratios)
     unsteady = [case.key for case, row in steps.items() if not row.steady]
     if unsteady:
         lines.append(f"Not steady after warming up, so perhaps too high: {', '.join(unsteady)}.")
@@ -69,11 +71,13 @@ def is_off(row: Row) -> bool:
     """Tell whether the laps of a step miss the step by more than 3 % and more than 5 µs."""
     if row.phases_over_step is None or row.median_s is None or LOWEST <= row.phases_over_step <= HIGHEST:
         return False
-    return abs(row.phases_over_step - 1) * row.median_s > LARGEST_OFFSET_S
+    return abs(_offset(row)) > LARGEST_OFFSET_S
 
 
 def _steps(cells: Cells) -> dict[Case, Row]:
-    return {case: row_of["step"] for case, row_of in cells.items() if "step" in row_of and row_of["step"].time_s}
+    return {
+        case: row_of["step"] for case, row_of in cells.items() if "step" in row_of and row_of["step"].time_s
+    }
 
 
 def _line(row: Row) -> dict[str, str]:
@@ -84,7 +88,9 @@ def _line(row: Row) -> dict[str, str]:
         "rounds": str(row.rounds),
         "steps": f"{row.laps:,}",
         "lap overhead µs": number(None if overhead is None else overhead / MICROSECONDS.seconds, 0.2),
-        "lap overhead %": percentage(overhead / row.median_s if overhead is not None and row.median_s else None),
+        "lap overhead %": percentage(
+            overhead / row.median_s if overhead is not None and row.median_s else None
+        ),
         "phases/step": number(row.phases_over_step, 0.002),
         "steady": "yes" if row.steady else "no",
     }
@@ -95,8 +101,8 @@ def _campaign(run: Run) -> str:
     assert campaign is not None  # noqa: S101 - asked for by the only caller
     inside = percentage(campaign.measured_s / campaign.wall_s if campaign.wall_s else None)
     return (
-        f"The campaign took {duration(campaign.wall_s)} for {campaign.rounds_done} rounds; {inside} % of it was"
-        " spent inside measured iterations."
+        f"The campaign took {duration(campaign.wall_s)} for {campaign.rounds_done} rounds, after"
+        f" {duration(campaign.warm_up_s)} of warm-up; {inside} % of it was spent inside measured iterations."
     )
 
 
@@ -111,8 +117,22 @@ def _sums(steps: Mapping[Case, Row]) -> str:
     )
 
 
-def _worst(case: Case, row: Row) -> str:
-    assert row.phases_over_step is not None  # noqa: S101 - asked for by the only caller
-    assert row.median_s is not None  # noqa: S101 - the same
-    offset = (row.phases_over_step - 1) * row.median_s / MICROSECONDS.seconds
-    return f"Off: the phases of {case.key} add up to {row.phases_over_step:.3f} of its step ({number(offset, 1)} µs)."
+def _worst(steps: Mapping[Case, Row]) -> list[str]:
+    """Return a line for each of the cases that are off most, and one for how many more there are."""
+    off = sorted(
+        ((case, row) for case, row in steps.items() if is_off(row)), key=lambda pair: -abs(_offset(pair[1]))
+    )
+    more = len(off) - WORST_LISTED
+    rest = [f"Off: {more} more, see table quality."] if more > 0 else []
+    return [*(_off(case, row) for case, row in off[:WORST_LISTED]), *rest]
+
+
+def _offset(row: Row) -> float:
+    """Return the seconds by which the laps of a step exceed the step."""
+    return ((row.phases_over_step or 1.0) - 1) * (row.median_s or 0.0)
+
+
+def _off(case: Case, row: Row) -> str:
+    offset = _offset(row) / MICROSECONDS.seconds
+    ratio = number(row.phases_over_step, 0.002)
+    return f"Off: the phases of {case.key} add up to {ratio} times its step ({number(offset, 1)} µs)."

@@ -1,6 +1,5 @@
 """Is the GPU worth it: the best CPU step against the CUDA step, case by case, and nothing in between."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -13,9 +12,9 @@ from bench.report.tables import Table
 from bench.verdict import Row
 
 CAPTION = (
-    "The CPU at its best thread count against CUDA: undisturbed times of the whole step, and how many times as"
-    " fast CUDA is (95 % interval). worth it: yes or no where the interval leaves 1 out. Batches are resident on the"
-    " device; what copying them costs is column copy of table phases."
+    "The CPU at its best thread count against CUDA: undisturbed times of the whole step, and how many times"
+    " as fast CUDA is (95 % interval). worth it: yes or no where the interval leaves 1 out. Batches are"
+    " resident on the device; what copying them costs is column copy of table phases."
 )
 
 
@@ -70,7 +69,7 @@ def device_table(cells: Cells) -> Table | None:
             "CPU threads": str(pair.cpu.threads),
             f"CPU step {unit.symbol}": _time(pair.cpu, unit.seconds),
             f"CUDA step {unit.symbol}": _time(pair.cuda, unit.seconds),
-            "CUDA is × as fast": str(pair.speed_up),
+            "CUDA is times as fast": str(pair.speed_up),
             "worth it": pair.speed_up.verdict,
         }
         for pair in pairs
@@ -87,34 +86,34 @@ def sentence(cells: Cells, all_cells: Cells) -> str:
     widths: dict[Case, list[Matched]] = {}
     for pair in pairs:
         widths.setdefault(replace(pair.case, batch_size=0), []).append(pair)
-    return f"Is the GPU worth it? {'; '.join(_of_width(case, group) for case, group in widths.items())}."
+    return f"Is the GPU worth it? {' '.join(_of_width(case, group) for case, group in widths.items())}"
 
 
 def _of_width(case: Case, group: list[Matched]) -> str:
     """Say from which measured batch size on CUDA is faster at one hidden width, and by how much at best."""
     group = sorted(group, key=lambda pair: pair.case.batch_size)
-    yes = [pair.case.batch_size for pair in group if pair.speed_up.verdict == "yes"]
     best = max(group, key=lambda pair: pair.speed_up.value)
-    at_best = f"{best.speed_up} × as fast at batch {best.case.batch_size}"
-    label = f"hidden {case.hidden}: " if case.hidden != DOES_NOT_APPLY else ""
+    at_best = f"{best.speed_up.followed_by(' times as fast')} at batch {best.case.batch_size}"
+    label = "" if case.hidden == DOES_NOT_APPLY else f"Hidden {case.hidden}: "
+    return f"{label}{_answer(group)}; at best {at_best}."
+
+
+def _answer(group: list[Matched]) -> str:
+    """Return yes or no and the batch sizes, those of the grid and none between or beyond them."""
     sizes = [pair.case.batch_size for pair in group]
-    if yes and yes == sizes[-len(yes) :]:
-        return f"{label}yes, {_from(yes[0], sizes)} ({at_best})"
-    if yes:
-        return f"{label}at batch {', '.join(map(str, yes))} only ({at_best})"
-    if all(pair.speed_up.verdict == "no" for pair in group):
-        return f"{label}no, at none of the batch sizes {_listed(sizes)} (at best {at_best})"
-    return f"{label}undecided, no interval is above 1 (at best {at_best})"
-
-
-def _from(first: int, sizes: list[int]) -> str:
-    if first == sizes[0]:
-        return f"at every batch size measured, {_listed(sizes)}"
-    return f"from batch {first} on (not at {sizes[sizes.index(first) - 1]}, nothing measured between)"
+    yes = [pair.case.batch_size for pair in group if pair.speed_up.verdict == "yes"]
+    if not yes:
+        no = all(pair.speed_up.verdict == "no" for pair in group)
+        return f"{'no' if no else 'not proven'} at batch {_listed(sizes)}"
+    if yes == sizes:
+        return f"yes at batch {_listed(sizes)}"
+    if yes == sizes[-len(yes) :]:
+        return f"yes from batch {yes[0]} on, not at {sizes[-len(yes) - 1]} (nothing was measured between)"
+    return f"yes at batch {_listed(yes)} only"
 
 
 def _listed(sizes: list[int]) -> str:
-    return str(sizes[0]) if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    return ", ".join(map(str, sizes))
 
 
 def _why_not(cells: Cells) -> str:
@@ -124,11 +123,13 @@ def _why_not(cells: Cells) -> str:
     reasons = dict.fromkeys(row.reason for row in rows if row.status != "ok" and row.reason)
     if reasons:
         return "; ".join(reasons)
-    return "no case has a step measured both on the CPU and on CUDA (choose them with --step-devices and -k step)"
+    return "no case has its step measured on both CPU and CUDA (--step-devices and -k step choose them)"
 
 
 def _time(row: Row, seconds: float) -> str:
-    return with_interval(*(None if time is None else time / seconds for time in (row.time_s, row.time_high_s)))
+    return with_interval(
+        *(None if time is None else time / seconds for time in (row.time_s, row.time_high_s))
+    )
 
 
 def _raw(pairs: list[Matched], columns: tuple[str, ...]) -> pd.DataFrame:
@@ -137,8 +138,13 @@ def _raw(pairs: list[Matched], columns: tuple[str, ...]) -> pd.DataFrame:
             {
                 **{name: getattr(pair.case, name) for name in columns},
                 "cpu_threads": pair.cpu.threads,
-                **{f"cpu_{name}": getattr(pair.cpu, name) for name in ("time_s", "time_low_s", "time_high_s")},
-                **{f"cuda_{name}": getattr(pair.cuda, name) for name in ("time_s", "time_low_s", "time_high_s")},
+                **{
+                    f"cpu_{name}": getattr(pair.cpu, name) for name in ("time_s", "time_low_s", "time_high_s")
+                },
+                **{
+                    f"cuda_{name}": getattr(pair.cuda, name)
+                    for name in ("time_s", "time_low_s", "time_high_s")
+                },
                 "speed_up": pair.speed_up.value,
                 "speed_up_low": pair.speed_up.low,
                 "speed_up_high": pair.speed_up.high,

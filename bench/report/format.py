@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from math import floor, inf, isfinite, log10
 
 NOT_AVAILABLE = "n/a"
-MOST_DIGITS = 4
-"""No timing of a shared machine is good to more; torch.utils.benchmark stops there too."""
+MOST_DIGITS = 3
+"""A number by itself shows no more; beside its interval it may show one more."""
 
-DIGITS_WITHOUT_INTERVAL = 3
+MOST_DIGITS_WITH_INTERVAL = 4
+"""No timing of a shared machine is good to more; torch.utils.benchmark stops there too."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def number(value: float | None, half_width: float | None = None) -> str:
     """Return a number with the digits that its uncertainty leaves, `n/a` when it is unknown."""
     if value is None or not isfinite(value):
         return NOT_AVAILABLE
-    return _rounded(value, _last_place(value, half_width))
+    return _rounded(value, _last_place(value, half_width, MOST_DIGITS))
 
 
 def with_interval(value: float | None, high: float | None) -> str:
@@ -50,7 +51,7 @@ def with_interval(value: float | None, high: float | None) -> str:
     if high is None or not isfinite(high):
         return f"{number(value)} ± {NOT_AVAILABLE}"
     half_width = max(high - value, 0.0)
-    place = _last_place(value, half_width)
+    place = _last_place(value, half_width, MOST_DIGITS_WITH_INTERVAL)
     return f"{_rounded(value, place)} ± {_rounded(half_width, place, at_least=10.0**place)}"
 
 
@@ -58,6 +59,11 @@ def duration(seconds: float | None) -> str:
     """Return a time with the unit that suits it, for a sentence."""
     unit = unit_for([seconds])
     return f"{number(None if seconds is None else seconds / unit.seconds)} {unit.symbol}"
+
+
+def count(value: float | None) -> str:
+    """Return how many: a whole number as it is, a mean of several with its digits."""
+    return f"{value:,.0f}" if value is not None and value == int(value) else number(value)
 
 
 def percentage(share: float | None) -> str:
@@ -75,21 +81,20 @@ def slowdown(ratio: float | None) -> str:
     return f"{100 * (ratio - 1):+.0f} %".replace("-", "−")  # noqa: RUF001 - a minus as wide as the plus
 
 
-def _last_place(value: float, half_width: float | None) -> int:
+def _last_place(value: float, half_width: float | None, most_digits: int) -> int:
     """Return the power of ten of the last digit worth printing.
 
     It is the place of the interval's first digit, or of its second where the first is a 1 (rounding 1.4 to 1
-    would lose too much); at least one and at most `MOST_DIGITS` digits of the value are kept.
+    would lose too much); at least one and at most `most_digits` digits of the value are kept.
     """
     first = floor(log10(abs(value))) if value else 0
-    if half_width is None or not isfinite(half_width):
-        return first - DIGITS_WITHOUT_INTERVAL + 1
-    if half_width <= 0:
-        return first - MOST_DIGITS + 1
+    finest = first - most_digits + 1
+    if half_width is None or not isfinite(half_width) or half_width <= 0:
+        return finest
     place = floor(log10(half_width))
     if half_width < 2 * 10.0**place:
         place -= 1
-    return min(max(place, first - MOST_DIGITS + 1), first)
+    return min(max(place, finest), first)
 
 
 def _rounded(value: float, place: int, *, at_least: float = 0.0) -> str:
@@ -97,4 +102,3 @@ def _rounded(value: float, place: int, *, at_least: float = 0.0) -> str:
     scale = 10.0**place
     rounded = max(floor(value / scale + 0.5) * scale, at_least)
     return f"{rounded:,.{max(-place, 0)}f}"
-

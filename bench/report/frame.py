@@ -26,9 +26,13 @@ def cells_of(rows: Iterable[Row]) -> dict[Case, dict[str, Row]]:
     """Return the rows by case and phase."""
     cells: dict[Case, dict[str, Row]] = {}
     for row in rows:
-        case = Case(**{name: getattr(row, name) for name in CASE_COLUMNS})
-        cells.setdefault(case, {})[row.phase] = row
+        cells.setdefault(case_of(row), {})[row.phase] = row
     return cells
+
+
+def case_of(row: Row) -> Case:
+    """Return the case that a row belongs to."""
+    return Case(**{name: getattr(row, name) for name in CASE_COLUMNS})
 
 
 def without_skipped(cells: Cells) -> dict[Case, Mapping[str, Row]]:
@@ -63,7 +67,9 @@ def shared_by(cases: Iterable[Case]) -> str:
     words = [str(constant[name]) for name in ("subject", "dataset", "device") if name in constant]
     if constant.get("threads", DOES_NOT_APPLY) != DOES_NOT_APPLY:
         words.append(threads_in_words(constant["threads"]))
-    return ", ".join([*words, *(str(constant[name]) for name in ("precision", "variant") if name in constant)])
+    return ", ".join(
+        [*words, *(str(constant[name]) for name in ("precision", "variant") if name in constant)]
+    )
 
 
 def threads_in_words(threads: int | str) -> str:
@@ -73,7 +79,9 @@ def threads_in_words(threads: int | str) -> str:
 
 def place(case: Case) -> str:
     """Return where a case ran, such as `cpu, 4 threads`."""
-    return case.device if case.threads == DOES_NOT_APPLY else f"{case.device}, {threads_in_words(case.threads)}"
+    return (
+        case.device if case.threads == DOES_NOT_APPLY else f"{case.device}, {threads_in_words(case.threads)}"
+    )
 
 
 def size(case: Case) -> str:

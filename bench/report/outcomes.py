@@ -11,8 +11,8 @@ def cut_short(run: Run, rows: Sequence[Row]) -> list[str]:
     """Return the line that a run which did not end by itself needs, if this is one."""
     if run.state == "finished":
         return []
-    done = run.campaign.rounds_done if run.campaign else max((row.rounds for row in rows), default=0)
-    planned = f" of {run.campaign.rounds_planned}" if run.campaign else ""
+    done = max((row.rounds for row in rows), default=0)
+    planned = f" of {run.campaign.rounds_planned}" if run.campaign and run.campaign.rounds_planned else ""
     still = " (or is still running)" if run.state == "running" else ""
     rounds = f"{done}{planned} round{'' if f'{done}{planned}' == '1' else 's'}"
     return [f"This run was cut short{still} after {rounds}; figures come from the finished rounds."]
@@ -22,7 +22,9 @@ def outcome_lines(cells: Cells) -> list[str]:
     """Return what failed, case by case, and what was skipped, once for each reason."""
     grouped: dict[tuple[str, str], list[str]] = {}
     for case, row_of in cells.items():
-        for status, reason in dict.fromkeys((row.status, row.reason) for row in row_of.values() if row.status != "ok"):
+        for status, reason in dict.fromkeys(
+            (row.status, row.reason) for row in row_of.values() if row.status != "ok"
+        ):
             phases = [name for name, row in row_of.items() if (row.status, row.reason) == (status, reason)]
             name = case.key if len(phases) == len(row_of) else f"{case.key} ({', '.join(phases)})"
             grouped.setdefault((status, reason), []).append(name)

@@ -26,7 +26,10 @@ def time_table(run: Run, cells: Cells) -> Table | None:
     unit = _unit(cells, "time_s")
     columns = shown_columns(cells)
     lines = [
-        {**identity(case, columns), **{f"{name} {unit.symbol}": _time(row_of, name, unit) for name in reported}}
+        {
+            **identity(case, columns),
+            **{f"{name} {unit.symbol}": _time(row_of, name, unit) for name in reported},
+        }
         for case, row_of in cells.items()
     ]
     caption = " ".join([*_what_is_shown(cells, reported), *_allocator(run, cells)])
@@ -43,7 +46,10 @@ def share_table(cells: Cells) -> Table | None:
     columns = shown_columns(cells)
     lines = [_share_line(case, row_of, columns, reported, fed) for case, row_of in cells.items()]
     raw = [
-        {**identity(case, columns), **{name: share_of(row_of, name) for name in (*reported, UNATTRIBUTED, *fed)}}
+        {
+            **identity(case, columns),
+            **{name: share_of(row_of, name) for name in (*reported, UNATTRIBUTED, *fed)},
+        }
         for case, row_of in cells.items()
     ]
     caption = (
@@ -51,7 +57,7 @@ def share_table(cells: Cells) -> Table | None:
         " step and the first of the next, they add up to 100 %."
     )
     if fed:
-        caption += f" {_and(fed)} are no part of the step: theirs is the share of a loop that also feeds it."
+        caption += f" {_and(fed)}, outside the step, {'has its' if len(fed) == 1 else 'have their'} share of a loop that also feeds it."
     title = f"Share of each phase ({shared_by(cells)})"
     return Table("shares", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
 
@@ -67,7 +73,9 @@ def enqueue_table(cells: Cells) -> Table | None:
         {
             **identity(case, columns),
             **{
-                f"{phase} {unit.symbol}": number(_scaled(row_of[phase].host_s, unit)) if phase in row_of else ABSENT
+                f"{phase} {unit.symbol}": number(_scaled(row_of[phase].host_s, unit))
+                if phase in row_of
+                else ABSENT
                 for phase in reported
             },
             "bound": next(iter(row_of.values())).bound,
@@ -98,7 +106,10 @@ def _share_line(
     return {
         **identity(case, columns),
         **{f"{name} %": percentage(share_of(row_of, name)) for name in parts},
-        **{f"{name} % of loop": percentage(share_of(row_of, name)) if name in row_of else ABSENT for name in fed},
+        **{
+            f"{name} % of loop": percentage(share_of(row_of, name)) if name in row_of else ABSENT
+            for name in fed
+        },
     }
 
 
@@ -146,7 +157,9 @@ def _allocator(run: Run, cells: Cells) -> list[str]:
     policy = run.machine.get("allocator_policy")
     if not policy or all(case.device != "cpu" for case in cells):
         return []
-    return [f"CPU steps run under the allocator policy {policy}, which makes them faster than in a plain script."]
+    return [
+        f"CPU steps run under the allocator policy {policy}, which makes them faster than in a plain script."
+    ]
 
 
 def _and(names: Sequence[str]) -> str:

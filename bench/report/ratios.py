@@ -17,11 +17,15 @@ class Ratio:
 
     def __str__(self) -> str:
         """Return `1.52 (1.47 to 1.58)`, with the digits that the interval leaves."""
+        return self.followed_by("")
+
+    def followed_by(self, words: str) -> str:
+        """Return the ratio with words before its interval: `1.52 times as fast (1.47 to 1.58)`."""
         if self.low is None or self.high is None:
-            return f"{number(self.value)} ({NOT_AVAILABLE})"
+            return f"{number(self.value)}{words} ({NOT_AVAILABLE})"
         half = (self.high - self.low) / 2
         value, low, high = (number(bound, half) for bound in (self.value, self.low, self.high))
-        return f"{value} ({low} to {high})"
+        return f"{value}{words} ({low} to {high})"
 
     @property
     def verdict(self) -> str:

@@ -1,19 +1,15 @@
 """The three plain sentences: slowest phase, best throughput, and whether the GPU is worth it."""
 
 from collections import Counter
-from collections.abc import Mapping
-from math import log
+from collections.abc import Iterable, Mapping
 from statistics import median
 
-from bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
+from bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case, reference_case
 from bench.report import devices
-from bench.report.format import NOT_AVAILABLE, percentage, unit_for, with_interval
-from bench.report.frame import Cells, place, size
+from bench.report.format import NOT_AVAILABLE, Unit, percentage, unit_for, with_interval
+from bench.report.frame import Cells, place, size, threads_in_words
 from bench.report.throughput import samples_per_s
 from bench.verdict import Row
-
-REFERENCE = {"batch_size": 32, "hidden": 128}
-"""The case nearest to this one stands for its device: SimpleNN's own width, and a usual small batch."""
 
 
 def three_sentences(cells: Cells, all_cells: Cells) -> tuple[str, ...]:
@@ -30,29 +26,29 @@ def slowest_phase(cells: Cells) -> str:
     for device in dict.fromkeys(case.device for case in with_shares):
         here = {case: shares for case, shares in with_shares.items() if case.device == device}
         parts.append(_on_device(device, here, cells))
-    return f"Slowest phase: {'; '.join(parts)}."
+    return f"Slowest phase: {'. '.join([parts[0], *(part[0].upper() + part[1:] for part in parts[1:])])}."
 
 
 def best_throughput(cells: Cells) -> str:
     """Say where the most samples pass per second, and how many at the widest network."""
-    steps = [(case, row) for case, row_of in cells.items() if (row := row_of.get("step")) and row.samples_per_s]
+    steps = [
+        (case, row) for case, row_of in cells.items() if (row := row_of.get("step")) and row.samples_per_s
+    ]
     if not steps:
         return "Best throughput: unknown, the whole step was not measured (-k step chooses it)."
     best = max(steps, key=_samples)
     text = f"Best throughput: {_at(best)}"
     widths = sorted({case.hidden for case, _ in steps if isinstance(case.hidden, int)})
     if len(widths) > 1 and best[0].hidden != widths[-1]:
-        text += f"; at hidden {widths[-1]}, {_at(max((s for s in steps if s[0].hidden == widths[-1]), key=_samples))}"
+        widest = max((step for step in steps if step[0].hidden == widths[-1]), key=_samples)
+        text += f"; at hidden {widths[-1]}, {_at(widest)}"
     return f"{text}."
 
 
-def reference(cases: Mapping[Case, object]) -> Case:
-    """Return the case that stands for all: nearest to batch 32 and hidden 128, the first of equals."""
-    return min(cases, key=lambda case: sum(_distance(getattr(case, name), at) for name, at in REFERENCE.items()))
-
-
-def _distance(value: int | str, wanted: int) -> float:
-    return abs(log(value / wanted)) if isinstance(value, int) else 0.0
+def _reference(cases: Iterable[Case]) -> Case:
+    """Return the case that stands for all of its device, the one that is profiled."""
+    numbered = dict(enumerate(cases))
+    return numbered[reference_case(numbered) or 0]
 
 
 def _shares(row_of: Mapping[str, Row]) -> dict[str, float]:
@@ -63,27 +59,28 @@ def _on_device(device: str, shares: Mapping[Case, Mapping[str, float]], cells: C
     slowest = Counter(max(of_case, key=lambda name: of_case[name]) for of_case in shares.values())
     phase, times = slowest.most_common(1)[0]
     share = median(of_case[phase] for of_case in shares.values() if phase in of_case)
-    others = ", ".join(f"{name} in {count}" for name, count in slowest.most_common()[1:])
-    general = f"slowest in {times} of {len(shares)} cases" + (f", {others}" if others else "")
-    some = "" if all(len(of_case) == len(STEP_PHASES) for of_case in shares.values()) else " of those reported"
+    others = "".join(f", {name} in {count}" for name, count in slowest.most_common()[1:])
+    general = f"slowest in {'all' if times == len(shares) else times} of {len(shares)} cases{others}"
+    all_parts = all(len(of_case) == len(STEP_PHASES) for of_case in shares.values())
     return (
-        f"on {device} {phase}{some}, {percentage(share)} % of the step in the median case ({general});"
-        f" at {_example(reference(shares), phase, cells)}"
+        f"on {device} {phase}{'' if all_parts else ' (of those reported)'} takes {percentage(share)} % of the step"
+        f" in the median case, {general}; {_example(_reference(shares), phase, cells)}"
     )
 
 
 def _example(case: Case, phase: str, cells: Cells) -> str:
-    """Return one case in figures: `batch 32, hidden 128 on cpu, 1 thread: 184 ± 3 of 640 ± 8 µs`."""
-    row, step = cells[case].get(phase), cells[case].get("step")
-    known = [found for found in (row, step) if found is not None and found.time_s]
-    unit = unit_for(found.time_s for found in known)
+    """Return one case in figures: `184 ± 3 of 640 ± 8 µs at batch 32, hidden 128, 1 thread`."""
+    known = [row for name in (phase, "step") if (row := cells[case].get(name)) and row.time_s]
+    unit = unit_for(row.time_s for row in known)
     times = [
-        with_interval(found.time_s / unit.seconds, None if found.time_high_s is None else found.time_high_s / unit.seconds)
-        for found in known
-        if found.time_s
+        with_interval(*(_in(seconds, unit) for seconds in (row.time_s, row.time_high_s))) for row in known
     ]
-    threads = "" if case.threads == DOES_NOT_APPLY else f" on {place(case)}"
-    return f"{size(case)}{threads}, {' of '.join(times) or NOT_AVAILABLE} {unit.symbol}"
+    threads = "" if case.threads == DOES_NOT_APPLY else f", {threads_in_words(case.threads)}"
+    return f"{' of '.join(times) or NOT_AVAILABLE} {unit.symbol} at {size(case)}{threads}"
+
+
+def _in(seconds: float | None, unit: Unit) -> float | None:
+    return None if seconds is None else seconds / unit.seconds
 
 
 def _samples(step: tuple[Case, Row]) -> float:

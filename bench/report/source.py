@@ -6,10 +6,11 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from bench.cases import Case
+from bench.report.frame import case_of
 from bench.runs import BENCHMARK_FILE, RUN_FILE, SCHEMA_VERSION, Run, RunError, read_blocks, read_run
 from bench.verdict import Row, rows_of
 
@@ -65,32 +66,28 @@ def _from_benchmarks(file: Path, folder: Path | None) -> Source:
         raise RunError(f"{str(file)!r} is not a run of this suite: it has no key {OUR_KEY!r}")
     if ours.get("schema_version") != SCHEMA_VERSION:
         raise RunError(
-            f"{str(file)!r} has schema version {ours.get('schema_version')}, and this version reads {SCHEMA_VERSION}"
-            " (read it with the version of nncore-bench that wrote it)"
+            f"{str(file)!r} has schema version {ours.get('schema_version')}, and this version reads"
+            f" {SCHEMA_VERSION} (read it with the version of nncore-bench that wrote it)"
         )
     try:
         run = msgspec.convert(ours.get("run"), Run)
-        rows = [msgspec.convert(test["extra_info"], Row) for test in content["benchmarks"]]
+        records = [*(test["extra_info"] for test in content["benchmarks"]), *ours.get("rows", [])]
+        rows = [msgspec.convert(record, Row) for record in records]
     except (msgspec.ValidationError, KeyError, TypeError) as error:
         raise RunError(f"{str(file)!r} does not hold the rows of a run ({error})") from None
-    return Source(run, _completed(run, rows), folder)
+    return Source(run, _completed(run, rows, file), folder)
 
 
-def _completed(run: Run, rows: Sequence[Row]) -> list[Row]:
+def _completed(run: Run, rows: Sequence[Row], file: Path) -> list[Row]:
     """Return the rows in the order of the run, with those added that no test could pass."""
     found = {_place(row): row for row in rows}
-    return [found.get(_place(row)) or _without_test(row, run) for row in rows_of(run, [])]
+    ok = {record.case for record in run.cases if record.status == "ok"}
+    missing = f"no result of it is in {file.name}"
+    return [
+        found.get(_place(row)) or (replace(row, reason=missing) if case_of(row) in ok else row)
+        for row in rows_of(run, [])
+    ]
 
 
-def _without_test(row: Row, run: Run) -> Row:
-    recorded = {record.case.key: record.status for record in run.cases}
-    known: dict[str, Any] = {record.case.key: record for record in run.cases}
-    return row if recorded and known else replace(row, reason="no test")
-
-
-def _place(row: Row) -> tuple[object, ...]:
-    return (
-        row.phase,
-        *(row.subject, row.dataset, row.device, row.threads),
-        *(row.precision, row.variant, row.batch_size, row.hidden),
-    )
+def _place(row: Row) -> tuple[Case, str]:
+    return case_of(row), row.phase

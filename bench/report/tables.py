@@ -1,10 +1,12 @@
 """A table: what is shown of it, and the raw numbers behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from textwrap import fill
 
 import pandas as pd
+import tabulate
 
 TEXT_WIDTH = 110
 
@@ -26,11 +28,12 @@ class Table:
     def markdown(self) -> str:
         """Return heading, table and caption: one string for terminal, README and CI."""
         words = {name for name in self.shown.columns if _is_wordy(self.shown[name].tolist())}
-        table = self.shown.to_markdown(
-            index=False,
-            disable_numparse=True,  # the digits were chosen with care
-            colalign=["left" if name in words else "right" for name in self.shown.columns],
-        )
+        with _no_padding():
+            table = self.shown.to_markdown(
+                index=False,
+                disable_numparse=True,  # the digits were chosen with care
+                colalign=["left" if name in words else "right" for name in self.shown.columns],
+            )
         caption = f"\n\n{fill(self.caption, TEXT_WIDTH)}" if self.caption else ""
         return f"## {self.title}\n\n{table}{caption}\n"
 
@@ -38,6 +41,17 @@ class Table:
         """Return the raw numbers; unknown is empty."""
         text: str = self.raw.to_csv(index=False, lineterminator="\n")
         return text
+
+
+@contextmanager
+def _no_padding() -> Iterator[None]:
+    """Take away the two columns that tabulate adds to every heading: 13 of them make a table too wide."""
+    usual = tabulate.MIN_PADDING
+    tabulate.MIN_PADDING = 0
+    try:
+        yield
+    finally:
+        tabulate.MIN_PADDING = usual
 
 
 def _is_wordy(cells: Sequence[str]) -> bool:

@@ -11,8 +11,8 @@ from bench.report.tables import Table
 from bench.verdict import Row
 
 CAPTION = (
-    "From the median step. In brackets the disturbance: how much longer the median step took than the"
-    " undisturbed one, because of what else this machine was doing."
+    "From the median step. In brackets the disturbance: how much longer the median step took than an"
+    " undisturbed one, which is the noise of this machine and not of the network."
 )
 
 

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -63,12 +64,17 @@ def test_help_names_every_data_set_without_importing_torch() -> None:
     assert not re.search(r"\| +(torch|numpy)\n", done.stderr)
 
 
-@pytest.mark.parametrize("option", ["--epochs", "--batch-size", "--hidden", "--lr", "--seed"])
-@pytest.mark.parametrize("value", ["-1", "x", "nan", "1e99999", "-0.5", "99999999999"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *product(
+            ["--epochs", "--batch-size", "--hidden", "--lr", "--seed"], ["-1", "x", "nan", "1e999", "-0.5"]
+        ),
+        *product(["--epochs", "--batch-size", "--hidden", "--seed"], ["1.5", "99999999999"]),
+    ],
+)
 def test_bad_numbers_are_one_sentence(option: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It names option and value."""
-    if (option, value) == ("--lr", "99999999999"):
-        pytest.skip("a large learning rate is a bad idea and a number")
     sentence = refused(capsys, f"{option}={value}")
     assert option in sentence
     assert repr(value) in sentence
@@ -133,7 +139,7 @@ def test_interrupt_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         # Where the tests run in the background, Ctrl-C is switched off and would be inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads
     )
     try:
         assert process.stdout is not None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from nncore import SimpleNN, TrainStep
 
@@ -70,7 +71,7 @@ def test_gradients_do_not_add_up_over_steps() -> None:
     step(*batch(0))
     step(*batch(1))
     inputs, targets = batch(1)
-    torch.nn.functional.cross_entropy(twin(inputs), targets).backward()
+    torch.autograd.backward(functional.cross_entropy(twin(inputs), targets))
     assert torch.equal(model.fc1.weight.grad, twin.fc1.weight.grad)  # type: ignore[arg-type]
 
 
@@ -80,7 +81,7 @@ def test_given_criterion_and_optimizer_are_used() -> None:
     step = TrainStep(model, torch.nn.MultiMarginLoss(), torch.optim.SGD(model.parameters(), lr=0.5))
     inputs, targets = batch()
     step(inputs, targets)
-    torch.nn.functional.multi_margin_loss(twin(inputs), targets).backward()
+    torch.autograd.backward(functional.multi_margin_loss(twin(inputs), targets))
     for moved, before in zip(model.parameters(), twin.parameters(), strict=True):
         assert before.grad is not None
         torch.testing.assert_close(moved.detach(), before.detach() - 0.5 * before.grad)

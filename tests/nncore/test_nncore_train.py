@@ -2,6 +2,7 @@
 
 import os
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ class Recorded(TrainStep):
 
 
 def test_epoch_lines_read_as_in_the_tutorial(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each epoch prints one line, with the mean over samples to four decimals, and no bar off the terminal."""
+    """Each epoch prints one line, the mean over samples to four decimals, and no bar off the terminal."""
     losses = train(Recorded(), BATCHES, 2, CPU)
     captured = capsys.readouterr()
     assert losses == [(4 * 1 + 1 * 2) / 5, (4 * 3 + 1 * 4) / 5]
@@ -70,6 +71,7 @@ def test_bar_appears_in_long_epochs_only_and_vanishes(
 ) -> None:
     """On a terminal a long epoch shows a bar, erased at its end; a short one shows nothing."""
     master, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     with os.fdopen(terminal, "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
         # The module; nncore.train is the function.
@@ -77,10 +79,12 @@ def test_bar_appears_in_long_epochs_only_and_vanishes(
         train(Recorded(), slow_batches(), 1, CPU, log=lambda _line: None)
         stderr.write("end")
         stderr.flush()
-        shown = os.read(master, 100_000).decode()
+        shown = b""
+        while not shown.endswith(b"end"):  # each read gives what one write wrote
+            shown += os.read(master, 1000)
     os.close(master)
-    assert ("Epoch [1/1]" in shown) is appears
-    assert shown.split("\r")[-1] == "end"
+    assert (b"Epoch [1/1]" in shown) is appears
+    assert shown.split(b"\r")[-1] == b"end"
 
 
 def slow_batches() -> Iterator[tuple[Tensor, Tensor]]:

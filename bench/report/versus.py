@@ -1,0 +1,67 @@
+"""Two runs side by side, also of two machines: how many samples a second each gets through, at best."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from bench.cases import Case
+from bench.report.devices import fastest
+from bench.report.facts import named
+from bench.report.format import number, with_interval
+from bench.report.frame import case_of, cells_of, identity, place, shared_by, shown_columns
+from bench.report.ratios import speed_up
+from bench.report.source import Source
+from bench.report.tables import Table
+from bench.verdict import Row
+
+CAPTION = (
+    "Samples per second of the undisturbed step, each run at the device and threads that served it best; B/A"
+    " with its 95 % interval. The runs were made at different times: this is a screen, not a verdict."
+)
+
+
+def compare(base: Source, candidate: Source) -> str:
+    """Return two runs side by side: who they are, the table, and how much could be compared."""
+    a, b = (fastest(cells_of(source.rows)) for source in (base, candidate))
+    table = comparison_table(a, b)
+    common, new, missing = (
+        len(keys) for keys in (a.keys() & b.keys(), b.keys() - a.keys(), a.keys() - b.keys())
+    )
+    return "\n".join(
+        [
+            f"A: {named(base.run)}",
+            f"B: {named(candidate.run)}",
+            "",
+            *([table.markdown()] if table else []),
+            f"compared {common} of {len(a)}, {new} new, {missing} missing",
+        ]
+    )
+
+
+def comparison_table(a: Mapping[Case, Row], b: Mapping[Case, Row]) -> Table | None:
+    """Return a line for every case that both runs measured; None where there is none."""
+    common = [case for case in a if case in b]
+    if not common:
+        return None
+    columns = shown_columns(common)
+    lines = [
+        {
+            **identity(case, columns),
+            "A samples/s": _samples_per_s(a[case]),
+            "A on": place(case_of(a[case])),
+            "B samples/s": _samples_per_s(b[case]),
+            "B on": place(case_of(b[case])),
+            "B/A": str(speed_up(a[case], b[case])),
+        }
+        for case in common
+    ]
+    shown = pd.DataFrame(lines)
+    return Table("versus", f"Throughput of two runs ({shared_by(common)})", CAPTION, shown, shown)
+
+
+def _samples_per_s(row: Row) -> str:
+    """Return batch size over undisturbed time; the relative half-width is that of the time."""
+    if not row.time_s:
+        return number(None)
+    value = row.batch_size / row.time_s
+    return with_interval(value, None if row.time_high_s is None else value * row.time_high_s / row.time_s)

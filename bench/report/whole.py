@@ -1,0 +1,85 @@
+"""The report of a run: its tables, how it went, and three sentences, as text and as files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import fill
+
+from bench.report.checks import check_lines, quality_table
+from bench.report.devices import device_table
+from bench.report.facts import machine_table, operator_table
+from bench.report.frame import cells_of, without_skipped
+from bench.report.outcomes import cut_short, notice_lines, outcome_lines
+from bench.report.phases import enqueue_table, share_table, time_table
+from bench.report.sentences import three_sentences
+from bench.report.tables import TEXT_WIDTH, Table
+from bench.report.throughput import throughput_tables
+from bench.runs import Run, RunFolder
+from bench.verdict import Row
+
+TABLES_FOLDER = "tables"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Hold what is told of a run, in the order in which it is told."""
+
+    tables: tuple[Table, ...]
+    remarks: tuple[str, ...]
+    sentences: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """Return the tables that are for everybody, the remarks, and the sentences last."""
+        return self._told([table for table in self.tables if table.on_screen])
+
+    @property
+    def full_text(self) -> str:
+        """Return the same with all tables."""
+        return self._told(self.tables)
+
+    def _told(self, tables: Sequence[Table]) -> str:
+        told = [table.markdown() for table in tables]
+        told += [f"{_listed(lines)}\n" for lines in (self.remarks, self.sentences) if lines]
+        return "\n".join(told).rstrip()
+
+
+def render(run: Run, rows: Sequence[Row]) -> Report:
+    """Return the report of a run from its record and the rows of its laps; nothing is written or printed."""
+    all_cells = cells_of(rows)
+    cells = without_skipped(all_cells)
+    tables = (
+        time_table(run, cells),
+        share_table(cells),
+        enqueue_table(cells),
+        operator_table(run),
+        *throughput_tables(cells),
+        device_table(cells),
+        quality_table(cells),
+        machine_table(run),
+    )
+    remarks = (
+        *cut_short(run, rows),
+        *check_lines(run, cells),
+        *outcome_lines(all_cells),
+        *notice_lines(run),
+    )
+    return Report(
+        tables=tuple(table for table in tables if table is not None),
+        remarks=remarks,
+        sentences=three_sentences(cells, all_cells),
+    )
+
+
+def write_tables(folder: Path, report: Report) -> None:
+    """Write every table as Markdown and as CSV, and the text of the report, into `folder`/tables."""
+    run_folder = RunFolder(folder)
+    for table in report.tables:
+        run_folder.save_text(f"{TABLES_FOLDER}/{table.name}.md", table.markdown())
+        run_folder.save_text(f"{TABLES_FOLDER}/{table.name}.csv", table.csv())
+    run_folder.save_text(f"{TABLES_FOLDER}/summary.md", f"{report.text}\n")
+
+
+def _listed(lines: Sequence[str]) -> str:
+    """Return lines as a list, wrapped to a width that reads well."""
+    return "\n".join(fill(line, TEXT_WIDTH, initial_indent="- ", subsequent_indent="  ") for line in lines)

@@ -1,0 +1,199 @@
+"""The campaign with workers that answer at once and a clock that only they advance."""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import ceil
+from statistics import mean, stdev
+
+import numpy as np
+import pytest
+
+from bench.cases import BLOCK_LAPS, PHASES, Case
+from bench.measure import messages
+from bench.measure.campaign import Conductor, Plan, rounds_for
+from bench.measure.workers import WorkerError
+from bench.runs import Block, Campaign, CaseRecord
+
+STEP_S = 0.001
+
+
+class Bench:
+    """Everything a campaign needs, made up: a clock, a store, a progress line and its workers."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.rounds: dict[int, list[Block]] = {}
+        self.saved_cases: Sequence[CaseRecord] = ()
+        self.requests: list[tuple[int, messages.Request]] = []
+        self.started: list[tuple[str, int]] = []
+        self.lines: list[tuple[str, int, int, float | None]] = []
+        self.refuse: set[int] = set()
+        self.die_once_at: int | None = None
+
+    def now(self) -> float:
+        return self.seconds
+
+    def start(self, device: str, launch: int) -> "FakeWorker":
+        self.started.append((device, launch))
+        return FakeWorker(self, launch)
+
+    def save_round(self, number: int, blocks: Sequence[Block]) -> None:
+        self.rounds[number] = list(blocks)
+
+    def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
+        assert campaign.rounds_done == len(self.rounds)
+        self.saved_cases = tuple(cases)
+
+    def progress(self, stage: str, done: int, total: int, seconds_left: float | None) -> None:
+        self.lines.append((stage, done, total, seconds_left))
+
+
+class FakeWorker:
+    """Answer requests with steps of exactly one millisecond."""
+
+    def __init__(self, bench: Bench, launch: int) -> None:
+        self.bench = bench
+        self.launch = launch
+
+    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
+        assert timeout > 0
+        self.bench.requests.append((self.launch, request))
+        if isinstance(request, messages.Prepare):
+            if request.number in self.bench.refuse:
+                return messages.Refused("out of memory: 3 TB")
+            return messages.Prepared(dict.fromkeys(BLOCK_LAPS, STEP_S), steady=True, correct={"loss": 2.3})
+        if isinstance(request, messages.Measure):
+            if self.bench.die_once_at == request.number:
+                self.bench.die_once_at = None
+                raise WorkerError("killed by signal 9")
+            self.bench.seconds += (request.iterations + 1) * STEP_S
+            columns = len(BLOCK_LAPS[request.kind])
+            laps = np.full((request.iterations + 1, columns), int(STEP_S * 1e9) // columns, np.int64)
+            return messages.Measured(laps.tobytes(), None, int(request.iterations * STEP_S * 1e9))
+        return messages.Done()
+
+
+def records(count: int = 3) -> list[CaseRecord]:
+    return [
+        CaseRecord(Case("simplenn", "digits", "cpu", 1, "float32", "eager", 2**n, 32), PHASES) for n in range(count)
+    ]
+
+
+def conduct(bench: Bench, plan: Plan, cases: list[CaseRecord] | None = None) -> Campaign:
+    cases = records() if cases is None else cases
+    return Conductor(cases, plan, bench.start, bench, bench.progress, now=bench.now).run()
+
+
+def test_every_round_holds_one_block_of_each_kind_of_every_case_from_one_launch() -> None:
+    """A round is complete, and all its blocks come from the same process."""
+    bench = Bench()
+    conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=6))
+    for number, blocks in bench.rounds.items():
+        assert Counter((b.case, b.kind) for b in blocks) == Counter((c, k) for c in range(3) for k in BLOCK_LAPS)
+        assert len({b.launch for b in blocks}) == 1
+        assert {b.round for b in blocks} == {number}
+
+
+def test_rounds_are_spread_evenly_over_the_launches() -> None:
+    """Each launch runs its share of the rounds, within every cycle of launches."""
+    bench = Bench()
+    conduct(bench, Plan(launches=4, budget_s=100.0, target=0.01, least_rounds=12))
+    launches = [bench.rounds[number][0].launch for number in sorted(bench.rounds)]
+    for start in range(0, len(launches), 4):
+        assert sorted(launches[start : start + 4]) == [0, 1, 2, 3]
+
+
+def test_the_order_is_random_and_follows_the_seed() -> None:
+    """Two seeds give two orders, and one seed always the same."""
+
+    def order(seed: int) -> list[tuple[int, str]]:
+        bench = Bench()
+        conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=6, seed=seed))
+        return [(r.number, r.kind) for _, r in bench.requests if isinstance(r, messages.Measure)]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+
+
+def test_steady_laps_need_no_more_rounds_than_the_least() -> None:
+    """Without any spread the pilot is precise enough, and the campaign does not use up its budget."""
+    bench = Bench()
+    campaign = conduct(bench, Plan(launches=2, budget_s=1000.0, target=0.01, least_rounds=8))
+    assert campaign.rounds_done == campaign.rounds_planned == 8
+
+
+def test_the_budget_bounds_the_campaign() -> None:
+    """No round is begun that would not end within the budget."""
+    bench = Bench()
+    campaign = conduct(bench, Plan(launches=2, budget_s=2.0, target=0.01, least_rounds=10_000))
+    per_round = campaign.wall_s / campaign.rounds_done
+    assert 2.0 - per_round <= campaign.wall_s <= 2.0
+
+
+def test_a_budget_too_small_for_one_round_a_launch_still_gives_every_launch_its_pilot() -> None:
+    """Something is always measured, and the account says how long it took."""
+    bench = Bench()
+    campaign = conduct(bench, Plan(launches=3, budget_s=0.001, target=0.01))
+    assert campaign.rounds_done == 3
+
+
+def test_a_case_that_is_refused_fails_alone() -> None:
+    """The reason is in its record, its memory is given back, and all others are measured."""
+    bench = Bench()
+    bench.refuse = {1}
+    conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=4))
+    assert [r.status for r in bench.saved_cases] == ["ok", "failed", "ok"]
+    assert bench.saved_cases[1].reason == "out of memory: 3 TB"
+    assert any(isinstance(r, messages.Forget) and r.number == 1 for _, r in bench.requests)
+    assert {b.case for blocks in bench.rounds.values() for b in blocks} == {0, 2}
+
+
+def test_a_worker_that_dies_costs_one_case_and_is_replaced() -> None:
+    """The new worker gets all other cases again, and the rounds go on."""
+    bench = Bench()
+    bench.die_once_at = 2
+    campaign = conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=6))
+    assert [r.status for r in bench.saved_cases] == ["ok", "ok", "failed"]
+    assert "killed by signal 9" in bench.saved_cases[2].reason
+    assert len(bench.started) == 3
+    assert campaign.rounds_done == 6
+    assert {b.case for b in bench.rounds[5]} == {0, 1}
+
+
+def test_the_account_adds_up_to_the_time_the_workers_took() -> None:
+    """With workers that cost nothing else, measured and leading iterations are the whole campaign."""
+    bench = Bench()
+    campaign = conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=4))
+    assert campaign.measured_s + campaign.leading_s == pytest.approx(campaign.wall_s, rel=1e-3)
+    assert campaign.leading_s > 0
+
+
+def test_only_the_kinds_of_block_that_the_phases_need_are_run() -> None:
+    """Asking for inference alone runs no training steps; asking for forward runs the whole step."""
+    for phase, kinds in (("inference", {"inference"}), ("forward", {"laps", "plain"}), ("data", {"feed"})):
+        bench = Bench()
+        only = [CaseRecord(records(1)[0].case, (phase,))]
+        conduct(bench, Plan(launches=1, budget_s=5.0, target=0.01), only)
+        assert {b.kind for blocks in bench.rounds.values() for b in blocks} == kinds
+
+
+def pilot(values: dict[int, list[float]]) -> list[Block]:
+    return [
+        Block(case, 0, number, "plain", np.array([[9_999], [round(v)]], np.int64), None, round(v))
+        for case, lows in values.items()
+        for number, v in enumerate(lows)
+    ]
+
+
+def test_rounds_follow_from_the_spread_of_the_pilot_by_the_textbook_formula() -> None:
+    """The rounds are (1.96 · s / (target · mean))², rounded up."""
+    lows = [1_000_000.0, 1_040_000.0, 980_000.0, 1_020_000.0]
+    expected = ceil((1.959964 * stdev(lows) / mean(lows) / 0.01) ** 2)
+    assert rounds_for(0.01, pilot({0: lows})) == expected
+    assert rounds_for(0.02, pilot({0: lows})) == pytest.approx(expected / 4, abs=1)
+
+
+def test_a_pilot_of_one_round_plans_nothing() -> None:
+    """A spread needs two values."""
+    assert rounds_for(0.01, pilot({0: [1_000_000.0]})) == 1
+    assert rounds_for(0.01, []) == 1

@@ -1,0 +1,122 @@
+"""Sessions that go wrong in the middle: killed, interrupted, out of memory, without a worker."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.runs import read_blocks, read_run
+from conftest import ROOT, SMALL, Session, command
+
+LONG = ("--step-budget=60", "--step-target=0.0001", "--step-devices=cpu", "--benchmark-only")
+PATIENCE_S = 120
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for something that must come."""
+    end = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Start a long session, and wait until it has finished three rounds."""
+    process = subprocess.Popen(
+        command(*SMALL, *LONG, f"--step-results={tmp_path / 'results'}"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    until(lambda: len(list((tmp_path / "results").glob("*/rounds/[0-9]*.npz"))) >= 3)
+    yield process, next((tmp_path / "results").iterdir())
+    process.kill()
+    process.communicate()
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the processes that measure for a session."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "bench.measure.worker" in child.cmdline()]
+
+
+def report(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `python -m bench report` on a run."""
+    return subprocess.run(
+        [sys.executable, "-m", "bench", "report", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_kill_9_leaves_the_finished_rounds_and_no_process(running: tuple[subprocess.Popen[str], Path]) -> None:
+    """The report of what was finished reads like any other and says that it was cut short."""
+    process, folder = running
+    workers = workers_of(process)
+    assert len(workers) == 3  # the launcher and two launches
+    os.kill(process.pid, signal.SIGKILL)
+    until(lambda: not any(worker.is_running() for worker in workers))
+    rounds = {block.round for block in read_blocks(folder)}
+    assert len(rounds) >= 3
+    assert read_run(folder).state == "running"
+    printed = report(folder)
+    assert printed.returncode == 0, printed.stderr
+    assert "cut short" in printed.stdout
+    assert "samples/s" in printed.stdout
+
+
+def test_ctrl_c_prints_what_is_known_and_leaves_no_process(running: tuple[subprocess.Popen[str], Path]) -> None:
+    """pytest's own exit code for an interruption, and our tables of the finished rounds."""
+    process, folder = running
+    workers = workers_of(process)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 2
+    until(lambda: not any(worker.is_running() for worker in workers))
+    assert read_run(folder).state == "interrupted"
+    assert "samples/s" in printed
+    assert report(folder).returncode == 0
+
+
+def test_a_worker_that_is_killed_costs_a_case_and_not_the_session(
+    running: tuple[subprocess.Popen[str], Path],
+) -> None:
+    """Its only case fails with how the worker ended; the session comes to its end by itself."""
+    process, folder = running
+    launcher, *launches = workers_of(process)
+    assert launcher.pid in {worker.ppid() for worker in launches}
+    launches[0].kill()
+    printed, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1
+    assert "killed by signal 9" in printed
+    record = read_run(folder).cases[0]
+    assert record.status == "failed"
+    assert "killed by signal 9" in record.reason
+
+
+def test_a_case_that_runs_out_of_memory_says_so_and_the_others_go_on(session: Session, tmp_path: Path) -> None:
+    """A hidden width of a thousand million needs 3 TB of weights."""
+    process = session(
+        *SMALL,
+        "--benchmark-only",
+        "--step-devices=cpu",
+        "--step-hidden=32,1000000000",
+        f"--step-results={tmp_path / 'results'}",
+    )
+    assert process.returncode == 1
+    assert "8 failed, 8 passed" in process.stdout
+    good, bad = read_run(next((tmp_path / "results").iterdir())).cases
+    assert (good.status, bad.status) == ("ok", "failed")
+    assert bad.reason.startswith("out of memory")
+    assert "out of memory" in process.stdout

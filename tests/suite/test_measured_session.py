@@ -1,0 +1,173 @@
+"""One small session, really measured, and everything that must hold of it."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.cases import PHASES, STEP_PHASES
+from bench.runs import Block, Run, read_blocks, read_run
+from conftest import SMALL, Session
+
+CPU_PHASES = [phase for phase in PHASES if phase != "copy"]
+
+
+class Measured:
+    """What one session left behind."""
+
+    def __init__(self, process: subprocess.CompletedProcess[str], results: Path, theirs: Path) -> None:
+        self.process = process
+        self.folder = next(results.iterdir())
+        self.run: Run = read_run(self.folder)
+        self.blocks: list[Block] = list(read_blocks(self.folder))
+        self.ours: dict[str, Any] = json.loads((self.folder / "benchmark.json").read_text())
+        self.theirs: dict[str, Any] = json.loads(theirs.read_text())
+
+
+@pytest.fixture(scope="module")
+def measured(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """Measure one small grid once for this whole file."""
+    folder = tmp_path_factory.mktemp("measured")
+    theirs = folder / "theirs.json"
+    process = session(
+        *SMALL, "--benchmark-only", f"--step-results={folder / 'results'}", f"--benchmark-json={theirs}"
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return Measured(process, folder / "results", theirs)
+
+
+def test_every_phase_of_the_case_is_a_test_that_passed(measured: Measured) -> None:
+    """Eight phases on the CPU, where nothing is copied."""
+    assert f"{len(CPU_PHASES)} passed" in measured.process.stdout
+    assert [b["params"]["phase"] for b in measured.theirs["benchmarks"]] == CPU_PHASES
+
+
+def test_node_ids_read_as_the_contract_says(measured: Measured) -> None:
+    """Outside tools keep histories under these names."""
+    names = [b["fullname"] for b in measured.theirs["benchmarks"]]
+    assert "bench/test_phases.py::test_phase[forward-cpu-t1-float32-eager-b32-h32]" in names
+
+
+def test_parameters_are_strings_and_integers(measured: Measured) -> None:
+    """Anything else ends up as UNSERIALIZABLE in the file."""
+    for benchmark in measured.theirs["benchmarks"]:
+        params = benchmark["params"]
+        assert set(params) == {
+            "phase", "subject", "device", "threads", "precision", "variant", "batch_size", "hidden"
+        }  # fmt: skip
+        assert all(isinstance(value, str | int) for value in params.values())
+    assert "UNSERIALIZABLE" not in json.dumps(measured.theirs)
+
+
+def test_our_file_is_theirs_and_one_key_more(measured: Measured) -> None:
+    """Every reader of pytest-benchmark's file reads ours."""
+    assert {"machine_info", "commit_info", "benchmarks", "datetime", "version"} <= set(measured.ours)
+    assert measured.ours["nncore_bench"]["schema_version"] == 1
+    assert measured.ours["nncore_bench"]["run"]["id"] == measured.folder.name
+    for ours, theirs in zip(measured.ours["benchmarks"], measured.theirs["benchmarks"], strict=True):
+        assert ours["stats"] == theirs["stats"]
+        assert ours["extra_info"] == theirs["extra_info"]
+
+
+def test_pytest_benchmark_reports_the_means_of_the_recorded_blocks(measured: Measured) -> None:
+    """Its statistics are those of our samples, computed here once more from the laps on disk."""
+    for benchmark in measured.theirs["benchmarks"]:
+        phase = benchmark["params"]["phase"]
+        blocks = [b for b in measured.blocks if phase in b.laps]
+        means = [float(b.host[1:, b.laps.index(phase)].mean()) * 1e-9 for b in blocks]
+        assert benchmark["stats"]["data"] == pytest.approx(means, rel=1e-12)
+        assert benchmark["stats"]["rounds"] == len(blocks)
+
+
+def test_the_row_of_the_frame_is_in_extra_info(measured: Measured) -> None:
+    """With its interval and both estimates, in seconds."""
+    for benchmark in measured.theirs["benchmarks"]:
+        row = benchmark["extra_info"]
+        assert row["status"] == "ok"
+        assert row["launches"] == 2
+        assert row["time_low_s"] <= row["time_s"] <= row["time_high_s"]
+        assert row["time_s"] <= row["median_s"]
+        assert row["samples_per_s"] == pytest.approx(32 / row["median_s"])
+
+
+def test_cuda_cases_are_skipped_with_one_reason_where_there_is_no_device(measured: Measured) -> None:
+    """The rows say so in the file; nothing is silently left out."""
+    skipped = measured.ours["nncore_bench"]["rows"]
+    if not skipped:
+        pytest.skip("this machine has a CUDA device")
+    assert {row["reason"] for row in skipped} == {"no CUDA device was found"}
+    assert [row["phase"] for row in skipped] == list(PHASES)
+    assert f"{len(PHASES)} skipped" in measured.process.stdout
+
+
+def test_every_lap_is_on_disk_with_its_leading_one_flagged_by_place(measured: Measured) -> None:
+    """At least four counted iterations a block; laps and plain blocks in every round."""
+    assert measured.run.state == "finished"
+    assert measured.run.campaign is not None
+    rounds = range(measured.run.campaign.rounds_done)
+    for kind in ("laps", "plain", "feed", "inference"):
+        blocks = [b for b in measured.blocks if b.kind == kind]
+        assert sorted(b.round for b in blocks) == list(rounds)
+        assert all(len(b.host) >= 5 for b in blocks)
+    assert all((b.host > 0).all() for b in measured.blocks if b.kind == "plain")
+
+
+def test_the_laps_of_a_step_stay_within_the_wall_time_of_their_block(measured: Measured) -> None:
+    """The sum of all laps is the block, read by the block's own clock."""
+    for block in measured.blocks:
+        assert block.host[1:].sum() <= block.wall_ns
+        assert block.host[1:].sum() >= 0.95 * block.wall_ns
+
+
+def test_shares_of_the_step_and_what_is_left_over_make_one(measured: Measured) -> None:
+    """Shares are of mean laps over the same steps."""
+    laps = np.concatenate([b.host[1:] for b in measured.blocks if b.kind == "laps"])
+    rows = {b["params"]["phase"]: b["extra_info"] for b in measured.theirs["benchmarks"]}
+    left_over = laps[:, 5].sum() / laps.sum()
+    assert sum(rows[phase]["share"] for phase in STEP_PHASES) + left_over == pytest.approx(1.0)
+
+
+def test_the_check_before_timing_is_in_the_record(measured: Measured) -> None:
+    """The first loss of ten classes is near log 10; every parameter got a gradient and moved."""
+    correct = measured.run.cases[0].correct
+    assert correct["loss"] == pytest.approx(np.log(10), abs=0.3)
+    assert correct["gradients"] == correct["moved"] == 1.0
+
+
+def test_one_case_was_profiled_and_its_trace_can_be_read(measured: Measured) -> None:
+    """The operators are named as PyTorch names them, and every phase label is in the trace."""
+    import gzip  # noqa: PLC0415 - one use
+
+    (trace,) = (measured.folder / "traces").iterdir()
+    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    assert set(STEP_PHASES) <= {event.get("name") for event in events}
+    forward = {o["operator"]: o for o in measured.run.operators if o["phase"] == "forward"}
+    assert forward["aten::addmm"]["calls_per_step"] == 2.0  # two linear layers
+    for phase in STEP_PHASES:
+        shares = [o["share"] for o in measured.run.operators if o["phase"] == phase]
+        if shares:
+            assert sum(shares) == pytest.approx(1.0)
+
+
+def test_our_tables_come_last_on_the_screen_and_are_in_the_folder(measured: Measured) -> None:
+    """pytest-benchmark's table first, ours after it, as .md and .csv too."""
+    screen = measured.process.stdout
+    assert screen.index("benchmark 'forward'") < screen.index("samples/s")
+    names = {path.suffix for path in (measured.folder / "tables").iterdir()}
+    assert names == {".md", ".csv"}
+    assert re.search(r"run folder: .*results", screen)
+
+
+def test_the_record_names_code_machine_and_options(measured: Measured) -> None:
+    """What was measured, where, and how it was asked for."""
+    run = measured.run
+    assert run.code.path
+    assert run.machine["torch"]
+    assert "MALLOC_MMAP_THRESHOLD_" in run.machine["allocator_policy"]
+    assert run.options["batch-sizes"] == [32]
+    assert run.campaign is not None
+    assert run.campaign.measured_s < run.campaign.wall_s
