@@ -55,8 +55,8 @@ class Case:
         """Return the readable, stable name that node ids and tables share."""
         threads = "" if self.threads == DOES_NOT_APPLY else f"-t{self.threads}"
         hidden = "" if self.hidden == DOES_NOT_APPLY else f"-h{self.hidden}"
-        labels = [name for name, usual in ((self.subject, "simplenn"), (self.dataset, "digits")) if name != usual]
-        tail = "".join(f"-{safe_label(label)}" for label in labels)
+        usual = ((self.subject, "simplenn"), (self.dataset, "digits"))
+        tail = "".join(f"-{safe_label(label)}" for label, default in usual if label != default)
         return f"{self.device}{threads}-{self.precision}-{self.variant}-b{self.batch_size}{hidden}{tail}"
 
     def phases(self) -> tuple[str, ...]:

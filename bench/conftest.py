@@ -14,7 +14,7 @@ from bench.handover import HandOver
 from bench.measure.campaign import Plan
 from bench.measure.workers import WorkerError
 from bench.options import OptionError, Options
-from bench.progress import ProgressLine
+from bench.progress import ProgressLine, Silence
 from bench.runs import BENCHMARK_FILE, SCHEMA_VERSION, plain_json, replace_file
 from bench.suite import Suite, unfinished
 
@@ -36,7 +36,8 @@ REFUSED = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the `--step-…` options."""
-    step_options.declare(parser.getgroup("step", "nncore-bench: where the time of a training step goes").addoption)
+    group = parser.getgroup("step", "nncore-bench: where the time of a training step goes")
+    step_options.declare(group.addoption)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -102,13 +103,14 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     """Measure all selected cases together, before the first test runs."""
     config = session.config
     selected = {item: cell for item in session.items if (cell := case_of(item))}
-    if not selected or not measures(config) or (session.testsfailed and not config.option.continue_on_collection_errors):
+    broken = session.testsfailed and not config.option.continue_on_collection_errors
+    if broken or not selected or not measures(config):
         return
     suite = config.stash[SUITE]
     for item, (case, _) in selected.items():
         if reason := suite.skip_reason(case):
             item.add_marker(pytest.mark.skip(reason=reason))
-    line = ProgressLine(config.pluginmanager.get_plugin("terminalreporter"))
+    line = ProgressLine(config.pluginmanager.getplugin("terminalreporter") or Silence())
     try:
         suite.measure(selected.values(), plan_of(config, len({case for case, _ in selected.values()})), line)
     except OptionError as error:
@@ -135,7 +137,7 @@ def plan_of(config: pytest.Config, cases: int) -> Plan:
 
 
 @pytest.fixture
-def recorded(  # noqa: PLR0913 - the parameters are the columns of the frame
+def recorded(  # noqa: PLR0913, PLR0917 - the parameters are the columns of the frame
     request: pytest.FixtureRequest,
     phase: str,
     subject: str,

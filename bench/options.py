@@ -87,7 +87,7 @@ def thread_counts(flag: str, text: str) -> tuple[int | str, ...]:
         elif entry.isdecimal() and int(entry) > 0:
             counts.append(int(entry))
         else:
-            raise OptionError(f"{flag}: {entry!r} is neither a positive integer nor {ALL_THREADS!r} (example: 1,all)")
+            raise OptionError(f"{flag}: {entry!r} is neither a positive integer nor 'all' (example: 1,all)")
     return tuple(counts)
 
 
@@ -201,8 +201,8 @@ def declare(add: Callable[..., Any]) -> None:
     """Declare the options to a parser through its `add_argument` or `addoption`."""
     add(QUICK_FLAG, dest=QUICK_DEST, action="store_true", default=False, help=QUICK_HELP)
     for option in OPTIONS:
-        note = f" (default {option.default}" + (")" if option.quick == option.default else f"; quick {option.quick})")
-        text = (option.help + note).replace("%", "%%")
+        quick = "" if option.quick == option.default else f"; quick {option.quick}"
+        text = f"{option.help} (default {option.default}{quick})".replace("%", "%%")
         add(option.flag, dest=option.dest, metavar=option.metavar, default=None, help=text)
 
 

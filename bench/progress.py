@@ -19,6 +19,18 @@ class Terminal(Protocol):
         """Write a line of its own."""
 
 
+class Silence:
+    """Stand in for the terminal where pytest runs without one (`-p no:terminal`)."""
+
+    isatty = False
+
+    def rewrite(self, line: str, **markup: bool) -> None:
+        """Show nothing."""
+
+    def write_line(self, line: str, **markup: bool) -> None:
+        """Show nothing."""
+
+
 class ProgressLine:
     """Show the stage, how much of it is done and the time left.
 

@@ -166,9 +166,8 @@ def unpack(index: npt.NDArray[Any], laps_ns: Nanoseconds) -> Iterator[Block]:
             parts.append(laps_ns[position : position + shape[0] * shape[1]].reshape(shape))
             position += shape[0] * shape[1]
         device = parts[1] if len(parts) > 1 else None
-        yield Block(
-            int(row["case"]), int(row["launch"]), int(row["round"]), kind, parts[0], device, int(row["wall_ns"])
-        )
+        case, launch, number, wall_ns = (int(row[name]) for name in ("case", "launch", "round", "wall_ns"))
+        yield Block(case, launch, number, kind, parts[0], device, wall_ns)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -192,7 +191,8 @@ class RunFolder:
             (path / ROUNDS_FOLDER).mkdir(parents=True)
         except OSError as error:
             raise RunError(
-                f"--step-results: {str(results)!r} cannot be written ({error.strerror}; name a folder you may write)"
+                f"--step-results: {str(results)!r} cannot be written ({error.strerror};"
+                " name a folder you may write)"
             ) from None
         return cls(path)
 

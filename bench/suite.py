@@ -83,7 +83,8 @@ class Suite:
                 pass
         except OSError as error:
             raise OptionError(
-                f"--step-results: {str(results)!r} cannot be written ({error.strerror}; name a folder you may write)"
+                f"--step-results: {str(results)!r} cannot be written ({error.strerror};"
+                " name a folder you may write)"
             ) from None
 
     def skip_reason(self, case: Case) -> str:
@@ -155,7 +156,7 @@ class Suite:
         return by_case
 
     def hand_over(self, case: Case, phase: str, stats: list[Any]) -> HandOver:
-        """Return what the test of a case and phase reports; pytest-benchmark's statistics of it go to `stats`."""
+        """Return what the test of a case and phase reports; its statistics will go to `stats`."""
         row = self.rows.get((case, phase))
         means = [
             float(np.mean(published(block, phase, on_device=case.device != "cpu"))) * NANO
@@ -165,7 +166,6 @@ class Suite:
         record = {} if row is None else row.as_record()
         failed = row is not None and row.status == "failed"
         return HandOver(() if failed else tuple(means), record, lambda: self.check(case), stats)
-
 
 
 def unfinished(rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -143,8 +143,10 @@ class Conductor:
         reply = self._ask(launch, number, messages.Prepare(number, record.case, warm_up=True))
         if not isinstance(reply, messages.Prepared):
             return
+        # The first launch decides for all, so that the blocks of all launches are of one length.
         per_block = record.steps_per_block or {
-            kind: max(LEAST_ITERATIONS, round(BLOCK_S[kind] / reply.seconds[kind])) for kind in kinds_for(record.phases)
+            kind: max(LEAST_ITERATIONS, round(BLOCK_S[kind] / reply.seconds[kind]))
+            for kind in kinds_for(record.phases)
         }
         self.cases[number] = msgspec.structs.replace(
             record, steps_per_block=per_block, steady=record.steady and reply.steady, correct=reply.correct
@@ -231,9 +233,9 @@ class Conductor:
     def _planned(self, pilot: list[Block]) -> int:
         """Return the rounds that the target asks for, within what the budget allows."""
         affordable = int(self.plan.budget_s / self._seconds_per_round())
-        wanted = rounds_for(self.plan.target, pilot)
-        whole = math.ceil(wanted / self.plan.launches) * self.plan.launches
-        return max(self.rounds_done, min(max(whole, self.plan.least_rounds), max(affordable, 1)))
+        wanted = max(rounds_for(self.plan.target, pilot), self.plan.least_rounds)
+        cycles = min(math.ceil(wanted / self.plan.launches), affordable // self.plan.launches)
+        return max(self.rounds_done, cycles * self.plan.launches)
 
     def _seconds_spent(self) -> float:
         return 0.0 if self.started is None else self.now() - self.started
@@ -262,4 +264,4 @@ def rounds_for(target: float, pilot: Sequence[Block]) -> int:
     if not spreads:
         return 1
     needed = (float(ndtri(0.975)) * np.quantile(spreads, 0.9) / target) ** 2
-    return max(1, math.ceil(needed))
+    return max(1, math.ceil(float(needed)))

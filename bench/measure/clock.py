@@ -6,6 +6,7 @@ enqueued. The clock owns the synchronisation: spans of the device cannot be read
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -67,7 +68,7 @@ class HostClock:
 
     def host_laps(self) -> Nanoseconds:
         """Return the nanoseconds between the marks."""
-        return np.diff(np.array(self._readings, dtype=np.int64))
+        return between(self._readings)
 
     def device_laps(self) -> None:
         """Return None: the host is the device."""
@@ -82,7 +83,11 @@ class EventClock:
     """
 
     def __init__(
-        self, runtime: Any, *, now: Callable[[], int] = time.perf_counter_ns, events: bool = True  # noqa: ANN401
+        self,
+        runtime: Any,  # noqa: ANN401 - torch.cuda, or a fake of it
+        *,
+        now: Callable[[], int] = time.perf_counter_ns,
+        events: bool = True,
     ) -> None:
         self.now = now
         self._runtime = runtime
@@ -116,7 +121,7 @@ class EventClock:
 
     def host_laps(self) -> Nanoseconds:
         """Return the nanoseconds between the marks on the host: the time to enqueue."""
-        return np.diff(np.array(self._readings, dtype=np.int64))
+        return between(self._readings)
 
     def device_laps(self) -> Nanoseconds | None:
         """Return the nanoseconds between the events; raises ClockError before the device was waited for."""
@@ -125,5 +130,10 @@ class EventClock:
         if not self._settled:
             raise ClockError("the device was not waited for: its laps cannot be read before settle()")
         used = self._pool[: self._used]
-        spans = [first.elapsed_time(second) for first, second in zip(used, used[1:], strict=False)]
-        return np.rint(np.array(spans) * NANOSECONDS_PER_MILLISECOND).astype(np.int64)
+        spans = [round(a.elapsed_time(b) * NANOSECONDS_PER_MILLISECOND) for a, b in pairwise(used)]
+        return np.array(spans, dtype=np.int64)
+
+
+def between(readings: list[int]) -> Nanoseconds:
+    """Return the nanoseconds from each reading to the next."""
+    return np.array([later - earlier for earlier, later in pairwise(readings)], dtype=np.int64)

@@ -57,9 +57,8 @@ def operators_by_phase(events: list[Any], steps: int) -> list[dict[str, Any]]:
 
     By time and not by call stack, since on CUDA the backward pass runs in a thread of its own.
     """
-    labels = sorted(
-        (event.time_range.start, event.time_range.end, event.name) for event in events if event.name in STEP_PHASES
-    )
+    phases = [event for event in events if event.name in STEP_PHASES]
+    labels = sorted((phase.time_range.start, phase.time_range.end, phase.name) for phase in phases)
     starts = [start for start, _, _ in labels]
     totals: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for event in events:

@@ -26,12 +26,13 @@ class Recorder:
         self._options = options
         self._launcher = launcher
         host = host_name()
-        self.folder = RunFolder.create(options.results, host, now=datetime.now(UTC), short_id=secrets.token_hex(2))
+        now = datetime.now(UTC)
+        self.folder = RunFolder.create(options.results, host, now=now, short_id=secrets.token_hex(2))
         facts = {**machine_facts(WORKER_ENVIRONMENT), **launcher.hello.facts}
         self.run = Run(
             id=self.folder.path.name,
             host=host,
-            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            started=now.isoformat(timespec="seconds"),
             state="running",
             options=options.as_record(),
             code=code_measured(Path.cwd()),
@@ -42,7 +43,7 @@ class Recorder:
         self.folder.save(self.run)
 
     def record(self, plan: Plan, progress: Progress) -> Run:
-        """Run the campaign and the profiler pass; what is finished when it is cut short stays in the folder."""
+        """Run the campaign and the profiler pass; what was finished stays when it is cut short."""
         conductor = Conductor(list(self.run.cases), plan, self._start_worker, self, progress)
         try:
             campaign = conductor.run()
@@ -75,13 +76,14 @@ class Recorder:
         """Profile one case per device, after the timed campaign and never during it."""
         operators: list[dict[str, Any]] = []
         for device in dict.fromkeys(record.case.device for record in conductor.cases):
-            usable = [n for n, r in enumerate(conductor.cases) if r.case.device == device and r.status == "ok"]
-            number = reference_case({n: conductor.cases[n].case for n in usable})
+            records = {n: r for n, r in enumerate(conductor.cases) if r.case.device == device}
+            number = reference_case({n: r.case for n, r in records.items() if r.status == "ok"})
             if number is not None:
                 key = conductor.cases[number].case.key
                 trace = (self.folder.path / "traces" / f"{key}.json.gz").absolute()
                 request = messages.Profile(number, PROFILED_STEPS, str(trace))
-                operators += [{"case": key, **record} for record in _ask(conductor.workers[device, 0], request)]
+                found = _ask(conductor.workers[device, 0], request)
+                operators += [{"case": key, **record} for record in found]
         return tuple(operators)
 
 

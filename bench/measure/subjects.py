@@ -29,7 +29,7 @@ class Subject:
         resident = _dataset(case.dataset, case.device)
         source = _dataset(case.dataset, "cpu")
         inputs, targets = resident.train_inputs, resident.train_targets
-        self.batches = resident_batches(inputs, targets, case.batch_size, seed=SEED)
+        self.batches = _batches(case.dataset, case.device, case.batch_size)
         self.feed = endless_loader(source.train_inputs, source.train_targets, case.batch_size, seed=SEED)
         classes = int(targets.max()) + 1
         model = SimpleNN(inputs.shape[1], int(case.hidden), classes).to(self.device)
@@ -88,7 +88,8 @@ class Subject:
         """Return every tensor that a step changes: parameters, buffers and the optimizer's state."""
         model, optimizer = self.step.model, self.step.torch_optimizer
         kept = [value for state in optimizer.state.values() for value in state.values()]
-        return [*model.parameters(), *model.buffers(), *(value for value in kept if isinstance(value, Tensor))]
+        tensors = [value for value in kept if isinstance(value, Tensor)]
+        return [*model.parameters(), *model.buffers(), *tensors]
 
     def save(self) -> None:
         """Remember the state that every block starts from."""
@@ -121,7 +122,7 @@ class Subject:
         if checks["gradients"] < 1:
             raise IncorrectError(f"only {checks['gradients']:.0%} of the parameters got a finite gradient")
         if checks["moved"] < 1:
-            raise IncorrectError(f"only {checks['moved']:.0%} of the parameters were changed by the optimizer")
+            raise IncorrectError(f"only {checks['moved']:.0%} of the parameters moved in the first step")
         return checks
 
     def denormals(self) -> int:
@@ -134,6 +135,13 @@ class Subject:
 def _dataset(name: str, device: str) -> Dataset:
     dataset = load_dataset(name)
     return dataset if device == "cpu" else to_device(dataset, torch.device(device))
+
+
+@cache
+def _batches(name: str, device: str, batch_size: int) -> list[tuple[Tensor, Tensor]]:
+    """Return the batches that all cases of a size share: each copy of the data is 5 to 7 MB of digits."""
+    data = _dataset(name, device)
+    return resident_batches(data.train_inputs, data.train_targets, batch_size, seed=SEED)
 
 
 @contextmanager

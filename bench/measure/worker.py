@@ -12,11 +12,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 
@@ -47,15 +45,18 @@ class Worker:
 
     def answer(self, request: messages.Request) -> messages.Reply:
         """Carry out a request; whatever goes wrong in a case is its answer and not the end of the worker."""
-        handlers: dict[type, Callable[[Any], messages.Reply]] = {
-            messages.Prepare: self._prepare,
-            messages.Measure: self._measure,
-            messages.SpinUp: self._spin_up,
-            messages.Profile: self._profile,
-            messages.Forget: self._forget,
-        }
         try:
-            return handlers[type(request)](request)
+            match request:
+                case messages.Prepare():
+                    return self._prepare(request)
+                case messages.Measure():
+                    return self._measure(request)
+                case messages.SpinUp():
+                    return self._spin_up(request)
+                case messages.Profile():
+                    return self._profile(request)
+                case messages.Forget():
+                    return self._forget(request)
         except Exception as error:  # noqa: BLE001 - a case may fail in any way, and the sweep goes on
             return messages.Refused(in_one_sentence(error))
 
@@ -93,7 +94,7 @@ class Worker:
     def _seconds(self, number: int, kind: BlockKind, iterations: int) -> float:
         laps = self._block(number, kind, iterations)
         if laps.device is None and self.subjects[number].device.type == "cpu":
-            return median(laps.host[1:].sum(axis=1).tolist()) * NANO
+            return float(median(laps.host[1:].sum(axis=1).tolist())) * NANO
         return laps.wall_ns * NANO / iterations
 
     def _measure(self, request: messages.Measure) -> messages.Reply:
@@ -136,7 +137,7 @@ class Worker:
     def _forget(self, request: messages.Forget) -> messages.Reply:
         self.subjects.pop(request.number, None)
         gc.collect()
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
         return messages.Done()
 

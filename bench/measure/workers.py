@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 from bench.measure import messages
 
@@ -87,7 +87,7 @@ class Launcher:
         self._control, self._process = self._start("launcher")
         self._hello: messages.Hello | None = None
 
-    def __enter__(self) -> "Launcher":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -162,7 +162,8 @@ class Launcher:
         try:
             hello: messages.Hello = channel.receive(messages.Hello, START_TIMEOUT_S)
         except (EOFError, OSError):
-            raise WorkerError(f"the measuring process did not start: it {SpawnedEnding(process).describe()}") from None
+            end = SpawnedEnding(process).describe()
+            raise WorkerError(f"the measuring process did not start: it {end}") from None
         return hello
 
 

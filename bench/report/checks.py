@@ -7,6 +7,7 @@ import pandas as pd
 from bench.cases import Case
 from bench.report.format import (
     MICROSECONDS,
+    decimals,
     duration,
     number,
     percentage,
@@ -87,11 +88,11 @@ def _line(row: Row) -> dict[str, str]:
         "launches": str(row.launches),
         "rounds": str(row.rounds),
         "steps": f"{row.laps:,}",
-        "lap overhead µs": number(None if overhead is None else overhead / MICROSECONDS.seconds, 0.2),
+        "lap overhead µs": decimals(None if overhead is None else overhead / MICROSECONDS.seconds, 1),
         "lap overhead %": percentage(
             overhead / row.median_s if overhead is not None and row.median_s else None
         ),
-        "phases/step": number(row.phases_over_step, 0.002),
+        "phases/step": decimals(row.phases_over_step, 3),
         "steady": "yes" if row.steady else "no",
     }
 
@@ -119,9 +120,8 @@ def _sums(steps: Mapping[Case, Row]) -> str:
 
 def _worst(steps: Mapping[Case, Row]) -> list[str]:
     """Return a line for each of the cases that are off most, and one for how many more there are."""
-    off = sorted(
-        ((case, row) for case, row in steps.items() if is_off(row)), key=lambda pair: -abs(_offset(pair[1]))
-    )
+    off = [(case, row) for case, row in steps.items() if is_off(row)]
+    off.sort(key=lambda pair: -abs(_offset(pair[1])))
     more = len(off) - WORST_LISTED
     rest = [f"Off: {more} more, see table quality."] if more > 0 else []
     return [*(_off(case, row) for case, row in off[:WORST_LISTED]), *rest]
@@ -134,5 +134,5 @@ def _offset(row: Row) -> float:
 
 def _off(case: Case, row: Row) -> str:
     offset = _offset(row) / MICROSECONDS.seconds
-    ratio = number(row.phases_over_step, 0.002)
+    ratio = decimals(row.phases_over_step, 3)
     return f"Off: the phases of {case.key} add up to {ratio} times its step ({number(offset, 1)} µs)."

@@ -62,13 +62,8 @@ def operator_table(run: Run) -> Table | None:
         " pass of its own: torch.profiler slows the step, so believe names, ranks and counts, not times."
         " The CSV has them all."
     )
-    return Table(
-        "operators",
-        f"Operators ({next(iter(cases)) if len(cases) == 1 else 'self time per step'})",
-        caption,
-        pd.DataFrame(lines),
-        raw,
-    )
+    title = f"Operators ({next(iter(cases)) if len(cases) == 1 else 'self time per step'})"
+    return Table("operators", title, caption, pd.DataFrame(lines), raw)
 
 
 def named(run: Run) -> str:

@@ -52,13 +52,20 @@ def with_interval(value: float | None, high: float | None) -> str:
         return f"{number(value)} ± {NOT_AVAILABLE}"
     half_width = max(high - value, 0.0)
     place = _last_place(value, half_width, MOST_DIGITS_WITH_INTERVAL)
-    return f"{_rounded(value, place)} ± {_rounded(half_width, place, at_least=10.0**place)}"
+    return f"{_rounded(value, place)} ± {_rounded(max(half_width, 10.0**place), place)}"
 
 
 def duration(seconds: float | None) -> str:
     """Return a time with the unit that suits it, for a sentence."""
     unit = unit_for([seconds])
     return f"{number(None if seconds is None else seconds / unit.seconds)} {unit.symbol}"
+
+
+def decimals(value: float | None, places: int) -> str:
+    """Return a value near 0 or 1 with fixed decimals, so that a column of differences or ratios lines up."""
+    if value is None or not isfinite(value):
+        return NOT_AVAILABLE
+    return f"{round(value, places) + 0.0:.{places}f}"  # adding 0.0 takes the sign off a zero
 
 
 def count(value: float | None) -> str:
@@ -70,15 +77,14 @@ def percentage(share: float | None) -> str:
     """Return a share as a bare number of percent: `41`, `4.1`, `0.4`."""
     if share is None or not isfinite(share):
         return NOT_AVAILABLE
-    percent = 100 * share
-    return f"{percent:.0f}" if abs(percent) >= 9.95 else f"{percent:.1f}"  # noqa: PLR2004 - 9.95 prints as 10
+    return decimals(100 * share, 0 if abs(share) >= 0.0995 else 1)  # noqa: PLR2004 - 9.95 % prints as 10
 
 
 def slowdown(ratio: float | None) -> str:
     """Return a ratio as the percentage it adds, with its sign: `+12 %`."""
     if ratio is None or not isfinite(ratio):
         return NOT_AVAILABLE
-    return f"{100 * (ratio - 1):+.0f} %".replace("-", "−")  # noqa: RUF001 - a minus as wide as the plus
+    return f"{round(100 * (ratio - 1)) + 0:+d} %".replace("-", "−")  # noqa: RUF001 - a minus as wide as the plus
 
 
 def _last_place(value: float, half_width: float | None, most_digits: int) -> int:
@@ -97,8 +103,7 @@ def _last_place(value: float, half_width: float | None, most_digits: int) -> int
     return min(max(place, finest), first)
 
 
-def _rounded(value: float, place: int, *, at_least: float = 0.0) -> str:
-    """Return a value rounded to a power of ten, with thousands separated; an uncertainty never becomes 0."""
+def _rounded(value: float, place: int) -> str:
+    """Return a value rounded to a power of ten, with thousands separated."""
     scale = 10.0**place
-    rounded = max(floor(value / scale + 0.5) * scale, at_least)
-    return f"{rounded:,.{max(-place, 0)}f}"
+    return f"{floor(value / scale + 0.5) * scale:,.{max(-place, 0)}f}"

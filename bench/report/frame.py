@@ -63,13 +63,11 @@ def identity(case: Case, columns: Sequence[str]) -> dict[str, str]:
 def shared_by(cases: Iterable[Case]) -> str:
     """Return in words what all of these cases have in common, which is no column of their table."""
     cases = list(cases)
-    constant = {name: getattr(cases[0], name) for name in CASE_COLUMNS if name not in shown_columns(cases)}
-    words = [str(constant[name]) for name in ("subject", "dataset", "device") if name in constant]
+    columns = shown_columns(cases)
+    constant = {name: getattr(cases[0], name) for name in CASE_COLUMNS if name not in columns}
     if constant.get("threads", DOES_NOT_APPLY) != DOES_NOT_APPLY:
-        words.append(threads_in_words(constant["threads"]))
-    return ", ".join(
-        [*words, *(str(constant[name]) for name in ("precision", "variant") if name in constant)]
-    )
+        constant["threads"] = threads_in_words(constant["threads"])
+    return ", ".join(str(value) for value in constant.values() if value != DOES_NOT_APPLY)
 
 
 def threads_in_words(threads: int | str) -> str:

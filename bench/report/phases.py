@@ -57,7 +57,8 @@ def share_table(cells: Cells) -> Table | None:
         " step and the first of the next, they add up to 100 %."
     )
     if fed:
-        caption += f" {_and(fed)}, outside the step, {'has its' if len(fed) == 1 else 'have their'} share of a loop that also feeds it."
+        theirs = "has its" if len(fed) == 1 else "have their"
+        caption += f" {_and(fed)}, outside the step, {theirs} share of a loop that also feeds it."
     title = f"Share of each phase ({shared_by(cells)})"
     return Table("shares", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
 

@@ -60,11 +60,12 @@ def _on_device(device: str, shares: Mapping[Case, Mapping[str, float]], cells: C
     phase, times = slowest.most_common(1)[0]
     share = median(of_case[phase] for of_case in shares.values() if phase in of_case)
     others = "".join(f", {name} in {count}" for name, count in slowest.most_common()[1:])
-    general = f"slowest in {'all' if times == len(shares) else times} of {len(shares)} cases{others}"
+    where = f"slowest in {'all of them' if times == len(shares) else times}{others}"
+    cases = f" (median over {len(shares)} cases; {where})" if len(shares) > 1 else ""
     all_parts = all(len(of_case) == len(STEP_PHASES) for of_case in shares.values())
     return (
-        f"on {device} {phase}{'' if all_parts else ' (of those reported)'} takes {percentage(share)} % of the step"
-        f" in the median case, {general}; {_example(_reference(shares), phase, cells)}"
+        f"on {device}, {phase}{'' if all_parts else ' (of those reported)'} takes {percentage(share)} %"
+        f" of the step{cases}: {_example(_reference(shares), phase, cells)}"
     )
 
 
@@ -72,9 +73,7 @@ def _example(case: Case, phase: str, cells: Cells) -> str:
     """Return one case in figures: `184 ± 3 of 640 ± 8 µs at batch 32, hidden 128, 1 thread`."""
     known = [row for name in (phase, "step") if (row := cells[case].get(name)) and row.time_s]
     unit = unit_for(row.time_s for row in known)
-    times = [
-        with_interval(*(_in(seconds, unit) for seconds in (row.time_s, row.time_high_s))) for row in known
-    ]
+    times = [with_interval(_in(row.time_s, unit), _in(row.time_high_s, unit)) for row in known]
     threads = "" if case.threads == DOES_NOT_APPLY else f", {threads_in_words(case.threads)}"
     return f"{' of '.join(times) or NOT_AVAILABLE} {unit.symbol} at {size(case)}{threads}"
 

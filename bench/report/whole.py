@@ -1,5 +1,6 @@
 """The report of a run: its tables, how it went, and three sentences, as text and as files."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from bench.runs import Run, RunFolder
 from bench.verdict import Row
 
 TABLES_FOLDER = "tables"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -82,4 +84,10 @@ def write_tables(folder: Path, report: Report) -> None:
 
 def _listed(lines: Sequence[str]) -> str:
     """Return lines as a list, wrapped to a width that reads well."""
-    return "\n".join(fill(line, TEXT_WIDTH, initial_indent="- ", subsequent_indent="  ") for line in lines)
+    return "\n".join(_wrapped(line) for line in lines)
+
+
+def _wrapped(line: str) -> str:
+    """Wrap a line, but never between a number and its interval, its unit or its sign."""
+    together = re.sub(r"(?<=\d) (?=(s|ms|µs|ns)\b)|(?<=\d) (?=[±%])|(?<=±) ", NO_BREAK, line)
+    return fill(together, TEXT_WIDTH, initial_indent="- ", subsequent_indent="  ").replace(NO_BREAK, " ")

@@ -5,6 +5,7 @@ Pure functions: arrays in, values out. Why these estimators and not others: READ
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -56,14 +57,16 @@ def half_width(values: Laps) -> float:
     if len(values) < 2:  # noqa: PLR2004 - a spread needs two values
         return float("inf")
     quantile = float(stdtrit(len(values) - 1, (1 + COVERAGE) / 2))
-    return quantile * float(values.std(ddof=1)) / len(values) ** 0.5
+    return quantile * float(values.std(ddof=1)) / sqrt(len(values))
 
 
 def paired_ratio(numerators: Sequence[Laps], denominators: Sequence[Laps]) -> float:
     """Return the median over rounds of the ratio of two blocks' medians that were measured side by side."""
-    return float(np.median([np.median(a) / np.median(b) for a, b in zip(numerators, denominators, strict=True)]))
+    pairs = zip(numerators, denominators, strict=True)
+    return float(np.median([np.median(a) / np.median(b) for a, b in pairs]))
 
 
 def paired_difference(minuends: Sequence[Laps], subtrahends: Sequence[Laps]) -> float:
     """Return the median over rounds of the difference of two blocks' medians measured side by side."""
-    return float(np.median([np.median(a) - np.median(b) for a, b in zip(minuends, subtrahends, strict=True)]))
+    pairs = zip(minuends, subtrahends, strict=True)
+    return float(np.median([np.median(a) - np.median(b) for a, b in pairs]))

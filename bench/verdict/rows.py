@@ -22,11 +22,12 @@ class Row:
     """Hold what is known of one phase of one case; None is unknown, never zero.
 
     `time_s` is the undisturbed time with its interval `time_low_s` to `time_high_s`; `median_s` is what the
-    user lived through, and `samples_per_s` comes from it; `disturbance` is their ratio. `host_s` and `device_s`
-    are the medians of the time to enqueue and of the span on the device; `wall_s` is the mean wall time of an
-    iteration. `share` is of the mean laps over the same steps: of the step for its parts, of the feeding loop
-    for `data` and `copy`. Rows of the step also carry `lap_overhead_s` (iteration with laps less iteration
-    without), `phases_over_step` (sum of the laps over the plain step) and `unattributed_s`.
+    user lived through, and `samples_per_s` comes from it; `disturbance` is their ratio. `host_s` and
+    `device_s` are the medians of the time to enqueue and of the span on the device; `wall_s` is the median
+    over blocks of the wall time of an iteration. `share` is of the mean laps over the same steps: of the
+    step for its parts, of the feeding loop for `data` and `copy`. Rows of the step also carry
+    `lap_overhead_s` (iteration with laps less iteration without), `phases_over_step` (sum of the laps over
+    the plain step) and `unattributed_s`.
     """
 
     phase: str
@@ -166,13 +167,14 @@ def _share(blocks: Sequence[Block], phase: str) -> float | None:
     return float(laps[:, blocks[0].laps.index(phase)].sum() / laps.sum())
 
 
-def _checks(by_kind: dict[BlockKind, list[Block]]) -> dict[str, float]:
+def _checks(by_kind: dict[BlockKind, list[Block]]) -> dict[str, Any]:
     """Compare the blocks with laps to the plain blocks that ran beside them in the same rounds."""
     plain_of = {(b.launch, b.round): b for b in by_kind["plain"]}
     pairs = [(b, plain_of[b.launch, b.round]) for b in by_kind["laps"] if (b.launch, b.round) in plain_of]
     if not pairs:
         return {}
-    walls = [np.array([_wall(plain)]) if lapped.device is not None else plain.column("step") for lapped, plain in pairs]
+    on_device = any(lapped.device is not None for lapped, _ in pairs)
+    walls = [published(plain, "step", on_device=on_device) for _, plain in pairs]
     everything = [_iterations(lapped, len(lapped.laps)) for lapped, _ in pairs]
     phases = [_iterations(lapped, len(STEP_PHASES)) for lapped, _ in pairs]
     unattributed = np.concatenate([lapped.column(UNATTRIBUTED) for lapped, _ in pairs])
@@ -186,4 +188,5 @@ def _checks(by_kind: dict[BlockKind, list[Block]]) -> dict[str, float]:
 def _iterations(block: Block, laps: int) -> Laps:
     """Return the sum of the first laps of each counted iteration."""
     times = block.host if block.device is None else block.device
-    return times[1:, :laps].sum(axis=1)
+    sums: Laps = times[1:, :laps].sum(axis=1)
+    return sums

@@ -75,7 +75,8 @@ class FakeWorker:
 
 def records(count: int = 3) -> list[CaseRecord]:
     return [
-        CaseRecord(Case("simplenn", "digits", "cpu", 1, "float32", "eager", 2**n, 32), PHASES) for n in range(count)
+        CaseRecord(Case("simplenn", "digits", "cpu", 1, "float32", "eager", 2**n, 32), PHASES)
+        for n in range(count)
     ]
 
 
@@ -89,7 +90,9 @@ def test_every_round_holds_one_block_of_each_kind_of_every_case_from_one_launch(
     bench = Bench()
     conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=6))
     for number, blocks in bench.rounds.items():
-        assert Counter((b.case, b.kind) for b in blocks) == Counter((c, k) for c in range(3) for k in BLOCK_LAPS)
+        assert Counter((b.case, b.kind) for b in blocks) == Counter(
+            (c, k) for c in range(3) for k in BLOCK_LAPS
+        )
         assert len({b.launch for b in blocks}) == 1
         assert {b.round for b in blocks} == {number}
 

@@ -29,7 +29,9 @@ CPU_CASE = Case("simplenn", "digits", "cpu", 1, "float32", "eager", 32, 128)
 CUDA_CASE = replace(CPU_CASE, device="cuda", threads=DOES_NOT_APPLY)
 
 
-def cases_of(devices: Sequence[str], threads: Sequence[int] = (1,), sizes: Sequence[int] = (32, 128)) -> list[Case]:
+def cases_of(
+    devices: Sequence[str], threads: Sequence[int] = (1,), sizes: Sequence[int] = (32, 128)
+) -> list[Case]:
     """Return a small grid of the usual subject."""
     return grid(
         subject="simplenn",
@@ -87,7 +89,9 @@ def constant(kind: BlockKind, laps: Mapping[str, int]) -> Nanoseconds:
     return np.array([[LEADING] * len(row), *[row] * (ITERATIONS - 1)], dtype=np.int64)
 
 
-def blocks_of(case: int = 0, *, launches: Sequence[float] = (1.0,), rounds: int = 2, scale: float = 1.0) -> list[Block]:
+def blocks_of(
+    case: int = 0, *, launches: Sequence[float] = (1.0,), rounds: int = 2, scale: float = 1.0
+) -> list[Block]:
     """Return the blocks of a CPU case; each launch is that many times as slow as the known laps."""
     return [
         block

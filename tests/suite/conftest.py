@@ -32,7 +32,13 @@ def session() -> Session:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
         return subprocess.run(
-            command(*arguments), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+            command(*arguments),
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
 
     return run

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from conftest import ROOT, SMALL, Session, command
 
 from bench.runs import read_blocks, read_run
-from conftest import ROOT, SMALL, Session, command
 
 LONG = ("--step-budget=60", "--step-target=0.0001", "--step-devices=cpu", "--benchmark-only")
 PATIENCE_S = 120
@@ -60,7 +60,9 @@ def report(folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_kill_9_leaves_the_finished_rounds_and_no_process(running: tuple[subprocess.Popen[str], Path]) -> None:
+def test_kill_9_leaves_the_finished_rounds_and_no_process(
+    running: tuple[subprocess.Popen[str], Path],
+) -> None:
     """The report of what was finished reads like any other and says that it was cut short."""
     process, folder = running
     workers = workers_of(process)
@@ -76,8 +78,10 @@ def test_kill_9_leaves_the_finished_rounds_and_no_process(running: tuple[subproc
     assert "samples/s" in printed.stdout
 
 
-def test_ctrl_c_prints_what_is_known_and_leaves_no_process(running: tuple[subprocess.Popen[str], Path]) -> None:
-    """pytest's own exit code for an interruption, and our tables of the finished rounds."""
+def test_ctrl_c_prints_what_is_known_and_leaves_no_process(
+    running: tuple[subprocess.Popen[str], Path],
+) -> None:
+    """Pytest's own exit code for an interruption, and our tables of the finished rounds."""
     process, folder = running
     workers = workers_of(process)
     process.send_signal(signal.SIGINT)
@@ -105,7 +109,9 @@ def test_a_worker_that_is_killed_costs_a_case_and_not_the_session(
     assert "killed by signal 9" in record.reason
 
 
-def test_a_case_that_runs_out_of_memory_says_so_and_the_others_go_on(session: Session, tmp_path: Path) -> None:
+def test_a_case_that_runs_out_of_memory_says_so_and_the_others_go_on(
+    session: Session, tmp_path: Path
+) -> None:
     """A hidden width of a thousand million needs 3 TB of weights."""
     process = session(
         *SMALL,

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import SMALL, Session
 
 from bench.cases import PHASES, STEP_PHASES
 from bench.runs import Block, Run, read_blocks, read_run
-from conftest import SMALL, Session
 
 CPU_PHASES = [phase for phase in PHASES if phase != "copy"]
 

@@ -11,7 +11,9 @@ CPU = (*SMALL, "--step-devices=cpu", "--benchmark-only")
 def test_k_chooses_phases_and_only_what_they_need_is_run(session: Session, tmp_path: Path) -> None:
     """The whole step still runs, and what was not asked for is not reported."""
     out = tmp_path / "out.json"
-    process = session(*CPU, "-k", "forward", f"--benchmark-json={out}", f"--step-results={tmp_path / 'results'}")
+    process = session(
+        *CPU, "-k", "forward", f"--benchmark-json={out}", f"--step-results={tmp_path / 'results'}"
+    )
     assert process.returncode == 0, process.stdout
     assert "1 passed, 7 deselected" in process.stdout
     (benchmark,) = json.loads(out.read_text())["benchmarks"]
@@ -28,7 +30,9 @@ def test_save_then_compare_shows_both_runs(session: Session, tmp_path: Path) -> 
     assert "(0001_" in process.stdout
 
 
-def test_grouping_and_columns_are_ours_unless_the_user_says_otherwise(session: Session, tmp_path: Path) -> None:
+def test_grouping_and_columns_are_ours_unless_the_user_says_otherwise(
+    session: Session, tmp_path: Path
+) -> None:
     """Any parameter groups, and the columns asked for are the columns shown."""
     process = session(
         *CPU,

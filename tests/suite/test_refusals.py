@@ -1,9 +1,8 @@
-"""Bad input gets one sentence that names the value and the way out, and exit code 4, before anything is measured."""
+"""Bad input is one sentence with the value and the way out, and exit code 4, before anything is measured."""
 
 from pathlib import Path
 
 import pytest
-
 from conftest import SMALL, Session
 
 
@@ -89,7 +88,9 @@ def test_with_benchmarks_disabled_each_case_is_run_once_and_nothing_is_written(
     session: Session, tmp_path: Path
 ) -> None:
     """What users of pytest-benchmark expect of --benchmark-disable."""
-    process = session(*SMALL, "--step-devices=cpu", "--benchmark-disable", f"--step-results={tmp_path / 'results'}")
+    process = session(
+        *SMALL, "--step-devices=cpu", "--benchmark-disable", f"--step-results={tmp_path / 'results'}"
+    )
     assert process.returncode == 0, process.stdout
     assert "8 passed" in process.stdout
     assert not (tmp_path / "results").exists()
