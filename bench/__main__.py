@@ -90,9 +90,15 @@ def _report(options: ReportOptions) -> int:
     try:
         _print(report_text(options))
     except RunError as error:
-        print(f"python -m bench report: {error}", file=sys.stderr)  # noqa: T201 - the edge
-        return UNUSABLE
+        return _refuse(str(error))
+    except OSError as error:
+        return _refuse(f"{error.filename or 'a file'!r} cannot be read ({error.strerror})")
     return OK
+
+
+def _refuse(sentence: str) -> int:
+    print(f"python -m bench report: {sentence}", file=sys.stderr)  # noqa: T201 - the edge
+    return UNUSABLE
 
 
 def _single(source: "Source", *, everything: bool) -> str:

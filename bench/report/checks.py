@@ -9,7 +9,6 @@ from bench.report.format import (
     MICROSECONDS,
     decimals,
     duration,
-    number,
     percentage,
     slowdown,
 )
@@ -97,6 +96,11 @@ def _line(row: Row) -> dict[str, str]:
     }
 
 
+def _overhead_share(row: Row) -> float | None:
+    """Return what the laps cost as a share of the step."""
+    return row.lap_overhead_s / row.median_s if row.lap_overhead_s is not None and row.median_s else None
+
+
 def _campaign(run: Run) -> str:
     campaign = run.campaign
     assert campaign is not None  # noqa: S101 - asked for by the only caller
@@ -109,9 +113,12 @@ def _campaign(run: Run) -> str:
 
 def _sums(steps: Mapping[Case, Row]) -> str:
     ratios = sorted(row.phases_over_step for row in steps.values() if row.phases_over_step is not None)
-    overheads = [row.lap_overhead_s for row in steps.values() if row.lap_overhead_s is not None]
+    overheads = [share for row in steps.values() if (share := _overhead_share(row)) is not None]
     good = sum(not is_off(row) for row in steps.values())
-    cost = f", and the clock reads between them add at most {duration(max(overheads))}" if overheads else ""
+    cost = ""
+    if overheads:
+        low, high = percentage(min(overheads)), percentage(max(overheads))
+        cost = f", and the clock reads between them change the step by {low} to {high} %"
     return (
         f"The phases add up to {ratios[0]:.2f} to {ratios[-1]:.2f} times the step measured as a whole{cost};"
         f" {good} of {len(steps)} cases are within 3 % or 5 µs."
@@ -135,4 +142,4 @@ def _offset(row: Row) -> float:
 def _off(case: Case, row: Row) -> str:
     offset = _offset(row) / MICROSECONDS.seconds
     ratio = decimals(row.phases_over_step, 3)
-    return f"Off: the phases of {case.key} add up to {ratio} times its step ({number(offset, 1)} µs)."
+    return f"Off: the phases of {case.key} add up to {ratio} times its step ({decimals(offset, 0)} µs)."

@@ -70,7 +70,7 @@ def decimals(value: float | None, places: int) -> str:
 
 def count(value: float | None) -> str:
     """Return how many: a whole number as it is, a mean of several with its digits."""
-    return f"{value:,.0f}" if value is not None and value == int(value) else number(value)
+    return f"{value:,.0f}" if value is not None and float(value).is_integer() else number(value)
 
 
 def percentage(share: float | None) -> str:

@@ -23,11 +23,16 @@ def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def cells_of(rows: Iterable[Row]) -> dict[Case, dict[str, Row]]:
-    """Return the rows by case and phase."""
+    """Return the rows by case and phase; a case that failed half-way shows no times, only that it failed."""
     cells: dict[Case, dict[str, Row]] = {}
     for row in rows:
-        cells.setdefault(case_of(row), {})[row.phase] = row
+        cells.setdefault(case_of(row), {})[row.phase] = row if row.status == "ok" else _without_times(row)
     return cells
+
+
+def _without_times(row: Row) -> Row:
+    kept = ("phase", *CASE_COLUMNS, "status", "reason", "steady")
+    return Row(**{name: getattr(row, name) for name in kept})
 
 
 def case_of(row: Row) -> Case:

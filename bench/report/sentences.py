@@ -21,7 +21,7 @@ def slowest_phase(cells: Cells) -> str:
     """Say which phase takes most of the step on each device, and how general that is."""
     with_shares = {case: shares for case, row_of in cells.items() if (shares := _shares(row_of))}
     if not with_shares:
-        return "Slowest phase: unknown, no part of the step was measured (-k forward, say, chooses one)."
+        return "Slowest phase: unknown, no part of the step was measured."
     parts = []
     for device in dict.fromkeys(case.device for case in with_shares):
         here = {case: shares for case, shares in with_shares.items() if case.device == device}
@@ -35,7 +35,10 @@ def best_throughput(cells: Cells) -> str:
         (case, row) for case, row_of in cells.items() if (row := row_of.get("step")) and row.samples_per_s
     ]
     if not steps:
-        return "Best throughput: unknown, the whole step was not measured (-k step chooses it)."
+        chosen = any("step" in row_of for row_of in cells.values())
+        return (
+            f"Best throughput: unknown, the whole step was not measured{'' if chosen else ' (-k step does)'}."
+        )
     best = max(steps, key=_samples)
     text = f"Best throughput: {_at(best)}"
     widths = sorted({case.hidden for case, _ in steps if isinstance(case.hidden, int)})

@@ -15,6 +15,7 @@ from bench.runs import BENCHMARK_FILE, RUN_FILE, SCHEMA_VERSION, Run, RunError, 
 from bench.verdict import Row, rows_of
 
 OUR_KEY = "nncore_bench"
+HINT = "(give the folder of a run, such as one in results)"
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Source:
 def read_source(path: Path) -> Source:
     """Read a folder with `run.json` or `benchmark.json`, or one of these files; raise RunError otherwise."""
     if not path.exists():
-        raise RunError(f"{str(path)!r} does not exist (give the folder of a run, such as one in results)")
+        raise RunError(f"{str(path)!r} does not exist {HINT}")
     folder = path if path.is_dir() else path.parent
     if path.is_dir():
         file = next((path / name for name in (RUN_FILE, BENCHMARK_FILE) if (path / name).exists()), None)
         if file is None:
-            raise RunError(f"{str(path)!r} is not a run: it has neither {RUN_FILE} nor {BENCHMARK_FILE}")
+            raise RunError(
+                f"{str(path)!r} is not a run: it has neither {RUN_FILE} nor {BENCHMARK_FILE} {HINT}"
+            )
     else:
         file = path
     if file.name == RUN_FILE:

@@ -76,7 +76,7 @@ def block_of(  # noqa: PLR0913 - the fields of a block
     device_laps: Mapping[str, int] | None = None,
     wall_ns: int | None = None,
 ) -> Block:
-    """Return a block whose counted iterations all have the same laps; the leading one takes a second a lap."""
+    """Return a block whose counted iterations all are alike; the leading one takes a second a lap."""
     host = constant(kind, laps)
     device = None if device_laps is None else constant(kind, device_laps)
     wall = int(host[1:].sum()) if wall_ns is None else wall_ns

@@ -1,0 +1,91 @@
+"""Cases are named in a readable and stable way: their ids are history keys."""
+
+from dataclasses import replace
+
+import pytest
+from made_up_runs import CPU_CASE, CUDA_CASE
+
+from bench.cases import BLOCK_LAPS, PHASES, STEP_PHASES, Case, case_id, grid, kinds_for, reference_case
+
+
+@pytest.mark.parametrize(
+    ("case", "key"),
+    [
+        (CPU_CASE, "cpu-t1-float32-eager-b32-h128"),
+        (CUDA_CASE, "cuda-float32-eager-b32-h128"),
+        (replace(CPU_CASE, threads=12, batch_size=1024), "cpu-t12-float32-eager-b1024-h128"),
+        (replace(CPU_CASE, hidden="-"), "cpu-t1-float32-eager-b32"),
+        (replace(CPU_CASE, dataset="fashion-mnist"), "cpu-t1-float32-eager-b32-h128-fashion_mnist"),
+        (replace(CPU_CASE, subject="my/net.py:Net"), "cpu-t1-float32-eager-b32-h128-my_net.py_Net"),
+    ],
+)
+def test_a_key_leaves_out_what_does_not_apply_or_is_usual(case: Case, key: str) -> None:
+    """And holds nothing that a file name cannot."""
+    assert case.key == key
+    assert case_id("forward", case) == f"forward-{key}"
+
+
+def test_parameters_are_strings_and_integers_in_their_order() -> None:
+    """An object would end up as UNSERIALIZABLE in pytest-benchmark's file."""
+    parameters = CUDA_CASE.parameters("forward")
+    assert list(parameters) == [
+        *("phase", "subject", "device", "threads", "precision", "variant", "batch_size", "hidden"),
+    ]
+    assert all(type(value) in (str, int) for value in parameters.values())
+
+
+def test_nothing_is_copied_to_the_cpu() -> None:
+    """So the CPU has no such phase, and a device has."""
+    assert set(CUDA_CASE.phases()) - set(CPU_CASE.phases()) == {"copy"}
+    assert CUDA_CASE.phases() == PHASES
+
+
+def test_the_grid_runs_through_its_axes_in_reading_order() -> None:
+    """Threads apply to the CPU alone."""
+    cases = grid(
+        subject="simplenn",
+        dataset="digits",
+        devices=["cpu", "cuda"],
+        threads=[1, 4],
+        precisions=["float32"],
+        variants=["eager"],
+        batch_sizes=[1, 32],
+        hidden=[8],
+    )
+    assert [case.key for case in cases] == [
+        "cpu-t1-float32-eager-b1-h8",
+        "cpu-t1-float32-eager-b32-h8",
+        "cpu-t4-float32-eager-b1-h8",
+        "cpu-t4-float32-eager-b32-h8",
+        "cuda-float32-eager-b1-h8",
+        "cuda-float32-eager-b32-h8",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("phases", "kinds"),
+    [
+        (["forward"], ("laps", "plain")),
+        (["step"], ("laps", "plain")),
+        (["data"], ("feed",)),
+        (["inference"], ("inference",)),
+        (list(PHASES), ("laps", "plain", "feed", "inference")),
+        ([], ()),
+    ],
+)
+def test_a_chosen_phase_brings_the_blocks_it_needs(phases: list[str], kinds: tuple[str, ...]) -> None:
+    """Laps never come without plain blocks: each checks the other."""
+    assert kinds_for(phases) == kinds
+
+
+def test_every_phase_is_a_lap_of_some_block() -> None:
+    """The five parts of the step in the order in which they run."""
+    assert set(PHASES) <= {lap for laps in BLOCK_LAPS.values() for lap in laps}
+    assert BLOCK_LAPS["laps"][:-1] == STEP_PHASES
+
+
+def test_the_reference_case_has_one_thread_and_is_nearest_to_batch_128_and_width_128() -> None:
+    """It is the one that is profiled, and the example in the first sentence."""
+    cases = [replace(CPU_CASE, threads=4, batch_size=128), replace(CPU_CASE, batch_size=1), CPU_CASE]
+    assert reference_case(dict(enumerate(cases))) == 2
+    assert reference_case({}) is None

@@ -1,0 +1,364 @@
+"""Tables show what the laps say, in units that stand in their headings, and nothing that was not measured."""
+
+from dataclasses import replace
+from io import StringIO
+from typing import Any
+
+import pandas as pd
+import pytest
+from made_up_runs import (
+    CPU_CASE,
+    CUDA_CASE,
+    OTHER_LAPS,
+    STEP_LAPS,
+    block_of,
+    blocks_of,
+    cases_of,
+    cuda_blocks_of,
+    record_of,
+    run_of,
+)
+
+from bench.report import Report, Table, render
+from bench.runs import Block, Run
+from bench.verdict import rows_of
+
+
+def told(run: Run, blocks: list[Block]) -> Report:
+    """Return the report of a run with these laps."""
+    return render(run, rows_of(run, blocks))
+
+
+def table_of(report: Report, name: str) -> Table:
+    """Return a table by its name."""
+    return next(table for table in report.tables if table.name == name)
+
+
+def names_of(report: Report) -> list[str]:
+    """Return the names of all tables."""
+    return [table.name for table in report.tables]
+
+
+def line(report: Report, name: str, number: int = 0) -> dict[str, str]:
+    """Return a line of a table as it is shown, by column."""
+    return {str(column): str(cell) for column, cell in table_of(report, name).shown.iloc[number].items()}
+
+
+@pytest.fixture
+def cpu_report() -> Report:
+    """Return the report of one CPU case of known laps, in two launches that agree."""
+    return told(run_of([record_of(CPU_CASE)]), blocks_of(launches=[1.0, 1.0]))
+
+
+@pytest.fixture
+def both_report() -> Report:
+    """Return the report of a CPU case and a CUDA case that takes twice as long."""
+    run = run_of([record_of(CPU_CASE), record_of(CUDA_CASE)])
+    return told(run, [*blocks_of(0, launches=[1.0, 1.01]), *cuda_blocks_of(1, launches=[1.0, 1.01])])
+
+
+def test_the_phases_of_a_known_step_are_its_laps(cpu_report: Report) -> None:
+    """In microseconds, as the headings say."""
+    assert line(cpu_report, "phases") == {
+        "batch": "32",
+        "hidden": "128",
+        "step µs": "660.0 ± 0.1",
+        "zero_grad µs": "20.0",
+        "forward µs": "130",
+        "loss µs": "30.0",
+        "backward µs": "190",
+        "optimizer µs": "280",
+        "data µs": "40.0",
+        "inference µs": "100",
+    }
+
+
+def test_the_shares_of_a_known_step_add_up_to_100_percent(cpu_report: Report) -> None:
+    """What lies between the laps is one of them; feeding is a share of its own loop."""
+    shares = line(cpu_report, "shares")
+    assert shares["backward %"] == f"{100 * 190 / 660:.0f}"
+    assert shares["unattributed %"] == f"{100 * 10 / 660:.1f}"
+    assert shares["data % of loop"] == f"{100 * 40 / 700:.1f}"
+    raw = table_of(cpu_report, "shares").raw.iloc[0]
+    parts = ["zero_grad", "forward", "loss", "backward", "optimizer", "unattributed"]
+    assert sum(raw[part] for part in parts) == pytest.approx(1)
+
+
+def test_throughput_is_samples_per_second_of_the_median_step(cpu_report: Report) -> None:
+    """32 samples every 660 µs are 48,485 a second."""
+    assert line(cpu_report, "throughput_cpu") == {"batch": "32", "hidden 128: samples/s": "48,500 (+0 %)"}
+
+
+@pytest.mark.parametrize(
+    ("lap_ns", "symbol", "shown"),
+    [
+        (20_000, "µs", 20.0),
+        (200_000, "µs", 200.0),
+        (2_000_000, "ms", 2.0),
+        (20_000_000, "ms", 20.0),
+        (2_000_000_000, "s", 2.0),
+    ],
+)
+def test_a_busy_wait_is_printed_as_long_as_it_was(lap_ns: int, symbol: str, shown: float) -> None:
+    """20 µs, 200 µs, 2 ms and 20 ms: in the table, in the CSV, and in the throughput."""
+    laps = STEP_LAPS | OTHER_LAPS | {"step": lap_ns}
+    blocks = [block_of("plain", laps=laps, launch=launch) for launch in range(2)]
+    report = told(run_of([record_of(CPU_CASE, phases=("step",))]), blocks)
+    cell = line(report, "phases")[f"step {symbol}"]
+    assert float(cell.split(" ± ")[0]) == pytest.approx(shown, rel=1e-3)
+    csv = pd.read_csv(StringIO(table_of(report, "phases").csv()))
+    assert csv.loc[0, "time_s"] == pytest.approx(lap_ns * 1e-9)
+    samples = line(report, "throughput_cpu")["hidden 128: samples/s"].split()[0]
+    assert float(samples.replace(",", "")) == pytest.approx(32 / (lap_ns * 1e-9), rel=5e-3)
+
+
+def test_a_noisy_throughput_loses_the_digits_that_noise_takes() -> None:
+    """A median step half as long again as the undisturbed one leaves one digit."""
+    block = block_of("plain", laps=STEP_LAPS | OTHER_LAPS | {"step": 100_000})
+    block.host[2:, 0] = 150_000
+    report = told(run_of([record_of(CPU_CASE, phases=("step",))]), [block])
+    assert line(report, "throughput_cpu")["hidden 128: samples/s"] == "210,000 (+50 %)"
+
+
+def test_every_case_has_its_line_and_only_what_differs_is_a_column() -> None:
+    """What all cases share stands in the title."""
+    cases = cases_of(["cpu"], threads=[1, 2])
+    blocks = [block for number in range(len(cases)) for block in blocks_of(number)]
+    report = told(run_of(map(record_of, cases)), blocks)
+    table = table_of(report, "phases")
+    assert len(table.shown) == len(cases)
+    assert list(table.shown.columns[:3]) == ["threads", "batch", "hidden"]
+    assert table.title == "Time of each phase (simplenn, digits, cpu, float32, eager)"
+
+
+def test_throughput_lays_hidden_widths_side_by_side() -> None:
+    """One line for each batch size and thread count."""
+    cases = cases_of(["cpu"], threads=[1, 2])
+    blocks = [block for number in range(len(cases)) for block in blocks_of(number)]
+    shown = table_of(told(run_of(map(record_of, cases)), blocks), "throughput_cpu").shown
+    assert list(shown.columns) == ["threads", "batch", "hidden 128: samples/s", "hidden 512: samples/s"]
+    assert [tuple(cells) for cells in shown[["threads", "batch"]].to_numpy()] == [
+        *(("1", "32"), ("1", "128"), ("2", "32"), ("2", "128")),
+    ]
+
+
+def test_a_terminal_of_160_columns_holds_every_table_of_a_cpu_run() -> None:
+    """With two thread counts and steps of five digits."""
+    cases = cases_of(["cpu"], threads=[1, 16])
+    blocks = [b for number in range(len(cases)) for b in blocks_of(number, launches=[1, 1.02], scale=40)]
+    report = told(run_of(map(record_of, cases)), blocks)
+    assert max(len(text) for text in report.full_text.splitlines()) <= 160
+
+
+def test_nothing_is_copied_on_a_cpu_and_no_column_says_so(cpu_report: Report, both_report: Report) -> None:
+    """Beside a CUDA case the cell says that it does not apply."""
+    assert "copy µs" not in line(cpu_report, "phases")
+    assert line(both_report, "phases")["copy µs"] == "-"
+
+
+def test_a_failed_case_is_a_line_without_numbers() -> None:
+    """Never a line of zeros, and its reason is told."""
+    failed = record_of(replace(CPU_CASE, batch_size=1024), status="failed", reason="out of memory")
+    report = told(run_of([record_of(CPU_CASE), failed]), blocks_of())
+    assert set(list(line(report, "phases", 1).values())[2:]) == {"n/a"}
+    assert "Failed: cpu-t1-float32-eager-b1024-h128: out of memory." in report.remarks
+
+
+def test_a_case_that_failed_half_way_shows_no_times() -> None:
+    """What it got through before is no result."""
+    failed = record_of(CPU_CASE, status="failed", reason="the loss is not finite")
+    report = told(run_of([failed]), blocks_of())
+    assert line(report, "phases")["step µs"] == "n/a"
+    assert report.sentences[1].startswith("Best throughput: unknown")
+
+
+def test_cases_without_their_device_are_one_line_with_the_reason() -> None:
+    """And no lines of a table."""
+    skipped = [
+        record_of(case, status="skipped", reason="no CUDA device was found") for case in cases_of(["cuda"])
+    ]
+    report = told(run_of([record_of(CPU_CASE), *skipped]), blocks_of())
+    assert [r for r in report.remarks if "Skipped" in r] == ["Skipped: 4 cases: no CUDA device was found."]
+    assert len(table_of(report, "phases").shown) == 1
+
+
+def test_a_phase_that_failed_alone_is_named() -> None:
+    """The others of its case keep their times."""
+    blocks = [block for block in blocks_of() if block.kind != "inference"]
+    report = told(run_of([record_of(CPU_CASE)]), blocks)
+    assert line(report, "phases")["inference µs"] == "n/a"
+    assert "Failed: cpu-t1-float32-eager-b32-h128 (inference): no round was finished." in report.remarks
+
+
+def test_the_allocator_policy_is_told_with_cpu_steps(cpu_report: Report) -> None:
+    """Because a plain script is slower without it."""
+    caption = table_of(cpu_report, "phases").caption
+    assert "allocator policy MALLOC_TOP_PAD_=1, which makes them faster than in a plain script" in caption
+
+
+@pytest.mark.parametrize("policy", [None, ""])
+def test_without_allocator_policy_none_is_told(policy: str | None) -> None:
+    """As on systems that have no such thing."""
+    report = told(run_of([record_of(CPU_CASE)], machine={"allocator_policy": policy}), blocks_of())
+    assert "allocator" not in table_of(report, "phases").caption
+
+
+def test_an_interval_within_one_process_is_marked(cpu_report: Report) -> None:
+    """It does not cover what another process would have measured."""
+    alone = told(run_of([record_of(CPU_CASE)]), blocks_of(launches=[1.0]))
+    assert "within one process" in table_of(alone, "phases").caption
+    assert "within one process" not in table_of(cpu_report, "phases").caption
+
+
+def test_cpu_against_cuda_is_a_ratio_with_its_interval(both_report: Report) -> None:
+    """CUDA takes twice as long here: half as fast, and not worth it."""
+    shown = line(both_report, "cpu_vs_cuda")
+    assert shown["CPU threads"] == "1"
+    assert shown["worth it"] == "no"
+    raw = table_of(both_report, "cpu_vs_cuda").raw.iloc[0]
+    assert raw["speed_up"] == pytest.approx(0.5, rel=1e-3)
+    assert raw["speed_up_low"] < 0.5 < raw["speed_up_high"]
+
+
+def test_the_cpu_competes_with_its_best_thread_count() -> None:
+    """Which is named."""
+    two = replace(CPU_CASE, threads=2)
+    blocks = [
+        *blocks_of(0, launches=[1.0, 1.01]),
+        *blocks_of(1, launches=[1.0, 1.01], scale=0.5),
+        *cuda_blocks_of(2, launches=[1.0, 1.01]),
+    ]
+    report = told(run_of(map(record_of, [CPU_CASE, two, CUDA_CASE])), blocks)
+    shown = line(report, "cpu_vs_cuda")
+    assert shown["CPU threads"] == "2"
+    assert table_of(report, "cpu_vs_cuda").raw.loc[0, "speed_up"] == pytest.approx(0.25, rel=1e-3)
+
+
+def test_without_cuda_there_is_no_table_of_it(cpu_report: Report) -> None:
+    """Nothing is extrapolated."""
+    assert "cpu_vs_cuda" not in names_of(cpu_report)
+    assert "enqueue" not in names_of(cpu_report)
+
+
+def test_what_the_host_enqueues_has_a_table_of_its_own(both_report: Report) -> None:
+    """Only for devices, and half as long here as the spans."""
+    assert line(both_report, "enqueue")["backward µs"] == "191"
+    assert table_of(both_report, "phases").raw.set_index(["device", "phase"]).loc[
+        ("cuda", "backward"), "time_s"
+    ] == pytest.approx(382e-6, rel=1e-3)
+
+
+def test_the_checks_show_what_the_laps_cost(cpu_report: Report) -> None:
+    """650 of 660 µs lie within the phases, and the clock adds nothing here."""
+    shown = line(cpu_report, "quality")
+    assert shown["phases/step"] == f"{650 / 660:.3f}"
+    assert (shown["lap overhead µs"], shown["launches"], shown["rounds"], shown["steady"]) == (
+        "0.0",
+        "2",
+        "4",
+        "yes",
+    )
+
+
+def test_what_the_clock_reads_cost_is_told_as_a_share_of_the_step() -> None:
+    """Plain steps of 640 and 680 µs beside lapped ones of 660 µs: 3.1 % more, and 2.9 % less."""
+    blocks = [
+        block_of(kind, laps=STEP_LAPS | {"step": step}, case=number)
+        for number, step in enumerate([640_000, 680_000])
+        for kind in ("laps", "plain")
+    ]
+    run = run_of([record_of(CPU_CASE), record_of(replace(CPU_CASE, batch_size=64))])
+    assert any("change the step by -2.9 to 3.1 %;" in remark for remark in told(run, blocks).remarks)
+
+
+def test_a_sum_that_is_off_is_listed() -> None:
+    """By more than 3 % and by more than 5 µs: 650 of 600 µs is."""
+    laps = STEP_LAPS | OTHER_LAPS | {"step": 600_000}
+    blocks = [block_of("laps", laps=laps), block_of("plain", laps=laps)]
+    remarks = told(run_of([record_of(CPU_CASE)]), blocks).remarks
+    assert (
+        "Off: the phases of cpu-t1-float32-eager-b32-h128 add up to 1.083 times its step (50 µs)." in remarks
+    )
+
+
+def test_a_few_microseconds_off_are_not_listed() -> None:
+    """A step of 50 µs may miss by 4."""
+    laps = dict.fromkeys(STEP_LAPS, 10000) | {"unattributed": 0, "step": 46_000}
+    blocks = [block_of("laps", laps=laps), block_of("plain", laps=laps)]
+    report = told(run_of([record_of(CPU_CASE, phases=("step",))]), blocks)
+    assert line(report, "quality")["phases/step"] == f"{50 / 46:.3f}"
+    assert not [remark for remark in report.remarks if remark.startswith("Off")]
+
+
+def test_a_case_that_did_not_settle_is_named() -> None:
+    """Its times may be too high."""
+    report = told(run_of([record_of(CPU_CASE, steady=False)]), blocks_of())
+    assert any("Not steady" in remark and CPU_CASE.key in remark for remark in report.remarks)
+    assert line(report, "quality")["steady"] == "no"
+
+
+def test_the_campaign_accounts_for_its_time(cpu_report: Report) -> None:
+    """15 of 20 seconds within measured iterations."""
+    assert any("took 20.0 s" in remark and "75 % of it" in remark for remark in cpu_report.remarks)
+
+
+def test_the_machine_and_the_code_are_facts_on_record(cpu_report: Report) -> None:
+    """With options, for whoever wants to repeat the run."""
+    facts = table_of(cpu_report, "machine").shown.set_index("fact")["value"].to_dict()
+    assert facts["commit"] == "0123abc"
+    assert facts["cpu_model"] == "Made-up CPU"
+    assert facts["--step-devices"] == "cpu,cuda"
+
+
+def test_code_with_changes_is_not_its_commit() -> None:
+    """And an unknown fact is n/a."""
+    run = run_of([record_of(CPU_CASE)], machine={"cpu_mhz": None})
+    run = replace_code(run)
+    facts = table_of(told(run, blocks_of()), "machine").shown.set_index("fact")["value"].to_dict()
+    assert facts["commit"] == "0123abc (with changes)"
+    assert facts["cpu_mhz"] == "n/a"
+
+
+def replace_code(run: Run) -> Run:
+    """Return the run as of a tree with changes."""
+    changed: dict[str, Any] = {name: getattr(run, name) for name in run.__struct_fields__}
+    code = type(run.code)(run.code.path, run.code.commit, dirty=True)
+    return Run(**(changed | {"code": code}))
+
+
+def test_operators_are_ranked_by_their_own_time() -> None:
+    """All in the CSV, the longest on the screen, and none without a profiling pass."""
+    operators = tuple(
+        {
+            "case": CPU_CASE.key,
+            "phase": "forward",
+            "operator": f"aten::op{number}",
+            "calls_per_step": 2.0,
+            "self_host_s": number * 1e-6,
+            "self_device_s": None,
+            "share": 0.5,
+        }
+        for number in range(1, 15)
+    )
+    report = told(run_of([record_of(CPU_CASE)], operators=operators), blocks_of())
+    table = table_of(report, "operators")
+    assert len(table.raw) == 14
+    assert len(table.shown) == 10
+    assert line(report, "operators") == {
+        "phase": "forward",
+        "operator": "aten::op14",
+        "calls/step": "2",
+        "host µs": "14.0",
+        "% of phase": "50",
+    }
+    assert "operators" not in names_of(told(run_of([record_of(CPU_CASE)]), blocks_of()))
+
+
+def test_markdown_and_csv_hold_the_same_cases(cpu_report: Report) -> None:
+    """One for people, one for programs."""
+    table = table_of(cpu_report, "phases")
+    assert "| batch | hidden |" in table.markdown()
+    csv = pd.read_csv(StringIO(table.csv()))
+    assert csv["phase"].tolist() == list(CPU_CASE.phases())
+    assert csv.loc[csv["phase"] == "backward", "time_s"].item() == pytest.approx(190e-6)
+    assert csv["device_s"].isna().all()

@@ -1,0 +1,92 @@
+"""Two runs are held against each other by batch size and width, each at its best, and both are named."""
+
+from dataclasses import replace
+
+import pytest
+from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
+
+from bench.cases import Case
+from bench.report import Source, compare
+from bench.report.devices import fastest
+from bench.report.frame import cells_of
+from bench.report.ratios import speed_up
+from bench.report.versus import comparison_table
+from bench.verdict import rows_of
+
+TWO_THREADS = replace(CPU_CASE, threads=2)
+WIDER = replace(CPU_CASE, hidden=512)
+
+
+def source_of(cases: dict[Case, float], **changes: object) -> Source:
+    """Return a run of these cases, each that many times as slow as the known laps."""
+    blocks = []
+    for number, (case, scale) in enumerate(cases.items()):
+        launches = [0.999 * scale, scale, 1.001 * scale]
+        blocks += (blocks_of if case.device == "cpu" else cuda_blocks_of)(number, launches=launches)
+    run = run_of(map(record_of, cases), **changes)
+    return Source(run, rows_of(run, blocks), None)
+
+
+def test_a_run_against_one_of_half_the_speed_is_half_as_fast() -> None:
+    """32 samples in 660 µs, and in 1320."""
+    a, b = (fastest(cells_of(source_of({CPU_CASE: scale}).rows)) for scale in (1.0, 2.0))
+    table = comparison_table(a, b)
+    assert table is not None
+    line = table.shown.iloc[0]
+    assert line["A samples/s"].startswith("48,480 ± ")
+    assert line["B samples/s"].startswith("24,240 ± ")
+    assert line["B/A"] == "0.500 (0.498 to 0.502)"
+
+
+def test_the_interval_of_a_ratio_joins_both_intervals() -> None:
+    """Relative half-widths of 3 and 4 % make one of 5 %."""
+    slow, fast = (rows_of(run_of([record_of(CPU_CASE, phases=("step",))]), blocks_of())[0] for _ in range(2))
+    slow = replace(slow, time_s=2e-3, time_low_s=1.94e-3, time_high_s=2.06e-3)
+    fast = replace(fast, time_s=1e-3, time_low_s=0.96e-3, time_high_s=1.04e-3)
+    ratio = speed_up(slow, fast)
+    assert ratio is not None
+    assert ratio.value == pytest.approx(2)
+    assert ratio.low is not None
+    assert ratio.high is not None
+    assert ratio.high / ratio.value == pytest.approx(1.05, abs=0.0015)
+    assert ratio.low * ratio.high == pytest.approx(ratio.value**2)
+
+
+def test_each_run_competes_with_its_best_place() -> None:
+    """Threads and device are named and do not keep cases apart."""
+    text = compare(source_of({CPU_CASE: 1.0, TWO_THREADS: 0.5}), source_of({CPU_CASE: 3.0, CUDA_CASE: 0.1}))
+    assert "cpu, 2 threads" in text
+    assert "| cuda " in text
+    assert "compared 1 of 1, 0 new, 0 missing" in text
+
+
+def test_what_only_one_run_has_is_counted() -> None:
+    """Nothing is dropped silently."""
+    one, other = (
+        source_of({CPU_CASE: 1.0, WIDER: 1.0}),
+        source_of({CPU_CASE: 1.0, replace(WIDER, batch_size=1): 1.0}),
+    )
+    assert compare(one, other).endswith("compared 1 of 2, 1 new, 1 missing")
+
+
+def test_runs_with_nothing_in_common_are_told_apart() -> None:
+    """Without a table."""
+    text = compare(source_of({CPU_CASE: 1.0}), source_of({WIDER: 1.0}))
+    assert text.endswith("compared 0 of 1, 1 new, 1 missing")
+    assert "|" not in text
+
+
+def test_both_runs_are_named_with_host_and_models() -> None:
+    """Whoever reads a ratio of two machines has to know which."""
+    text = compare(
+        source_of({CPU_CASE: 1.0}, host="anvil", machine={"cpu_model": "Some CPU"}),
+        source_of({CPU_CASE: 1.0}, host="forge", machine={"cpu_model": "Other CPU", "gpu": "Some GPU"}),
+    )
+    assert "A: run 20250102T030405Z-anvil-ab12 on anvil (Some CPU)" in text
+    assert "B: run 20250102T030405Z-anvil-ab12 on forge (Other CPU; Some GPU)" in text
+
+
+def test_a_comparison_of_stored_runs_is_no_verdict() -> None:
+    """It says so itself."""
+    text = compare(source_of({CPU_CASE: 1.0}), source_of({CPU_CASE: 1.0}))
+    assert "this is a screen, not a verdict" in text.replace("\n", " ")

@@ -1,0 +1,200 @@
+"""Rows are what the laps say: closed forms for times, shares, intervals, overheads and devices."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_up_runs import (
+    CPU_CASE,
+    CUDA_CASE,
+    ITERATIONS,
+    OTHER_LAPS,
+    PHASES_NS,
+    STEP_LAPS,
+    STEP_NS,
+    block_of,
+    blocks_of,
+    cuda_blocks_of,
+    record_of,
+    run_of,
+)
+from scipy import stats
+
+from bench.cases import STEP_PHASES, UNATTRIBUTED, Case
+from bench.runs import Block
+from bench.verdict import Row, rows_of, undisturbed
+from bench.verdict.estimates import BETWEEN_LAUNCHES, WITHIN_ONE_PROCESS
+
+NANO = 1e-9
+
+
+def rows_by_phase(case: Case, blocks: list[Block]) -> dict[str, Row]:
+    """Return the rows of one case."""
+    return {row.phase: row for row in rows_of(run_of([record_of(case)]), blocks)}
+
+
+@pytest.mark.parametrize("phase", [*STEP_PHASES, "data", "inference"])
+def test_the_time_of_a_phase_is_its_lap(phase: str) -> None:
+    """Laps that are all alike leave no choice of estimator."""
+    row = rows_by_phase(CPU_CASE, blocks_of(launches=[1.0, 1.0]))[phase]
+    expected = (STEP_LAPS | OTHER_LAPS)[phase] * NANO
+    assert (row.time_s, row.median_s, row.mean_s) == pytest.approx((expected,) * 3)
+    assert row.disturbance == pytest.approx(1)
+
+
+def test_the_leading_iteration_is_never_counted() -> None:
+    """It takes a second in these laps, and no time of any row comes near that."""
+    rows = rows_by_phase(CPU_CASE, blocks_of(launches=[1.0, 1.1]))
+    assert max(row.mean_s or 0 for row in rows.values()) < 0.001
+    assert rows["step"].laps == 2 * 2 * (ITERATIONS - 1)
+
+
+def test_shares_and_what_is_left_over_add_up_to_one() -> None:
+    """Every share is a part of the same iterations."""
+    rows = rows_by_phase(CPU_CASE, blocks_of(launches=[1.0, 1.3]))
+    shares = {phase: rows[phase].share for phase in STEP_PHASES}
+    assert shares == pytest.approx({phase: STEP_LAPS[phase] / STEP_NS for phase in STEP_PHASES}, rel=1e-3)
+    left_over = STEP_LAPS[UNATTRIBUTED] / STEP_NS
+    assert sum(share or 0 for share in shares.values()) + left_over == pytest.approx(1, rel=1e-4)
+
+
+def test_feeding_has_its_share_of_the_feeding_loop() -> None:
+    """Fetching a batch of 40 µs before a step of 660 µs is 40 of 700."""
+    row = rows_by_phase(CPU_CASE, blocks_of())["data"]
+    assert row.share == pytest.approx(40 / 700)
+
+
+def test_samples_per_second_come_from_the_median_step() -> None:
+    """32 samples every 660 µs."""
+    assert rows_by_phase(CPU_CASE, blocks_of())["step"].samples_per_s == pytest.approx(32 / 660e-6)
+
+
+@pytest.mark.parametrize("lows", [[100.0, 110.0], [100.0, 103.0, 101.0, 108.0], [5.0, 5.0, 5.0]])
+def test_the_interval_is_students_over_launches(lows: list[float]) -> None:
+    """The value is the mean of the launches' low estimates, the interval what scipy.stats says of them."""
+    estimate = undisturbed([[np.array([low + 50, low]), np.array([low + 7])] for low in lows])
+    assert estimate.basis == BETWEEN_LAUNCHES
+    assert estimate.value == pytest.approx(np.mean(lows))
+    if np.ptp(lows):
+        expected = stats.t.interval(0.95, len(lows) - 1, loc=np.mean(lows), scale=stats.sem(lows))
+        assert (estimate.low, estimate.high) == pytest.approx((max(expected[0], 0), expected[1]))
+    else:
+        assert (estimate.low, estimate.high) == (5.0, 5.0)
+
+
+def test_one_launch_is_marked_as_one_process() -> None:
+    """Its interval comes from the blocks, and its value is the lowest of them."""
+    blocks = [np.array([103.0, 100.0]), np.array([110.0]), np.array([104.0, 190.0])]
+    estimate = undisturbed([blocks])
+    half = stats.t.ppf(0.975, 2) * stats.sem([100.0, 110.0, 104.0])
+    assert estimate.basis == WITHIN_ONE_PROCESS
+    assert estimate.value == 100.0
+    assert estimate.high - estimate.value == pytest.approx(half)
+    assert rows_by_phase(CPU_CASE, blocks_of())["step"].interval == WITHIN_ONE_PROCESS
+
+
+def test_a_single_block_has_no_interval() -> None:
+    """Its spread is unknown, which is not zero."""
+    estimate = undisturbed([[np.array([3.0, 4.0])]])
+    assert estimate.value == 3.0
+    assert not np.isfinite(estimate.high)
+
+
+def test_disturbance_is_the_median_over_the_undisturbed_time() -> None:
+    """Laps of 100, 100, 150, 150 and 150 µs: half as long again in the median."""
+    laps = STEP_LAPS | OTHER_LAPS | {"step": 100_000}
+    block = block_of("plain", laps=laps)
+    block.host[2:, 0] = 150_000
+    row = rows_by_phase(CPU_CASE, [block])["step"]
+    assert row.time_s == pytest.approx(100e-6)
+    assert row.median_s == pytest.approx(150e-6)
+    assert row.disturbance == pytest.approx(1.5)
+
+
+def test_the_sum_of_the_phases_is_held_against_the_plain_step() -> None:
+    """650 of 660 µs; with plain steps of 660 µs the laps cost nothing."""
+    row = rows_by_phase(CPU_CASE, blocks_of())["step"]
+    assert row.phases_over_step == pytest.approx(PHASES_NS / STEP_NS)
+    assert row.lap_overhead_s == pytest.approx(0, abs=1e-12)
+    assert row.unattributed_s == pytest.approx(STEP_LAPS[UNATTRIBUTED] * NANO)
+
+
+def test_what_the_laps_cost_is_the_difference_to_the_plain_step() -> None:
+    """Plain steps of 640 µs beside lapped ones of 660 µs: 20 µs of overhead."""
+    laps = STEP_LAPS | OTHER_LAPS | {"step": 640_000}
+    row = rows_by_phase(CPU_CASE, [block_of("laps", laps=laps), block_of("plain", laps=laps)])["step"]
+    assert row.lap_overhead_s == pytest.approx(20e-6)
+    assert row.phases_over_step == pytest.approx(650 / 640)
+
+
+def test_only_blocks_of_the_same_round_are_held_against_each_other() -> None:
+    """A round without its plain block checks nothing."""
+    laps = STEP_LAPS | OTHER_LAPS | {"step": 640_000}
+    blocks = [block_of("laps", laps=laps, number=0), block_of("plain", laps=laps, number=1)]
+    row = rows_by_phase(CPU_CASE, blocks)["step"]
+    assert row.time_s == pytest.approx(640e-6)
+    assert row.phases_over_step is None
+
+
+@pytest.mark.parametrize("phase", STEP_PHASES)
+def test_on_a_device_the_time_of_a_phase_is_its_span(phase: str) -> None:
+    """The host only enqueues, here in half the time; both are in the row, under their names."""
+    row = rows_by_phase(CUDA_CASE, cuda_blocks_of(launches=[1.0, 1.0]))[phase]
+    assert row.time_s == pytest.approx(2 * STEP_LAPS[phase] * NANO)
+    assert row.device_s == pytest.approx(2 * STEP_LAPS[phase] * NANO)
+    assert row.host_s == pytest.approx(STEP_LAPS[phase] * NANO)
+
+
+def test_on_a_device_the_step_is_wall_time() -> None:
+    """Between two synchronisations, over the iterations, and not what the host took to enqueue."""
+    row = rows_by_phase(CUDA_CASE, cuda_blocks_of(launches=[1.0, 1.0]))["step"]
+    assert row.time_s == pytest.approx(2 * STEP_NS * NANO)
+    assert row.wall_s == pytest.approx(2 * STEP_NS * NANO)
+    assert row.host_s == pytest.approx(STEP_NS * NANO)
+    assert row.device_s is None
+
+
+def test_fetching_data_is_the_hosts_work_everywhere() -> None:
+    """The device has no part in it."""
+    row = rows_by_phase(CUDA_CASE, cuda_blocks_of())["data"]
+    assert row.time_s == pytest.approx(OTHER_LAPS["data"] * NANO)
+
+
+def test_the_cpu_has_one_time_only() -> None:
+    """Host, device and wall are the three times of a device."""
+    row = rows_by_phase(CPU_CASE, blocks_of())["step"]
+    assert (row.host_s, row.device_s, row.wall_s) == (None, None, None)
+
+
+def test_a_phase_that_was_not_chosen_has_no_row() -> None:
+    """Missing is missing."""
+    run = run_of([record_of(CPU_CASE, phases=("forward",))])
+    assert [row.phase for row in rows_of(run, blocks_of())] == ["forward"]
+
+
+def test_a_phase_without_blocks_is_a_row_that_says_so() -> None:
+    """Times are unknown, not zero."""
+    blocks = [block for block in blocks_of() if block.kind != "inference"]
+    row = rows_by_phase(CPU_CASE, blocks)["inference"]
+    assert (row.status, row.reason, row.time_s) == ("failed", "no round was finished", None)
+
+
+def test_a_skipped_case_keeps_its_reason() -> None:
+    """In every one of its rows."""
+    run = run_of([record_of(CUDA_CASE, status="skipped", reason="no CUDA device was found")])
+    rows = rows_of(run, [])
+    assert {(row.status, row.reason, row.time_s) for row in rows} == {
+        ("skipped", "no CUDA device was found", None)
+    }
+    assert [row.phase for row in rows] == list(CUDA_CASE.phases())
+
+
+def test_rows_keep_the_order_of_cases_and_phases() -> None:
+    """Whatever the order in which the blocks were measured."""
+    other = replace(CPU_CASE, batch_size=128)
+    blocks = [*blocks_of(1), *blocks_of(0)]
+    rows = rows_of(run_of([record_of(CPU_CASE), record_of(other)]), reversed(blocks))
+    assert [(row.batch_size, row.phase) for row in rows] == [
+        *((32, phase) for phase in CPU_CASE.phases()),
+        *((128, phase) for phase in other.phases()),
+    ]
