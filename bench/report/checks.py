@@ -7,6 +7,7 @@ import pandas as pd
 from bench.cases import Case
 from bench.report.format import (
     MICROSECONDS,
+    count,
     decimals,
     duration,
     percentage,
@@ -14,7 +15,7 @@ from bench.report.format import (
 )
 from bench.report.frame import Cells, identity, shared_by, shown_columns
 from bench.report.tables import Table
-from bench.runs import Run
+from bench.runs import Campaign, Run
 from bench.verdict import Row
 
 LOWEST, HIGHEST = 0.97, 1.03
@@ -24,8 +25,9 @@ LARGEST_OFFSET_S = 5e-6
 WORST_LISTED = 5
 
 CAPTION = (
-    "disturbance: median over undisturbed step. lap overhead: what the clock reads between the phases add to"
-    " a step. phases/step: the laps of a step over the step measured as a whole beside it; 1 is perfect."
+    "disturbance: median over undisturbed step. values: the times these come from, one a step on the CPU and"
+    " one a block on CUDA. lap overhead: what the clock reads between the phases add to a step. phases/step:"
+    " the laps of a step over the step measured as a whole beside it; 1 is perfect."
 )
 
 
@@ -56,7 +58,7 @@ def quality_table(cells: Cells) -> Table | None:
 def check_lines(run: Run, cells: Cells) -> list[str]:
     """Return the summary of the checks, and a line for every case that fails one."""
     steps = _steps(cells)
-    lines = [_campaign(run)] if run.campaign else []
+    lines = [_campaign(run.campaign)] if run.campaign and run.campaign.rounds_done else []
     ratios = {case: row for case, row in steps.items() if row.phases_over_step is not None}
     if ratios:
         lines.append(_sums(ratios))
@@ -86,11 +88,9 @@ def _line(row: Row) -> dict[str, str]:
         "disturbance": slowdown(row.disturbance),
         "launches": str(row.launches),
         "rounds": str(row.rounds),
-        "steps": f"{row.laps:,}",
+        "values": count(row.laps),
         "lap overhead µs": decimals(None if overhead is None else overhead / MICROSECONDS.seconds, 1),
-        "lap overhead %": percentage(
-            overhead / row.median_s if overhead is not None and row.median_s else None
-        ),
+        "lap overhead %": percentage(_overhead_share(row)),
         "phases/step": decimals(row.phases_over_step, 3),
         "steady": "yes" if row.steady else "no",
     }
@@ -101,9 +101,7 @@ def _overhead_share(row: Row) -> float | None:
     return row.lap_overhead_s / row.median_s if row.lap_overhead_s is not None and row.median_s else None
 
 
-def _campaign(run: Run) -> str:
-    campaign = run.campaign
-    assert campaign is not None  # noqa: S101 - asked for by the only caller
+def _campaign(campaign: Campaign) -> str:
     inside = percentage(campaign.measured_s / campaign.wall_s if campaign.wall_s else None)
     return (
         f"The campaign took {duration(campaign.wall_s)} for {campaign.rounds_done} rounds, after"

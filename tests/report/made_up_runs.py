@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case, grid
+from bench.report import Report, Table, render
 from bench.runs import Block, Campaign, CaseRecord, Code, Nanoseconds, Run
+from bench.verdict import rows_of
 
 MICROSECOND = 1_000  # in nanoseconds, the unit of laps
 ITERATIONS = 5  # the leading one and four that count
@@ -121,3 +123,23 @@ def cuda_blocks_of(case: int = 0, *, launches: Sequence[float] = (1.0,), rounds:
 
 STEP_NS = sum(STEP_LAPS.values())
 PHASES_NS = sum(STEP_LAPS[name] for name in STEP_PHASES)
+
+
+def told(run: Run, blocks: list[Block]) -> Report:
+    """Return the report of a run with these laps."""
+    return render(run, rows_of(run, blocks))
+
+
+def table_of(report: Report, name: str) -> Table:
+    """Return a table by its name."""
+    return next(table for table in report.tables if table.name == name)
+
+
+def names_of(report: Report) -> list[str]:
+    """Return the names of all tables."""
+    return [table.name for table in report.tables]
+
+
+def line(report: Report, name: str, number: int = 0) -> dict[str, str]:
+    """Return a line of a table as it is shown, by column."""
+    return {str(column): str(cell) for column, cell in table_of(report, name).shown.iloc[number].items()}

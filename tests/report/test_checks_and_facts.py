@@ -1,0 +1,138 @@
+"""Checks, machine and operators: how far a run can be trusted, and what it was made with."""
+
+from dataclasses import replace
+from io import StringIO
+
+import pandas as pd
+import pytest
+from made_up_runs import (
+    CPU_CASE,
+    OTHER_LAPS,
+    STEP_LAPS,
+    block_of,
+    blocks_of,
+    line,
+    names_of,
+    record_of,
+    run_of,
+    table_of,
+    told,
+)
+
+from bench.report import Report
+from bench.runs import Code
+
+
+@pytest.fixture
+def cpu_report() -> Report:
+    """Return the report of one CPU case of known laps, in two launches that agree."""
+    return told(run_of([record_of(CPU_CASE)]), blocks_of(launches=[1.0, 1.0]))
+
+
+def test_the_checks_show_what_the_laps_cost(cpu_report: Report) -> None:
+    """650 of 660 µs lie within the phases, and the clock adds nothing here."""
+    shown = line(cpu_report, "quality")
+    assert shown["phases/step"] == f"{650 / 660:.3f}"
+    assert (shown["lap overhead µs"], shown["launches"], shown["rounds"], shown["steady"]) == (
+        "0.0",
+        "2",
+        "4",
+        "yes",
+    )
+
+
+def test_what_the_clock_reads_cost_is_told_as_a_share_of_the_step() -> None:
+    """Plain steps of 640 and 680 µs beside lapped ones of 660 µs: 3.1 % more, and 2.9 % less."""
+    blocks = [
+        block_of(kind, laps=STEP_LAPS | {"step": step}, case=number)
+        for number, step in enumerate([640_000, 680_000])
+        for kind in ("laps", "plain")
+    ]
+    run = run_of([record_of(CPU_CASE), record_of(replace(CPU_CASE, batch_size=64))])
+    assert any("change the step by -2.9 to 3.1 %;" in remark for remark in told(run, blocks).remarks)
+
+
+def test_a_sum_that_is_off_is_listed() -> None:
+    """By more than 3 % and by more than 5 µs: 650 of 600 µs is."""
+    laps = STEP_LAPS | OTHER_LAPS | {"step": 600_000}
+    blocks = [block_of("laps", laps=laps), block_of("plain", laps=laps)]
+    remarks = told(run_of([record_of(CPU_CASE)]), blocks).remarks
+    assert (
+        "Off: the phases of cpu-t1-float32-eager-b32-h128 add up to 1.083 times its step (50 µs)." in remarks
+    )
+
+
+def test_a_few_microseconds_off_are_not_listed() -> None:
+    """A step of 50 µs may miss by 4."""
+    laps = dict.fromkeys(STEP_LAPS, 10000) | {"unattributed": 0, "step": 46_000}
+    blocks = [block_of("laps", laps=laps), block_of("plain", laps=laps)]
+    report = told(run_of([record_of(CPU_CASE, phases=("step",))]), blocks)
+    assert line(report, "quality")["phases/step"] == f"{50 / 46:.3f}"
+    assert not [remark for remark in report.remarks if remark.startswith("Off")]
+
+
+def test_a_case_that_did_not_settle_is_named() -> None:
+    """Its times may be too high."""
+    report = told(run_of([record_of(CPU_CASE, steady=False)]), blocks_of())
+    assert any("Not steady" in remark and CPU_CASE.key in remark for remark in report.remarks)
+    assert line(report, "quality")["steady"] == "no"
+
+
+def test_the_campaign_accounts_for_its_time(cpu_report: Report) -> None:
+    """15 of 20 seconds within measured iterations."""
+    assert any("took 20.0 s" in remark and "75 % of it" in remark for remark in cpu_report.remarks)
+
+
+def test_the_machine_and_the_code_are_facts_on_record(cpu_report: Report) -> None:
+    """With options, for whoever wants to repeat the run."""
+    facts = table_of(cpu_report, "machine").shown.set_index("fact")["value"].to_dict()
+    assert facts["commit"] == "0123abc"
+    assert facts["cpu_model"] == "Made-up CPU"
+    assert facts["--step-devices"] == "cpu,cuda"
+
+
+def test_code_with_changes_is_not_its_commit() -> None:
+    """And an unknown fact is n/a."""
+    changed = Code("project", "0123abc", dirty=True)
+    run = run_of([record_of(CPU_CASE)], machine={"cpu_mhz": None}, code=changed)
+    facts = table_of(told(run, blocks_of()), "machine").shown.set_index("fact")["value"].to_dict()
+    assert facts["commit"] == "0123abc (with changes)"
+    assert facts["cpu_mhz"] == "n/a"
+
+
+def test_operators_are_ranked_by_their_own_time() -> None:
+    """All in the CSV, the longest on the screen, and none without a profiling pass."""
+    operators = tuple(
+        {
+            "case": CPU_CASE.key,
+            "phase": "forward",
+            "operator": f"aten::op{number}",
+            "calls_per_step": 2.0,
+            "self_host_s": number * 1e-6,
+            "self_device_s": None,
+            "share": 0.5,
+        }
+        for number in range(1, 15)
+    )
+    report = told(run_of([record_of(CPU_CASE)], operators=operators), blocks_of())
+    table = table_of(report, "operators")
+    assert len(table.raw) == 14
+    assert len(table.shown) == 10
+    assert line(report, "operators") == {
+        "phase": "forward",
+        "operator": "aten::op14",
+        "calls/step": "2",
+        "host µs": "14.0",
+        "% of phase": "50",
+    }
+    assert "operators" not in names_of(told(run_of([record_of(CPU_CASE)]), blocks_of()))
+
+
+def test_markdown_and_csv_hold_the_same_cases(cpu_report: Report) -> None:
+    """One for people, one for programs."""
+    table = table_of(cpu_report, "phases")
+    assert "| batch | hidden |" in table.markdown()
+    csv = pd.read_csv(StringIO(table.csv()))
+    assert csv["phase"].tolist() == list(CPU_CASE.phases())
+    assert csv.loc[csv["phase"] == "backward", "time_s"].item() == pytest.approx(190e-6)
+    assert csv["device_s"].isna().all()
