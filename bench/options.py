@@ -122,8 +122,10 @@ def count(flag: str, text: str) -> int:
     return int(text)
 
 
-def folder(_flag: str, text: str) -> Path:
+def folder(flag: str, text: str) -> Path:
     """Take a folder as typed; whether it can be written is tried before anything is measured."""
+    if not text:
+        raise OptionError(f"{flag}: an empty name is no folder (example: results)")
     return Path(text)
 
 
@@ -138,7 +140,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("dataset", choice(*DATASETS), "digits", "digits", "NAME", f"one of {', '.join(DATASETS)}"),
     Option("budget", seconds, "60", "15", "TIME", "time of the campaign at most"),
     Option("target", fraction, "1%", "2%", "SHARE", "half-width of the interval to plan the rounds for"),
-    Option("launches", count, "4", "2", "N", "worker processes whose spread makes the interval"),
+    Option("launches", count, "4", "4", "N", "worker processes whose spread makes the interval"),
     Option("results", folder, "results", "results", "DIR", "folder in which the run gets its own folder"),
 )
 

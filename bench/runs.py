@@ -7,6 +7,8 @@ had finished. At the end the rounds are merged into `samples.npz`.
 
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +29,10 @@ ROUNDS_FOLDER = "rounds"
 
 Nanoseconds: TypeAlias = npt.NDArray[np.int64]
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
+
+
+UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises for a damaged file, depending on where the damage is."""
 
 
 class RunError(ValueError):
@@ -249,15 +255,17 @@ def read_blocks(path: Path) -> Iterator[Block]:
     files: Iterable[Path] = [merged] if merged.exists() else sorted((path / ROUNDS_FOLDER).glob("[0-9]*.npz"))
     for file in files:
         try:
-            with np.load(file, allow_pickle=False) as arrays:
-                yield from unpack(arrays["index"], arrays["laps_ns"])
-        except (OSError, ValueError, KeyError) as error:
+            # numpy leaves a file open that it cannot read, unless somebody else closes it.
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                blocks = list(unpack(arrays["index"], arrays["laps_ns"]))
+        except UNREADABLE as error:
             raise RunError(f"{str(file)!r} holds no laps that can be read ({error})") from None
+        yield from blocks
 
 
 def newest_run(results: Path) -> Path:
     """Return the newest run of a results folder; its name begins with the time."""
-    runs = sorted(file.parent for file in results.glob(f"*/{RUN_FILE}"))
+    runs = sorted({file.parent for name in (RUN_FILE, BENCHMARK_FILE) for file in results.glob(f"*/{name}")})
     if not runs:
         raise RunError(f"{str(results)!r} holds no run (make one: pytest bench/ --benchmark-only)")
     return runs[-1]

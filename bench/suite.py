@@ -101,7 +101,7 @@ class Suite:
         number = len(self._checked)
         try:
             if self._checker is None or case.device != "cpu":
-                self._checker = self.launcher.fork(0) if case.device == "cpu" else self.launcher.spawn(0)
+                self._checker = self.launcher.fork() if case.device == "cpu" else self.launcher.spawn()
             reply = self._checker.ask(messages.Prepare(number, case, warm_up=False))
             self._checker.ask(messages.Forget(number))
         except WorkerError as error:

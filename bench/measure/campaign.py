@@ -55,8 +55,8 @@ class Store(Protocol):
         """Keep the records of the cases and the account of the campaign so far."""
 
 
-StartWorker = Callable[[str, int], Asked]
-"""Start a worker for a device and the number of a launch."""
+StartWorker = Callable[[str], Asked]
+"""Start a worker for a device."""
 
 
 @dataclass
@@ -67,10 +67,8 @@ class Account:
     leading_s: float = 0.0
 
     def add(self, block: Block) -> None:
-        """Count a block's iterations: on a device by the wall clock, since the host runs ahead of it."""
-        on_host = block.device is None and block.kind != "plain"
-        counted = block.host[1:].sum() if on_host else block.wall_ns
-        self.measured_s += float(counted) * NANO
+        """Count a block's iterations by the wall clock, since on a device the host runs ahead."""
+        self.measured_s += block.wall_ns * NANO
         self.leading_s += float(block.host[0].sum()) * NANO
 
 
@@ -102,14 +100,13 @@ class Conductor:
                 self._prepare_all(device, launch)
         self.warm_up_s = self.now() - begin
         self.started = self.now()
-        pilot = [self._round(launch) for launch in self._order_of_launches(1)]
-        self.rounds_planned = self._planned([block for blocks in pilot for block in blocks])
+        pilot = [block for launch in self._order_of_launches(1) for block in self._round(launch)]
+        self.rounds_planned = self._planned(pilot)
         left = self.rounds_planned - self.rounds_done
         for launch in self._order_of_launches(math.ceil(left / self.plan.launches))[:left]:
             if self._seconds_spent() + self._seconds_per_round() > self.plan.budget_s:
                 break
             self._round(launch)
-        self.progress("campaign", self.rounds_done, self.rounds_done, 0.0)
         return self.accounted()
 
     def accounted(self) -> Campaign:
@@ -169,7 +166,7 @@ class Conductor:
 
     def _worker(self, device: str, launch: int) -> Asked:
         if (device, launch) not in self.workers:
-            self.workers[device, launch] = self.start_worker(device, launch)
+            self.workers[device, launch] = self.start_worker(device)
         return self.workers[device, launch]
 
     def _fail(self, number: int, reason: str) -> None:
@@ -199,12 +196,14 @@ class Conductor:
         """Run a block of each kind of every case, and save them when all are there."""
         blocks: list[Block] = []
         for device in self._devices():
-            if device == "cuda":
-                self._worker(device, launch).ask(messages.SpinUp(SPIN_UP_S), REQUEST_TIMEOUT_S)
             numbers = self._numbers(device)
+            if device == "cuda":
+                self._ask(launch, numbers[0], messages.SpinUp(SPIN_UP_S))
             self.random.shuffle(numbers)
             for number in numbers:
                 blocks += self._blocks(launch, number)
+        if not blocks:
+            return blocks
         self.store.save_round(self.rounds_done, blocks)
         self.rounds_done += 1
         self.store.save_cases(self.cases, self.accounted())
@@ -232,10 +231,12 @@ class Conductor:
 
     def _planned(self, pilot: list[Block]) -> int:
         """Return the rounds that the target asks for, within what the budget allows."""
+        if not pilot:
+            return 0
         affordable = int(self.plan.budget_s / self._seconds_per_round())
         wanted = max(rounds_for(self.plan.target, pilot), self.plan.least_rounds)
-        cycles = min(math.ceil(wanted / self.plan.launches), affordable // self.plan.launches)
-        return max(self.rounds_done, cycles * self.plan.launches)
+        whole_cycles = math.ceil(wanted / self.plan.launches) * self.plan.launches
+        return max(self.rounds_done, min(whole_cycles, affordable))
 
     def _seconds_spent(self) -> float:
         return 0.0 if self.started is None else self.now() - self.started

@@ -97,8 +97,6 @@ Reply: TypeAlias = Hello | Prepared | Measured | Profiled | Done | Refused
 class Fork(msgspec.Struct, frozen=True, tag=True):
     """Ask the launcher for a worker; the worker's end of its pipe travels along."""
 
-    launch: int
-
 
 class Forked(msgspec.Struct, frozen=True, tag=True):
     """Answer Fork."""

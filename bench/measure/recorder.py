@@ -69,8 +69,8 @@ class Recorder:
         self.run = msgspec.structs.replace(self.run, **changes)
         self.folder.save(self.run)
 
-    def _start_worker(self, device: str, launch: int) -> Asked:
-        return self._launcher.fork(launch) if device == "cpu" else self._launcher.spawn(launch)
+    def _start_worker(self, device: str) -> Asked:
+        return self._launcher.fork() if device == "cpu" else self._launcher.spawn()
 
     def _profile(self, conductor: Conductor) -> tuple[dict[str, Any], ...]:
         """Profile one case per device, after the timed campaign and never during it."""

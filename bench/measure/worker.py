@@ -1,7 +1,7 @@
 """The process that measures: it imports torch, holds cases, and answers one request after another.
 
 `python -m bench.measure.worker launcher FD` imports torch once and forks a worker for every request;
-`python -m bench.measure.worker worker FD LAUNCH` is a worker by itself, as CUDA needs it (a CUDA context does
+`python -m bench.measure.worker worker FD` is a worker by itself, as CUDA needs it (a CUDA context does
 not survive a fork). Both end when the other side of their pipe does, so a killed parent leaves no orphan.
 """
 
@@ -22,7 +22,6 @@ from bench.cases import BlockKind
 from bench.measure import messages
 from bench.measure.blocks import Laps, run_block
 from bench.measure.clock import Clock, EventClock, HostClock
-from bench.measure.placement import placed
 from bench.measure.profiler import profile_steps
 from bench.measure.subjects import Subject
 from bench.measure.torch_facts import torch_facts
@@ -37,8 +36,7 @@ LEAST_ITERATIONS = 4
 class Worker:
     """Hold the cases of one launch and carry out requests on them."""
 
-    def __init__(self, launch: int) -> None:
-        self.launch = launch
+    def __init__(self) -> None:
         self.subjects: dict[int, Subject] = {}
         self.threads: dict[int, int] = {}
         self.clocks: dict[tuple[str, bool], Clock] = {}
@@ -105,8 +103,7 @@ class Worker:
     def _block(self, number: int, kind: BlockKind, iterations: int) -> Laps:
         subject = self.subjects[number]
         self._set_threads(number)
-        with placed(self.threads.get(number), self.launch):
-            return run_block(subject, self._clock(subject.device.type, kind), kind, iterations)
+        return run_block(subject, self._clock(subject.device.type, kind), kind, iterations)
 
     def _set_threads(self, number: int) -> None:
         wanted = self.threads.get(number)
@@ -149,9 +146,9 @@ def in_one_sentence(error: BaseException) -> str:
     return f"out of memory: {first_line}" if memory else f"{type(error).__name__}: {first_line}"
 
 
-def serve(channel: messages.Channel, launch: int) -> None:
+def serve(channel: messages.Channel) -> None:
     """Answer requests until the other side is gone."""
-    worker = Worker(launch)
+    worker = Worker()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             channel.send(worker.answer(channel.receive(messages.Request)))
@@ -169,12 +166,12 @@ def launch_workers(sock: socket.socket) -> None:
         while True:
             request = channel.receive(messages.Fork | messages.Reap)
             if isinstance(request, messages.Fork):
-                channel.send(messages.Forked(_fork(sock, request.launch)))
+                channel.send(messages.Forked(_fork(sock)))
             else:
                 channel.send(messages.Reaped(os.waitstatus_to_exitcode(os.waitpid(request.pid, 0)[1])))
 
 
-def _fork(control: socket.socket, launch: int) -> int:
+def _fork(control: socket.socket) -> int:
     _, fds, _, _ = socket.recv_fds(control, 1, 1)
     pid = os.fork()
     if pid:
@@ -182,7 +179,7 @@ def _fork(control: socket.socket, launch: int) -> int:
         return pid
     control.close()
     die_with_parent()
-    serve(messages.Channel(socket.socket(fileno=fds[0])), launch)
+    serve(messages.Channel(socket.socket(fileno=fds[0])))
     os._exit(0)
 
 
@@ -194,7 +191,7 @@ def die_with_parent() -> None:
             Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def main(role: str, fd: str, launch: str = "0") -> None:
+def main(role: str, fd: str) -> None:
     """Be a launcher or a worker on an inherited socket; Ctrl-C is the parent's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
@@ -205,7 +202,7 @@ def main(role: str, fd: str, launch: str = "0") -> None:
     channel = messages.Channel(sock)
     channel.send(messages.Hello(torch.get_num_threads(), torch.cuda.is_available(), torch_facts()))
     gc.freeze()
-    serve(channel, int(launch))
+    serve(channel)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
@@ -84,6 +85,7 @@ class Launcher:
         self._environment = {**os.environ, **ours}
         self._workers: list[Worker] = []
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._control, self._process = self._start("launcher")
         self._hello: messages.Hello | None = None
 
@@ -102,19 +104,19 @@ class Launcher:
             self._hello = self._greeting(self._control, self._process)
         return self._hello
 
-    def fork(self, launch: int) -> Worker:
+    def fork(self) -> Worker:
         """Return a new worker forked from the process that has imported torch."""
         _ = self.hello
         ours, theirs = socket.socketpair()
         with theirs:
-            self._control.send(messages.Fork(launch))
+            self._control.send(messages.Fork())
             socket.send_fds(self._control.sock, [b"F"], [theirs.fileno()])
         pid = self._control.receive(messages.Forked, START_TIMEOUT_S).pid
         return self._keep(Worker(messages.Channel(ours), ForkedEnding(self._control, pid)))
 
-    def spawn(self, launch: int) -> Worker:
+    def spawn(self) -> Worker:
         """Return a new worker in a process of its own, as CUDA needs it."""
-        channel, process = self._start("worker", str(launch))
+        channel, process = self._start("worker")
         self._greeting(channel, process)
         return self._keep(Worker(channel, SpawnedEnding(process)))
 
@@ -139,31 +141,33 @@ class Launcher:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        self._errors.close()
 
     def _keep(self, worker: Worker) -> Worker:
         self._workers.append(worker)
         return worker
 
-    def _start(self, *role: str) -> tuple[messages.Channel, subprocess.Popen[bytes]]:
+    def _start(self, role: str) -> tuple[messages.Channel, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()
-        name, *rest = role
         with theirs:
             process = subprocess.Popen(  # noqa: S603 - this project's own program
-                [sys.executable, "-m", "bench.measure.worker", name, str(theirs.fileno()), *rest],
+                [sys.executable, "-m", "bench.measure.worker", role, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
+                stderr=self._errors,
             )
         self._processes.append(process)
         return messages.Channel(ours), process
 
-    @staticmethod
-    def _greeting(channel: messages.Channel, process: subprocess.Popen[bytes]) -> messages.Hello:
+    def _greeting(self, channel: messages.Channel, process: subprocess.Popen[bytes]) -> messages.Hello:
         try:
             hello: messages.Hello = channel.receive(messages.Hello, START_TIMEOUT_S)
         except (EOFError, OSError):
             end = SpawnedEnding(process).describe()
-            raise WorkerError(f"the measuring process did not start: it {end}") from None
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise WorkerError(": ".join([f"the measuring process did not start: it {end}", *said])) from None
         return hello
 
 

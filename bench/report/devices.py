@@ -11,8 +11,9 @@ from bench.report.ratios import Ratio, speed_up
 from bench.report.tables import Table
 from bench.verdict import Row
 
+MEDIAN = ("median_s", "median_low_s", "median_high_s")
 CAPTION = (
-    "The CPU at its best thread count against CUDA: undisturbed times of the whole step, and how many times"
+    "The CPU at its best thread count against CUDA: median times of the whole step, and how many times"
     " as fast CUDA is (95 % interval). worth it: yes or no where the interval leaves 1 out. Batches are"
     " resident on the device; what copying them costs is column copy of table phases."
 )
@@ -38,10 +39,10 @@ def fastest(cells: Cells, *, device: str | None = None) -> dict[Case, Row]:
     best: dict[Case, Row] = {}
     for case, row_of in cells.items():
         row = row_of.get("step")
-        if row is None or not row.time_s or device not in (None, case.device):
+        if row is None or not row.median_s or device not in (None, case.device):
             continue
         known = best.get(anywhere(case))
-        if known is None or known.time_s is None or row.time_s < known.time_s:
+        if known is None or known.median_s is None or row.median_s < known.median_s:
             best[anywhere(case)] = row
     return best
 
@@ -61,7 +62,7 @@ def device_table(cells: Cells) -> Table | None:
     pairs = matched(cells)
     if not pairs:
         return None
-    unit = unit_for(row.time_s for pair in pairs for row in (pair.cpu, pair.cuda))
+    unit = unit_for(row.median_s for pair in pairs for row in (pair.cpu, pair.cuda))
     columns = shown_columns(pair.case for pair in pairs)
     lines = [
         {
@@ -128,7 +129,7 @@ def _why_not(cells: Cells) -> str:
 
 def _time(row: Row, seconds: float) -> str:
     return with_interval(
-        *(None if time is None else time / seconds for time in (row.time_s, row.time_high_s))
+        *(None if time is None else time / seconds for time in (row.median_s, row.median_high_s))
     )
 
 
@@ -138,13 +139,8 @@ def _raw(pairs: list[Matched], columns: tuple[str, ...]) -> pd.DataFrame:
             {
                 **{name: getattr(pair.case, name) for name in columns},
                 "cpu_threads": pair.cpu.threads,
-                **{
-                    f"cpu_{name}": getattr(pair.cpu, name) for name in ("time_s", "time_low_s", "time_high_s")
-                },
-                **{
-                    f"cuda_{name}": getattr(pair.cuda, name)
-                    for name in ("time_s", "time_low_s", "time_high_s")
-                },
+                **{f"cpu_{name}": getattr(pair.cpu, name) for name in MEDIAN},
+                **{f"cuda_{name}": getattr(pair.cuda, name) for name in MEDIAN},
                 "speed_up": pair.speed_up.value,
                 "speed_up_low": pair.speed_up.low,
                 "speed_up_high": pair.speed_up.high,

@@ -1,7 +1,7 @@
 """How many times as fast one is as the other, with the interval of that ratio."""
 
 from dataclasses import dataclass
-from math import exp, hypot, isfinite
+from math import exp, hypot
 
 from bench.report.format import NOT_AVAILABLE, number
 from bench.verdict import Row
@@ -36,22 +36,26 @@ class Ratio:
 
 
 def speed_up(slow: Row, fast: Row) -> Ratio | None:
-    """Return how many times as fast the second step is as the first, from their undisturbed times.
+    """Return how many times as fast the second step is as the first, from their medians.
+
+    From medians, since the smallest lap of a CPU step has no counterpart on a device, whose steps are timed a
+    block at a time, and since samples per second come from them.
 
     The relative half-widths of the two independent intervals add as squares, on the logarithmic scale. None
     where one of them was not measured.
     """
-    if not slow.time_s or not fast.time_s:
+    if not slow.median_s or not fast.median_s:
         return None
-    ratio = slow.time_s / fast.time_s
-    widths = [_relative_half_width(row) for row in (slow, fast)]
+    ratio = slow.median_s / fast.median_s
+    widths = [relative_half_width(row) for row in (slow, fast)]
     if widths[0] is None or widths[1] is None:
         return Ratio(ratio, None, None)
     spread = hypot(widths[0], widths[1])
     return Ratio(ratio, ratio * exp(-spread), ratio * exp(spread))
 
 
-def _relative_half_width(row: Row) -> float | None:
-    if not row.time_s or row.time_high_s is None or not isfinite(row.time_high_s):
+def relative_half_width(row: Row) -> float | None:
+    """Return half the width of the median's interval as a share of the median; None where it is unknown."""
+    if not row.median_s or row.median_high_s is None:
         return None
-    return row.time_high_s / row.time_s - 1
+    return row.median_high_s / row.median_s - 1

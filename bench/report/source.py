@@ -1,8 +1,6 @@
 """Read a run back from whatever is left of it: its folder, its `run.json`, or a `benchmark.json` alone."""
 
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,10 +45,7 @@ def read_source(path: Path) -> Source:
 
 def _from_samples(folder: Path) -> Source:
     run = read_run(folder)
-    try:
-        blocks = list(read_blocks(folder))
-    except (zipfile.BadZipFile, EOFError, zlib.error, IndexError) as error:
-        raise RunError(f"{str(folder)!r} holds laps that cannot be read ({error})") from None
+    blocks = list(read_blocks(folder))
     if not blocks and (folder / BENCHMARK_FILE).exists():  # published without its laps
         return _from_benchmarks(folder / BENCHMARK_FILE, folder)
     return Source(run, rows_of(run, blocks), folder)

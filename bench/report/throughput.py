@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from bench.cases import DOES_NOT_APPLY, Case
-from bench.report.format import NOT_AVAILABLE, is_known, number, slowdown
+from bench.report.format import NOT_AVAILABLE, number, slowdown
 from bench.report.frame import Cells, frame_of, identity, shared_by, shown_columns
+from bench.report.ratios import relative_half_width
 from bench.report.tables import Table
 from bench.verdict import Row
 
@@ -24,9 +25,9 @@ def throughput_tables(cells: Cells) -> list[Table]:
 
 
 def samples_per_s(row: Row) -> str:
-    """Return the samples per second with the digits that interval and disturbance leave."""
-    value = row.samples_per_s
-    return NOT_AVAILABLE if value is None else number(value, value * _noise(row))
+    """Return the samples per second with the digits that the interval leaves."""
+    value, width = row.samples_per_s, relative_half_width(row)
+    return number(value, None if value is None or width is None else value * width)
 
 
 def _table(device: str, steps: Mapping[Case, Row]) -> Table:
@@ -45,13 +46,3 @@ def _table(device: str, steps: Mapping[Case, Row]) -> Table:
 
 def _column(case: Case) -> str:
     return "samples/s" if case.hidden == DOES_NOT_APPLY else f"hidden {case.hidden}: samples/s"
-
-
-def _noise(row: Row) -> float:
-    """Return how far off the median may be, as a share: the larger of disturbance and interval."""
-    shares = [0.0]
-    if row.disturbance is not None:
-        shares.append(abs(row.disturbance - 1))
-    if row.time_s and row.time_high_s is not None and is_known(row.time_high_s):
-        shares.append(row.time_high_s / row.time_s - 1)
-    return max(shares)

@@ -7,15 +7,15 @@ import pandas as pd
 from bench.cases import Case
 from bench.report.devices import fastest
 from bench.report.facts import named
-from bench.report.format import number, with_interval
+from bench.report.format import with_interval
 from bench.report.frame import case_of, cells_of, identity, place, shared_by, shown_columns
-from bench.report.ratios import speed_up
+from bench.report.ratios import relative_half_width, speed_up
 from bench.report.source import Source
 from bench.report.tables import Table
 from bench.verdict import Row
 
 CAPTION = (
-    "Samples per second of the undisturbed step, each run at the device and threads that served it best; B/A"
+    "Samples per second of the median step, each run at the device and threads that served it best; B/A"
     " with its 95 % interval. The runs were made at different times: this is a screen, not a verdict."
 )
 
@@ -60,8 +60,6 @@ def comparison_table(a: Mapping[Case, Row], b: Mapping[Case, Row]) -> Table | No
 
 
 def _samples_per_s(row: Row) -> str:
-    """Return batch size over undisturbed time; the relative half-width is that of the time."""
-    if not row.time_s:
-        return number(None)
-    value = row.batch_size / row.time_s
-    return with_interval(value, None if row.time_high_s is None else value * row.time_high_s / row.time_s)
+    """Return batch size over median time; the relative half-width is that of the time."""
+    value, width = row.samples_per_s, relative_half_width(row)
+    return with_interval(value, None if value is None or width is None else value * (1 + width))

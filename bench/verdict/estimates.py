@@ -3,7 +3,7 @@
 Pure functions: arrays in, values out. Why these estimators and not others: README, "How we know".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, TypeAlias
@@ -24,40 +24,81 @@ class Estimate:
     """Hold a value with its interval, all in the unit of the laps it came from.
 
     `basis` says what the interval is made of; one made within one process does not cover what another
-    process would have measured.
+    process would have measured. The bounds are None where a single block leaves no spread to judge by.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     basis: str
 
 
 def low_estimate(blocks: Sequence[Laps]) -> float:
-    """Return the undisturbed time of one launch: the smallest lap of its blocks."""
+    """Return the undisturbed time that some blocks show: their smallest lap."""
     return float(min(block.min() for block in blocks))
 
 
-def undisturbed(launches: Sequence[Sequence[Laps]]) -> Estimate:
-    """Estimate the undisturbed time from the blocks of every launch (launch → block → laps).
+def middle(blocks: Sequence[Laps]) -> float:
+    """Return the median of all laps of some blocks."""
+    return float(np.median(np.concatenate(list(blocks))))
 
-    The value is the mean of the launches' low estimates, and the interval Student's t over them. With one
-    launch the blocks take the place of the launches, and `basis` says so.
-    """
+
+def undisturbed(launches: Sequence[Sequence[Laps]]) -> Estimate:
+    """Estimate the undisturbed time from the blocks of every launch (launch → block → laps)."""
+    return _estimate(launches, low_estimate)
+
+
+def lived_through(launches: Sequence[Sequence[Laps]]) -> Estimate:
+    """Estimate the median lap, disturbances and all, from the blocks of every launch."""
+    return _estimate(launches, middle)
+
+
+def _estimate(launches: Sequence[Sequence[Laps]], estimator: Callable[[Sequence[Laps]], float]) -> Estimate:
+    value = float(np.mean([estimator(blocks) for blocks in launches]))
+    cycles = min(len(blocks) for blocks in launches)
+    grid = np.array([[estimator([block]) for block in blocks[:cycles]] for blocks in launches])
+    half = half_width(grid)
     basis = BETWEEN_LAUNCHES if len(launches) > 1 else WITHIN_ONE_PROCESS
-    groups = launches if len(launches) > 1 else [[block] for block in launches[0]]
-    lows = np.array([low_estimate(blocks) for blocks in groups])
-    half = half_width(lows)
-    value = float(lows.mean()) if basis == BETWEEN_LAUNCHES else float(lows.min())
+    if half is None:
+        return Estimate(value, None, None, basis)
     return Estimate(value, max(value - half, 0.0), value + half, basis)
 
 
-def half_width(values: Laps) -> float:
-    """Return half the width of Student's t interval of a mean; infinite for a single value."""
-    if len(values) < 2:  # noqa: PLR2004 - a spread needs two values
-        return float("inf")
-    quantile = float(stdtrit(len(values) - 1, (1 + COVERAGE) / 2))
-    return quantile * float(values.std(ddof=1)) / sqrt(len(values))
+def half_width(grid: Laps) -> float | None:
+    """Return half the width of the interval of the mean of a grid of shape [launches, cycles].
+
+    Processes differ from each other, and the speed of a machine wanders over seconds; both are random
+    effects, and the launches are crossed with the cycles in which each of them ran one round. The variance of
+    the mean is (MS_launch + MS_cycle - MS_rest) / (launches · cycles), at least what either effect gives
+    alone (Searle, Casella and McCulloch, Variance Components, 1992, two-way crossed model without
+    replication), its degrees of freedom are Satterthwaite's (Biometrics Bulletin 2, 1946). None where a
+    single value leaves no spread.
+    """
+    mean_squares = _mean_squares(grid)
+    if not mean_squares:
+        return None
+    rest = mean_squares.pop("rest", (0.0, 0))[0]
+    effects = list(mean_squares.values())
+    total = sum(square for square, _ in effects)
+    if total == 0:
+        return 0.0
+    variance = max(total - rest, *(square for square, _ in effects)) if len(effects) > 1 else total
+    freedom = max(variance**2 / sum(square**2 / degrees for square, degrees in effects), 1.0)
+    return float(stdtrit(freedom, (1 + COVERAGE) / 2)) * sqrt(variance / grid.size)
+
+
+def _mean_squares(grid: Laps) -> dict[str, tuple[float, int]]:
+    """Return the mean square and the degrees of freedom of launches, cycles and what both leave over."""
+    launches, cycles = grid.shape
+    of_launch = grid.mean(axis=1, keepdims=True) - grid.mean()
+    of_cycle = grid.mean(axis=0, keepdims=True) - grid.mean()
+    rest = grid - grid.mean() - of_launch - of_cycle
+    squares = {
+        "launch": (cycles * float((of_launch**2).sum()), launches - 1),
+        "cycle": (launches * float((of_cycle**2).sum()), cycles - 1),
+        "rest": (float((rest**2).sum()), (launches - 1) * (cycles - 1)),
+    }
+    return {name: (square / degrees, degrees) for name, (square, degrees) in squares.items() if degrees}
 
 
 def paired_ratio(numerators: Sequence[Laps], denominators: Sequence[Laps]) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.cases import BLOCK_LAPS, STEP_PHASES, UNATTRIBUTED, BlockKind, Case
 from bench.runs import Block, CaseRecord, Run
-from bench.verdict.estimates import Laps, paired_difference, paired_ratio, undisturbed
+from bench.verdict.estimates import Laps, lived_through, paired_difference, paired_ratio, undisturbed
 
 NANO = 1e-9
 KIND_OF_PHASE: dict[str, BlockKind] = {
@@ -21,8 +21,8 @@ KIND_OF_PHASE: dict[str, BlockKind] = {
 class Row:
     """Hold what is known of one phase of one case; None is unknown, never zero.
 
-    `time_s` is the undisturbed time with its interval `time_low_s` to `time_high_s`; `median_s` is what the
-    user lived through, and `samples_per_s` comes from it; `disturbance` is their ratio. `host_s` and
+    `time_s` is the undisturbed time with its interval `time_low_s` to `time_high_s`; `median_s`, likewise, is
+    what the user lived through, and `samples_per_s` comes from it; `disturbance` is their ratio. `host_s` and
     `device_s` are the medians of the time to enqueue and of the span on the device; `wall_s` is the median
     over blocks of the wall time of an iteration. `share` is of the mean laps over the same steps: of the
     step for its parts, of the feeding loop for `data` and `copy`. Rows of the step also carry
@@ -46,6 +46,8 @@ class Row:
     time_high_s: float | None = None
     interval: str = ""
     median_s: float | None = None
+    median_low_s: float | None = None
+    median_high_s: float | None = None
     mean_s: float | None = None
     disturbance: float | None = None
     samples_per_s: float | None = None
@@ -98,10 +100,10 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: dict[BlockKind, list[Blo
         bound="host" if case.device == "cpu" else "unknown",
     )
     blocks = by_kind.get(KIND_OF_PHASE[phase], [])
-    if record.status == "ok" and not blocks:
-        return replace(blank, status="failed", reason="no round was finished")
+    if record.status != "ok":
+        return blank  # what a case did before it failed is in the samples, and no result of it
     if not blocks:
-        return blank
+        return replace(blank, status="failed", reason="no round was finished")
     row = replace(blank, **_times(blocks, phase, case))
     return replace(row, **_checks(by_kind)) if phase == "step" and by_kind.get("laps") else row
 
@@ -129,19 +131,20 @@ def _times(blocks: Sequence[Block], phase: str, case: Case) -> dict[str, Any]:
     launches: dict[int, list[Laps]] = defaultdict(list)
     for block, laps in zip(blocks, chosen, strict=True):
         launches[block.launch].append(laps)
-    estimate = undisturbed(list(launches.values()))
+    time, median = undisturbed(list(launches.values())), lived_through(list(launches.values()))
     everything = np.concatenate(chosen)
-    median = float(np.median(everything))
     return {
-        "time_s": estimate.value * NANO,
-        "time_low_s": estimate.low * NANO,
-        "time_high_s": estimate.high * NANO,
-        "interval": estimate.basis,
-        "median_s": median * NANO,
+        "time_s": time.value * NANO,
+        "time_low_s": _seconds(time.low),
+        "time_high_s": _seconds(time.high),
+        "interval": time.basis,
+        "median_s": median.value * NANO,
+        "median_low_s": _seconds(median.low),
+        "median_high_s": _seconds(median.high),
         "mean_s": float(everything.mean()) * NANO,
-        "disturbance": median / estimate.value if estimate.value else None,
-        "samples_per_s": case.batch_size / (median * NANO) if median else None,
-        "share": _share(blocks, phase),
+        "disturbance": median.value / time.value if time.value else None,
+        "samples_per_s": case.batch_size / (median.value * NANO) if median.value else None,
+        "share": _share(blocks, phase, on_device=on_device),
         "launches": len(launches),
         "rounds": len(blocks),
         "laps": len(everything),
@@ -159,12 +162,22 @@ def _three_times(blocks: Sequence[Block], phase: str) -> dict[str, float | None]
     }
 
 
-def _share(blocks: Sequence[Block], phase: str) -> float | None:
-    """Return the mean lap of a phase over the mean of the whole iteration, both from the same iterations."""
+def _share(blocks: Sequence[Block], phase: str, *, on_device: bool) -> float | None:
+    """Return the mean lap of a phase over the mean of the whole iteration, both from the same iterations.
+
+    A loop that feeds a device is as long as the clock on the wall says: the host fetches while the device
+    still computes, so neither's laps add up to it.
+    """
     if len(blocks[0].laps) == 1:
         return None
-    laps = np.concatenate([(b.host if b.device is None else b.device)[1:] for b in blocks])
-    return float(laps[:, blocks[0].laps.index(phase)].sum() / laps.sum())
+    part = sum(float(published(block, phase, on_device=on_device).sum()) for block in blocks)
+    if on_device and blocks[0].kind == "feed":
+        return part / sum(block.wall_ns for block in blocks)
+    return part / sum(float(_iterations(block, len(block.laps)).sum()) for block in blocks)
+
+
+def _seconds(nanoseconds: float | None) -> float | None:
+    return None if nanoseconds is None else nanoseconds * NANO
 
 
 def _checks(by_kind: dict[BlockKind, list[Block]]) -> dict[str, Any]:
@@ -177,7 +190,9 @@ def _checks(by_kind: dict[BlockKind, list[Block]]) -> dict[str, Any]:
     walls = [published(plain, "step", on_device=on_device) for _, plain in pairs]
     everything = [_iterations(lapped, len(lapped.laps)) for lapped, _ in pairs]
     phases = [_iterations(lapped, len(STEP_PHASES)) for lapped, _ in pairs]
-    unattributed = np.concatenate([lapped.column(UNATTRIBUTED) for lapped, _ in pairs])
+    unattributed = np.concatenate(
+        [published(lapped, UNATTRIBUTED, on_device=on_device) for lapped, _ in pairs]
+    )
     return {
         "lap_overhead_s": paired_difference(everything, walls) * NANO,
         "phases_over_step": paired_ratio(phases, walls),

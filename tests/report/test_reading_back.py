@@ -141,8 +141,6 @@ def test_what_is_no_archive_of_laps_is_refused(folder: Path, content: bytes) -> 
         read_source(folder)
 
 
-# numpy leaves the file open when the archive in it is broken
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", ["cut off", "overwritten"])
 def test_a_damaged_archive_of_laps_is_refused(folder: Path, damage: str) -> None:
     """By its directory or by its checksums."""

@@ -41,8 +41,8 @@ def test_a_run_against_one_of_half_the_speed_is_half_as_fast() -> None:
 def test_the_interval_of_a_ratio_joins_both_intervals() -> None:
     """Relative half-widths of 3 and 4 % make one of 5 %."""
     slow, fast = (rows_of(run_of([record_of(CPU_CASE, phases=("step",))]), blocks_of())[0] for _ in range(2))
-    slow = replace(slow, time_s=2e-3, time_low_s=1.94e-3, time_high_s=2.06e-3)
-    fast = replace(fast, time_s=1e-3, time_low_s=0.96e-3, time_high_s=1.04e-3)
+    slow = replace(slow, median_s=2e-3, median_low_s=1.94e-3, median_high_s=2.06e-3)
+    fast = replace(fast, median_s=1e-3, median_low_s=0.96e-3, median_high_s=1.04e-3)
     ratio = speed_up(slow, fast)
     assert ratio is not None
     assert ratio.value == pytest.approx(2)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, SMALL, Session, command
+from sessions import ROOT, SMALL, command, session
 
 from bench.runs import read_blocks, read_run
 
@@ -109,9 +109,7 @@ def test_a_worker_that_is_killed_costs_a_case_and_not_the_session(
     assert "killed by signal 9" in record.reason
 
 
-def test_a_case_that_runs_out_of_memory_says_so_and_the_others_go_on(
-    session: Session, tmp_path: Path
-) -> None:
+def test_a_case_that_runs_out_of_memory_says_so_and_the_others_go_on(tmp_path: Path) -> None:
     """A hidden width of a thousand million needs 3 TB of weights."""
     process = session(
         *SMALL,

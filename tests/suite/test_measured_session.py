@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SMALL, Session
+from sessions import SMALL, session
 
 from bench.cases import PHASES, STEP_PHASES
 from bench.runs import Block, Run, read_blocks, read_run
@@ -29,7 +29,7 @@ class Measured:
 
 
 @pytest.fixture(scope="module")
-def measured(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """Measure one small grid once for this whole file."""
     folder = tmp_path_factory.mktemp("measured")
     theirs = folder / "theirs.json"

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from conftest import SMALL, Session
+from sessions import SMALL, session
 
 CPU = (*SMALL, "--step-devices=cpu", "--benchmark-only")
 
 
-def test_k_chooses_phases_and_only_what_they_need_is_run(session: Session, tmp_path: Path) -> None:
+def test_k_chooses_phases_and_only_what_they_need_is_run(tmp_path: Path) -> None:
     """The whole step still runs, and what was not asked for is not reported."""
     out = tmp_path / "out.json"
     process = session(
@@ -20,7 +20,7 @@ def test_k_chooses_phases_and_only_what_they_need_is_run(session: Session, tmp_p
     assert benchmark["params"]["phase"] == "forward"
 
 
-def test_save_then_compare_shows_both_runs(session: Session, tmp_path: Path) -> None:
+def test_save_then_compare_shows_both_runs(tmp_path: Path) -> None:
     """`--benchmark-compare` finds the same names in the saved run."""
     storage = (f"--benchmark-storage={tmp_path / 'storage'}", f"--step-results={tmp_path / 'results'}")
     assert session(*CPU, "--benchmark-autosave", *storage).returncode == 0
@@ -30,9 +30,7 @@ def test_save_then_compare_shows_both_runs(session: Session, tmp_path: Path) -> 
     assert "(0001_" in process.stdout
 
 
-def test_grouping_and_columns_are_ours_unless_the_user_says_otherwise(
-    session: Session, tmp_path: Path
-) -> None:
+def test_grouping_and_columns_are_ours_unless_the_user_says_otherwise(tmp_path: Path) -> None:
     """Any parameter groups, and the columns asked for are the columns shown."""
     process = session(
         *CPU,
@@ -48,7 +46,7 @@ def test_grouping_and_columns_are_ours_unless_the_user_says_otherwise(
     assert header.split()[4:] == ["Min", "Max"]
 
 
-def test_x_stops_at_the_first_failure_and_keeps_the_run(session: Session, tmp_path: Path) -> None:
+def test_x_stops_at_the_first_failure_and_keeps_the_run(tmp_path: Path) -> None:
     """All was measured before the first test, so nothing measured is lost."""
     process = session(*CPU, "-x", "--step-hidden=1000000000,32", f"--step-results={tmp_path / 'results'}")
     assert process.returncode == 1
@@ -57,7 +55,7 @@ def test_x_stops_at_the_first_failure_and_keeps_the_run(session: Session, tmp_pa
     assert list((tmp_path / "results").glob("*/samples.npz"))
 
 
-def test_pytest_benchmarks_own_time_and_rounds_steer_the_campaign(session: Session, tmp_path: Path) -> None:
+def test_pytest_benchmarks_own_time_and_rounds_steer_the_campaign(tmp_path: Path) -> None:
     """Rounds at least, when they are asked for and the budget allows them."""
     out = tmp_path / "out.json"
     process = session(

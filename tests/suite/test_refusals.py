@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, Session
+from sessions import SMALL, session
 
 
 def sentence(stderr: str) -> str:
@@ -31,7 +31,7 @@ def sentence(stderr: str) -> str:
     ],
 )
 def test_an_option_that_cannot_be_used_is_one_sentence(
-    session: Session, tmp_path: Path, argument: str, value: str, way_out: str
+    tmp_path: Path, argument: str, value: str, way_out: str
 ) -> None:
     """Exit code 4, and not even the results folder is made."""
     results = tmp_path / "results"
@@ -43,7 +43,7 @@ def test_an_option_that_cannot_be_used_is_one_sentence(
     assert not results.exists()
 
 
-def test_cuda_alone_without_a_device_is_refused(session: Session, tmp_path: Path) -> None:
+def test_cuda_alone_without_a_device_is_refused(tmp_path: Path) -> None:
     """With cpu,cuda the cases are skipped; cuda alone could measure nothing."""
     process = session("--step-devices=cuda", f"--step-results={tmp_path / 'results'}", "--benchmark-only")
     if process.returncode == 0:
@@ -52,7 +52,7 @@ def test_cuda_alone_without_a_device_is_refused(session: Session, tmp_path: Path
     assert "use --step-devices=cpu" in sentence(process.stderr)
 
 
-def test_results_that_cannot_be_written_are_refused(session: Session, tmp_path: Path) -> None:
+def test_results_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     """The place of the folder is taken by a file."""
     (tmp_path / "file").write_text("")
     process = session(f"--step-results={tmp_path / 'file' / 'results'}", "--benchmark-only")
@@ -60,9 +60,7 @@ def test_results_that_cannot_be_written_are_refused(session: Session, tmp_path: 
     assert "name a folder you may write" in sentence(process.stderr)
 
 
-def test_a_data_set_with_broken_files_is_refused(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_data_set_with_broken_files_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sentence names the folder and the choice that needs no files."""
     raw = tmp_path / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
@@ -76,7 +74,7 @@ def test_a_data_set_with_broken_files_is_refused(
     assert "digits" in message
 
 
-def test_collecting_measures_nothing(session: Session, tmp_path: Path) -> None:
+def test_collecting_measures_nothing(tmp_path: Path) -> None:
     """The default grid: 12 CPU cells of 8 phases per thread count, 12 CUDA cells of 9."""
     process = session("--collect-only", "-q", "--step-threads=1", f"--step-results={tmp_path / 'results'}")
     assert process.returncode == 0
@@ -84,9 +82,7 @@ def test_collecting_measures_nothing(session: Session, tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-def test_with_benchmarks_disabled_each_case_is_run_once_and_nothing_is_written(
-    session: Session, tmp_path: Path
-) -> None:
+def test_with_benchmarks_disabled_each_case_is_run_once_and_nothing_is_written(tmp_path: Path) -> None:
     """What users of pytest-benchmark expect of --benchmark-disable."""
     process = session(
         *SMALL, "--step-devices=cpu", "--benchmark-disable", f"--step-results={tmp_path / 'results'}"

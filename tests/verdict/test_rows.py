@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from made_up_runs import (
     CPU_CASE,
@@ -18,12 +17,10 @@ from made_up_runs import (
     record_of,
     run_of,
 )
-from scipy import stats
 
 from bench.cases import STEP_PHASES, UNATTRIBUTED, Case
 from bench.runs import Block
-from bench.verdict import Row, rows_of, undisturbed
-from bench.verdict.estimates import BETWEEN_LAUNCHES, WITHIN_ONE_PROCESS
+from bench.verdict import Row, rows_of
 
 NANO = 1e-9
 
@@ -67,37 +64,6 @@ def test_feeding_has_its_share_of_the_feeding_loop() -> None:
 def test_samples_per_second_come_from_the_median_step() -> None:
     """32 samples every 660 µs."""
     assert rows_by_phase(CPU_CASE, blocks_of())["step"].samples_per_s == pytest.approx(32 / 660e-6)
-
-
-@pytest.mark.parametrize("lows", [[100.0, 110.0], [100.0, 103.0, 101.0, 108.0], [5.0, 5.0, 5.0]])
-def test_the_interval_is_students_over_launches(lows: list[float]) -> None:
-    """The value is the mean of the launches' low estimates, the interval what scipy.stats says of them."""
-    estimate = undisturbed([[np.array([low + 50, low]), np.array([low + 7])] for low in lows])
-    assert estimate.basis == BETWEEN_LAUNCHES
-    assert estimate.value == pytest.approx(np.mean(lows))
-    if np.ptp(lows):
-        expected = stats.t.interval(0.95, len(lows) - 1, loc=np.mean(lows), scale=stats.sem(lows))
-        assert (estimate.low, estimate.high) == pytest.approx((max(expected[0], 0), expected[1]))
-    else:
-        assert (estimate.low, estimate.high) == (5.0, 5.0)
-
-
-def test_one_launch_is_marked_as_one_process() -> None:
-    """Its interval comes from the blocks, and its value is the lowest of them."""
-    blocks = [np.array([103.0, 100.0]), np.array([110.0]), np.array([104.0, 190.0])]
-    estimate = undisturbed([blocks])
-    half = stats.t.ppf(0.975, 2) * stats.sem([100.0, 110.0, 104.0])
-    assert estimate.basis == WITHIN_ONE_PROCESS
-    assert estimate.value == 100.0
-    assert estimate.high - estimate.value == pytest.approx(half)
-    assert rows_by_phase(CPU_CASE, blocks_of())["step"].interval == WITHIN_ONE_PROCESS
-
-
-def test_a_single_block_has_no_interval() -> None:
-    """Its spread is unknown, which is not zero."""
-    estimate = undisturbed([[np.array([3.0, 4.0])]])
-    assert estimate.value == 3.0
-    assert not np.isfinite(estimate.high)
 
 
 def test_disturbance_is_the_median_over_the_undisturbed_time() -> None:

@@ -1,0 +1,35 @@
+"""Real sessions of the suite, as a user types them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "--step-devices=cpu,cuda",
+    "--step-threads=1",
+    "--step-batch-sizes=32",
+    "--step-hidden=32",
+    "--step-launches=2",
+    "--step-budget=1",
+)
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command line of a session of the suite."""
+    return [sys.executable, "-m", "pytest", "bench/", "-p", "no:cacheprovider", *arguments]
+
+
+def session(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the suite with some arguments in the project's root and return what it printed."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
+    return subprocess.run(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
