@@ -24,11 +24,6 @@ UNITS = (Unit("s", 1.0), Unit("ms", 1e-3), Unit("µs", 1e-6), Unit("ns", 1e-9))
 MICROSECONDS = UNITS[2]
 
 
-def is_known(value: float | None) -> bool:
-    """Tell whether there is a number to print: None, NaN and infinity are unknown."""
-    return value is not None and isfinite(value)
-
-
 def unit_for(values: Iterable[float | None]) -> Unit:
     """Return the largest unit in which the smallest of some times, in seconds, is at least 1."""
     smallest = min((value for value in values if value is not None and 0 < value < inf), default=None)

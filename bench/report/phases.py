@@ -140,9 +140,7 @@ def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
     rows = [row for row_of in cells.values() for row in row_of.values()]
     said = ["Undisturbed times: the smallest lap of each launch, averaged over the launches."]
     if "step" in reported:
-        said.append(
-            "The step is timed as a whole in blocks of its own; ± is a 95 % interval over launches and rounds."
-        )
+        said.append("The step is timed as a whole in blocks of its own; ± is a 95 % interval between runs.")
     if any(row.interval == WITHIN_ONE_PROCESS for row in rows):
         said.append("The interval is from within one process: another process may differ by more.")
     outside = [phase for phase in OUTSIDE if phase in reported]
@@ -160,9 +158,7 @@ def _allocator(run: Run, cells: Cells) -> list[str]:
     policy = run.machine.get("allocator_policy")
     if not policy or all(case.device != "cpu" for case in cells):
         return []
-    return [
-        "The allocator keeps its memory (table machine): wide CPU steps run faster than in a plain script."
-    ]
+    return ["The allocator keeps its memory, so that wide CPU steps run faster than in a plain script."]
 
 
 def _and(names: Sequence[str]) -> str:
