@@ -1,7 +1,6 @@
 """The suite's state in one pytest session: its options, cases and workers, and what they recorded."""
 
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +30,6 @@ class Suite:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.recorder: Recorder | None = None
-        self.begun = time.monotonic()
         self._launcher: Launcher | None = None
         self._checker: Worker | None = None
         self._checked: dict[Case, str] = {}

@@ -3,45 +3,37 @@
 Read the modules in this order: model, step, train, evaluate, data, device.
 """
 
-import sys
-from itertools import pairwise
+from nncore.data import (
+    DATASETS,
+    Dataset,
+    endless_loader,
+    load_dataset,
+    make_loader,
+    resident_batches,
+    to_device,
+)
+from nncore.device import choose_device, seed_everything
+from nncore.evaluate import Evaluation, evaluate, predict
+from nncore.mnist import DatasetError
+from nncore.model import SimpleNN
+from nncore.step import TrainStep
+from nncore.train import train
 
-# Python runs this file before nncore/__main__.py, and `python -m nncore --help` must not wait for torch.
-# While Python looks for the program behind -m, sys.argv[0] is "-m".
-_RUNS_AS_PROGRAM = sys.argv[:1] == ["-m"] and ("-m", "nncore") in pairwise(sys.orig_argv)
-
-if not _RUNS_AS_PROGRAM:
-    from nncore.data import (
-        DATASETS,
-        Dataset,
-        endless_loader,
-        load_dataset,
-        make_loader,
-        resident_batches,
-        to_device,
-    )
-    from nncore.device import choose_device, seed_everything
-    from nncore.evaluate import Evaluation, evaluate, predict
-    from nncore.mnist import DatasetError
-    from nncore.model import SimpleNN
-    from nncore.step import TrainStep
-    from nncore.train import train
-
-    __all__ = [
-        "DATASETS",
-        "Dataset",
-        "DatasetError",
-        "Evaluation",
-        "SimpleNN",
-        "TrainStep",
-        "choose_device",
-        "endless_loader",
-        "evaluate",
-        "load_dataset",
-        "make_loader",
-        "predict",
-        "resident_batches",
-        "seed_everything",
-        "to_device",
-        "train",
-    ]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "DatasetError",
+    "Evaluation",
+    "SimpleNN",
+    "TrainStep",
+    "choose_device",
+    "endless_loader",
+    "evaluate",
+    "load_dataset",
+    "make_loader",
+    "predict",
+    "resident_batches",
+    "seed_everything",
+    "to_device",
+    "train",
+]

@@ -1,7 +1,5 @@
 """Train the network on a data set and say how good it got."""
 
-# ruff: noqa: PLC0415 - torch takes seconds to import, and --help and a mistyped option must answer at once.
-
 import argparse
 import sys
 from collections.abc import Sequence
@@ -9,19 +7,24 @@ from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
-    from nncore.data import Dataset
+from nncore.data import Dataset, load_dataset, make_loader
+from nncore.device import choose_device, seed_everything
+from nncore.evaluate import evaluate
+from nncore.mnist import DatasetError
+from nncore.model import SimpleNN
+from nncore.step import TrainStep
+from nncore.train import train
 
 _MOST = 1_000_000  # above it any of the sizes is a typing error
 
 
 @dataclass(frozen=True)
 class Options:
-    """Hold the command line, checked as far as that goes without torch."""
+    """Hold the command line, its numbers checked; names are checked where they are used."""
 
     dataset: str
     epochs: int
@@ -58,12 +61,6 @@ def parse(argv: Sequence[str] | None = None) -> Options:
 
 def run(options: Options) -> None:
     """Train as the options say, and print each epoch's loss, then the accuracy and loss on the test set."""
-    from nncore.data import make_loader
-    from nncore.evaluate import evaluate
-    from nncore.model import SimpleNN
-    from nncore.step import TrainStep
-    from nncore.train import train
-
     data, device = _prepare(options)
     say = partial(print, flush=True)  # who follows the training through a pipe wants each line at once
     say(
@@ -78,12 +75,8 @@ def run(options: Options) -> None:
     say(f"Test loss: {result.mean_loss:.4f}")
 
 
-def _prepare(options: Options) -> "tuple[Dataset, torch.device]":
+def _prepare(options: Options) -> tuple[Dataset, torch.device]:
     """Return data and device, or leave with exit code 2: whatever is wrong must show before the training."""
-    from nncore.data import load_dataset
-    from nncore.device import choose_device, seed_everything
-    from nncore.mnist import DatasetError
-
     try:
         device = choose_device(options.device)
         seed_everything(options.seed)

@@ -19,7 +19,7 @@ class Evaluation:
 
 def predict(model: nn.Module, inputs: Tensor) -> Tensor:  # [N, input_size], on the model's device
     """Return the index of the most likely class of each input, [N] int64."""
-    with _inference(model):
+    with evaluating(model):
         return _logits(model, inputs).argmax(dim=1)
 
 
@@ -36,7 +36,7 @@ def evaluate(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], device: 
     right = torch.zeros((), dtype=torch.int64, device=device)
     total = torch.zeros((), dtype=torch.float64, device=device)
     samples = 0
-    with _inference(model):
+    with evaluating(model):
         for inputs, targets in loader:
             logits = _logits(model, inputs.to(device))  # [N, classes]
             expected = targets.to(device)  # [N]
@@ -49,8 +49,8 @@ def evaluate(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], device: 
 
 
 @contextmanager
-def _inference(model: nn.Module) -> Iterator[None]:
-    """Switch to eval mode without gradients, and afterwards, whatever happens, back to the mode of before.
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Set eval mode without gradients, and restore the mode afterwards, whatever happens.
 
     Each module has its own: a part that was frozen in eval mode must not come back in train mode.
     """

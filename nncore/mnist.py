@@ -66,14 +66,14 @@ def read_mnist(name: str, folder: Path, *, download: bool) -> Tensors:
                 _unpack(raw)
         if not _is_complete(kind, raw):
             raise DatasetError(
-                f"{name}: no complete files in {raw} (download them with --download, {_OFFLINE})"
+                f"{name}: no complete files in {raw} (download them with `{_download_by(name)}`, {_OFFLINE})"
             )
         train, test = kind(folder, train=True), kind(folder, train=False)
         return Tensors(*_tensors(train.data, train.targets), *_tensors(test.data, test.targets))
     except _BROKEN as error:
         raise DatasetError(
             f"{name}: the files in {raw} are broken or unreadable, {_reason(error)}"
-            f" (delete that folder and download them again with --download, {_OFFLINE})"
+            f" (delete that folder and download them again with `{_download_by(name)}`, {_OFFLINE})"
         ) from error
 
 
@@ -111,6 +111,10 @@ def _tensors(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     if int(targets.max()) > 9:  # noqa: PLR2004 - ten classes
         raise ValueError(f"label {int(targets.max())} is above 9")
     return images.flatten(1).to(torch.float32).div_(255), targets
+
+
+def _download_by(name: str) -> str:
+    return f"python -m nncore --dataset {name} --download"
 
 
 def _reason(error: BaseException) -> str:

@@ -1,14 +1,15 @@
 """Subjects: a case made real, with its model, data and state, ready to run single iterations."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.cases import BlockKind, Case
 from nncore.data import Dataset, endless_loader, load_dataset, resident_batches, to_device
+from nncore.evaluate import evaluating
 from nncore.model import SimpleNN
 from nncore.step import TrainStep
 
@@ -142,15 +143,3 @@ def _batches(name: str, device: str, batch_size: int) -> list[tuple[Tensor, Tens
     """Return the batches that all cases of a size share: each copy of the data is 5 to 7 MB of digits."""
     data = _dataset(name, device)
     return resident_batches(data.train_inputs, data.train_targets, batch_size, seed=SEED)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set eval mode and no_grad, and restore the mode afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)

@@ -1,0 +1,160 @@
+"""A real case on the CPU, in this process, and the worker that answers for it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench.cases import BLOCK_LAPS, STEP_PHASES, Case
+from bench.measure import messages
+from bench.measure.blocks import run_block
+from bench.measure.clock import HostClock
+from bench.measure.profiler import profile_steps
+from bench.measure.subjects import IncorrectError, Subject
+from bench.measure.worker import Worker, in_one_sentence
+
+CASE = Case("simplenn", "digits", "cpu", 1, "float32", "eager", 32, 16)
+
+
+@pytest.fixture
+def subject() -> Subject:
+    """Return a small case that has passed its check."""
+    made = Subject(CASE)
+    made.check()
+    made.save()
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Iterator[None]:
+    """Leave torch's thread count as it was."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_block_with_laps_trains_exactly_as_a_plain_block(subject: Subject) -> None:
+    """The clock reads change nothing that is computed: same parameters, to the last bit."""
+    after = []
+    for kind in ("laps", "plain"):
+        run_block(subject, HostClock(), kind, 6)  # type: ignore[arg-type] # two of the kinds
+        after.append([parameter.detach().clone() for parameter in subject.step.model.parameters()])
+    for lapped, plain in zip(*after, strict=True):
+        assert torch.equal(lapped, plain)
+
+
+def test_restoring_puts_parameters_and_the_optimizers_state_back(subject: Subject) -> None:
+    """Also Adam's step count, on which its bias correction depends."""
+    before = [tensor.detach().clone() for tensor in subject.state()]
+    run_block(subject, HostClock(), "plain", 5)
+    assert not all(torch.equal(a, b) for a, b in zip(before, subject.state(), strict=True))
+    subject.restore()
+    assert all(torch.equal(a, b) for a, b in zip(before, subject.state(), strict=True))
+    assert len(before) == 4 + 4 * 3  # four parameters; step, mean and mean square of each
+
+
+def test_inference_runs_in_eval_mode_without_gradients_and_the_mode_comes_back(subject: Subject) -> None:
+    """A forward pass in train mode would be another thing."""
+    seen: list[tuple[bool, bool]] = []
+    subject.step.model.register_forward_hook(
+        lambda module, _inputs, _output: seen.append((module.training, torch.is_grad_enabled()))
+    )
+    run_block(subject, HostClock(), "inference", 3)
+    assert seen == [(False, False)] * 4
+    assert subject.step.model.training
+
+
+def test_no_kind_of_block_changes_how_many_laps_it_has(subject: Subject) -> None:
+    """Each iteration records the laps its kind names."""
+    for kind, laps in BLOCK_LAPS.items():
+        assert run_block(subject, HostClock(), kind, 4).host.shape == (5, len(laps))
+
+
+def broken_no_gradient(subject: Subject) -> None:
+    next(subject.step.model.parameters()).requires_grad_(requires_grad=False)
+
+
+def broken_no_movement(subject: Subject) -> None:
+    subject.step.torch_optimizer.param_groups[0]["lr"] = 0.0
+
+
+def broken_loss(subject: Subject) -> None:
+    with torch.no_grad():
+        next(subject.step.model.parameters()).fill_(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("breaking", "said"),
+    [
+        (broken_no_gradient, "75% of the parameters got a finite gradient"),
+        (broken_no_movement, "only 0% of the parameters moved"),
+        (broken_loss, "the loss of the first step is nan"),
+    ],
+)
+def test_a_case_that_does_not_train_is_refused(breaking: Callable[[Subject], None], said: str) -> None:
+    """Adam without gradients takes 14 µs instead of 869, and no error: such times must never be believed."""
+    subject = Subject(CASE)
+    breaking(subject)
+    with pytest.raises(IncorrectError, match=said):
+        subject.check()
+
+
+def test_denormal_values_are_counted(subject: Subject) -> None:
+    """One planted in a parameter is one found."""
+    before = subject.denormals()
+    with torch.no_grad():
+        next(subject.step.model.parameters())[0, 0] = 1e-40
+    assert subject.denormals() == before + 1
+
+
+def test_resident_batches_are_shared_by_all_cases_of_a_size() -> None:
+    """24 cases do not hold 24 copies of the data."""
+    wide = Subject(replace(CASE, hidden=64))
+    assert wide.batches[0][0].data_ptr() == Subject(CASE).batches[0][0].data_ptr()
+
+
+def test_a_worker_prepares_measures_and_forgets_a_case() -> None:
+    """In its own terms: seconds per kind, laps as bytes, and an answer to everything."""
+    worker = Worker()
+    prepared = worker.answer(messages.Prepare(7, CASE, warm_up=True))
+    assert isinstance(prepared, messages.Prepared)
+    assert set(prepared.seconds) == set(BLOCK_LAPS)
+    assert prepared.correct["moved"] == 1.0
+    measured = worker.answer(messages.Measure(7, "laps", 5))
+    assert isinstance(measured, messages.Measured)
+    assert np.frombuffer(measured.host, np.int64).reshape(6, 6).min() > 0
+    assert torch.get_num_threads() == 1
+    assert isinstance(worker.answer(messages.Forget(7)), messages.Done)
+    assert isinstance(worker.answer(messages.Measure(7, "laps", 5)), messages.Refused)
+
+
+def test_whatever_goes_wrong_in_a_case_is_an_answer() -> None:
+    """The worker and its other cases go on."""
+    worker = Worker()
+    refused = worker.answer(messages.Prepare(0, replace(CASE, hidden=10**12), warm_up=True))
+    assert isinstance(refused, messages.Refused)
+    assert refused.reason.startswith("out of memory")
+    assert isinstance(worker.answer(messages.Prepare(1, CASE, warm_up=False)), messages.Prepared)
+
+
+def test_a_failure_is_told_in_one_line() -> None:
+    """Of a long message the first line, and of an empty one the name."""
+    assert in_one_sentence(ValueError("first\nsecond")) == "ValueError: first"
+    assert in_one_sentence(MemoryError()) == "out of memory: MemoryError"
+
+
+def test_the_profiler_attributes_operators_to_the_phase_that_ran_them(
+    subject: Subject, tmp_path: Path
+) -> None:
+    """Two addmm forward and three mm backward, since the first layer needs no input gradient."""
+    operators = profile_steps(subject, 4, tmp_path / "trace.json.gz")
+    calls = {(op["phase"], op["operator"]): op["calls_per_step"] for op in operators}
+    assert calls["forward", "aten::addmm"] == 2.0
+    assert calls["backward", "aten::mm"] == 3.0
+    assert {phase for phase, name in calls if name == "aten::addmm"} == {"forward"}
+    assert {phase for phase, name in calls if name == "aten::_log_softmax"} == {"loss"}
+    assert {phase for phase, _ in calls} <= set(STEP_PHASES)
+    assert (tmp_path / "trace.json.gz").stat().st_size > 0
