@@ -201,8 +201,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     report = render(suite.run, list(suite.rows.values()))
     write_tables(suite.folder, report)
     terminalreporter.write_line("")
-    terminalreporter.write_line(report.text)
     terminalreporter.write_line(f"run folder: {suite.folder}")
+    terminalreporter.write_line("")
+    terminalreporter.write_line(report.text)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -12,22 +12,50 @@ from bench.runs import Run
 OPERATORS_ON_SCREEN = 10
 OPERATOR_COLUMNS = ("case", "phase", "operator", "calls_per_step", "self_host_s", "self_device_s", "share")
 MODELS = ("cpu_model", "gpu")
+MACHINE_FACTS = {
+    "CPU": "cpu_model",
+    "cores": "cores_allowed",
+    "memory GiB": "memory_gib",
+    "GPU": "gpu",
+    "kernel": "kernel",
+    "Python": "python",
+    "torch": "torch",
+}
 
 
 def machine_table(run: Run) -> Table:
-    """Return the facts of a run: its code, its options and its machine."""
+    """Return the facts by which a reader tells one machine from another."""
+    facts = {
+        "host": run.host,
+        **{label: run.machine.get(name) for label, name in MACHINE_FACTS.items()},
+        "commit": _commit(run),
+    }
+    lines = _facts(facts)
+    return Table("machine", "Machine", "The rest is in table facts and in run.json.", lines, lines)
+
+
+def facts_table(run: Run) -> Table:
+    """Return every fact of a run: its code, its options and its machine."""
     facts = {
         "run": run.id,
         "host": run.host,
         "started": run.started,
         "state": run.state,
         "code": run.code.path,
-        "commit": f"{run.code.commit or 'unknown'}{' (with changes)' if run.code.dirty else ''}",
+        "commit": _commit(run),
         **{f"--step-{name}": value for name, value in run.options.items()},
         **run.machine,
     }
-    lines = pd.DataFrame([{"fact": name, "value": _plain(value)} for name, value in facts.items()])
-    return Table("machine", "Code, options and machine", "", lines, lines, on_screen=False)
+    lines = _facts(facts)
+    return Table("facts", "Code, options and machine", "", lines, lines, on_screen=False)
+
+
+def _facts(facts: Mapping[str, object]) -> pd.DataFrame:
+    return pd.DataFrame([{"fact": name, "value": _plain(value)} for name, value in facts.items()])
+
+
+def _commit(run: Run) -> str:
+    return f"{run.code.commit or 'unknown'}{' (with changes)' if run.code.dirty else ''}"
 
 
 def operator_table(run: Run) -> Table | None:

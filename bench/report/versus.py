@@ -1,14 +1,16 @@
 """Two runs side by side, also of two machines: how many samples a second each gets through, at best."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import log
+from statistics import median
 
 import pandas as pd
 
 from bench.cases import Case
 from bench.report.devices import fastest
 from bench.report.facts import named
-from bench.report.format import with_interval
-from bench.report.frame import case_of, cells_of, identity, place, shared_by, shown_columns
+from bench.report.format import percentage, with_interval
+from bench.report.frame import case_of, cells_of, identity, place, shared_by, shown_columns, size
 from bench.report.ratios import relative_half_width, speed_up
 from bench.report.source import Source
 from bench.report.tables import Table
@@ -33,8 +35,29 @@ def compare(base: Source, candidate: Source) -> str:
             f"B: {named(candidate.run)}",
             "",
             *([table.markdown()] if table else []),
+            *agreement(base.rows, candidate.rows),
             f"compared {common} of {len(a)}, {new} new, {missing} missing",
         ]
+    )
+
+
+def agreement(a: Sequence[Row], b: Sequence[Row]) -> list[str]:
+    """Say, place by place, how far two runs are apart where both timed the same step there."""
+    steps_a, steps_b = (
+        {case_of(row): row.time_s for row in rows if row.phase == "step" and row.time_s} for rows in (a, b)
+    )
+    apart: dict[str, dict[Case, float]] = {}
+    for case in steps_a.keys() & steps_b.keys():
+        apart.setdefault(place(case), {})[case] = abs(log(steps_b[case] / steps_a[case]))
+    return [_apart(where, apart[where]) for where in sorted(apart)]
+
+
+def _apart(where: str, apart: Mapping[Case, float]) -> str:
+    worst = max(apart, key=lambda case: apart[case])
+    return (
+        f"on {where}, the undisturbed steps of {len(apart)} case{'' if len(apart) == 1 else 's'} differ by"
+        f" {percentage(median(apart.values()))} % in the median and {percentage(apart[worst])} % at most"
+        f" ({size(worst)})"
     )
 
 

@@ -8,7 +8,7 @@ from textwrap import fill
 
 from bench.report.checks import check_lines, quality_table
 from bench.report.devices import device_table
-from bench.report.facts import machine_table, operator_table
+from bench.report.facts import facts_table, machine_table, operator_table
 from bench.report.frame import cells_of, without_skipped
 from bench.report.outcomes import cut_short, notice_lines, outcome_lines
 from bench.report.phases import enqueue_table, share_table, time_table
@@ -58,6 +58,7 @@ def render(run: Run, rows: Sequence[Row]) -> Report:
         *throughput_tables(cells),
         device_table(cells),
         quality_table(cells),
+        facts_table(run),
         machine_table(run),
     )
     remarks = (

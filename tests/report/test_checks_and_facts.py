@@ -85,7 +85,7 @@ def test_the_campaign_accounts_for_its_time(cpu_report: Report) -> None:
 
 def test_the_machine_and_the_code_are_facts_on_record(cpu_report: Report) -> None:
     """With options, for whoever wants to repeat the run."""
-    facts = table_of(cpu_report, "machine").shown.set_index("fact")["value"].to_dict()
+    facts = table_of(cpu_report, "facts").shown.set_index("fact")["value"].to_dict()
     assert facts["commit"] == "0123abc"
     assert facts["cpu_model"] == "Made-up CPU"
     assert facts["--step-devices"] == "cpu,cuda"
@@ -95,7 +95,7 @@ def test_code_with_changes_is_not_its_commit() -> None:
     """And an unknown fact is n/a."""
     changed = Code("project", "0123abc", dirty=True)
     run = run_of([record_of(CPU_CASE)], machine={"cpu_mhz": None}, code=changed)
-    facts = table_of(told(run, blocks_of()), "machine").shown.set_index("fact")["value"].to_dict()
+    facts = table_of(told(run, blocks_of()), "facts").shown.set_index("fact")["value"].to_dict()
     assert facts["commit"] == "0123abc (with changes)"
     assert facts["cpu_mhz"] == "n/a"
 
@@ -136,3 +136,12 @@ def test_markdown_and_csv_hold_the_same_cases(cpu_report: Report) -> None:
     assert csv["phase"].tolist() == list(CPU_CASE.phases())
     assert csv.loc[csv["phase"] == "backward", "time_s"].item() == pytest.approx(190e-6)
     assert csv["device_s"].isna().all()
+
+
+def test_the_machine_on_the_screen_is_what_tells_it_from_others(cpu_report: Report) -> None:
+    """A handful of lines, and what is not known is not made up."""
+    machine = table_of(cpu_report, "machine")
+    facts = machine.shown.set_index("fact")["value"].to_dict()
+    assert machine.on_screen
+    assert facts["CPU"] == "Made-up CPU"
+    assert facts["GPU"] == "n/a"

@@ -177,7 +177,7 @@ def test_the_allocator_policy_is_told_with_cpu_steps(cpu_report: Report) -> None
     """Because a plain script is slower without it."""
     caption = table_of(cpu_report, "phases").caption
     assert "run faster than in a plain script" in caption
-    assert "MALLOC_TOP_PAD_=1" in table_of(cpu_report, "machine").markdown()
+    assert "MALLOC_TOP_PAD_=1" in table_of(cpu_report, "facts").markdown()
 
 
 @pytest.mark.parametrize("policy", [None, ""])
