@@ -73,7 +73,8 @@ class Campaign(msgspec.Struct, frozen=True):
     """Account for the campaign's wall-clock seconds.
 
     `measured_s` is spent inside counted iterations, `leading_s` in the leading iteration of each block,
-    which is stored but not counted; the rest of `wall_s` is restoring state, messages and files.
+    which is stored but not counted; the rest of `wall_s` is restoring state, messages and files. `seed` is
+    that of every random order.
     """
 
     wall_s: float
@@ -83,6 +84,7 @@ class Campaign(msgspec.Struct, frozen=True):
     rounds_planned: int
     rounds_done: int
     target: float
+    seed: int = 0
     peak_memory_bytes: int | None = None
 
 

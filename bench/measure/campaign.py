@@ -85,7 +85,7 @@ class Conductor:
     workers: dict[tuple[str, int], Asked] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
     warm_up_s: float = 0.0
-    started: float | None = None
+    started: float = 0.0
     rounds_done: int = 0
     rounds_planned: int = 0
 
@@ -94,13 +94,8 @@ class Conductor:
 
     def run(self) -> Campaign:
         """Run the whole campaign and return its account."""
-        begin = self.now()
-        for launch in range(self.plan.launches):
-            for device in self._devices():
-                self._prepare_all(device, launch)
-        self.warm_up_s = self.now() - begin
         self.started = self.now()
-        pilot = [block for launch in self._order_of_launches(1) for block in self._round(launch)]
+        pilot = [block for launch in range(self.plan.launches) for block in self._first_round(launch)]
         self.rounds_planned = self._planned(pilot)
         left = self.rounds_planned - self.rounds_done
         for launch in self._order_of_launches(math.ceil(left / self.plan.launches))[:left]:
@@ -119,7 +114,16 @@ class Conductor:
             rounds_planned=self.rounds_planned,
             rounds_done=self.rounds_done,
             target=self.plan.target,
+            seed=self.plan.seed,
         )
+
+    def _first_round(self, launch: int) -> list[Block]:
+        """Warm a launch up and run its round of the pilot at once: what is killed early has something."""
+        begin = self.now()
+        for device in self._devices():
+            self._prepare_all(device, launch)
+        self.warm_up_s += self.now() - begin
+        return self._round(launch)
 
     def _devices(self) -> list[str]:
         return list(dict.fromkeys(record.case.device for record in self.cases if record.status == "ok"))
@@ -239,7 +243,8 @@ class Conductor:
         return max(self.rounds_done, min(whole_cycles, affordable))
 
     def _seconds_spent(self) -> float:
-        return 0.0 if self.started is None else self.now() - self.started
+        """Return the seconds of the campaign so far; warming up is no part of it."""
+        return self.now() - self.started - self.warm_up_s
 
     def _seconds_per_round(self) -> float:
         return self._seconds_spent() / max(self.rounds_done, 1)
