@@ -3,6 +3,7 @@
 import os
 import random
 import shlex
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from bench.suite import Suite, unfinished
 
 SUITE = pytest.StashKey[Suite]()
 STATS = pytest.StashKey[list[Any]]()
+REPORT = pytest.StashKey[Any]()
 PARAMETERS = ("phase", "subject", "device", "threads", "precision", "variant", "batch_size", "hidden")
 COLUMNS = ["min", "median", "mean", "stddev", "rounds"]
 DEFAULT_MIN_ROUNDS = 5  # pytest-benchmark's own
@@ -52,10 +54,10 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         suite = Suite(Options.build({name: config.getoption(name) for name in step_options.destinations()}))
         config.stash[SUITE] = suite
-        if not config.getoption("collectonly"):
-            suite.refuse_what_cannot_be()
         if measures(config):
             suite.refuse_unwritable_results()
+        if not config.getoption("collectonly"):
+            suite.refuse_what_cannot_be()
     except (OptionError, WorkerError) as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -74,7 +76,8 @@ def measures(config: pytest.Config) -> bool:
     disabled = config.getoption("benchmark_disable") and not config.getoption("benchmark_enable")
     skipped = config.getoption("benchmark_skip") and not config.getoption("benchmark_only")
     distributed = config.getoption("dist", "no") != "no" or "PYTEST_XDIST_WORKER" in os.environ
-    return not (config.getoption("collectonly") or disabled or skipped or distributed)
+    only_shown = any(config.getoption(name) for name in ("collectonly", "setuponly", "setupplan"))
+    return not (only_shown or disabled or skipped or distributed)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -111,9 +114,10 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         if reason := suite.skip_reason(case):
             item.add_marker(pytest.mark.skip(reason=reason))
     line = ProgressLine(config.pluginmanager.getplugin("terminalreporter") or Silence())
+    cases = {case for case, _ in selected.values() if not suite.skip_reason(case)}
     try:
-        suite.measure(selected.values(), plan_of(config, len({case for case, _ in selected.values()})), line)
-    except OptionError as error:
+        suite.measure(selected.values(), plan_of(config, len(cases)), line)
+    except (OptionError, WorkerError) as error:
         raise pytest.UsageError(str(error)) from None
     finally:
         line.end()
@@ -172,11 +176,20 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write `benchmark.json` into the run's folder: pytest-benchmark's own file and our key."""
-    config = session.config
-    suite = config.stash.get(SUITE, None)
-    if suite is None or suite.folder is None or not config.stash[STATS]:
+    """Write the tables into the run's folder, and `benchmark.json` where a test had something to report."""
+    suite = session.config.stash.get(SUITE, None)
+    if suite is None or suite.run is None or suite.folder is None:
         return
+    from bench.report import render, write_tables  # noqa: PLC0415 - pandas takes a second to import
+
+    session.config.stash[REPORT] = render(suite.run, list(suite.rows.values()))
+    write_tables(suite.folder, session.config.stash[REPORT])
+    if session.config.stash[STATS]:
+        write_benchmarks(session.config, suite.folder)
+
+
+def write_benchmarks(config: pytest.Config, folder: Path) -> None:
+    """Write pytest-benchmark's own file and our key, through its public hooks."""
     hook = config.hook
     machine_info = hook.pytest_benchmark_generate_machine_info(config=config)
     hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine_info)
@@ -187,22 +200,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         config=config, benchmarks=stats, include_data=True, machine_info=machine_info, commit_info=commit_info
     )
     hook.pytest_benchmark_update_json(config=config, benchmarks=stats, output_json=output)
-    replace_file(suite.folder / BENCHMARK_FILE, plain_json(output))
+    replace_file(folder / BENCHMARK_FILE, plain_json(output))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Write our tables and the three sentences, last on the screen and into the run's folder."""
-    suite = config.stash.get(SUITE, None)
-    if suite is None or suite.run is None or suite.folder is None:
+    """Show our tables and the three sentences, last on the screen."""
+    report = config.stash.get(REPORT, None)
+    if report is None:
         return
-    from bench.report import render, write_tables  # noqa: PLC0415 - pandas takes a second to import
-
-    report = render(suite.run, list(suite.rows.values()))
-    write_tables(suite.folder, report)
-    terminalreporter.write_line("")
-    terminalreporter.write_line(f"run folder: {suite.folder}")
-    terminalreporter.write_line("")
+    terminalreporter.write_line(f"\nrun folder: {config.stash[SUITE].folder}\n")
     terminalreporter.write_line(report.text)
 
 

@@ -74,7 +74,8 @@ class Campaign(msgspec.Struct, frozen=True):
 
     `measured_s` is spent inside counted iterations, `leading_s` in the leading iteration of each block,
     which is stored but not counted; the rest of `wall_s` is restoring state, messages and files. `seed` is
-    that of every random order.
+    that of every random order, and `memory_bytes` the memory of all processes at the end, which the
+    allocator policy keeps from shrinking before.
     """
 
     wall_s: float
@@ -85,7 +86,7 @@ class Campaign(msgspec.Struct, frozen=True):
     rounds_done: int
     target: float
     seed: int = 0
-    peak_memory_bytes: int | None = None
+    memory_bytes: int | None = None
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -185,6 +186,13 @@ def replace_file(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
+def unwritable(results: Path, error: OSError) -> str:
+    """Return the sentence for a results folder that cannot be written."""
+    return (
+        f"--step-results: {str(results)!r} cannot be written ({error.strerror}; name a folder you may write)"
+    )
+
+
 class RunFolder:
     """Write one run into its folder as it comes into being."""
 
@@ -198,10 +206,7 @@ class RunFolder:
         try:
             (path / ROUNDS_FOLDER).mkdir(parents=True)
         except OSError as error:
-            raise RunError(
-                f"--step-results: {str(results)!r} cannot be written ({error.strerror};"
-                " name a folder you may write)"
-            ) from None
+            raise RunError(unwritable(results, error)) from None
         return cls(path)
 
     def save(self, run: Run) -> None:

@@ -17,7 +17,7 @@ from bench.measure.campaign import Plan, Progress
 from bench.measure.recorder import Recorder
 from bench.measure.workers import Launcher, Worker, WorkerError
 from bench.options import OptionError, Options
-from bench.runs import Block, CaseRecord, Run, RunError, read_blocks
+from bench.runs import Block, CaseRecord, Run, RunError, read_blocks, unwritable
 from bench.verdict import Row, rows_of
 from bench.verdict.rows import KIND_OF_PHASE, NANO, published
 
@@ -31,7 +31,7 @@ class Suite:
         self.options = options
         self.recorder: Recorder | None = None
         self._launcher: Launcher | None = None
-        self._checker: Worker | None = None
+        self._checkers: dict[str, Worker] = {}
         self._checked: dict[Case, str] = {}
 
     @property
@@ -64,12 +64,19 @@ class Suite:
         )
 
     def refuse_what_cannot_be(self) -> None:
-        """Raise OptionError for what this machine cannot do, before anything is measured."""
+        """Raise OptionError for what this machine cannot do, before anything is measured.
+
+        Raises WorkerError when torch cannot be imported.
+        """
+        _ = self.launcher.hello
         if self.options.devices == ("cuda",) and not self.launcher.hello.cuda:
             raise OptionError(f"--step-devices: 'cuda' was asked for and {NO_CUDA} (use --step-devices=cpu)")
         if self.options.dataset != "digits":
-            case = replace(self.cases[0], device="cpu", threads=1, batch_size=1)
-            if reason := self.check(case):
+            case = replace(self.cases[0], device="cpu", threads=1, batch_size=1, hidden=1)
+            reason = self.check(case)
+            if checker := self._checkers.pop("cpu", None):
+                checker.close()  # it holds the data set, and the campaign has workers of its own
+            if reason:
                 raise OptionError(f"--step-dataset: {reason.partition(': ')[2] or reason}")
 
     def refuse_unwritable_results(self) -> None:
@@ -80,10 +87,7 @@ class Suite:
             with tempfile.TemporaryFile(dir=results):
                 pass
         except OSError as error:
-            raise OptionError(
-                f"--step-results: {str(results)!r} cannot be written ({error.strerror};"
-                " name a folder you may write)"
-            ) from None
+            raise OptionError(unwritable(results, error)) from None
 
     def skip_reason(self, case: Case) -> str:
         """Return why a case cannot run on this machine, or nothing."""
@@ -98,12 +102,13 @@ class Suite:
     def _check(self, case: Case) -> str:
         number = len(self._checked)
         try:
-            if self._checker is None or case.device != "cpu":
-                self._checker = self.launcher.fork() if case.device == "cpu" else self.launcher.spawn()
-            reply = self._checker.ask(messages.Prepare(number, case, warm_up=False))
-            self._checker.ask(messages.Forget(number))
+            if case.device not in self._checkers:
+                start = self.launcher.fork if case.device == "cpu" else self.launcher.spawn
+                self._checkers[case.device] = start()
+            reply = self._checkers[case.device].ask(messages.Prepare(number, case, warm_up=False))
+            self._checkers[case.device].ask(messages.Forget(number))
         except WorkerError as error:
-            self._checker = None
+            self._checkers.pop(case.device, None)
             return f"its worker process {error}"
         return reply.reason if isinstance(reply, messages.Refused) else ""
 

@@ -24,6 +24,10 @@ class Workload(Protocol):
         """Return the context the iterations of a kind run in."""
 
 
+LEAST_ITERATIONS = 4
+"""A block has at least so many counted iterations."""
+
+
 @dataclass(frozen=True)
 class Laps:
     """Hold the laps of a block, shape [iterations, laps] in nanoseconds, the leading iteration first."""
@@ -44,7 +48,7 @@ def run_block(workload: Workload, clock: Clock, kind: BlockKind, iterations: int
     workload.restore()
     run = workload.iteration(kind)
     with workload.mode(kind), no_collection():
-        clock.begin()
+        clock.begin(marks=(iterations + 1) * len(BLOCK_LAPS[kind]) + 1)
         run(0, clock.mark)
         clock.settle()
         start = clock.now()

@@ -8,7 +8,8 @@ once, from a pilot of one round a launch, and never by watching an interval shri
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,11 +19,11 @@ from scipy.special import ndtri
 
 from bench.cases import BLOCK_LAPS, BlockKind, kinds_for
 from bench.measure import messages
+from bench.measure.blocks import LEAST_ITERATIONS
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
 from bench.runs import Block, Campaign, CaseRecord
 
 BLOCK_S: dict[BlockKind, float] = {"laps": 0.030, "plain": 0.030, "feed": 0.012, "inference": 0.008}
-LEAST_ITERATIONS = 4
 SPIN_UP_S = 0.2
 NANO = 1e-9
 
@@ -156,11 +157,14 @@ class Conductor:
     def _ask(self, launch: int, number: int, request: messages.Request) -> messages.Reply | None:
         """Ask the launch's worker about a case; a refusal or the worker's death fails that case alone."""
         device = self.cases[number].case.device
+        worker = self._worker(device, launch)
+        if worker is None or self.cases[number].status != "ok":
+            return None
         try:
-            reply = self._worker(device, launch).ask(request, REQUEST_TIMEOUT_S)
+            reply = worker.ask(request, REQUEST_TIMEOUT_S)
         except WorkerError as error:
             self._fail(number, f"its worker process {error}")
-            self._replace_worker(device, launch)
+            self._replace_worker(device, launch, number)
             return None
         if isinstance(reply, messages.Refused):
             self._fail(number, reply.reason)
@@ -168,28 +172,46 @@ class Conductor:
             return None
         return reply
 
-    def _worker(self, device: str, launch: int) -> Asked:
+    def _worker(self, device: str, launch: int) -> Asked | None:
+        """Return the worker of a launch, started when first asked for; without one its device fails."""
         if (device, launch) not in self.workers:
-            self.workers[device, launch] = self.start_worker(device)
-        return self.workers[device, launch]
+            try:
+                self.workers[device, launch] = self.start_worker(device)
+            except WorkerError as error:
+                self._fail_device(device, str(error))
+        return self.workers.get((device, launch))
 
     def _fail(self, number: int, reason: str) -> None:
         self.cases[number] = msgspec.structs.replace(self.cases[number], status="failed", reason=reason)
 
+    def _fail_device(self, device: str, reason: str) -> None:
+        for number in self._numbers(device):
+            self._fail(number, reason)
+
     def _forget(self, device: str, number: int) -> None:
+        """Have every worker of a device give back the memory of a case."""
         for (worker_device, _), worker in list(self.workers.items()):
             if worker_device == device:
-                try:
+                with suppress(WorkerError):  # its own next request will say so
                     worker.ask(messages.Forget(number), REQUEST_TIMEOUT_S)
-                except WorkerError:
-                    continue  # its own next request will say so
 
-    def _replace_worker(self, device: str, launch: int) -> None:
-        """Start a worker in place of one that is gone, with all the cases it had prepared."""
-        del self.workers[device, launch]
+    def _replace_worker(self, device: str, launch: int, culprit: int) -> None:
+        """Start a worker in place of one that is gone, with all the cases it had prepared but the culprit."""
+        self.workers.pop((device, launch), None)
+        self._forget(device, culprit)
         for number in self._numbers(device):
             if self.cases[number].steps_per_block:
                 self._prepare(launch, number)
+
+    def _spin_up(self, launch: int) -> None:
+        """Have the clocks of the GPU rise before its cases are timed."""
+        worker = self._worker("cuda", launch)
+        try:
+            reply = None if worker is None else worker.ask(messages.SpinUp(SPIN_UP_S), REQUEST_TIMEOUT_S)
+        except WorkerError as error:
+            reply = messages.Refused(f"its worker process {error}")
+        if isinstance(reply, messages.Refused):
+            self._fail_device("cuda", reply.reason)
 
     def _order_of_launches(self, cycles: int) -> list[int]:
         """Return every launch once a cycle, in fresh random order."""
@@ -200,16 +222,15 @@ class Conductor:
         """Run a block of each kind of every case, and save them when all are there."""
         blocks: list[Block] = []
         for device in self._devices():
-            numbers = self._numbers(device)
             if device == "cuda":
-                self._ask(launch, numbers[0], messages.SpinUp(SPIN_UP_S))
+                self._spin_up(launch)
+            numbers = self._numbers(device)
             self.random.shuffle(numbers)
             for number in numbers:
                 blocks += self._blocks(launch, number)
-        if not blocks:
-            return blocks
-        self.store.save_round(self.rounds_done, blocks)
-        self.rounds_done += 1
+        if blocks:
+            self.store.save_round(self.rounds_done, blocks)
+            self.rounds_done += 1
         self.store.save_cases(self.cases, self.accounted())
         self.progress("campaign", self.rounds_done, self.rounds_planned, self._seconds_left())
         return blocks
@@ -238,7 +259,8 @@ class Conductor:
         if not pilot:
             return 0
         affordable = int(self.plan.budget_s / self._seconds_per_round())
-        wanted = max(rounds_for(self.plan.target, pilot), self.plan.least_rounds)
+        on_device = {number for number, record in enumerate(self.cases) if record.case.device != "cpu"}
+        wanted = max(rounds_for(self.plan.target, pilot, on_device), self.plan.least_rounds)
         whole_cycles = math.ceil(wanted / self.plan.launches) * self.plan.launches
         return max(self.rounds_done, min(whole_cycles, affordable))
 
@@ -255,18 +277,21 @@ class Conductor:
         return max(self.rounds_planned - self.rounds_done, 0) * self._seconds_per_round()
 
 
-def rounds_for(target: float, pilot: Sequence[Block]) -> int:
+def rounds_for(target: float, pilot: Sequence[Block], on_device: Collection[int] = ()) -> int:
     """Return how many rounds the half-width of a 95 % interval of a block's time needs to reach a target.
 
-    By the normal approximation n = (z · s / (target · mean))², with s from the pilot's plain blocks (or
-    whatever kind there is); the case that nine tenths of the cases need no more rounds than decides.
+    By the normal approximation n = (z · s / (target · mean))², with s from the pilot's plain blocks, or from
+    whatever kind there is; nine tenths of the cases need no more rounds. The time of a block is its smallest
+    iteration; of a case on a device, where the host runs ahead, the wall time of an iteration.
     """
+    kinds = {block.kind for block in pilot}
     by_case: dict[int, list[float]] = {}
-    kind = "plain" if any(block.kind == "plain" for block in pilot) else pilot[0].kind if pilot else "plain"
     for block in pilot:
-        if block.kind == kind:
-            by_case.setdefault(block.case, []).append(float(block.host[1:].sum(axis=1).min()))
-    spreads = [np.std(v, ddof=1) / np.mean(v) for v in by_case.values() if len(v) > 1]
+        if block.kind == ("plain" if "plain" in kinds else min(kinds)):
+            wall = block.wall_ns / (len(block.host) - 1)
+            smallest = float(block.host[1:].sum(axis=1).min())
+            by_case.setdefault(block.case, []).append(wall if block.case in on_device else smallest)
+    spreads = [np.std(times, ddof=1) / np.mean(times) for times in by_case.values() if len(times) > 1]
     if not spreads:
         return 1
     needed = (float(ndtri(0.975)) * np.quantile(spreads, 0.9) / target) ** 2

@@ -29,8 +29,8 @@ class Clock(Protocol):
 
     now: Callable[[], int]
 
-    def begin(self) -> None:
-        """Forget the marks so far and wait until the device is idle."""
+    def begin(self, marks: int) -> None:
+        """Forget the marks so far, get ready for as many as will come, and wait until the device is idle."""
 
     def mark(self) -> None:
         """Pass a boundary."""
@@ -50,9 +50,9 @@ class HostClock:
 
     def __init__(self, now: Callable[[], int] = time.perf_counter_ns) -> None:
         self.now = now
-        self.begin()
+        self.begin(marks=0)
 
-    def begin(self) -> None:
+    def begin(self, marks: int) -> None:  # noqa: ARG002 - a list grows by itself
         """Start with no marks; `mark` is bound to locals, since its own cost is part of every lap."""
         readings: list[int] = []
         self._readings = readings
@@ -78,8 +78,8 @@ class EventClock:
     """Record an event of the device at every boundary, beside the host's reading.
 
     `runtime` is `torch.cuda`, or in tests a fake device with the same `Event` and `synchronize`. Events come
-    from a pool, since making one costs as much as recording it. With `events=False` only the host is read,
-    so that the wall time of plain blocks holds nothing of ours.
+    from a pool that is filled before the block, since making one costs as much as recording it. With
+    `events=False` only the host is read, so that the wall time of plain blocks holds nothing of ours.
     """
 
     def __init__(
@@ -92,13 +92,19 @@ class EventClock:
         self.now = now
         self._runtime = runtime
         self._events = events
+        self._stream: Any = None
         self._pool: list[Any] = []
         self._used = 0
         self._readings: list[int] = []
         self._settled = False
 
-    def begin(self) -> None:
-        """Wait for the device, and start with no marks."""
+    def begin(self, marks: int) -> None:
+        """Fill the pool, wait for the device, and start with no marks."""
+        self._stream = self._runtime.current_stream() if self._events else None
+        while self._events and len(self._pool) < marks:
+            event = self._runtime.Event(enable_timing=True)
+            event.record(self._stream)  # the driver makes an event when it is first recorded
+            self._pool.append(event)
         self._runtime.synchronize()
         self._readings = []
         self._used = 0
@@ -108,9 +114,7 @@ class EventClock:
         """Enqueue an event and read the host's clock."""
         self._settled = False
         if self._events:
-            if self._used == len(self._pool):
-                self._pool.append(self._runtime.Event(enable_timing=True))
-            self._pool[self._used].record()
+            self._pool[self._used].record(self._stream)
             self._used += 1
         self._readings.append(self.now())
 

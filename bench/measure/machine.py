@@ -59,15 +59,21 @@ def _gpu_facts() -> dict[str, Any]:
         return {}
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        return {
-            "gpu": str(pynvml.nvmlDeviceGetName(handle)),
-            "gpu_count": pynvml.nvmlDeviceGetCount(),
-            "gpu_driver": str(pynvml.nvmlSystemGetDriverVersion()),
-            "gpu_memory_gib": round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIBI, 1),
-            "gpu_sm_mhz_before": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
+        readings = {
+            "gpu": lambda: str(pynvml.nvmlDeviceGetName(handle)),
+            "gpu_count": pynvml.nvmlDeviceGetCount,
+            "gpu_driver": lambda: str(pynvml.nvmlSystemGetDriverVersion()),
+            "gpu_memory_gib": lambda: round(pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIBI, 1),
+            "gpu_sm_mhz_before": lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM),
         }
+        facts: dict[str, Any] = {}
+        for name, read in readings.items():
+            with suppress(pynvml.NVMLError):  # a partitioned GPU refuses some of them
+                facts[name] = read()
     except pynvml.NVMLError:
         return {}
+    else:
+        return facts
     finally:
         pynvml.nvmlShutdown()
 

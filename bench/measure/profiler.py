@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.autograd import DeviceType  # type: ignore[attr-defined] # in its __all__ no more than in its docs
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from bench.cases import STEP_PHASES
@@ -57,11 +58,13 @@ def operators_by_phase(events: list[Any], steps: int) -> list[dict[str, Any]]:
 
     By time and not by call stack, since on CUDA the backward pass runs in a thread of its own.
     """
-    phases = [event for event in events if event.name in STEP_PHASES]
+    # On CUDA the profiler repeats the labels with the times of the device.
+    on_host = [event for event in events if event.device_type == DeviceType.CPU]
+    phases = [event for event in on_host if event.name in STEP_PHASES]
     labels = sorted((phase.time_range.start, phase.time_range.end, phase.name) for phase in phases)
     starts = [start for start, _, _ in labels]
     totals: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-    for event in events:
+    for event in on_host:
         place = bisect_right(starts, event.time_range.start) - 1
         inside = place >= 0 and event.time_range.start <= labels[place][1]
         if not inside or not event.name.startswith("aten::"):

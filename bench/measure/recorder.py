@@ -12,9 +12,9 @@ from bench.cases import reference_case
 from bench.measure import messages
 from bench.measure.campaign import Conductor, Plan, Progress
 from bench.measure.machine import code_measured, host_name, machine_facts, notices
-from bench.measure.workers import WORKER_ENVIRONMENT, Asked, Launcher, WorkerError
+from bench.measure.workers import ALLOCATOR_POLICY, Asked, Launcher, WorkerError
 from bench.options import Options
-from bench.runs import Block, Campaign, CaseRecord, Run, RunFolder
+from bench.runs import Block, Campaign, CaseRecord, Notice, Run, RunFolder
 
 PROFILED_STEPS = 8
 
@@ -28,14 +28,14 @@ class Recorder:
         host = host_name()
         now = datetime.now(UTC)
         self.folder = RunFolder.create(options.results, host, now=now, short_id=secrets.token_hex(2))
-        facts = {**machine_facts(WORKER_ENVIRONMENT), **launcher.hello.facts}
+        facts = {**machine_facts(ALLOCATOR_POLICY), **launcher.hello.facts}
         self.run = Run(
             id=self.folder.path.name,
             host=host,
             started=now.isoformat(timespec="seconds"),
             state="running",
             options=options.as_record(),
-            code=code_measured(Path.cwd()),
+            code=code_measured(Path(launcher.hello.facts["code_path"])),
             machine=facts,
             cases=tuple(records),
             notices=notices(facts),
@@ -49,7 +49,7 @@ class Recorder:
             campaign = conductor.run()
             self.save_cases(conductor.cases, campaign)
             operators = self._profile(conductor)
-            campaign = msgspec.structs.replace(campaign, peak_memory_bytes=self._launcher.memory_bytes())
+            campaign = msgspec.structs.replace(campaign, memory_bytes=self._launcher.memory_bytes())
             self._update(state="finished", operators=operators, campaign=campaign)
             self.folder.merge_rounds()
         except BaseException:
@@ -82,15 +82,21 @@ class Recorder:
                 key = conductor.cases[number].case.key
                 trace = (self.folder.path / "traces" / f"{key}.json.gz").absolute()
                 request = messages.Profile(number, PROFILED_STEPS, str(trace))
-                found = _ask(conductor.workers[device, 0], request)
+                found = self._operators(conductor.workers[device, 0], request, key)
                 operators += [{"case": key, **record} for record in found]
         return tuple(operators)
 
-
-def _ask(worker: Asked, request: messages.Profile) -> list[dict[str, Any]]:
-    """Return the operators, or none where the profiler failed: the times measured stay good."""
-    try:
-        reply = worker.ask(request)
-    except WorkerError:
+    def _operators(self, worker: Asked, request: messages.Profile, key: str) -> list[dict[str, Any]]:
+        """Return the operators, or none and a notice where the profiler failed: the times stay good."""
+        try:
+            reply = worker.ask(request)
+        except WorkerError as error:
+            reply = messages.Refused(f"its worker process {error}")
+        if isinstance(reply, messages.Profiled):
+            return reply.operators
+        reason = reply.reason if isinstance(reply, messages.Refused) else "no answer"
+        notice = Notice(
+            f"{key} could not be profiled ({reason})", "the times are complete without its operators"
+        )
+        self._update(notices=(*self.run.notices, notice))
         return []
-    return reply.operators if isinstance(reply, messages.Profiled) else []

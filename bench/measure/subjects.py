@@ -138,6 +138,11 @@ def _dataset(name: str, device: str) -> Dataset:
     return dataset if device == "cpu" else to_device(dataset, torch.device(device))
 
 
+def release_batches() -> None:
+    """Forget the batches that no case holds any more; those that one holds stay with it."""
+    _batches.cache_clear()
+
+
 @cache
 def _batches(name: str, device: str, batch_size: int) -> list[tuple[Tensor, Tensor]]:
     """Return the batches that all cases of a size share: each copy of the data is 5 to 7 MB of digits."""

@@ -1,5 +1,7 @@
 """Facts of the torch build and the devices it sees, for the record of a run."""
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +20,12 @@ def torch_facts() -> dict[str, Any]:
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
-        "flush_denormal": False,
+        "code_path": _code_path(),
     }
     return facts
+
+
+def _code_path() -> str:
+    """Return the folder whose nncore this process would measure, without importing it."""
+    spec = find_spec("nncore")
+    return str(Path(spec.origin).parents[1]) if spec and spec.origin else "unknown"

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
@@ -20,17 +21,17 @@ import torch
 
 from bench.cases import BlockKind
 from bench.measure import messages
-from bench.measure.blocks import Laps, run_block
+from bench.measure.blocks import LEAST_ITERATIONS, Laps, run_block
 from bench.measure.clock import Clock, EventClock, HostClock
 from bench.measure.profiler import profile_steps
-from bench.measure.subjects import Subject
+from bench.measure.subjects import Subject, release_batches
 from bench.measure.torch_facts import torch_facts
 
 NANO = 1e-9
+NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 STEADY_WITHIN = 0.10
 WARM_UP_HALF_S = 0.010
 WARM_UP_TRIES = 5
-LEAST_ITERATIONS = 4
 
 
 class Worker:
@@ -91,7 +92,7 @@ class Worker:
 
     def _seconds(self, number: int, kind: BlockKind, iterations: int) -> float:
         laps = self._block(number, kind, iterations)
-        if laps.device is None and self.subjects[number].device.type == "cpu":
+        if self.subjects[number].device.type == "cpu":
             return float(median(laps.host[1:].sum(axis=1).tolist())) * NANO
         return laps.wall_ns * NANO / iterations
 
@@ -133,6 +134,7 @@ class Worker:
 
     def _forget(self, request: messages.Forget) -> messages.Reply:
         self.subjects.pop(request.number, None)
+        release_batches()
         gc.collect()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
@@ -157,6 +159,7 @@ def serve(channel: messages.Channel) -> None:
 def launch_workers(sock: socket.socket) -> None:
     """Import what a step needs once, then fork a worker for every request until the other side is gone."""
     channel = messages.Channel(sock)
+    ask_as_usual = ask_driver_for_cuda()
     hello = messages.Hello(torch.get_num_threads(), torch.cuda.is_available(), torch_facts())
     torch.set_num_threads(1)  # a fork is safe only where no thread pool was started
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimizer of a process imports for 1 s
@@ -166,29 +169,52 @@ def launch_workers(sock: socket.socket) -> None:
         while True:
             request = channel.receive(messages.Fork | messages.Reap)
             if isinstance(request, messages.Fork):
-                channel.send(messages.Forked(_fork(sock)))
+                channel.send(messages.Forked(_fork(sock, ask_as_usual)))
             else:
                 channel.send(messages.Reaped(os.waitstatus_to_exitcode(os.waitpid(request.pid, 0)[1])))
 
 
-def _fork(control: socket.socket) -> int:
+def _fork(control: socket.socket, ask_as_usual: Callable[[], None]) -> int:
     _, fds, _, _ = socket.recv_fds(control, 1, 1)
     pid = os.fork()
     if pid:
         os.close(fds[0])
         return pid
     control.close()
+    ask_as_usual()
     die_with_parent()
+    go_first_when_memory_runs_out()
     serve(messages.Channel(socket.socket(fileno=fds[0])))
     os._exit(0)
 
 
+def ask_driver_for_cuda() -> Callable[[], None]:
+    """Have `is_available()` ask the driver's library, and return what makes it ask as usual again.
+
+    A fork is usable only while CUDA is not initialised, which the usual way does. In the workers, though, it
+    must be the usual one: Adam asks several times a step, and the other way takes 30 times as long.
+    """
+    usual = os.environ.get(NVML_CHECK)
+    os.environ[NVML_CHECK] = "1"
+
+    def ask_as_usual() -> None:
+        os.environ.pop(NVML_CHECK)
+        if usual is not None:
+            os.environ[NVML_CHECK] = usual
+
+    return ask_as_usual
+
+
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent ends, and to pick it first when memory runs out."""
+    """Ask Linux to kill this process when its parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        with suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def go_first_when_memory_runs_out() -> None:
+    """Ask Linux to pick this process, and not the session, when it must end one to get memory back."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def main(role: str, fd: str) -> None:
@@ -199,6 +225,7 @@ def main(role: str, fd: str) -> None:
     if role == "launcher":
         launch_workers(sock)
         return
+    go_first_when_memory_runs_out()
     channel = messages.Channel(sock)
     channel.send(messages.Hello(torch.get_num_threads(), torch.cuda.is_available(), torch_facts()))
     gc.freeze()

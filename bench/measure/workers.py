@@ -22,14 +22,9 @@ ALLOCATOR_POLICY = {
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "67108864",
 }
-WORKER_ENVIRONMENT = {
-    **ALLOCATOR_POLICY,
-    # is_available() then asks the driver's library and leaves CUDA uninitialised, so that forks stay usable.
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-}
 START_TIMEOUT_S = 300.0
 REQUEST_TIMEOUT_S = 180.0
-SIGNALS = {9: "killed by signal 9, as the kernel does when memory runs out", 11: "crashed with signal 11"}
+SIGNALS = {9: "was killed by signal 9, as the kernel does when memory runs out", 11: "crashed with signal 11"}
 
 
 class WorkerError(RuntimeError):
@@ -81,7 +76,7 @@ class Launcher:
     """Own the process that imported torch once, and the workers forked from it or spawned beside it."""
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        ours = WORKER_ENVIRONMENT if environment is None else environment
+        ours = ALLOCATOR_POLICY if environment is None else environment
         self._environment = {**os.environ, **ours}
         self._workers: list[Worker] = []
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -105,23 +100,29 @@ class Launcher:
         return self._hello
 
     def fork(self) -> Worker:
-        """Return a new worker forked from the process that has imported torch."""
+        """Return a new worker forked from the process that has imported torch; raises WorkerError."""
         _ = self.hello
         ours, theirs = socket.socketpair()
-        with theirs:
-            self._control.send(messages.Fork())
-            socket.send_fds(self._control.sock, [b"F"], [theirs.fileno()])
-        pid = self._control.receive(messages.Forked, START_TIMEOUT_S).pid
+        try:
+            with theirs:
+                self._control.send(messages.Fork())
+                socket.send_fds(self._control.sock, [b"F"], [theirs.fileno()])
+            pid = self._control.receive(messages.Forked, START_TIMEOUT_S).pid
+        except (EOFError, OSError):
+            ours.close()
+            raise WorkerError(
+                f"the launcher of the workers {SpawnedEnding(self._process).describe()}"
+            ) from None
         return self._keep(Worker(messages.Channel(ours), ForkedEnding(self._control, pid)))
 
     def spawn(self) -> Worker:
-        """Return a new worker in a process of its own, as CUDA needs it."""
+        """Return a new worker in a process of its own, as CUDA needs it; raises WorkerError."""
         channel, process = self._start("worker")
         self._greeting(channel, process)
         return self._keep(Worker(channel, SpawnedEnding(process)))
 
     def memory_bytes(self) -> int | None:
-        """Return the resident memory of this process and all workers, shared pages counted once."""
+        """Return the memory of this process and all workers now, pages they share counted once (PSS)."""
         import psutil  # noqa: PLC0415 - only a campaign asks
 
         try:

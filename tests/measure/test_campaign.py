@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from statistics import mean, stdev
 
@@ -29,11 +30,16 @@ class Bench:
         self.lines: list[tuple[str, int, int, float | None]] = []
         self.refuse: set[int] = set()
         self.die_once_at: int | None = None
+        self.die_after = 0
+        self.no_spin_up = False
+        self.cannot_start: str | None = None
 
     def now(self) -> float:
         return self.seconds
 
     def start(self, device: str) -> "FakeWorker":
+        if device == self.cannot_start:
+            raise WorkerError("the launcher of the workers killed by signal 9")
         self.started.append(device)
         return FakeWorker(self)
 
@@ -53,6 +59,7 @@ class FakeWorker:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
+        self.held: set[int] = set()
 
     def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
         assert timeout > 0
@@ -60,9 +67,16 @@ class FakeWorker:
         if isinstance(request, messages.Prepare):
             if request.number in self.bench.refuse:
                 return messages.Refused("out of memory: 3 TB")
+            self.held.add(request.number)
             return messages.Prepared(dict.fromkeys(BLOCK_LAPS, STEP_S), steady=True, correct={"loss": 2.3})
+        if isinstance(request, messages.Forget):
+            self.held.discard(request.number)
+        if isinstance(request, messages.SpinUp) and self.bench.no_spin_up:
+            return messages.Refused("CUDA error: out of memory")
         if isinstance(request, messages.Measure):
-            if self.bench.die_once_at == request.number:
+            if request.number not in self.held:
+                return messages.Refused(f"KeyError: {request.number}")
+            if self.bench.die_once_at == request.number and len(self.bench.rounds) >= self.bench.die_after:
                 self.bench.die_once_at = None
                 raise WorkerError("killed by signal 9")
             self.bench.seconds += (request.iterations + 1) * STEP_S
@@ -153,13 +167,14 @@ def test_a_case_that_is_refused_fails_alone() -> None:
 def test_a_worker_that_dies_costs_one_case_and_is_replaced() -> None:
     """The new worker gets all other cases again, and the rounds go on."""
     bench = Bench()
-    bench.die_once_at = 2
+    bench.die_once_at, bench.die_after = 2, 2
     campaign = conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=6))
     assert [r.status for r in bench.saved_cases] == ["ok", "ok", "failed"]
     assert "killed by signal 9" in bench.saved_cases[2].reason
     assert len(bench.started) == 3
     assert campaign.rounds_done == 6
     assert {b.case for b in bench.rounds[5]} == {0, 1}
+    assert messages.Forget(2) in bench.requests  # the other launches must not run into the same wall
 
 
 def test_the_account_adds_up_to_the_time_the_workers_took() -> None:
@@ -217,3 +232,55 @@ def test_cuda_cases_get_a_spin_up_before_each_of_their_rounds() -> None:
     campaign = conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=4), cuda + records(1))
     assert sum(isinstance(r, messages.SpinUp) for r in bench.requests) == campaign.rounds_done
     assert sorted(bench.started) == ["cpu", "cpu", "cuda", "cuda"]
+
+
+def cuda_and_cpu() -> list[CaseRecord]:
+    cuda = [
+        CaseRecord(Case("simplenn", "digits", "cuda", "-", "float32", "eager", n, 32), PHASES)
+        for n in (1, 32)
+    ]
+    return cuda + records(2)
+
+
+def test_a_device_whose_workers_cannot_start_fails_and_the_other_goes_on() -> None:
+    """With the reason in every case of it."""
+    bench = Bench()
+    bench.cannot_start = "cuda"
+    conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=4), cuda_and_cpu())
+    assert [r.status for r in bench.saved_cases] == ["failed", "failed", "ok", "ok"]
+    assert all("launcher of the workers" in r.reason for r in bench.saved_cases[:2])
+    assert {b.case for blocks in bench.rounds.values() for b in blocks} == {2, 3}
+
+
+def test_a_spin_up_that_is_refused_fails_its_device_with_that_reason() -> None:
+    """And no innocent case with a KeyError."""
+    bench = Bench()
+    bench.no_spin_up = True
+    conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=4), cuda_and_cpu())
+    assert [r.status for r in bench.saved_cases] == ["failed", "failed", "ok", "ok"]
+    assert {r.reason for r in bench.saved_cases[:2]} == {"CUDA error: out of memory"}
+
+
+def test_the_first_reason_of_a_failure_is_the_one_that_is_told() -> None:
+    """A case that fails while another's worker is replaced is not measured afterwards."""
+    for seed in range(8):
+        bench = Bench()
+        bench.die_once_at = 0
+
+        def start_and_refuse(device: str, bench: Bench = bench) -> "FakeWorker":
+            if len(bench.started) == 2:  # the replacement
+                bench.refuse = {1}
+            return Bench.start(bench, device)
+
+        bench.start = start_and_refuse  # type: ignore[method-assign] # a worker that refuses later
+        conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=4, seed=seed))
+        assert "KeyError" not in bench.saved_cases[1].reason
+
+
+def test_rounds_on_a_device_are_planned_from_the_wall_clock() -> None:
+    """The host enqueues evenly while the device is anything but even."""
+    blocks = pilot({0: [1_000_000.0] * 4})
+    walls = [1_000_000, 1_040_000, 980_000, 1_020_000]
+    uneven = [replace(block, wall_ns=wall) for block, wall in zip(blocks, walls, strict=True)]
+    assert rounds_for(0.01, uneven) == 1
+    assert rounds_for(0.01, uneven, {0}) == ceil((1.959964 * stdev(walls) / mean(walls) / 0.01) ** 2)

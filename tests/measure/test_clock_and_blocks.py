@@ -30,6 +30,9 @@ class FakeDevice:
         self.host_ns += LAUNCH_NS
         self.done_ns = max(self.done_ns, self.host_ns) + kernel_ns
 
+    def current_stream(self) -> "FakeDevice":
+        return self
+
     def synchronize(self) -> None:
         self.waits += 1
         self.host_ns = max(self.host_ns, self.done_ns)
@@ -46,7 +49,8 @@ class FakeEvent:
         self.device = device
         self.at_ns = 0
 
-    def record(self) -> None:
+    def record(self, stream: FakeDevice) -> None:
+        assert stream is self.device
         self.at_ns = max(self.device.done_ns, self.device.host_ns)
 
     def elapsed_time(self, later: "FakeEvent") -> float:
@@ -108,7 +112,7 @@ def test_device_time_cannot_be_read_before_the_device_was_waited_for() -> None:
     """Reading too early is refused by the clock itself, whatever the caller believes."""
     device = FakeDevice()
     clock = EventClock(device, now=device.now)
-    clock.begin()
+    clock.begin(marks=2)
     clock.mark()
     device.launch(100_000)
     clock.mark()
@@ -122,7 +126,7 @@ def test_marking_again_makes_the_spans_unreadable_again() -> None:
     """A settled clock that is marked once more must be settled once more."""
     device = FakeDevice()
     clock = EventClock(device, now=device.now)
-    clock.begin()
+    clock.begin(marks=2)
     clock.mark()
     clock.settle()
     clock.mark()
@@ -142,7 +146,7 @@ class SteppingHost:
 
 
 @pytest.mark.parametrize("wait_ns", [20_000, 200_000, 2_000_000, 20_000_000])
-def test_a_known_wait_comes_out_as_it_is_less_than_two_percent_off(wait_ns: int) -> None:
+def test_a_known_wait_comes_out_as_it_is(wait_ns: int) -> None:
     """Busy-waits of 20 µs to 20 ms come out within the cost of one reading."""
     host = SteppingHost()
 
@@ -159,7 +163,6 @@ def test_a_known_wait_comes_out_as_it_is_less_than_two_percent_off(wait_ns: int)
     # The leading iteration also holds the readings that begin the counted time.
     assert (laps.host[1:] == wait_ns + 40).all()
     assert laps.host.shape == (5, 3)
-    assert 40 / wait_ns <= 0.02
 
 
 def test_a_delay_planted_in_one_phase_lands_in_that_phase_and_no_other() -> None:

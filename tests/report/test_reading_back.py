@@ -81,7 +81,7 @@ def test_what_is_missing_from_a_benchmark_file_is_named(run: Run, tmp_path: Path
 
 
 def test_unknown_intervals_survive_the_benchmark_file(tmp_path: Path) -> None:
-    """Infinity is how a single block says that it has no interval."""
+    """A single block has no interval, and the file says null."""
     run = run_of([record_of(CPU_CASE, phases=("step",))])
     row = rows_of(run, blocks_of(rounds=1))[0]
     content = benchmark_json(run) | {"benchmarks": [{"extra_info": row.as_record()}]}

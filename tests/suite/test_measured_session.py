@@ -94,14 +94,25 @@ def test_the_row_of_the_frame_is_in_extra_info(measured: Measured) -> None:
         assert row["samples_per_s"] == pytest.approx(32 / row["median_s"])
 
 
-def test_cuda_cases_are_skipped_with_one_reason_where_there_is_no_device(measured: Measured) -> None:
+def test_cuda_cases_are_skipped_with_one_reason_where_there_is_no_device(tmp_path: Path) -> None:
     """The rows say so in the file; nothing is silently left out."""
-    skipped = measured.ours["nncore_bench"]["rows"]
+    process = session(*SMALL, "--step-devices=cpu,cuda", f"--step-results={tmp_path}", "-k", "step or loss")
+    ours = json.loads((next(tmp_path.iterdir()) / "benchmark.json").read_text())
+    skipped = ours["nncore_bench"]["rows"]
     if not skipped:
         pytest.skip("this machine has a CUDA device")
     assert {row["reason"] for row in skipped} == {"no CUDA device was found"}
-    assert [row["phase"] for row in skipped] == list(PHASES)
-    assert f"{len(PHASES)} skipped" in measured.process.stdout
+    assert [row["phase"] for row in skipped] == ["loss", "step"]
+    assert re.search(r"2 passed, 2 skipped, \d+ deselected", process.stdout)
+
+
+@pytest.mark.cuda
+def test_a_session_on_a_gpu_compares_it_with_the_cpu(tmp_path: Path) -> None:
+    """Both devices are measured in one campaign, and the question is answered."""
+    process = session(*SMALL, "--step-devices=cpu,cuda", "--benchmark-only", f"--step-results={tmp_path}")
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "CPU against CUDA" in process.stdout
+    assert f"{len(PHASES) + len(CPU_PHASES)} passed" in process.stdout
 
 
 def test_every_lap_is_on_disk_with_its_leading_one_flagged_by_place(measured: Measured) -> None:
@@ -116,11 +127,10 @@ def test_every_lap_is_on_disk_with_its_leading_one_flagged_by_place(measured: Me
     assert all((b.host > 0).all() for b in measured.blocks if b.kind == "plain")
 
 
-def test_the_laps_of_a_step_stay_within_the_wall_time_of_their_block(measured: Measured) -> None:
-    """The sum of all laps is the block, read by the block's own clock."""
-    for block in measured.blocks:
-        assert block.host[1:].sum() <= block.wall_ns
-        assert block.host[1:].sum() >= 0.95 * block.wall_ns
+def test_hardly_anything_of_a_block_lies_outside_its_laps(measured: Measured) -> None:
+    """The block's own clock, read around all iterations, sees what the laps see."""
+    covered = [block.host[1:].sum() / block.wall_ns for block in measured.blocks]
+    assert np.median(covered) >= 0.99
 
 
 def test_shares_of_the_step_and_what_is_left_over_make_one(measured: Measured) -> None:

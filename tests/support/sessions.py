@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
-    "--step-devices=cpu,cuda",
+    "--step-devices=cpu",
     "--step-threads=1",
     "--step-batch-sizes=32",
     "--step-hidden=32",
