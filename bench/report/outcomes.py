@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from bench.report.frame import Cells
-from bench.runs import Run
+from bench.runs import Notice, Run
 from bench.verdict import Row
+
+MOST_NAMED = 8
 
 
 def cut_short(run: Run, rows: Sequence[Row]) -> list[str]:
@@ -34,11 +36,18 @@ def outcome_lines(cells: Cells) -> list[str]:
 
 def notice_lines(run: Run) -> list[str]:
     """Return the run's warnings, each with what to do about it."""
-    return [f"Notice: {notice.cause}. Next: {notice.next_step}." for notice in run.notices]
+    denormal = [record.case.key for record in run.cases if record.correct.get("denormals")]
+    found = Notice(
+        f"{', '.join(denormal)}: some parameters or optimizer state are denormal, which slows a step down",
+        "look for values that fade to zero, or call torch.set_flush_denormal(True) in your own training",
+    )
+    notices = [*run.notices, *([found] if denormal else [])]
+    return [f"Notice: {notice.cause}. Next: {notice.next_step}." for notice in notices]
 
 
 def _line(status: str, reason: str, names: list[str]) -> str:
     why = reason or "no reason was recorded"
     if status == "skipped":
         return f"Skipped: {len(names)} case{'' if len(names) == 1 else 's'}: {why}."
-    return f"Failed: {', '.join(names)}: {why}."
+    many = len(names) > MOST_NAMED
+    return f"Failed: {f'{len(names)} cases' if many else ', '.join(names)}: {why}."

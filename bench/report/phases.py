@@ -8,7 +8,6 @@ from bench.cases import PHASES, STEP_PHASES, UNATTRIBUTED, Case
 from bench.report.format import NOT_AVAILABLE, Unit, number, percentage, unit_for, with_interval
 from bench.report.frame import Cells, frame_of, identity, shared_by, shown_columns
 from bench.report.tables import Table
-from bench.runs import Run
 from bench.verdict import Row
 from bench.verdict.estimates import WITHIN_ONE_PROCESS
 
@@ -18,7 +17,7 @@ OUTSIDE = (*FED, "inference")
 ABSENT = "-"
 
 
-def time_table(run: Run, cells: Cells) -> Table | None:
+def time_table(cells: Cells) -> Table | None:
     """Return the time of the step, of its phases and of what surrounds it, a line per case."""
     reported = [phase for phase in (*INSIDE, *OUTSIDE) if any(phase in phases for phases in cells.values())]
     if not reported:
@@ -32,7 +31,7 @@ def time_table(run: Run, cells: Cells) -> Table | None:
         }
         for case, row_of in cells.items()
     ]
-    caption = " ".join([*_what_is_shown(cells, reported), *_allocator(run, cells)])
+    caption = " ".join(_what_is_shown(cells, reported))
     raw = frame_of(row for phases in cells.values() for row in phases.values())
     return Table("phases", f"Time of each phase ({shared_by(cells)})", caption, pd.DataFrame(lines), raw)
 
@@ -152,13 +151,6 @@ def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
             "CUDA: phases are spans between events on the device, step and inference wall time per iteration."
         )
     return said
-
-
-def _allocator(run: Run, cells: Cells) -> list[str]:
-    policy = run.machine.get("allocator_policy")
-    if not policy or all(case.device != "cpu" for case in cells):
-        return []
-    return ["The allocator keeps its memory, so that wide CPU steps run faster than in a plain script."]
 
 
 def _and(names: Sequence[str]) -> str:

@@ -35,10 +35,9 @@ def best_throughput(cells: Cells) -> str:
         (case, row) for case, row_of in cells.items() if (row := row_of.get("step")) and row.samples_per_s
     ]
     if not steps:
-        chosen = any("step" in row_of for row_of in cells.values())
-        return (
-            f"Best throughput: unknown, the whole step was not measured{'' if chosen else ' (-k step does)'}."
-        )
+        left_out = cells and not any("step" in row_of for row_of in cells.values())
+        hint = " (-k step does)" if left_out else ""
+        return f"Best throughput: unknown, the whole step was not measured{hint}."
     best = max(steps, key=_samples)
     text = f"Best throughput: {_at(best)}"
     widths = sorted({case.hidden for case, _ in steps if isinstance(case.hidden, int)})

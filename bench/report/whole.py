@@ -51,7 +51,7 @@ def render(run: Run, rows: Sequence[Row]) -> Report:
     all_cells = cells_of(rows)
     cells = without_skipped(all_cells)
     tables = (
-        time_table(run, cells),
+        time_table(cells),
         share_table(cells),
         enqueue_table(cells),
         operator_table(run),

@@ -11,6 +11,7 @@ from made_up_runs import (
     STEP_LAPS,
     block_of,
     blocks_of,
+    cases_of,
     line,
     names_of,
     record_of,
@@ -145,3 +146,19 @@ def test_the_machine_on_the_screen_is_what_tells_it_from_others(cpu_report: Repo
     assert machine.on_screen
     assert facts["CPU"] == "Made-up CPU"
     assert facts["GPU"] == "n/a"
+
+
+def test_denormal_values_are_told_with_what_to_do() -> None:
+    """Steps on them can be many times slower, and nothing else would say why."""
+    record = record_of(CPU_CASE, correct={"loss": 2.3, "denormals": 12.0})
+    remarks = " ".join(told(run_of([record]), blocks_of()).remarks)
+    assert f"{CPU_CASE.key}: some parameters or optimizer state are denormal" in remarks
+    assert "set_flush_denormal" in remarks
+
+
+def test_many_cases_that_failed_alike_are_counted_and_not_listed() -> None:
+    """A run that was stopped before its first round has 24 of them."""
+    sizes = [2**n for n in range(9)]
+    cases = cases_of(["cpu"], sizes=sizes)
+    remarks = " ".join(told(run_of(map(record_of, cases)), []).remarks)
+    assert "Failed: 18 cases: no round was finished." in remarks
