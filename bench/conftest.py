@@ -12,7 +12,7 @@ import pytest
 from bench import options as step_options
 from bench.cases import Case, case_id
 from bench.handover import HandOver
-from bench.measure.campaign import Plan
+from bench.measure.plan import Plan
 from bench.measure.workers import WorkerError
 from bench.options import OptionError, Options
 from bench.progress import ProgressLine, Silence

@@ -13,7 +13,8 @@ import numpy as np
 from bench.cases import Case, grid
 from bench.handover import HandOver
 from bench.measure import messages
-from bench.measure.campaign import Plan, Progress
+from bench.measure.campaign import Progress
+from bench.measure.plan import Plan
 from bench.measure.recorder import Recorder
 from bench.measure.workers import Launcher, Worker, WorkerError
 from bench.options import OptionError, Options

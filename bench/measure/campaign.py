@@ -8,35 +8,23 @@ once, from a pilot of one round a launch, and never by watching an interval shri
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec.structs
 import numpy as np
-from scipy.special import ndtri
 
 from bench.cases import BLOCK_LAPS, BlockKind, kinds_for
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS
+from bench.measure.plan import Account, Plan, rounds_for
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
 from bench.runs import Block, Campaign, CaseRecord
 
 BLOCK_S: dict[BlockKind, float] = {"laps": 0.030, "plain": 0.030, "feed": 0.012, "inference": 0.008}
 SPIN_UP_S = 0.2
-NANO = 1e-9
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Say how long the campaign may take and what precision it is planned for."""
-
-    launches: int
-    budget_s: float
-    target: float
-    least_rounds: int = 2
-    seed: int = 0
 
 
 class Progress(Protocol):
@@ -58,19 +46,6 @@ class Store(Protocol):
 
 StartWorker = Callable[[str], Asked]
 """Start a worker for a device."""
-
-
-@dataclass
-class Account:
-    """Add up where the campaign's time goes, in seconds."""
-
-    measured_s: float = 0.0
-    leading_s: float = 0.0
-
-    def add(self, block: Block) -> None:
-        """Count a block's iterations by the wall clock, since on a device the host runs ahead."""
-        self.measured_s += block.wall_ns * NANO
-        self.leading_s += float(block.host[0].sum()) * NANO
 
 
 @dataclass
@@ -275,24 +250,3 @@ class Conductor:
         if not self.rounds_planned:
             return None
         return max(self.rounds_planned - self.rounds_done, 0) * self._seconds_per_round()
-
-
-def rounds_for(target: float, pilot: Sequence[Block], on_device: Collection[int] = ()) -> int:
-    """Return how many rounds the half-width of a 95 % interval of a block's time needs to reach a target.
-
-    By the normal approximation n = (z · s / (target · mean))², with s from the pilot's plain blocks, or from
-    whatever kind there is; nine tenths of the cases need no more rounds. The time of a block is its smallest
-    iteration; of a case on a device, where the host runs ahead, the wall time of an iteration.
-    """
-    kinds = {block.kind for block in pilot}
-    by_case: dict[int, list[float]] = {}
-    for block in pilot:
-        if block.kind == ("plain" if "plain" in kinds else min(kinds)):
-            wall = block.wall_ns / (len(block.host) - 1)
-            smallest = float(block.host[1:].sum(axis=1).min())
-            by_case.setdefault(block.case, []).append(wall if block.case in on_device else smallest)
-    spreads = [np.std(times, ddof=1) / np.mean(times) for times in by_case.values() if len(times) > 1]
-    if not spreads:
-        return 1
-    needed = (float(ndtri(0.975)) * np.quantile(spreads, 0.9) / target) ** 2
-    return max(1, math.ceil(float(needed)))

@@ -10,8 +10,9 @@ import msgspec.structs
 
 from bench.cases import reference_case
 from bench.measure import messages
-from bench.measure.campaign import Conductor, Plan, Progress
+from bench.measure.campaign import Conductor, Progress
 from bench.measure.machine import code_measured, host_name, machine_facts, notices
+from bench.measure.plan import Plan
 from bench.measure.workers import ALLOCATOR_POLICY, Asked, Launcher, WorkerError
 from bench.options import Options
 from bench.runs import Block, Campaign, CaseRecord, Notice, Run, RunFolder

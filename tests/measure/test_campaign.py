@@ -11,7 +11,8 @@ import pytest
 
 from bench.cases import BLOCK_LAPS, PHASES, Case
 from bench.measure import messages
-from bench.measure.campaign import Conductor, Plan, rounds_for
+from bench.measure.campaign import Conductor
+from bench.measure.plan import Plan, rounds_for
 from bench.measure.workers import WorkerError
 from bench.runs import Block, Campaign, CaseRecord
 
