@@ -28,7 +28,7 @@ DEFAULT_MIN_ROUNDS = 5  # pytest-benchmark's own
 DEFAULT_MAX_TIME = "1.0"
 REFUSED = {
     "--benchmark-calibration-precision": "nothing is calibrated here, every lap is one phase of one step",
-    "--benchmark-confidence": "intervals are at 95 %, over launches",
+    "--benchmark-confidence": "intervals are at 95 %, over launches and rounds",
     "--benchmark-cprofile": "the steps run in worker processes, where cProfile sees nothing",
     "--benchmark-min-time": "blocks have their own length, and --step-budget sets the time in all",
     "--benchmark-timer": "the times are recorded by the workers' own clocks",
