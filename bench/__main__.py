@@ -70,10 +70,16 @@ def report_text(options: ReportOptions) -> str:
     from bench.report import compare, read_source
     from bench.runs import newest_run
 
-    sources = [read_source(path) for path in options.runs or (newest_run(options.results),)]
+    runs = [_found(run, options.results) for run in options.runs] or [newest_run(options.results)]
+    sources = [read_source(path) for path in runs]
     if len(sources) == MOST_RUNS:
         return compare(*sources)
     return _single(sources[0], everything=options.everything)
+
+
+def _found(run: Path, results: Path) -> Path:
+    """Return the run as typed or, for the bare name that reports print, in the results folder."""
+    return results / run if not run.exists() and (results / run).exists() else run
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -130,7 +130,7 @@ def plan_of(config: pytest.Config, cases: int) -> Plan:
     `--benchmark-precision` the target, each when given.
     """
     options = config.stash[SUITE].options
-    budget, rounds, target = options.budget, 2 * options.launches, options.target
+    budget, rounds, target = options.budget, 4 * options.launches, options.target
     if str(config.getoption("benchmark_max_time")) != DEFAULT_MAX_TIME:
         budget = min(budget, float(config.getoption("benchmark_max_time")) * cases)
     if config.getoption("benchmark_min_rounds") != DEFAULT_MIN_ROUNDS:

@@ -4,6 +4,7 @@ import os
 import platform
 import socket
 import subprocess
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -104,14 +105,23 @@ def _git(directory: Path, *arguments: str) -> str:
     return result.stdout.strip() if result.returncode == 0 else ""
 
 
-def notices(facts: dict[str, Any]) -> tuple[Notice, ...]:
-    """Return warnings about the machine's state, each with a next step."""
+def notices(facts: dict[str, Any], threads: Sequence[int | str]) -> tuple[Notice, ...]:
+    """Return warnings about the machine's state and what was asked of it, each with a next step."""
     cores = facts.get("cores_allowed") or 1
-    if facts["load_before"] <= BUSY_PER_CORE * cores:
-        return ()
-    return (
-        Notice(
-            f"the load average was {facts['load_before']} on {cores} cores before the run began",
-            "wait until other programs have ended, or read the disturbance column with this in mind",
-        ),
-    )
+    most = max((count for count in threads if isinstance(count, int)), default=1)
+    found = []
+    if facts["load_before"] > BUSY_PER_CORE * cores:
+        found.append(
+            Notice(
+                f"the load average was {facts['load_before']} on {cores} cores before the run began",
+                "wait until other programs have ended, or read the disturbance column with this in mind",
+            )
+        )
+    if most > cores:
+        found.append(
+            Notice(
+                f"{most} threads were asked for on {cores} cores",
+                "choose at most as many as there are cores: threads that wait for a core slow a step down",
+            )
+        )
+    return tuple(found)

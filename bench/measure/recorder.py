@@ -29,17 +29,19 @@ class Recorder:
         host = host_name()
         now = datetime.now(UTC)
         self.folder = RunFolder.create(options.results, host, now=now, short_id=secrets.token_hex(2))
-        facts = {**machine_facts(ALLOCATOR_POLICY), **launcher.hello.facts}
+        seen_by_torch = dict(launcher.hello.facts)
+        code = code_measured(Path(seen_by_torch.pop("code_path")))
+        facts = {**machine_facts(ALLOCATOR_POLICY), **seen_by_torch}
         self.run = Run(
             id=self.folder.path.name,
             host=host,
             started=now.isoformat(timespec="seconds"),
             state="running",
             options=options.as_record(),
-            code=code_measured(Path(launcher.hello.facts["code_path"])),
+            code=code,
             machine=facts,
             cases=tuple(records),
-            notices=notices(facts),
+            notices=notices(facts, [record.case.threads for record in records]),
         )
         self.folder.save(self.run)
 

@@ -58,7 +58,8 @@ def quality_table(cells: Cells) -> Table | None:
 def check_lines(run: Run, cells: Cells) -> list[str]:
     """Return the summary of the checks, and a line for every case that fails one."""
     steps = _steps(cells)
-    lines = [_campaign(run.campaign)] if run.campaign and run.campaign.rounds_done else []
+    campaign = run.campaign if run.campaign and run.campaign.rounds_done else None
+    lines = [_campaign(campaign), *_precision(campaign, steps)] if campaign else []
     ratios = {case: row for case, row in steps.items() if row.phases_over_step is not None}
     if ratios:
         lines.append(_sums(ratios))
@@ -109,6 +110,21 @@ def _campaign(campaign: Campaign) -> str:
     )
 
 
+def _precision(campaign: Campaign, steps: Mapping[Case, Row]) -> list[str]:
+    """Return how many steps are as precise as was asked for, and how precise the least precise one is."""
+    widths = [row.time_high_s / row.time_s - 1 for row in steps.values() if row.time_s and row.time_high_s]
+    if not widths:
+        return []
+    reached, target = sum(width <= campaign.target for width in widths), percentage(campaign.target)
+    if reached == len(widths):
+        return [f"The target of ± {target} % was reached for the step of every case."]
+    missed = (
+        f"The target of ± {target} % was reached for the step of {reached} of {len(widths)} cases, the least"
+        f" precise is known to ± {percentage(max(widths))} % (--step-budget buys more rounds)."
+    )
+    return [missed]
+
+
 def _sums(steps: Mapping[Case, Row]) -> str:
     ratios = sorted(row.phases_over_step for row in steps.values() if row.phases_over_step is not None)
     overheads = [share for row in steps.values() if (share := _overhead_share(row)) is not None]
@@ -139,5 +155,8 @@ def _offset(row: Row) -> float:
 
 def _off(case: Case, row: Row) -> str:
     offset = _offset(row) / MICROSECONDS.seconds
-    ratio = decimals(row.phases_over_step, 3)
-    return f"Off: the phases of {case.key} add up to {ratio} times its step ({decimals(offset, 0)} µs)."
+    ratio = decimals(row.phases_over_step, 4)
+    return (
+        f"Off: the phases of {case.key} add up to {ratio} times its step ({decimals(offset, 0)} µs),"
+        " by the medians of neighbouring blocks."
+    )

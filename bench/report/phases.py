@@ -51,10 +51,12 @@ def share_table(cells: Cells) -> Table | None:
         }
         for case, row_of in cells.items()
     ]
-    caption = (
-        "Shares of the mean laps over the same steps; with unattributed, what lies between the last lap of a"
-        " step and the first of the next, they add up to 100 %."
-    )
+    caption = "Shares of the mean laps over the same steps."
+    if len(reported) == len(STEP_PHASES):
+        caption += (
+            " With unattributed, what lies between the last lap of a step and the first of the next, they add"
+            " up to 100 %."
+        )
     if fed:
         theirs = "has its" if len(fed) == 1 else "have their"
         caption += f" {_and(fed)}, outside the step, {theirs} share of a loop that also feeds it."

@@ -33,6 +33,7 @@ def compare(base: Source, candidate: Source) -> str:
         [
             f"A: {named(base.run)}",
             f"B: {named(candidate.run)}",
+            *(["A and B are one and the same run."] if base.run.id == candidate.run.id else []),
             "",
             *([table.markdown()] if table else []),
             *agreement(base.rows, candidate.rows),
@@ -55,7 +56,7 @@ def agreement(a: Sequence[Row], b: Sequence[Row]) -> list[str]:
 def _apart(where: str, apart: Mapping[Case, float]) -> str:
     worst = max(apart, key=lambda case: apart[case])
     return (
-        f"on {where}, the undisturbed steps of {len(apart)} case{'' if len(apart) == 1 else 's'} differ by"
+        f"- On {where}, the undisturbed steps of {len(apart)} case{'' if len(apart) == 1 else 's'} differ by"
         f" {percentage(median(apart.values()))} % in the median and {percentage(apart[worst])} % at most"
         f" ({size(worst)})"
     )

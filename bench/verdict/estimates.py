@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 Laps: TypeAlias = npt.NDArray[np.number[Any]]
 
 COVERAGE = 0.95
-BETWEEN_LAUNCHES = "between launches"
+BETWEEN_LAUNCHES = "between launches and rounds"
 WITHIN_ONE_PROCESS = "within one process"
 
 

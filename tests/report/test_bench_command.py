@@ -215,3 +215,12 @@ def test_ctrl_c_ends_the_process_without_a_traceback(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (130, b"")
+
+
+def test_the_bare_name_of_a_run_is_found_in_the_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is what a report prints, and what a reader copies; twice the same run is said to be the same."""
+    name = saved(tmp_path, 1).name
+    assert command.main(["report", "--results", str(tmp_path), name, name]) == 0
+    assert "A and B are one and the same run." in capsys.readouterr().out

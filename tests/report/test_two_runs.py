@@ -97,5 +97,7 @@ def test_two_runs_of_one_machine_say_how_far_apart_they_are() -> None:
     before = source_of({CPU_CASE: 1.0, WIDER: 1.0, TWO_THREADS: 1.0})
     after = source_of({CPU_CASE: 1.02, WIDER: 1.04, CUDA_CASE: 1.0})
     (said,) = agreement(before.rows, after.rows)
-    assert said.startswith("on cpu, 1 thread, the undisturbed steps of 2 cases differ by 3.0 % in the median")
+    assert said.startswith(
+        "- On cpu, 1 thread, the undisturbed steps of 2 cases differ by 3.0 % in the median"
+    )
     assert said.endswith("and 3.9 % at most (batch 32, hidden 512)")
