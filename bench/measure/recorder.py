@@ -24,7 +24,6 @@ class Recorder:
     """Record one run: conduct its campaign, profile its reference cases, and keep its folder up to date."""
 
     def __init__(self, options: Options, records: Sequence[CaseRecord], launcher: Launcher) -> None:
-        self._options = options
         self._launcher = launcher
         host = host_name()
         now = datetime.now(UTC)

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
@@ -16,8 +15,8 @@ from typing import Protocol, Self
 from bench.measure import messages
 
 ALLOCATOR_POLICY = {
-    # glibc gives tensors above its mmap threshold back to the kernel at every step, and the page faults that
-    # follow cost a random 0-30 % per process (README, "How it measures").
+    # glibc may give large tensors back to the kernel at every step, and the page faults that follow can cost
+    # each process another share. Not seen on the machine of the README's figures, so kept as a precaution.
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "67108864",
@@ -75,9 +74,7 @@ class Ending(Protocol):
 class Launcher:
     """Own the process that imported torch once, and the workers forked from it or spawned beside it."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        ours = ALLOCATOR_POLICY if environment is None else environment
-        self._environment = {**os.environ, **ours}
+    def __init__(self) -> None:
         self._workers: list[Worker] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -154,7 +151,7 @@ class Launcher:
             process = subprocess.Popen(  # noqa: S603 - this project's own program
                 [sys.executable, "-m", "bench.measure.worker", role, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
-                env=self._environment,
+                env={**os.environ, **ALLOCATOR_POLICY},
                 stdin=subprocess.DEVNULL,
                 stderr=self._errors,
             )
