@@ -4,7 +4,7 @@ Imports neither torch nor pandas: a report on a laptop reads the same names as t
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import log2
 from typing import Literal, TypeAlias
@@ -15,25 +15,33 @@ STEP_PHASES = ("zero_grad", "forward", "loss", "backward", "optimizer")
 PHASES = ("data", "copy", *STEP_PHASES, "step", "inference")
 """All that is reported of a case: feeding, the parts of the step, the whole step, inference."""
 
+KERNELS = ("dispatch", "gemm", "copy_cached", "copy_cold")
+"""Reference kernels, whose known work says what this machine can do and how fast it was in this run."""
+
 UNATTRIBUTED = "unattributed"
 """What the laps leave over: from the last boundary of one step to the first of the next."""
 
-BlockKind: TypeAlias = Literal["laps", "plain", "feed", "inference"]
+BlockKind: TypeAlias = Literal["laps", "plain", "feed", "inference", "kernels", "cold"]
 
 BLOCK_LAPS: dict[BlockKind, tuple[str, ...]] = {
     "laps": (*STEP_PHASES, UNATTRIBUTED),
     "plain": ("step",),
     "feed": ("data", "copy", "rest"),
     "inference": ("inference",),
+    "kernels": KERNELS[:3],
+    "cold": KERNELS[3:],
 }
 """The laps that one iteration of each kind of block records.
 
 `laps` and `plain` run the same training steps on resident batches, with a clock read at every phase
 boundary and with one a step; `feed` runs a real loop (DataLoader next, copy to the device, whole step;
-its step is the `rest`); `inference` runs the model under eval mode and no_grad.
+its step is the `rest`); `inference` runs the model under eval mode and no_grad; `kernels` and `cold` run the
+reference kernels, those that find their data in a cache and the copy that does not.
 """
 
 DOES_NOT_APPLY = "-"
+REFERENCE_KERNELS = "reference-kernels"
+DEFAULT_ALLOCATOR = "default-allocator"
 REFERENCE_SIZE = 128
 
 
@@ -98,8 +106,7 @@ def kinds_for(phases: Iterable[str]) -> tuple[BlockKind, ...]:
         kinds += ["laps", "plain"]
     if wanted & {"data", "copy"}:
         kinds.append("feed")
-    if "inference" in wanted:
-        kinds.append("inference")
+    kinds += [kind for kind in ("inference", "kernels", "cold") if wanted & set(BLOCK_LAPS[kind])]
     return tuple(kinds)
 
 
@@ -135,3 +142,21 @@ def reference_case(cases: Mapping[int, Case]) -> int | None:
         )
 
     return min(cases, key=distance, default=None)
+
+
+def companions_of(cases: Iterable[Case], *, allocator: bool) -> list[Case]:
+    """Return what is measured beside the cases, in the same rounds.
+
+    The reference kernels of every place where cases run (device, threads, precision), and where it can be
+    chosen the reference case of the CPU under the default allocator.
+    """
+    cases = list(cases)
+    places = dict.fromkeys((case.device, case.threads, case.precision) for case in cases)
+    kernels = [
+        Case(REFERENCE_KERNELS, DOES_NOT_APPLY, device, threads, precision, "eager", 1, DOES_NOT_APPLY)
+        for device, threads, precision in places
+    ]
+    on_cpu = {number: case for number, case in enumerate(cases) if case.device == "cpu"}
+    reference = reference_case(on_cpu) if allocator else None
+    twin = [] if reference is None else [replace(cases[reference], variant=DEFAULT_ALLOCATOR)]
+    return [*kernels, *twin]

@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
         suite = Suite(Options.build({name: config.getoption(name) for name in step_options.destinations()}))
         config.stash[SUITE] = suite
         if measures(config):
-            suite.refuse_unwritable_results()
+            suite.get_ready()
         if not config.getoption("collectonly"):
             suite.refuse_what_cannot_be()
     except (OptionError, WorkerError) as error:

@@ -100,6 +100,9 @@ class Run(msgspec.Struct, frozen=True):
     code: Code
     machine: dict[str, Any]
     cases: tuple[CaseRecord, ...]
+    companions: tuple[CaseRecord, ...] = ()
+    """What was measured beside the cases, in the same rounds; blocks number them on after the cases."""
+
     campaign: Campaign | None = None
     notices: tuple[Notice, ...] = ()
     operators: tuple[dict[str, Any], ...] = ()

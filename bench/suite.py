@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.cases import Case, grid
+from bench.cases import KERNELS, REFERENCE_KERNELS, Case, companions_of, grid
 from bench.handover import HandOver
 from bench.measure import messages
 from bench.measure.campaign import Progress
 from bench.measure.plan import Plan
 from bench.measure.recorder import Recorder
-from bench.measure.workers import Launcher, Worker, WorkerError
+from bench.measure.workers import Launcher, Worker, WorkerError, allocator_can_be_chosen
 from bench.options import OptionError, Options
 from bench.runs import Block, CaseRecord, Run, RunError, read_blocks, unwritable
 from bench.verdict import Row, rows_of
@@ -63,6 +63,12 @@ class Suite:
             batch_sizes=options.batch_sizes,
             hidden=options.hidden,
         )
+
+    def get_ready(self) -> None:
+        """Refuse what cannot be written, and have both launchers import torch at the same time."""
+        self.refuse_unwritable_results()
+        if "cpu" in self.options.devices and allocator_can_be_chosen():
+            self.launcher.beside()
 
     def refuse_what_cannot_be(self) -> None:
         """Raise OptionError for what this machine cannot do, before anything is measured.
@@ -120,7 +126,7 @@ class Suite:
             phases[case].append(phase)
         records = [self._record(case, names) for case, names in phases.items()]
         try:
-            self.recorder = Recorder(self.options, records, self.launcher)
+            self.recorder = Recorder(self.options, records, self.launcher, self._companions(records))
         except RunError as error:
             raise OptionError(str(error)) from None
         self.recorder.record(plan, progress)
@@ -128,6 +134,15 @@ class Suite:
     def _record(self, case: Case, phases: Sequence[str]) -> CaseRecord:
         reason = self.skip_reason(case)
         return CaseRecord(case, tuple(phases), status="skipped" if reason else "ok", reason=reason)
+
+    def _companions(self, records: Sequence[CaseRecord]) -> list[CaseRecord]:
+        """Return what is measured beside the cases: a network has a step, all else are reference kernels."""
+        measured = [record.case for record in records if record.status == "ok"]
+        companions = companions_of(measured, allocator=allocator_can_be_chosen())
+        return [
+            CaseRecord(case, KERNELS if case.subject == REFERENCE_KERNELS else ("step",))
+            for case in companions
+        ]
 
     @property
     def run(self) -> Run | None:
@@ -155,8 +170,9 @@ class Suite:
     def _blocks_by_case(self) -> Mapping[Case, list[Block]]:
         by_case: dict[Case, list[Block]] = defaultdict(list)
         if self.run is not None:
+            measured = [*self.run.cases, *self.run.companions]
             for block in self._blocks:
-                by_case[self.run.cases[block.case].case].append(block)
+                by_case[measured[block.case].case].append(block)
         return by_case
 
     def hand_over(self, case: Case, phase: str, stats: list[Any]) -> HandOver:

@@ -11,6 +11,10 @@ from bench.measure.clock import Clock
 from bench.runs import Nanoseconds
 
 
+class IncorrectError(RuntimeError):
+    """Say that a case does not compute what it should, so that its times mean nothing."""
+
+
 class Workload(Protocol):
     """Run single iterations of a case, passing a boundary of the clock where a lap begins."""
 

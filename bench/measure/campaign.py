@@ -16,14 +16,21 @@ from typing import Protocol
 import msgspec.structs
 import numpy as np
 
-from bench.cases import BLOCK_LAPS, BlockKind, kinds_for
+from bench.cases import BLOCK_LAPS, DEFAULT_ALLOCATOR, BlockKind, Case, kinds_for
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS
 from bench.measure.plan import Account, Plan, rounds_for
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
 from bench.runs import Block, Campaign, CaseRecord
 
-BLOCK_S: dict[BlockKind, float] = {"laps": 0.030, "plain": 0.030, "feed": 0.012, "inference": 0.008}
+BLOCK_S: dict[BlockKind, float] = {
+    "laps": 0.030,
+    "plain": 0.030,
+    "feed": 0.012,
+    "inference": 0.008,
+    "kernels": 0.015,
+    "cold": 0.010,
+}
 SPIN_UP_S = 0.2
 
 
@@ -45,7 +52,12 @@ class Store(Protocol):
 
 
 StartWorker = Callable[[str], Asked]
-"""Start a worker for a device."""
+"""Start a worker of a pool."""
+
+
+def pool_of(case: Case) -> str:
+    """Return the pool of worker processes that a case runs in: its device, or the default allocator's."""
+    return DEFAULT_ALLOCATOR if case.variant == DEFAULT_ALLOCATOR else case.device
 
 
 @dataclass
@@ -53,6 +65,8 @@ class Conductor:
     """Conduct a campaign: prepare every case in every launch, then run rounds within the budget."""
 
     cases: list[CaseRecord]
+    """What is measured, the companions of the cases last; blocks name it by its number here."""
+
     plan: Plan
     start_worker: StartWorker
     store: Store
@@ -131,51 +145,52 @@ class Conductor:
 
     def _ask(self, launch: int, number: int, request: messages.Request) -> messages.Reply | None:
         """Ask the launch's worker about a case; a refusal or the worker's death fails that case alone."""
-        device = self.cases[number].case.device
-        worker = self._worker(device, launch)
+        pool = pool_of(self.cases[number].case)
+        worker = self._worker(pool, launch)
         if worker is None or self.cases[number].status != "ok":
             return None
         try:
             reply = worker.ask(request, REQUEST_TIMEOUT_S)
         except WorkerError as error:
             self._fail(number, f"its worker process {error}")
-            self._replace_worker(device, launch, number)
+            self._replace_worker(pool, launch, number)
             return None
         if isinstance(reply, messages.Refused):
             self._fail(number, reply.reason)
-            self._forget(device, number)
+            self._forget(pool, number)
             return None
         return reply
 
-    def _worker(self, device: str, launch: int) -> Asked | None:
-        """Return the worker of a launch, started when first asked for; without one its device fails."""
-        if (device, launch) not in self.workers:
+    def _worker(self, pool: str, launch: int) -> Asked | None:
+        """Return the worker of a launch, started when first asked for; without one its pool fails."""
+        if (pool, launch) not in self.workers:
             try:
-                self.workers[device, launch] = self.start_worker(device)
+                self.workers[pool, launch] = self.start_worker(pool)
             except WorkerError as error:
-                self._fail_device(device, str(error))
-        return self.workers.get((device, launch))
+                self._fail_pool(pool, str(error))
+        return self.workers.get((pool, launch))
 
     def _fail(self, number: int, reason: str) -> None:
         self.cases[number] = msgspec.structs.replace(self.cases[number], status="failed", reason=reason)
 
-    def _fail_device(self, device: str, reason: str) -> None:
-        for number in self._numbers(device):
-            self._fail(number, reason)
+    def _fail_pool(self, pool: str, reason: str) -> None:
+        for number, record in enumerate(self.cases):
+            if pool_of(record.case) == pool and record.status == "ok":
+                self._fail(number, reason)
 
-    def _forget(self, device: str, number: int) -> None:
-        """Have every worker of a device give back the memory of a case."""
-        for (worker_device, _), worker in list(self.workers.items()):
-            if worker_device == device:
+    def _forget(self, pool: str, number: int) -> None:
+        """Have every worker of a pool give back the memory of a case."""
+        for (other, _), worker in list(self.workers.items()):
+            if other == pool:
                 with suppress(WorkerError):  # its own next request will say so
                     worker.ask(messages.Forget(number), REQUEST_TIMEOUT_S)
 
-    def _replace_worker(self, device: str, launch: int, culprit: int) -> None:
+    def _replace_worker(self, pool: str, launch: int, culprit: int) -> None:
         """Start a worker in place of one that is gone, with all the cases it had prepared but the culprit."""
-        self.workers.pop((device, launch), None)
-        self._forget(device, culprit)
-        for number in self._numbers(device):
-            if self.cases[number].steps_per_block:
+        self.workers.pop((pool, launch), None)
+        self._forget(pool, culprit)
+        for number, record in enumerate(self.cases):
+            if record.steps_per_block and record.status == "ok" and pool_of(record.case) == pool:
                 self._prepare(launch, number)
 
     def _spin_up(self, launch: int) -> None:
@@ -186,7 +201,7 @@ class Conductor:
         except WorkerError as error:
             reply = messages.Refused(f"its worker process {error}")
         if isinstance(reply, messages.Refused):
-            self._fail_device("cuda", reply.reason)
+            self._fail_pool("cuda", reply.reason)
 
     def _order_of_launches(self, cycles: int) -> list[int]:
         """Return every launch once a cycle, in fresh random order."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec.structs
 
-from bench.cases import reference_case
+from bench.cases import DEFAULT_ALLOCATOR, reference_case
 from bench.measure import messages
 from bench.measure.campaign import Conductor, Progress
 from bench.measure.machine import code_measured, host_name, machine_facts, notices
@@ -23,7 +23,13 @@ PROFILED_STEPS = 8
 class Recorder:
     """Record one run: conduct its campaign, profile its reference cases, and keep its folder up to date."""
 
-    def __init__(self, options: Options, records: Sequence[CaseRecord], launcher: Launcher) -> None:
+    def __init__(
+        self,
+        options: Options,
+        records: Sequence[CaseRecord],
+        launcher: Launcher,
+        companions: Sequence[CaseRecord] = (),
+    ) -> None:
         self._launcher = launcher
         host = host_name()
         now = datetime.now(UTC)
@@ -40,13 +46,15 @@ class Recorder:
             code=code,
             machine=facts,
             cases=tuple(records),
+            companions=tuple(companions),
             notices=notices(facts, [record.case.threads for record in records]),
         )
         self.folder.save(self.run)
 
     def record(self, plan: Plan, progress: Progress) -> Run:
         """Run the campaign and the profiler pass; what was finished stays when it is cut short."""
-        conductor = Conductor(list(self.run.cases), plan, self._start_worker, self, progress)
+        measured = [*self.run.cases, *self.run.companions]
+        conductor = Conductor(measured, plan, self._start_worker, self, progress)
         try:
             campaign = conductor.run()
             self.save_cases(conductor.cases, campaign)
@@ -65,23 +73,26 @@ class Recorder:
 
     def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
         """Keep the records of the cases and the account of the campaign so far."""
-        self._update(cases=tuple(cases), campaign=campaign)
+        own = len(self.run.cases)
+        self._update(cases=tuple(cases[:own]), companions=tuple(cases[own:]), campaign=campaign)
 
     def _update(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the record
         self.run = msgspec.structs.replace(self.run, **changes)
         self.folder.save(self.run)
 
-    def _start_worker(self, device: str) -> Asked:
-        return self._launcher.fork() if device == "cpu" else self._launcher.spawn()
+    def _start_worker(self, pool: str) -> Asked:
+        if pool == DEFAULT_ALLOCATOR:
+            return self._launcher.beside().fork()
+        return self._launcher.fork() if pool == "cpu" else self._launcher.spawn()
 
     def _profile(self, conductor: Conductor) -> tuple[dict[str, Any], ...]:
         """Profile one case per device, after the timed campaign and never during it."""
         operators: list[dict[str, Any]] = []
-        for device in dict.fromkeys(record.case.device for record in conductor.cases):
-            records = {n: r for n, r in enumerate(conductor.cases) if r.case.device == device}
+        for device in dict.fromkeys(record.case.device for record in self.run.cases):
+            records = {n: r for n, r in enumerate(self.run.cases) if r.case.device == device}
             number = reference_case({n: r.case for n, r in records.items() if r.status == "ok"})
             if number is not None:
-                key = conductor.cases[number].case.key
+                key = records[number].case.key
                 trace = (self.folder.path / "traces" / f"{key}.json.gz").absolute()
                 request = messages.Profile(number, PROFILED_STEPS, str(trace))
                 found = self._operators(conductor.workers[device, 0], request, key)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.cases import BlockKind, Case
+from bench.measure.blocks import IncorrectError
 from nncore.data import Dataset, endless_loader, load_dataset, resident_batches, to_device
 from nncore.evaluate import evaluating
 from nncore.model import SimpleNN
@@ -17,12 +18,10 @@ Mark = Callable[[], None]
 SEED = 0
 
 
-class IncorrectError(RuntimeError):
-    """Say that a case does not compute what a training step should, so that its times mean nothing."""
-
-
 class Subject:
     """Hold one case: its training step on batches resident on the device, and a loop that feeds it."""
+
+    kinds: tuple[BlockKind, ...] = ("plain", "laps", "feed", "inference")
 
     def __init__(self, case: Case) -> None:
         torch.manual_seed(SEED)

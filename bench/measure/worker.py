@@ -26,6 +26,7 @@ from bench.measure.clock import Clock, EventClock, HostClock
 from bench.measure.profiler import profile_steps
 from bench.measure.subjects import Subject, release_batches
 from bench.measure.torch_facts import torch_facts
+from bench.measure.workloads import CaseWorkload, workload_of
 
 NANO = 1e-9
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
@@ -38,7 +39,7 @@ class Worker:
     """Hold the cases of one launch and carry out requests on them."""
 
     def __init__(self) -> None:
-        self.subjects: dict[int, Subject] = {}
+        self.subjects: dict[int, CaseWorkload] = {}
         self.threads: dict[int, int] = {}
         self.clocks: dict[tuple[str, bool], Clock] = {}
 
@@ -64,7 +65,7 @@ class Worker:
         if isinstance(case.threads, int):
             self.threads[request.number] = case.threads
         self._set_threads(request.number)
-        subject = Subject(case)
+        subject = workload_of(case)
         correct = subject.check()
         subject.save()
         self.subjects[request.number] = subject
@@ -76,19 +77,19 @@ class Worker:
         return messages.Prepared(seconds, steady=steady, correct=correct)
 
     def _warm_up(self, number: int) -> tuple[dict[BlockKind, float], bool]:
-        """Run plain steps until two halves agree, then a few of each other kind; return their seconds."""
+        """Run the first kind until two halves agree, then a few of each other kind; return their seconds."""
+        first, *others = self.subjects[number].kinds
         steady, seconds = False, 0.0
         iterations = LEAST_ITERATIONS
         for _ in range(WARM_UP_TRIES):
-            halves = [self._seconds(number, "plain", iterations) for _ in range(2)]
+            halves = [self._seconds(number, first, iterations) for _ in range(2)]
             seconds = min(halves)
             steady = max(halves) <= (1 + STEADY_WITHIN) * seconds
             if steady and iterations * seconds >= WARM_UP_HALF_S:
                 break
             iterations = max(LEAST_ITERATIONS, min(4 * iterations, int(1.5 * WARM_UP_HALF_S / seconds)))
-        kinds: tuple[BlockKind, ...] = ("laps", "feed", "inference")
-        others = {kind: self._seconds(number, kind, LEAST_ITERATIONS) for kind in kinds}
-        return {"plain": seconds, **others}, steady
+        rest = {kind: self._seconds(number, kind, LEAST_ITERATIONS) for kind in others}
+        return {first: seconds, **rest}, steady
 
     def _seconds(self, number: int, kind: BlockKind, iterations: int) -> float:
         laps = self._block(number, kind, iterations)
@@ -112,7 +113,7 @@ class Worker:
             torch.set_num_threads(wanted)
 
     def _clock(self, device: str, kind: BlockKind) -> Clock:
-        events = kind in ("laps", "feed")
+        events = kind not in ("plain", "inference")
         key = (device, events)
         if key not in self.clocks:
             self.clocks[key] = HostClock() if device == "cpu" else EventClock(torch.cuda, events=events)
@@ -126,9 +127,15 @@ class Worker:
             torch.cuda.synchronize()
         return messages.Done()
 
+    def _subject(self, number: int) -> Subject:
+        subject = self.subjects[number]
+        if not isinstance(subject, Subject):
+            raise TypeError(f"case {number} is no network, so that it has no phases to look into")
+        return subject
+
     def _profile(self, request: messages.Profile) -> messages.Reply:
         self._set_threads(request.number)
-        subject = self.subjects[request.number]
+        subject = self._subject(request.number)
         subject.restore()
         return messages.Profiled(profile_steps(subject, request.steps, Path(request.trace)))
 

@@ -4,10 +4,12 @@ Imports no torch: the process that the user starts never measures.
 """
 
 import os
+import platform
 import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
@@ -24,6 +26,11 @@ ALLOCATOR_POLICY = {
 START_TIMEOUT_S = 300.0
 REQUEST_TIMEOUT_S = 180.0
 SIGNALS = {9: "was killed by signal 9, as the kernel does when memory runs out", 11: "crashed with signal 11"}
+
+
+def allocator_can_be_chosen() -> bool:
+    """Tell whether the policy means anything to this machine's C library."""
+    return platform.libc_ver()[0] == "glibc"
 
 
 class WorkerError(RuntimeError):
@@ -72,9 +79,14 @@ class Ending(Protocol):
 
 
 class Launcher:
-    """Own the process that imported torch once, and the workers forked from it or spawned beside it."""
+    """Own the process that imported torch once, and the workers forked from it or spawned beside it.
 
-    def __init__(self) -> None:
+    `policy` is what the environment of all of them has beyond that of the user.
+    """
+
+    def __init__(self, policy: Mapping[str, str] = ALLOCATOR_POLICY) -> None:
+        self._policy = policy
+        self._beside: Launcher | None = None
         self._workers: list[Worker] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
@@ -112,6 +124,12 @@ class Launcher:
             ) from None
         return self._keep(Worker(messages.Channel(ours), ForkedEnding(self._control, pid)))
 
+    def beside(self) -> "Launcher":
+        """Return a launcher whose workers have the default allocator, started when first asked for."""
+        if self._beside is None:
+            self._beside = Launcher(policy={})
+        return self._beside
+
     def spawn(self) -> Worker:
         """Return a new worker in a process of its own, as CUDA needs it; raises WorkerError."""
         channel, process = self._start("worker")
@@ -130,6 +148,8 @@ class Launcher:
 
     def close(self) -> None:
         """End all workers and the launcher, and leave none behind."""
+        if self._beside is not None:
+            self._beside.close()
         for worker in self._workers:
             worker.close()
         self._control.close()
@@ -151,7 +171,7 @@ class Launcher:
             process = subprocess.Popen(  # noqa: S603 - this project's own program
                 [sys.executable, "-m", "bench.measure.worker", role, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, **ALLOCATOR_POLICY},
+                env={**os.environ, **self._policy},
                 stdin=subprocess.DEVNULL,
                 stderr=self._errors,
             )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import msgspec.structs
 import numpy as np
 
 from bench.cases import BLOCK_LAPS, STEP_PHASES, UNATTRIBUTED, BlockKind, Case
@@ -80,6 +81,13 @@ def rows_of(run: Run, blocks: Iterable[Block]) -> list[Row]:
     return [
         row for number, record in enumerate(run.cases) for row in _case_rows(record, by_case.get(number, []))
     ]
+
+
+def companion_rows(run: Run, blocks: Iterable[Block]) -> list[Row]:
+    """Return the rows of what was measured beside the cases of a run."""
+    first = len(run.cases)
+    beside = [replace(block, case=block.case - first) for block in blocks if block.case >= first]
+    return rows_of(msgspec.structs.replace(run, cases=run.companions), beside)
 
 
 def _case_rows(record: CaseRecord, blocks: list[Block]) -> list[Row]:

@@ -1,0 +1,114 @@
+"""Reference kernels: work of known size, which says what this machine can do and how fast it was just then.
+
+They are measured in the same rounds as the cases. Their best laps are the ceilings that phases are held
+against, and how much slower or faster they were in one run than in another is the drift of the machine.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from bench.cases import BlockKind, Case
+from bench.measure.blocks import IncorrectError
+
+DISPATCHED = 50
+CACHED_COPIES = 8
+MIBI = 2**20
+LARGEST_GEMM_ERROR = 0.01
+PRECISIONS = {"float32": torch.float32}
+
+Mark = Callable[[], None]
+
+
+class ReferenceKernels:
+    """Run the kernels of one place (device, threads, precision): dispatch, GEMM, and copies."""
+
+    kinds: tuple[BlockKind, ...] = ("kernels", "cold")
+
+    def __init__(self, case: Case) -> None:
+        self.device = torch.device(case.device)
+        dtype = PRECISIONS[case.precision]
+        side = gemm_side(case)
+        generator = torch.Generator().manual_seed(0)
+        a, b = (torch.randn(side, side, generator=generator).to(self.device, dtype) for _ in range(2))
+        self.gemm = (a, b, torch.empty_like(a))
+        self.one = torch.ones(1, device=self.device, dtype=dtype)
+        self.cached, self.cold = (_buffers(case.device, size) for size in copied_bytes(case))
+
+    def iteration(self, kind: BlockKind) -> Callable[[int, Mark], None]:
+        """Return the function that runs one iteration of a kind."""
+        return self._cold if kind == "cold" else self._kernels
+
+    def mode(self, _kind: BlockKind) -> AbstractContextManager[object]:
+        """Return no_grad: nothing here is to be differentiated."""
+        return torch.no_grad()
+
+    def _kernels(self, _number: int, mark: Mark) -> None:
+        one, (a, b, out), (source, target) = self.one, self.gemm, self.cached
+        mark()
+        for _ in range(DISPATCHED):
+            one + one
+        mark()
+        torch.mm(a, b, out=out)
+        mark()
+        for _ in range(CACHED_COPIES):
+            target.copy_(source)
+
+    def _cold(self, _number: int, mark: Mark) -> None:
+        source, target = self.cold
+        mark()
+        target.copy_(source)
+
+    def check(self) -> dict[str, float]:
+        """Return the work that one lap of each kernel does; raises IncorrectError where the GEMM is wrong.
+
+        The GEMM counts a multiply-add as 2 FLOP; a copy reads and writes each byte.
+        """
+        a, b, out = self.gemm
+        torch.mm(a, b, out=out)
+        exact = a[:1].double() @ b.double()
+        error = float((out[:1].double() - exact).abs().max() / exact.abs().max())
+        if not error < LARGEST_GEMM_ERROR:
+            raise IncorrectError(f"a matrix product is off by {error:.1%}, so its times mean nothing")
+        return {
+            "dispatched": float(DISPATCHED),
+            "gemm_flop": 2.0 * len(a) ** 3,
+            "cached_bytes": 2.0 * CACHED_COPIES * self.cached[0].nbytes,
+            "cold_bytes": 2.0 * self.cold[0].nbytes,
+            "gemm_error": error,
+        }
+
+    def save(self) -> None:
+        """Keep nothing: no kernel changes what the next one reads."""
+
+    def restore(self) -> None:
+        """Do nothing, see `save`."""
+
+    def denormals(self) -> int:
+        """Return 0: the matrices are normal numbers."""
+        return 0
+
+
+def gemm_side(case: Case) -> int:
+    """Return the side of the square matrices: large enough for the place's best rate, and no larger."""
+    if case.device != "cpu":
+        return 4096
+    return int(384 * max(1, round(float(case.threads) ** (1 / 3))))
+
+
+def copied_bytes(case: Case) -> tuple[int, int]:
+    """Return the size of the tensors that are copied within a cache, and out of any."""
+    if case.device != "cpu":
+        return 4 * MIBI, 256 * MIBI
+    threads = int(case.threads)
+    return MIBI // 4 * threads, 32 * MIBI * max(1, threads // 4)
+
+
+@cache
+def _buffers(device: str, size: int) -> tuple[Tensor, Tensor]:
+    """Return a source and a target of so many bytes; the places of a device share them."""
+    source = torch.ones(size // 4, device=device)
+    return source, torch.zeros_like(source)
