@@ -2,153 +2,29 @@
 
     python tests/repeatability/judge.py DIR [DIR...]
 
-Reads what series.py left. Another estimate is a function Source -> Estimates more in OURS.
+Reads what series.py left. The estimates are in columns.py.
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import combinations
-from math import nan, sqrt
+from collections.abc import Iterator, Mapping
+from math import nan
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from series import PLAIN_FILE, RECORD_FILE, SETTINGS_FILE
+from columns import OURS, THEIRS, Estimates, matrices, read_columns
+from series import RECORD_FILE, SETTINGS_FILE
+from spread import Coverage, binomial_band, coefficient_of_variation, coverage
 
 from bench.cases import Case
-from bench.report import Source, read_source
 from bench.report.format import decimals
-from bench.report.frame import case_of
-from bench.runs import RUN_FILE, RunError
+from bench.runs import RunError
 from bench.verdict.estimates import COVERAGE
-
-Floats: TypeAlias = npt.NDArray[np.float64]
 
 WANTED_PAIRS = 500
 AIMS = {"none": (0.01, 0.03), "bursty": (0.02, 0.06), "steady": (0.02, 0.06)}
 """The variation to reach in the median case and in the worst, by load."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Hold a value with its interval, in seconds; a bound that is unknown is None."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def half(self) -> float:
-        """Return half the interval's width; taken upwards, since the lower bound stops at zero."""
-        return nan if self.high is None else self.high - self.value
-
-
-Estimates: TypeAlias = Mapping[Case, Estimate]
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """Count how many of some pairs of estimates have an interval of their difference that holds zero."""
-
-    held: int
-    pairs: int
-
-    @property
-    def share(self) -> float:
-        """Return the share of the pairs that hold."""
-        return self.held / self.pairs if self.pairs else nan
-
-    def __add__(self, other: "Coverage") -> "Coverage":
-        return Coverage(self.held + other.held, self.pairs + other.pairs)
-
-
-def coefficient_of_variation(values: Floats) -> Floats:
-    """Return the standard deviation over the mean of each column of [runs, cases]; nan values are unknown."""
-    known = (~np.isnan(values)).sum(axis=0)
-    result = np.full(values.shape[1], nan)
-    enough = known > 1
-    columns = values[:, enough]
-    result[enough] = np.nanstd(columns, axis=0, ddof=1) / np.nanmean(columns, axis=0)
-    return result
-
-
-def coverage(values: Floats, halves: Floats, *, neighbours: bool = False) -> Coverage:
-    """Count the pairs of runs, or of neighbours only, whose difference is no larger than its half-width.
-
-    Both arrays are [runs, cases]. The half-width of a difference is the root of the sum of the two squares;
-    a pair of which a part is unknown does not count.
-    """
-    runs = range(len(values))
-    pairs = zip(runs, runs[1:], strict=False) if neighbours else combinations(runs, 2)
-    return sum((_of_pair(values[[i, j]], halves[[i, j]]) for i, j in pairs), Coverage(0, 0))
-
-
-def _of_pair(values: Floats, halves: Floats) -> Coverage:
-    difference, half = np.abs(values[0] - values[1]), np.hypot(halves[0], halves[1])
-    known = ~np.isnan(difference + half)
-    return Coverage(int((difference[known] <= half[known]).sum()), int(known.sum()))
-
-
-def binomial_band(pairs: int, share: float = COVERAGE) -> tuple[float, float]:
-    """Return roughly where 95 of 100 shares of so many independent pairs lie."""
-    half = 1.96 * sqrt(share * (1 - share) / pairs)
-    return share - half, min(share + half, 1.0)
-
-
-def undisturbed(source: Source) -> Estimates:
-    """Return the undisturbed time of the whole step, which the tables show."""
-    return _of_rows(source, "time")
-
-
-def lived_through(source: Source) -> Estimates:
-    """Return the median step, disturbances and all."""
-    return _of_rows(source, "median")
-
-
-def _of_rows(source: Source, name: str) -> Estimates:
-    steps = [(case_of(row), row.as_record()) for row in source.rows if row.phase == "step"]
-    return {
-        case: Estimate(row[f"{name}_s"], row[f"{name}_low_s"], row[f"{name}_high_s"])
-        for case, row in steps
-        if row[f"{name}_s"] is not None
-    }
-
-
-OURS: dict[str, Callable[[Source], Estimates]] = {"ours time_s": undisturbed, "ours median_s": lived_through}
-THEIRS = {"pytest-benchmark mean": "mean", "pytest-benchmark median": "median", "pytest-benchmark min": "min"}
-
-
-def plain_estimates(file: Path, statistic: str) -> Estimates:
-    """Return a statistic of pytest-benchmark's own file, case by case."""
-    return {
-        _plain_case(**test["params"]): Estimate(test["stats"][statistic])
-        for test in json.loads(file.read_bytes())["benchmarks"]
-    }
-
-
-def _plain_case(batch_size: int, hidden: int) -> Case:
-    return Case("simplenn", "digits", "cpu", 1, "float32", "eager", batch_size, hidden)
-
-
-def read_columns(out: Path) -> dict[str, list[Estimates]]:
-    """Return the estimates of every finished run of a series, in order, by the name of the estimate."""
-    sources = [read_source(path.parent) for path in sorted(out.glob(f"[0-9]*/ours/*/{RUN_FILE}"))]
-    files = sorted(out.glob(f"[0-9]*/plain/{PLAIN_FILE}"))
-    ours = {name: [estimate(source) for source in sources] for name, estimate in OURS.items()}
-    theirs = {name: [plain_estimates(file, key) for file in files] for name, key in THEIRS.items()}
-    return ours | theirs
-
-
-def matrices(runs: list[Estimates], cases: Iterable[Case]) -> tuple[Floats, Floats]:
-    """Return values and half-widths as [runs, cases]; nan where a run has none."""
-    unknown = Estimate(nan)
-    found = [[run.get(case, unknown) for case in cases] for run in runs]
-    values = np.array([[estimate.value for estimate in line] for line in found])
-    return values, np.array([[estimate.half for estimate in line] for line in found])
 
 
 def variation(columns: Mapping[str, list[Estimates]], cases: list[Case]) -> pd.DataFrame:
@@ -204,15 +80,23 @@ def _coverage_cells(found: Coverage) -> dict[str, str]:
 
 
 NOTE = (
-    f"At least {WANTED_PAIRS} pairs are wanted. A perfect instrument gives 95 %; the band is that of as many"
-    " independent pairs, and is too narrow here: pairs share runs, and the cases of a run its machine's drift."
+    f"At least {WANTED_PAIRS} pairs are wanted. A perfect instrument whose spread is known gives 95 %; where"
+    " each interval is Student's with 3 to 6 degrees of freedom, the root of the sum of squares gives 98 to 97 %."
+    " The band is that of as many independent pairs, and is too narrow here: pairs share runs, and cases their"
+    " machine's drift."
 )
+
+
+class JudgeError(ValueError):
+    """Say in one sentence why a series cannot be judged."""
 
 
 def judge(out: Path) -> Iterator[str]:
     """Yield what is to be said of a series, paragraph by paragraph."""
     settings: dict[str, Any] = json.loads((out / SETTINGS_FILE).read_bytes())
     columns = read_columns(out)
+    if min(map(len, columns.values())) < 2:
+        raise JudgeError(f"{str(out)!r} has no two finished runs yet (go on with series.py)")
     cases = list(dict.fromkeys(case for runs in columns.values() for run in runs for case in run))
     frame = variation(columns, cases)
     yield f"## {out.name}: load {settings['load']}, {runs_sentence(out, columns)}"
@@ -238,7 +122,7 @@ def main() -> None:
         sys.exit(str(__doc__))
     try:
         paragraphs = [text for name in sys.argv[1:] for text in judge(Path(name).resolve())]
-    except (OSError, RunError) as error:
+    except (OSError, RunError, JudgeError) as error:
         sys.exit(str(error))
     sys.stdout.write("\n\n".join(paragraphs) + "\n")
 
