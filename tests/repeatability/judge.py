@@ -81,9 +81,8 @@ def _coverage_cells(found: Coverage) -> dict[str, str]:
 
 NOTE = (
     f"At least {WANTED_PAIRS} pairs are wanted. A perfect instrument whose spread is known gives 95 %; where"
-    " each interval is Student's with 3 to 6 degrees of freedom, the root of the sum of squares gives 98 to 97 %."
-    " The band is that of as many independent pairs, and is too narrow here: pairs share runs, and cases their"
-    " machine's drift."
+    " each interval is Student's with 3 to 6 degrees of freedom, their root of squares gives 98 to 97 %. The"
+    " band is that of as many independent pairs, and is too narrow: pairs share runs, and cases a machine."
 )
 
 

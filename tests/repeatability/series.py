@@ -205,6 +205,8 @@ def main() -> None:
             done = go_on(out, settings, given.runs, runner, given.at_most)
     except (SeriesError, BurnerError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("interrupted (the same command goes on)")
     sys.stdout.write(f"{done} runs finished in this slice\n")
 
 
