@@ -1,0 +1,89 @@
+"""The estimates that are compared: columns with a name, each read from every run of a series.
+
+Another estimate of ours is a function Source -> Estimates more in OURS.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from series import PLAIN_FILE
+from spread import Floats
+
+from bench.cases import Case
+from bench.report import Source, read_source
+from bench.report.frame import case_of
+from bench.runs import RUN_FILE
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Hold a value with its interval, in seconds; a bound that is unknown is None."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def half(self) -> float:
+        """Return half the interval's width; taken upwards, since the lower bound stops at zero."""
+        return nan if self.high is None else self.high - self.value
+
+
+Estimates: TypeAlias = Mapping[Case, Estimate]
+
+
+def undisturbed(source: Source) -> Estimates:
+    """Return the undisturbed time of the whole step, which the tables show."""
+    return _of_rows(source, "time")
+
+
+def lived_through(source: Source) -> Estimates:
+    """Return the median step, disturbances and all."""
+    return _of_rows(source, "median")
+
+
+def _of_rows(source: Source, name: str) -> Estimates:
+    steps = [(case_of(row), row.as_record()) for row in source.rows if row.phase == "step"]
+    return {
+        case: Estimate(row[f"{name}_s"], row[f"{name}_low_s"], row[f"{name}_high_s"])
+        for case, row in steps
+        if row[f"{name}_s"] is not None
+    }
+
+
+OURS: dict[str, Callable[[Source], Estimates]] = {"ours time_s": undisturbed, "ours median_s": lived_through}
+THEIRS = {"pytest-benchmark mean": "mean", "pytest-benchmark median": "median", "pytest-benchmark min": "min"}
+
+
+def plain_estimates(file: Path, statistic: str) -> Estimates:
+    """Return a statistic of pytest-benchmark's own file, case by case."""
+    return {
+        _plain_case(**test["params"]): Estimate(test["stats"][statistic])
+        for test in json.loads(file.read_bytes())["benchmarks"]
+    }
+
+
+def _plain_case(batch_size: int, hidden: int) -> Case:
+    return Case("simplenn", "digits", "cpu", 1, "float32", "eager", batch_size, hidden)
+
+
+def read_columns(out: Path) -> dict[str, list[Estimates]]:
+    """Return the estimates of every finished run of a series, in order, by the name of the estimate."""
+    sources = [read_source(path.parent) for path in sorted(out.glob(f"[0-9]*/ours/*/{RUN_FILE}"))]
+    files = sorted(out.glob(f"[0-9]*/plain/{PLAIN_FILE}"))
+    ours = {name: [estimate(source) for source in sources] for name, estimate in OURS.items()}
+    theirs = {name: [plain_estimates(file, key) for file in files] for name, key in THEIRS.items()}
+    return ours | theirs
+
+
+def matrices(runs: list[Estimates], cases: Iterable[Case]) -> tuple[Floats, Floats]:
+    """Return values and half-widths as [runs, cases]; nan where a run has none."""
+    unknown = Estimate(nan)
+    found = [[run.get(case, unknown) for case in cases] for run in runs]
+    values = np.array([[estimate.value for estimate in line] for line in found])
+    return values, np.array([[estimate.half for estimate in line] for line in found])
