@@ -1,4 +1,4 @@
-"""Read runs back from the command line: `python -m bench report`."""
+"""Read runs back and test the instrument from the command line: `python -m bench COMMAND`."""
 
 # ruff: noqa: PLC0415 - pandas takes a second to import, and --help and a mistyped option must answer at once.
 
@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from bench.report import Source
 
-OK, UNUSABLE, INTERRUPTED = 0, 2, 130
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - the type has no public name
+
+OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 MOST_RUNS = 2
 
 
@@ -28,16 +32,34 @@ class ReportOptions:
     everything: bool
 
 
+@dataclass(frozen=True)
+class SelftestOptions:
+    """Hold what `selftest` was asked for."""
+
+    quick: bool
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Leave with one sentence; argparse would put the usage before it."""
         self.exit(UNUSABLE, f"{self.prog}: {message}\n")
 
 
-def parse(argv: Sequence[str] | None = None) -> ReportOptions:
+def parse(argv: Sequence[str] | None = None) -> ReportOptions | SelftestOptions:
     """Return the checked command line; leave with exit code 2 if it cannot be used."""
     parser = _Parser(prog="python -m bench", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    report = _report_parser(commands)
+    _selftest_parser(commands)
+    given = parser.parse_args(argv)
+    if given.command == "selftest":
+        return SelftestOptions(given.quick)
+    if len(given.runs) > MOST_RUNS:
+        report.error(f"{len(given.runs)} runs were given, and at most {MOST_RUNS} can be compared")
+    return ReportOptions(tuple(given.runs), given.results, given.all)
+
+
+def _report_parser(commands: "Commands") -> argparse.ArgumentParser:
     report = commands.add_parser(
         "report",
         help="print a run's tables and sentences again, or compare the throughput of two runs",
@@ -59,10 +81,18 @@ def parse(argv: Sequence[str] | None = None) -> ReportOptions:
         help="where runs are (default: results)",
     )
     report.add_argument("--all", action="store_true", help="print the checks and the machine as well")
-    given = parser.parse_args(argv)
-    if len(given.runs) > MOST_RUNS:
-        report.error(f"{len(given.runs)} runs were given, and at most {MOST_RUNS} can be compared")
-    return ReportOptions(tuple(given.runs), given.results, given.all)
+    return report
+
+
+def _selftest_parser(commands: "Commands") -> None:
+    selftest = commands.add_parser(
+        "selftest",
+        help="measure what is known beforehand, and say whether this machine's figures can be believed",
+        description="Measure known times, planted delays and identical cases on this machine: a line a check,"
+        " exit code 1 when one fails.",
+        allow_abbrev=False,
+    )
+    selftest.add_argument("--quick", action="store_true", help="fewer cases and launches, half a minute")
 
 
 def report_text(options: ReportOptions) -> str:
@@ -85,9 +115,29 @@ def _found(run: Path, results: Path) -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     try:
-        return _report(parse(argv))
+        given = parse(argv)
+        return _selftest(given) if isinstance(given, SelftestOptions) else _report(given)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _selftest(options: SelftestOptions) -> int:
+    """Print a line for every check as soon as it is known, and how many failed."""
+    from bench.measure.workers import WorkerError
+    from bench.progress import ProgressLine, StandardError
+    from bench.selftest import FULL, QUICK, selftest
+
+    failed = done = 0
+    line = ProgressLine(StandardError())
+    try:
+        for check in selftest(QUICK if options.quick else FULL, line):
+            line.end()
+            _print(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.figure}")
+            done, failed = done + 1, failed + (not check.passed)
+    except WorkerError as error:
+        return _refuse("selftest", f"nothing can be measured here: {error}")
+    _print(f"{done - failed} of {done} checks passed")
+    return FAILED if failed else OK
 
 
 def _report(options: ReportOptions) -> int:
@@ -96,14 +146,14 @@ def _report(options: ReportOptions) -> int:
     try:
         _print(report_text(options))
     except RunError as error:
-        return _refuse(str(error))
+        return _refuse("report", str(error))
     except OSError as error:
-        return _refuse(f"{error.filename or 'a file'!r} cannot be read ({error.strerror})")
+        return _refuse("report", f"{error.filename or 'a file'!r} cannot be read ({error.strerror})")
     return OK
 
 
-def _refuse(sentence: str) -> int:
-    print(f"python -m bench report: {sentence}", file=sys.stderr)  # noqa: T201 - the edge
+def _refuse(command: str, sentence: str) -> int:
+    print(f"python -m bench {command}: {sentence}", file=sys.stderr)  # noqa: T201 - the edge
     return UNUSABLE
 
 

@@ -147,16 +147,18 @@ def reference_case(cases: Mapping[int, Case]) -> int | None:
 def companions_of(cases: Iterable[Case], *, allocator: bool) -> list[Case]:
     """Return what is measured beside the cases, in the same rounds.
 
-    The reference kernels of every place where cases run (device, threads, precision), and where it can be
-    chosen the reference case of the CPU under the default allocator.
+    For every place where cases run (device, threads, precision): the reference kernels, and the smallest
+    network, whose phases are all dispatch. Where it can be chosen: the reference case of the CPU under the
+    default allocator.
     """
     cases = list(cases)
     places = dict.fromkeys((case.device, case.threads, case.precision) for case in cases)
-    kernels = [
-        Case(REFERENCE_KERNELS, DOES_NOT_APPLY, device, threads, precision, "eager", 1, DOES_NOT_APPLY)
+    beside = [
+        Case(subject, "digits", device, threads, precision, "eager", 1, hidden)
         for device, threads, precision in places
+        for subject, hidden in ((REFERENCE_KERNELS, DOES_NOT_APPLY), ("simplenn", 1))
     ]
     on_cpu = {number: case for number, case in enumerate(cases) if case.device == "cpu"}
     reference = reference_case(on_cpu) if allocator else None
     twin = [] if reference is None else [replace(cases[reference], variant=DEFAULT_ALLOCATOR)]
-    return [*kernels, *twin]
+    return [*beside, *twin]

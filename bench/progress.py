@@ -1,5 +1,6 @@
-"""The progress of a campaign as one line of pytest's terminal, with the time left."""
+"""The progress of a campaign as one line of a terminal, with the time left."""
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -29,6 +30,24 @@ class Silence:
 
     def write_line(self, line: str, **markup: bool) -> None:
         """Show nothing."""
+
+
+class StandardError:
+    """Write to standard error, where a command has no reporter of pytest's."""
+
+    @property
+    def isatty(self) -> bool:
+        """Return whether a line can be written over."""
+        return sys.stderr.isatty()
+
+    def rewrite(self, line: str, **_markup: bool) -> None:
+        """Write over the current line."""
+        sys.stderr.write(f"\r\x1b[2K{line}")
+        sys.stderr.flush()
+
+    def write_line(self, line: str, **_markup: bool) -> None:
+        """Write a line of its own."""
+        sys.stderr.write(f"{line}\n")
 
 
 class ProgressLine:

@@ -57,6 +57,9 @@ class CaseRecord(msgspec.Struct, frozen=True):
     status: Status = "ok"
     reason: str = ""
     steady: bool = True
+    block_share: float = 1.0
+    """The length of its blocks, as a share of the usual."""
+
     steps_per_block: dict[str, int] = {}
     correct: dict[str, float] = {}
 

@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from bench.cases import KERNELS, REFERENCE_KERNELS, Case, companions_of, grid
+from bench.cases import (
+    DEFAULT_ALLOCATOR,
+    KERNELS,
+    REFERENCE_KERNELS,
+    STEP_PHASES,
+    Case,
+    companions_of,
+    grid,
+)
 from bench.handover import HandOver
 from bench.measure import messages
 from bench.measure.campaign import Progress
@@ -136,13 +144,10 @@ class Suite:
         return CaseRecord(case, tuple(phases), status="skipped" if reason else "ok", reason=reason)
 
     def _companions(self, records: Sequence[CaseRecord]) -> list[CaseRecord]:
-        """Return what is measured beside the cases: a network has a step, all else are reference kernels."""
+        """Return the records of what is measured beside the cases, in the same rounds."""
         measured = [record.case for record in records if record.status == "ok"]
         companions = companions_of(measured, allocator=allocator_can_be_chosen())
-        return [
-            CaseRecord(case, KERNELS if case.subject == REFERENCE_KERNELS else ("step",))
-            for case in companions
-        ]
+        return [_companion(case) for case in companions]
 
     @property
     def run(self) -> Run | None:
@@ -186,6 +191,13 @@ class Suite:
         record = {} if row is None else row.as_record()
         failed = row is not None and row.status == "failed"
         return HandOver(() if failed else tuple(means), record, lambda: self.check(case), stats)
+
+
+def _companion(case: Case) -> CaseRecord:
+    if case.variant == DEFAULT_ALLOCATOR:
+        return CaseRecord(case, ("step",))
+    kernels = case.subject == REFERENCE_KERNELS
+    return CaseRecord(case, KERNELS if kernels else (*STEP_PHASES, "step", "inference"), block_share=0.25)
 
 
 def unfinished(rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -28,8 +28,8 @@ BLOCK_S: dict[BlockKind, float] = {
     "plain": 0.030,
     "feed": 0.012,
     "inference": 0.008,
-    "kernels": 0.015,
-    "cold": 0.010,
+    "kernels": 0.060,
+    "cold": 0.040,
 }
 SPIN_UP_S = 0.2
 
@@ -136,7 +136,7 @@ class Conductor:
             return
         # The first launch decides for all, so that the blocks of all launches are of one length.
         per_block = record.steps_per_block or {
-            kind: max(LEAST_ITERATIONS, round(BLOCK_S[kind] / reply.seconds[kind]))
+            kind: max(LEAST_ITERATIONS, round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]))
             for kind in kinds_for(record.phases)
         }
         self.cases[number] = msgspec.structs.replace(

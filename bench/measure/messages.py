@@ -42,13 +42,20 @@ class Profile(msgspec.Struct, frozen=True, tag=True):
     trace: str
 
 
+class ReadClock(msgspec.Struct, frozen=True, tag=True):
+    """Read the clock of the laps many times, and once around a span that another clock ends."""
+
+    readings: int
+    span_ns: int
+
+
 class Forget(msgspec.Struct, frozen=True, tag=True):
     """Drop a case and the memory it holds."""
 
     number: int
 
 
-Request: TypeAlias = Prepare | Measure | SpinUp | Profile | Forget
+Request: TypeAlias = Prepare | Measure | SpinUp | Profile | ReadClock | Forget
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -81,6 +88,13 @@ class Profiled(msgspec.Struct, frozen=True, tag=True):
     operators: list[dict[str, Any]]
 
 
+class ClockRead(msgspec.Struct, frozen=True, tag=True):
+    """Answer ReadClock: the nanoseconds between the readings as int64, and those of the span."""
+
+    between: bytes
+    elapsed_ns: int
+
+
 class Done(msgspec.Struct, frozen=True, tag=True):
     """Answer a request that has nothing to tell."""
 
@@ -91,7 +105,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Reply: TypeAlias = Hello | Prepared | Measured | Profiled | Done | Refused
+Reply: TypeAlias = Hello | Prepared | Measured | Profiled | ClockRead | Done | Refused
 
 
 class Fork(msgspec.Struct, frozen=True, tag=True):

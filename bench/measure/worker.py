@@ -23,6 +23,7 @@ from bench.cases import BlockKind
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS, Laps, run_block
 from bench.measure.clock import Clock, EventClock, HostClock
+from bench.measure.known import busy_wait
 from bench.measure.profiler import profile_steps
 from bench.measure.subjects import Subject, release_batches
 from bench.measure.torch_facts import torch_facts
@@ -55,6 +56,8 @@ class Worker:
                     return self._spin_up(request)
                 case messages.Profile():
                     return self._profile(request)
+                case messages.ReadClock():
+                    return self._read_clock(request)
                 case messages.Forget():
                     return self._forget(request)
         except Exception as error:  # noqa: BLE001 - a case may fail in any way, and the sweep goes on
@@ -138,6 +141,14 @@ class Worker:
         subject = self._subject(request.number)
         subject.restore()
         return messages.Profiled(profile_steps(subject, request.steps, Path(request.trace)))
+
+    def _read_clock(self, request: messages.ReadClock) -> messages.Reply:
+        clock = HostClock()
+        for _ in range(request.readings):
+            clock.mark()
+        start = clock.now()
+        busy_wait(request.span_ns)
+        return messages.ClockRead(clock.host_laps().tobytes(), clock.now() - start)
 
     def _forget(self, request: messages.Forget) -> messages.Reply:
         self.subjects.pop(request.number, None)

@@ -1,0 +1,216 @@
+"""The checks of a self-test: what was measured against what was known beforehand. Pure functions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import TypeAlias
+
+import numpy as np
+from scipy.stats import binom
+
+from bench.cases import STEP_PHASES
+from bench.runs import Block
+from bench.verdict.estimates import COVERAGE, Laps, half_width, low_estimate
+from bench.verdict.rows import Row
+
+WAIT_WITHIN, WAIT_WITHIN_S = 0.02, 1e-6
+PLANTED_WITHIN, PLANTED_WITHIN_S = 0.05, 3e-6
+PARTS_WITHIN, PARTS_WITHIN_S = 0.03, 5e-6
+OBSERVER_WITHIN, OBSERVER_WITHIN_S = 0.02, 5e-6
+CERTAINTY = 0.999
+COARSEST_RESOLUTION_S = 1e-6
+COSTLIEST_READING_S = 1e-6
+CLOCKS_AGREE_WITHIN = 0.001
+MICRO = 1e-6
+NANO = 1e-9
+
+
+Launches: TypeAlias = Sequence[Sequence[Laps]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Hold one line of the self-test: what was checked, whether it held, and the figure."""
+
+    name: str
+    passed: bool
+    figure: str
+
+
+def known_time(expected_s: float, told: Mapping[str, float]) -> Check:
+    """Check a busy-wait of known length, in seconds, wherever it is told (table, JSON, CSV)."""
+    allowed = max(WAIT_WITHIN * expected_s, WAIT_WITHIN_S)
+    errors = {place: value - expected_s for place, value in told.items()}
+    said = ", ".join(
+        f"{place} {told[place] / MICRO:,.6g} µs ({error / expected_s:+.2%})"
+        for place, error in errors.items()
+    )
+    passed = bool(errors) and all(abs(error) <= allowed for error in errors.values())
+    return Check(f"known time of {expected_s / MICRO:,.0f} µs", passed, said or "no time was told")
+
+
+def planted_delay(phase: str, planted_s: float, blocks: Sequence[Block]) -> Check:
+    """Check, launch by launch, that a delay in every odd iteration lands in its phase and no other."""
+    allowed = max(PLANTED_WITHIN * planted_s, PLANTED_WITHIN_S)
+    by_launch = [_delays(of_launch) for of_launch in _launches(blocks)]
+    if not by_launch:
+        return Check(f"delay planted in {phase}", passed=False, figure="no block was finished")
+    wrong = [
+        delays[name] - (planted_s if name == phase else 0.0) for delays in by_launch for name in STEP_PHASES
+    ]
+    found = [delays[phase] / MICRO for delays in by_launch]
+    elsewhere = [abs(delays[name]) / MICRO for delays in by_launch for name in STEP_PHASES if name != phase]
+    return Check(
+        f"delay planted in {phase}",
+        all(abs(error) <= allowed for error in wrong),
+        f"{min(found):.1f} to {max(found):.1f} of {planted_s / MICRO:.0f} µs there, at most"
+        f" {max(elsewhere):.1f} µs elsewhere, in {len(by_launch)} launches",
+    )
+
+
+def _launches(blocks: Iterable[Block]) -> list[list[Block]]:
+    blocks = list(blocks)
+    return [[b for b in blocks if b.launch == launch] for launch in sorted({b.launch for b in blocks})]
+
+
+def _delays(blocks: Sequence[Block]) -> dict[str, float]:
+    """Return the median by which odd iterations exceed the mean of their even neighbours, in seconds."""
+    return {phase: float(np.median(np.concatenate([_excess(b, phase) for b in blocks]))) * NANO
+            for phase in STEP_PHASES}  # fmt: skip
+
+
+def _excess(block: Block, phase: str) -> Laps:
+    laps = block.host[:, block.laps.index(phase)]  # the leading iteration is even, and only a neighbour
+    inner = range(3, len(laps) - 1, 2)
+    excess: Laps = np.array([laps[i] - (laps[i - 1] + laps[i + 1]) / 2 for i in inner])
+    return excess
+
+
+def parts_and_whole(rows: Sequence[Row]) -> Check:
+    """Check that the laps of a step add up to the step of the plain blocks beside them."""
+    steps = [row for row in rows if row.phases_over_step is not None and row.time_s is not None]
+    off = [r for r in steps if _beyond((_known(r.phases_over_step) - 1) * _known(r.time_s), r, *PARTS)]
+    ratios = [_known(row.phases_over_step) for row in steps]
+    left = [_known(row.unattributed_s) / MICRO for row in steps if row.unattributed_s is not None]
+    figure = (
+        f"{min(ratios):.3f} to {max(ratios):.3f} times the step in {len(steps)} cases,"
+        f" unattributed {min(left):.1f} to {max(left):.1f} µs"
+        if ratios and left
+        else "no step was measured both ways"
+    )
+    return Check("parts and whole", bool(ratios) and not off, figure)
+
+
+def observer(rows: Sequence[Row]) -> Check:
+    """Check that a step takes as long with clock reads between its phases as without."""
+    steps = [row for row in rows if row.lap_overhead_s is not None and row.time_s is not None]
+    shares = [_known(row.lap_overhead_s) / _known(row.time_s) for row in steps]
+    off = [row for row in steps if _beyond(_known(row.lap_overhead_s), row, *OBSERVER)]
+    figure = (
+        f"clock reads change the step by {min(shares):+.1%} to {max(shares):+.1%}, median"
+        f" {float(np.median(shares)):+.1%}, in {len(steps)} cases"
+        if shares
+        else "no step was measured both ways"
+    )
+    return Check("observer", bool(shares) and not off, figure)
+
+
+PARTS = (PARTS_WITHIN, PARTS_WITHIN_S)
+OBSERVER = (OBSERVER_WITHIN, OBSERVER_WITHIN_S)
+
+
+def _beyond(error_s: float, row: Row, share: float, seconds: float) -> bool:
+    return abs(error_s) > max(share * _known(row.time_s), seconds)
+
+
+def _known(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+@dataclass(frozen=True)
+class TwinDifference:
+    """Hold the log-ratio of two twins with the half-width of its 95 % interval."""
+
+    difference: float
+    half_width: float | None
+
+    @property
+    def holds_zero(self) -> bool:
+        """Tell whether the interval holds zero."""
+        return self.half_width is not None and abs(self.difference) <= self.half_width
+
+
+def plain_steps(blocks: Sequence[Block]) -> Launches:
+    """Return the laps of the plain blocks: launch → block → laps."""
+    plain = sorted((block for block in blocks if block.kind == "plain"), key=lambda block: block.round)
+    return [[block.column("step") for block in of_launch] for of_launch in _launches(plain)]
+
+
+def twin_difference(a: Launches, b: Launches) -> TwinDifference:
+    """Compare two cases of one run (launch → block → laps), block by block of the same launch and round."""
+    cycles = min(len(blocks) for blocks in (*a, *b))
+    grids = [
+        np.array([[log(low_estimate([block])) for block in blocks[:cycles]] for blocks in launches])
+        for launches in (a, b)
+    ]
+    differences = grids[0] - grids[1]
+    return TwinDifference(float(differences.mean()), half_width(differences))
+
+
+def identical_twins(twins: Sequence[TwinDifference]) -> Check:
+    """Check twins by the binomial bound: how many intervals may miss zero where each does in 5 %."""
+    missed = sum(not twin.holds_zero for twin in twins)
+    allowed = int(binom.ppf(CERTAINTY, len(twins), 1 - COVERAGE)) if twins else 0
+    if not twins:
+        return Check("identical twins", passed=False, figure="no pair was measured")
+    sizes = [abs(twin.difference) for twin in twins]
+    widths = [twin.half_width for twin in twins if twin.half_width is not None]
+    width = f"{float(np.median(widths)):.1%}" if widths else "n/a"
+    return Check(
+        "identical twins",
+        missed <= allowed,
+        f"differ by {float(np.median(sizes)):.1%} in the median, {max(sizes):.1%} at most; intervals"
+        f" (± {width}) miss zero in {missed} of {len(twins)}, {allowed} allowed",
+    )
+
+
+def same_every_time(name: str, repeats: Sequence[object], wanted: int) -> Check:
+    """Check that a count came out the same in every one of the repeats that were wanted."""
+    same = sum(repeat == repeats[0] for repeat in repeats)
+    return Check(name, wanted > 1 and same == wanted, f"the same in {same} of {wanted} repeats")
+
+
+def closed_form(name: str, counted: Mapping[str, float | None], expected: Mapping[str, float]) -> Check:
+    """Check counts against the numbers that follow from the sizes."""
+    wrong = [size for size, value in expected.items() if counted.get(size) != value]
+    said = ", ".join(f"{size}: {_whole(counted.get(size))} of {value:,.0f}" for size, value in expected.items())
+    return Check(name, bool(expected) and not wrong, said)
+
+
+def _whole(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:,.0f}"
+
+
+def clock(between_ns: Laps, elapsed_ns: int, reference_ns: int) -> Check:
+    """Check a clock: it never goes back, moves on, is fine and cheap enough, and agrees with another one.
+
+    `between_ns` are the nanoseconds between readings taken one right after another; `elapsed_ns` is what the
+    clock showed for a span of `reference_ns` by the other clock.
+    """
+    if (between_ns < 0).any():
+        return Check("clock", passed=False, figure=f"went backwards by {-int(between_ns.min()):,} ns")
+    if elapsed_ns <= 0 or not (between_ns > 0).any():
+        return Check("clock", passed=False, figure=f"stood still for {reference_ns / 1e6:,.0f} ms")
+    resolution, cost = float(between_ns[between_ns > 0].min()), float(between_ns.mean())
+    drift = elapsed_ns / reference_ns - 1
+    good = (
+        resolution * NANO <= COARSEST_RESOLUTION_S
+        and cost * NANO <= COSTLIEST_READING_S
+        and abs(drift) <= CLOCKS_AGREE_WITHIN
+    )
+    return Check(
+        "clock",
+        good,
+        f"resolution at most {resolution:.0f} ns, a reading costs {cost:.0f} ns, never back in"
+        f" {len(between_ns):,} readings, {drift:+.3%} against a second clock",
+    )
