@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from bench.cases import BlockKind, Case
+from bench.runs import CaseCounters
 
 _LENGTH = struct.Struct("!Q")
 Message = TypeVar("Message")
@@ -42,13 +43,19 @@ class Profile(msgspec.Struct, frozen=True, tag=True):
     trace: str
 
 
+class Count(msgspec.Struct, frozen=True, tag=True):
+    """Count what a case does and holds; never in a process that also times."""
+
+    number: int
+
+
 class Forget(msgspec.Struct, frozen=True, tag=True):
     """Drop a case and the memory it holds."""
 
     number: int
 
 
-Request: TypeAlias = Prepare | Measure | SpinUp | Profile | Forget
+Request: TypeAlias = Prepare | Measure | SpinUp | Profile | Count | Forget
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -81,6 +88,12 @@ class Profiled(msgspec.Struct, frozen=True, tag=True):
     operators: list[dict[str, Any]]
 
 
+class Counted(msgspec.Struct, frozen=True, tag=True):
+    """Answer Count."""
+
+    counters: CaseCounters
+
+
 class Done(msgspec.Struct, frozen=True, tag=True):
     """Answer a request that has nothing to tell."""
 
@@ -91,7 +104,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Reply: TypeAlias = Hello | Prepared | Measured | Profiled | Done | Refused
+Reply: TypeAlias = Hello | Prepared | Measured | Profiled | Counted | Done | Refused
 
 
 class Fork(msgspec.Struct, frozen=True, tag=True):

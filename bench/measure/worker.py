@@ -23,6 +23,7 @@ from bench.cases import BlockKind
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS, Laps, run_block
 from bench.measure.clock import Clock, EventClock, HostClock
+from bench.measure.counters import count_case
 from bench.measure.profiler import profile_steps
 from bench.measure.subjects import Subject, release_batches
 from bench.measure.torch_facts import torch_facts
@@ -54,6 +55,8 @@ class Worker:
                     return self._spin_up(request)
                 case messages.Profile():
                     return self._profile(request)
+                case messages.Count():
+                    return self._count(request)
                 case messages.Forget():
                     return self._forget(request)
         except Exception as error:  # noqa: BLE001 - a case may fail in any way, and the sweep goes on
@@ -131,6 +134,10 @@ class Worker:
         subject = self.subjects[request.number]
         subject.restore()
         return messages.Profiled(profile_steps(subject, request.steps, Path(request.trace)))
+
+    def _count(self, request: messages.Count) -> messages.Reply:
+        self._set_threads(request.number)
+        return messages.Counted(count_case(self.subjects[request.number]))
 
     def _forget(self, request: messages.Forget) -> messages.Reply:
         self.subjects.pop(request.number, None)
