@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bench.report import Source
 
-    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - the type has no public name
+    Commands: TypeAlias = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - the type has no public name
 
 OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 MOST_RUNS = 2
@@ -59,7 +59,7 @@ def parse(argv: Sequence[str] | None = None) -> ReportOptions | SelftestOptions:
     return ReportOptions(tuple(given.runs), given.results, given.all)
 
 
-def _report_parser(commands: "Commands") -> argparse.ArgumentParser:
+def _report_parser(commands: "Commands") -> _Parser:
     report = commands.add_parser(
         "report",
         help="print a run's tables and sentences again, or compare the throughput of two runs",

@@ -64,6 +64,56 @@ class CaseRecord(msgspec.Struct, frozen=True):
     correct: dict[str, float] = {}
 
 
+class PhaseCounters(msgspec.Struct, frozen=True):
+    """Count what one phase of a steady step does; None is unknown or does not apply, and never 0.
+
+    - `flop`: floating-point operations, a multiply-add being 2, of the operators that torch has a formula
+      for (products and convolutions); None where operators ran and none of them has one.
+    - `operators`: ATen operators dispatched below autograd, views included. Autograd's `detach` of outputs
+      that it saves and unpacks are among them, since they are dispatched while somebody counts.
+    - `autograd_nodes`: nodes that forward and loss add to the graph, and that backward runs,
+      AccumulateGrad included.
+    - `allocations`, `allocated_bytes`: on the device of the case; CUDA's allocator rounds bytes up to 512.
+    - `peak_bytes`: the most bytes alive at one moment, above those after zero_grad of the same step, which
+      are parameters, state and batches: so forward counts activations and temporaries, backward gradients
+      besides, and zero_grad the gradients it drops. Inference counts from where it begins.
+    - `moved_bytes`: what is moved when every operator but views reads each of its input tensors once and
+      writes each output once, whole tensors of numel x itemsize; scratch memory within one does not count.
+    - `copies`: copies between host and device; None on the CPU.
+    - `synchronisations`: times the host waits for the device, as CUDA's debug mode sees them; else None.
+    - `kernel_launches`: kernels launched on CUDA; else None.
+
+    `step` is the sum of its phases (for `flop` of those known) and, for `peak_bytes`, the maximum.
+    """
+
+    flop: int | None = None
+    operators: int | None = None
+    autograd_nodes: int | None = None
+    allocations: int | None = None
+    allocated_bytes: int | None = None
+    peak_bytes: int | None = None
+    moved_bytes: int | None = None
+    copies: int | None = None
+    synchronisations: int | None = None
+    kernel_launches: int | None = None
+
+
+class CaseCounters(msgspec.Struct, frozen=True):
+    """Count what a case does and holds: its phases, `step` and `inference` by name, and sizes in bytes.
+
+    `parameters` is their number, `state_bytes` the bytes of all tensors of the optimizer's state, Adam's step
+    counters included, and `leaked_bytes` how many more bytes are alive on the device after the last of
+    several counted steps than after the first; None is unknown.
+    """
+
+    phases: dict[str, PhaseCounters]
+    parameters: int | None = None
+    parameter_bytes: int | None = None
+    gradient_bytes: int | None = None
+    state_bytes: int | None = None
+    leaked_bytes: int | None = None
+
+
 class Code(msgspec.Struct, frozen=True):
     """Name the code that was measured: the working directory, its commit, and whether it was changed."""
 

@@ -136,7 +136,9 @@ def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:
     with tempfile.TemporaryDirectory() as folder:
         write_tables(Path(folder), render(subset, [r for r in rows if r.subject.startswith("busy-wait:")]))
         table = shown_steps((Path(folder) / "tables" / "phases.md").read_text())
-        csv = pd.read_csv(Path(folder) / "tables" / "phases.csv").query("phase == 'step'").set_index("subject")
+        csv = (
+            pd.read_csv(Path(folder) / "tables" / "phases.csv").query("phase == 'step'").set_index("subject")
+        )
     for row in waits:
         record = json.loads(plain_json(row.as_record()))
         told = {
@@ -149,7 +151,9 @@ def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:
 
 def shown_steps(markdown: str) -> dict[str, float]:
     """Read the times of the steps, in seconds, back from the table as a reader sees it."""
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if "|" in line]
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if "|" in line
+    ]
     heading, _rule, *body = lines
     column = next(number for number, name in enumerate(heading) if name.startswith("step "))
     unit = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}[heading[column].removeprefix("step ")]

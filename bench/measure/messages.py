@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from bench.cases import BlockKind, Case
+from bench.runs import CaseCounters
 
 _LENGTH = struct.Struct("!Q")
 Message = TypeVar("Message")
@@ -49,13 +50,19 @@ class ReadClock(msgspec.Struct, frozen=True, tag=True):
     span_ns: int
 
 
+class Count(msgspec.Struct, frozen=True, tag=True):
+    """Count what a case does and holds; never in a process that also times."""
+
+    number: int
+
+
 class Forget(msgspec.Struct, frozen=True, tag=True):
     """Drop a case and the memory it holds."""
 
     number: int
 
 
-Request: TypeAlias = Prepare | Measure | SpinUp | Profile | ReadClock | Forget
+Request: TypeAlias = Prepare | Measure | SpinUp | Profile | Count | ReadClock | Forget
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -95,6 +102,12 @@ class ClockRead(msgspec.Struct, frozen=True, tag=True):
     elapsed_ns: int
 
 
+class Counted(msgspec.Struct, frozen=True, tag=True):
+    """Answer Count."""
+
+    counters: CaseCounters
+
+
 class Done(msgspec.Struct, frozen=True, tag=True):
     """Answer a request that has nothing to tell."""
 
@@ -105,7 +118,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Reply: TypeAlias = Hello | Prepared | Measured | Profiled | ClockRead | Done | Refused
+Reply: TypeAlias = Hello | Prepared | Measured | Profiled | Counted | ClockRead | Done | Refused
 
 
 class Fork(msgspec.Struct, frozen=True, tag=True):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -23,6 +24,7 @@ from bench.cases import BlockKind
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS, Laps, run_block
 from bench.measure.clock import Clock, EventClock, HostClock
+from bench.measure.counters import count_case
 from bench.measure.known import busy_wait
 from bench.measure.profiler import profile_steps
 from bench.measure.subjects import Subject, release_batches
@@ -43,23 +45,20 @@ class Worker:
         self.subjects: dict[int, CaseWorkload] = {}
         self.threads: dict[int, int] = {}
         self.clocks: dict[tuple[str, bool], Clock] = {}
+        self._answers: dict[type, Callable[[Any], messages.Reply]] = {
+            messages.Prepare: self._prepare,
+            messages.Measure: self._measure,
+            messages.SpinUp: self._spin_up,
+            messages.Profile: self._profile,
+            messages.Count: self._count,
+            messages.ReadClock: self._read_clock,
+            messages.Forget: self._forget,
+        }
 
     def answer(self, request: messages.Request) -> messages.Reply:
         """Carry out a request; whatever goes wrong in a case is its answer and not the end of the worker."""
         try:
-            match request:
-                case messages.Prepare():
-                    return self._prepare(request)
-                case messages.Measure():
-                    return self._measure(request)
-                case messages.SpinUp():
-                    return self._spin_up(request)
-                case messages.Profile():
-                    return self._profile(request)
-                case messages.ReadClock():
-                    return self._read_clock(request)
-                case messages.Forget():
-                    return self._forget(request)
+            return self._answers[type(request)](request)
         except Exception as error:  # noqa: BLE001 - a case may fail in any way, and the sweep goes on
             return messages.Refused(in_one_sentence(error))
 
@@ -149,6 +148,10 @@ class Worker:
         start = clock.now()
         busy_wait(request.span_ns)
         return messages.ClockRead(clock.host_laps().tobytes(), clock.now() - start)
+
+    def _count(self, request: messages.Count) -> messages.Reply:
+        self._set_threads(request.number)
+        return messages.Counted(count_case(self._subject(request.number)))
 
     def _forget(self, request: messages.Forget) -> messages.Reply:
         self.subjects.pop(request.number, None)

@@ -183,7 +183,9 @@ def same_every_time(name: str, repeats: Sequence[object], wanted: int) -> Check:
 def closed_form(name: str, counted: Mapping[str, float | None], expected: Mapping[str, float]) -> Check:
     """Check counts against the numbers that follow from the sizes."""
     wrong = [size for size, value in expected.items() if counted.get(size) != value]
-    said = ", ".join(f"{size}: {_whole(counted.get(size))} of {value:,.0f}" for size, value in expected.items())
+    said = ", ".join(
+        f"{size}: {_whole(counted.get(size))} of {value:,.0f}" for size, value in expected.items()
+    )
     return Check(name, bool(expected) and not wrong, said)
 
 
