@@ -46,24 +46,6 @@ class Notice(msgspec.Struct, frozen=True):
     next_step: str
 
 
-class CaseRecord(msgspec.Struct, frozen=True):
-    """Record one case: its cell, the phases asked for, and how it went.
-
-    `correct` holds what was checked before any time was believed (loss, share of gradients present, ...).
-    """
-
-    case: Case
-    phases: tuple[str, ...]
-    status: Status = "ok"
-    reason: str = ""
-    steady: bool = True
-    block_share: float = 1.0
-    """The length of its blocks, as a share of the usual."""
-
-    steps_per_block: dict[str, int] = {}
-    correct: dict[str, float] = {}
-
-
 class PhaseCounters(msgspec.Struct, frozen=True):
     """Count what one phase of a steady step does; None is unknown or does not apply, and never 0.
 
@@ -112,6 +94,25 @@ class CaseCounters(msgspec.Struct, frozen=True):
     gradient_bytes: int | None = None
     state_bytes: int | None = None
     leaked_bytes: int | None = None
+
+
+class CaseRecord(msgspec.Struct, frozen=True):
+    """Record one case: its cell, the phases asked for, and how it went.
+
+    `correct` holds what was checked before any time was believed (loss, share of gradients present, ...).
+    """
+
+    case: Case
+    phases: tuple[str, ...]
+    status: Status = "ok"
+    reason: str = ""
+    steady: bool = True
+    block_share: float = 1.0
+    """The length of its blocks, as a share of the usual."""
+
+    steps_per_block: dict[str, int] = {}
+    correct: dict[str, float] = {}
+    counters: CaseCounters | None = None
 
 
 class Code(msgspec.Struct, frozen=True):

@@ -44,9 +44,10 @@ class Profile(msgspec.Struct, frozen=True, tag=True):
 
 
 class ReadClock(msgspec.Struct, frozen=True, tag=True):
-    """Read the clock of the laps many times, and once around a span that another clock ends."""
+    """Read the clock of the laps many times, and around some spans that another clock ends."""
 
     readings: int
+    spans: int
     span_ns: int
 
 
@@ -96,10 +97,10 @@ class Profiled(msgspec.Struct, frozen=True, tag=True):
 
 
 class ClockRead(msgspec.Struct, frozen=True, tag=True):
-    """Answer ReadClock: the nanoseconds between the readings as int64, and those of the span."""
+    """Answer ReadClock: the nanoseconds between the readings as int64, and those of the spans."""
 
     between: bytes
-    elapsed_ns: int
+    spans_ns: list[int]
 
 
 class Counted(msgspec.Struct, frozen=True, tag=True):

@@ -145,9 +145,12 @@ class Worker:
         clock = HostClock()
         for _ in range(request.readings):
             clock.mark()
-        start = clock.now()
-        busy_wait(request.span_ns)
-        return messages.ClockRead(clock.host_laps().tobytes(), clock.now() - start)
+        between, spans = clock.host_laps().tobytes(), []
+        for _ in range(request.spans):
+            start = clock.now()
+            busy_wait(request.span_ns)
+            spans.append(clock.now() - start)
+        return messages.ClockRead(between, spans)
 
     def _count(self, request: messages.Count) -> messages.Reply:
         self._set_threads(request.number)

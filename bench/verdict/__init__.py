@@ -1,6 +1,7 @@
 """Decide: estimates from laps, and rows from runs. Pure functions, numpy and scipy, never torch."""
 
 from bench.verdict.estimates import Estimate, undisturbed
-from bench.verdict.rows import Row, rows_of
+from bench.verdict.results import companion_rows, rows_of
+from bench.verdict.rows import Row
 
-__all__ = ["Estimate", "Row", "rows_of", "undisturbed"]
+__all__ = ["Estimate", "Row", "companion_rows", "rows_of", "undisturbed"]

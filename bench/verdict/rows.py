@@ -5,11 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import msgspec.structs
 import numpy as np
 
 from bench.cases import BLOCK_LAPS, STEP_PHASES, UNATTRIBUTED, BlockKind, Case
-from bench.runs import Block, CaseRecord, Run
+from bench.runs import Block, CaseRecord
 from bench.verdict.estimates import Laps, lived_through, paired_difference, paired_ratio, undisturbed
 
 NANO = 1e-9
@@ -29,6 +28,10 @@ class Row:
     step for its parts, of the feeding loop for `data` and `copy`. Rows of the step also carry
     `lap_overhead_s` (iteration with laps less iteration without), `phases_over_step` (sum of the laps over
     the plain step) and `unattributed_s`.
+
+    The counters are those of `bench.runs.PhaseCounters`. `flop_per_s` and `bytes_per_s` are FLOP and moved
+    bytes over the undisturbed time, `flop_share` and `bytes_share` what that is of this machine's matrix
+    product and of its copy within a cache, and `limit` with `limit_share` what `bench.verdict.limits` says.
     """
 
     phase: str
@@ -64,30 +67,37 @@ class Row:
     laps: int = 0
     steady: bool = True
     bound: str = "unknown"
+    flop: int | None = None
+    operators: int | None = None
+    autograd_nodes: int | None = None
+    allocations: int | None = None
+    allocated_bytes: int | None = None
+    peak_bytes: int | None = None
+    moved_bytes: int | None = None
+    copies: int | None = None
+    synchronisations: int | None = None
+    kernel_launches: int | None = None
+    flop_per_s: float | None = None
+    flop_share: float | None = None
+    bytes_per_s: float | None = None
+    bytes_share: float | None = None
+    limit: str = "unknown"
+    limit_share: float | None = None
 
     def as_record(self) -> dict[str, Any]:
         """Return the row as plain values, column by column."""
         return asdict(self)
 
 
-def rows_of(run: Run, blocks: Iterable[Block]) -> list[Row]:
-    """Return the rows of a run, in the order of its cases and phases.
+def timed_rows(records: Sequence[CaseRecord], blocks: Iterable[Block], first: int = 0) -> list[Row]:
+    """Return the rows of some records, in order, of which blocks number the leading one `first`.
 
     A phase without a single finished block has a row without times, whose reason says so.
     """
     by_case: dict[int, list[Block]] = defaultdict(list)
     for block in blocks:
-        by_case[block.case].append(block)
-    return [
-        row for number, record in enumerate(run.cases) for row in _case_rows(record, by_case.get(number, []))
-    ]
-
-
-def companion_rows(run: Run, blocks: Iterable[Block]) -> list[Row]:
-    """Return the rows of what was measured beside the cases of a run."""
-    first = len(run.cases)
-    beside = [replace(block, case=block.case - first) for block in blocks if block.case >= first]
-    return rows_of(msgspec.structs.replace(run, cases=run.companions), beside)
+        by_case[block.case - first].append(block)
+    return [row for n, record in enumerate(records) for row in _case_rows(record, by_case.get(n, []))]
 
 
 def _case_rows(record: CaseRecord, blocks: list[Block]) -> list[Row]:

@@ -1,0 +1,127 @@
+"""Ceilings: what a machine can do at best, and which of its limits a phase runs into."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from bench.cases import REFERENCE_KERNELS, Case
+from bench.runs import Block, CaseRecord, PhaseCounters
+from bench.verdict.rows import KIND_OF_PHASE, NANO, Row, published, timed_rows
+
+DISPATCH, COMPUTE, MEMORY, UNKNOWN = "dispatch", "compute", "memory", "unknown"
+WORK = {"gemm": "gemm_flop", "copy_cached": "cached_bytes", "copy_cold": "cold_bytes"}
+"""The work of one lap of each reference kernel, by the name under which its record has it."""
+
+Place: TypeAlias = tuple[str, int | str, str]
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Hold what one place (device, threads, precision) can do.
+
+    `gemm_flop_per_s` is the best rate of a square matrix product; `cached_bytes_per_s` and
+    `cold_bytes_per_s` are the most that a copy read and wrote within a cache and out of any. `dispatch_s` is
+    the time per operator of each phase of the smallest network (batch 1, one hidden unit), in which there is
+    nothing to compute or to move. None, or no entry, is unknown.
+    """
+
+    gemm_flop_per_s: float | None = None
+    cached_bytes_per_s: float | None = None
+    cold_bytes_per_s: float | None = None
+    dispatch_s: Mapping[str, float] | None = None
+
+
+def place_of(case: Case) -> Place:
+    """Return what all cases that share their ceilings have in common."""
+    return case.device, case.threads, case.precision
+
+
+def ceilings_of(
+    companions: Sequence[CaseRecord], blocks: Sequence[Block], first: int
+) -> dict[Place, Ceilings]:
+    """Return the ceilings of every place from what was measured beside the cases."""
+    found: dict[Place, Ceilings] = {}
+    rows = timed_rows(companions, blocks, first)
+    for number, record in enumerate(companions, first):
+        place = place_of(record.case)
+        known = found.get(place, Ceilings())
+        if record.case.subject == REFERENCE_KERNELS:
+            found[place] = replace(known, **_rates(record, [b for b in blocks if b.case == number]))
+        elif record.case.hidden == 1:
+            own = [row for row in rows if row.hidden == 1 and place == (row.device, row.threads, row.precision)]
+            found[place] = replace(known, dispatch_s=_dispatch(record, own))
+    return found
+
+
+def _rates(record: CaseRecord, blocks: Sequence[Block]) -> dict[str, float]:
+    """Return the best rates of the kernels: the work of a lap over the shortest lap."""
+    on_device = record.case.device != "cpu"
+    shortest = {
+        kernel: min((float(published(b, kernel, on_device=on_device).min()) for b in blocks
+                     if b.kind == KIND_OF_PHASE[kernel]), default=0.0)
+        for kernel in WORK
+    }  # fmt: skip
+    return {
+        f"{name}_per_s": record.correct[name] / (shortest[kernel] * NANO)
+        for kernel, name in WORK.items()
+        if shortest[kernel] > 0 and name in record.correct
+    }
+
+
+def _dispatch(record: CaseRecord, rows: Sequence[Row]) -> dict[str, float]:
+    counted = record.counters.phases if record.counters else {}
+    return {
+        row.phase: row.time_s / operators
+        for row in rows
+        if row.time_s and row.phase in counted and (operators := counted[row.phase].operators)
+    }
+
+
+def with_counters(row: Row, counters: PhaseCounters | None, ceilings: Ceilings) -> Row:
+    """Return a row with what was counted of its phase, the rates that follow, and its limit."""
+    if counters is None:
+        return row
+    counted = replace(row, **{name: getattr(counters, name) for name in counters.__struct_fields__})
+    if not row.time_s:
+        return counted
+    flop_per_s, bytes_per_s = (
+        None if work is None else work / row.time_s for work in (counters.flop, counters.moved_bytes)
+    )
+    limit, share = limit_of(row.phase, row.time_s, counters, ceilings)
+    return replace(
+        counted,
+        flop_per_s=flop_per_s,
+        flop_share=_over(flop_per_s, ceilings.gemm_flop_per_s),
+        bytes_per_s=bytes_per_s,
+        bytes_share=_over(bytes_per_s, ceilings.cached_bytes_per_s),
+        limit=limit,
+        limit_share=share,
+    )
+
+
+def limit_of(
+    phase: str, time_s: float, counters: PhaseCounters, ceilings: Ceilings
+) -> tuple[str, float | None]:
+    """Return the limit of a phase, and the share of its time that this limit by itself would take.
+
+    The roofline (Williams, Waterman and Patterson, CACM 52(4), 2009) with dispatch as a third floor: a phase
+    takes at least its FLOP at the rate of a matrix product, its moved bytes at that of a copy within a cache,
+    and its operators at the time an operator of that phase takes when it has nothing to do. The largest of
+    the three is the limit. Operators without a FLOP formula are no matrix products, and their floor is the
+    bytes they move. Unknown when a floor is.
+    """
+    per_operator = (ceilings.dispatch_s or {}).get(phase)
+    floors = {
+        COMPUTE: _over(float(counters.flop or 0), ceilings.gemm_flop_per_s),
+        MEMORY: _over(counters.moved_bytes, ceilings.cached_bytes_per_s),
+        DISPATCH: None if per_operator is None or counters.operators is None else per_operator * counters.operators,
+    }
+    known = {name: floor for name, floor in floors.items() if floor is not None}
+    if len(known) < len(floors) or not any(known.values()):
+        return UNKNOWN, None
+    limit = max(known, key=lambda name: known[name])
+    return limit, known[limit] / time_s
+
+
+def _over(work: float | None, rate: float | None) -> float | None:
+    return work / rate if work is not None and rate else None
