@@ -11,7 +11,16 @@ from typing import Any
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from bench.measure.counting import SETTLING_STEPS, Around, Countable, batch, count_once, infer_once, settle, train_once
+from bench.measure.counting import (
+    SETTLING_STEPS,
+    Around,
+    Countable,
+    batch,
+    count_once,
+    infer_once,
+    settle,
+    train_once,
+)
 
 LEAK_STEPS = 4
 """`leaked_bytes` is what these steps leave behind; they come after the counted one."""
@@ -99,9 +108,9 @@ def _alive_around_steps(work: Countable, runtime: Any) -> tuple[int, int]:  # no
 def _host_memory(work: Countable) -> Memory:
     """Let the profiler watch the host's allocator; what it did not see allocated it cannot see freed.
 
-    So the gradients go before it starts, and the settling steps run again under it.
+    So the gradients go before it starts, and the settling steps run under it.
     """
-    settle(work)
+    work.restore()
     work.step.zero_grad()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         for number in range(SETTLING_STEPS + 1 + LEAK_STEPS):

@@ -43,7 +43,7 @@ class Worker:
         self.threads: dict[int, int] = {}
         self.clocks: dict[tuple[str, bool], Clock] = {}
 
-    def answer(self, request: messages.Request) -> messages.Reply:
+    def answer(self, request: messages.Request) -> messages.Reply:  # noqa: PLR0911 - one per request
         """Carry out a request; whatever goes wrong in a case is its answer and not the end of the worker."""
         try:
             match request:
