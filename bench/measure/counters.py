@@ -3,7 +3,7 @@
 What they mean is said where they are stored: `bench.runs.PhaseCounters` and `CaseCounters`.
 """
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from bench.cases import STEP_PHASES
 from bench.measure.blocks import no_collection
-from bench.measure.counting import Countable, settle
+from bench.measure.counting import Countable
 from bench.measure.cuda_counts import count_launches, count_synchronisations
 from bench.measure.memory_counts import Memory, count_memory
 from bench.measure.operator_counts import (
@@ -29,33 +29,62 @@ from bench.runs import CaseCounters, PhaseCounters
 def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # noqa: ANN401 - a fake of it in tests
     """Return all counters of a case, in a steady step from its restored state, which is restored at the end.
 
-    Each pass runs its own steps; the garbage collector is held, so that it frees nothing at a time of its own.
+    Each pass runs its own steps. The garbage collector is held, so that it frees nothing when it likes.
     """
     with no_collection():
-        operators, flop, nodes = count_operators(work), count_flop(work), count_nodes(work)
-        memory = count_memory(work, runtime)
-        waits, launches = count_synchronisations(work, runtime), count_launches(work)
-        parts = {
-            phase: PhaseCounters(
-                flop=_flop(flop[phase], operators[phase]),
-                operators=operators[phase].operators,
-                autograd_nodes=nodes.get(phase, 0),
-                moved_bytes=operators[phase].moved_bytes,
-                copies=None if work.device.type == "cpu" else operators[phase].copies,
-                synchronisations=None if waits is None else waits[phase],
-                kernel_launches=None if launches is None else launches.get(phase),
-                **_memory(memory, phase),
-            )
-            for phase in (*STEP_PHASES, "inference")
-        }
+        counts = Counts.of(work, runtime)
         sizes = _sizes(work)
-    step = whole_step([parts[phase] for phase in STEP_PHASES])
-    phases = {**{phase: parts[phase] for phase in STEP_PHASES}, "step": step, "inference": parts["inference"]}
-    return CaseCounters(phases, leaked_bytes=None if memory is None else memory.leaked_bytes, **sizes)
+    parts = {phase: counts.phase(phase) for phase in STEP_PHASES}
+    step = whole_step(list(parts.values()))
+    phases = {**parts, "step": step, "inference": counts.phase("inference")}
+    leaked_bytes = None if counts.memory is None else counts.memory.leaked_bytes
+    return CaseCounters(phases, leaked_bytes=leaked_bytes, **sizes)
 
 
-def _flop(flop: Flop, operators: OperatorCounter) -> int | None:
-    return flop.known if flop.any_known or operators.operators == 0 else None
+@dataclass(frozen=True)
+class Counts:
+    """Hold what each pass counted, by phase; None for a pass that does not apply to the device."""
+
+    operators: dict[str, OperatorCounter]
+    flop: dict[str, Flop]
+    nodes: dict[str, int]
+    memory: Memory | None
+    copies: dict[str, int] | None
+    waits: dict[str, int] | None
+    launches: dict[str, int] | None
+
+    @classmethod
+    def of(cls, work: Countable, runtime: Any) -> "Counts":  # noqa: ANN401 - torch.cuda, or a fake of it
+        """Run the passes one after another."""
+        operators = count_operators(work)
+        copies = {phase: counter.copies for phase, counter in operators.items()}
+        return cls(
+            operators,
+            count_flop(work),
+            count_nodes(work),
+            count_memory(work, runtime),
+            None if work.device.type == "cpu" else copies,
+            count_synchronisations(work, runtime),
+            count_launches(work),
+        )
+
+    def phase(self, name: str) -> PhaseCounters:
+        """Return the counters of one phase."""
+        operators, flop = self.operators[name], self.flop[name]
+        return PhaseCounters(
+            flop=flop.known if flop.any_known or operators.operators == 0 else None,
+            operators=operators.operators,
+            autograd_nodes=self.nodes.get(name, 0),
+            moved_bytes=operators.moved_bytes,
+            copies=_of(self.copies, name),
+            synchronisations=_of(self.waits, name),
+            kernel_launches=_of(self.launches, name),
+            **_memory(self.memory, name),
+        )
+
+
+def _of(counts: dict[str, int] | None, phase: str) -> int | None:
+    return None if counts is None else counts.get(phase)
 
 
 def _memory(memory: Memory | None, phase: str) -> dict[str, int]:
@@ -72,31 +101,21 @@ def _memory(memory: Memory | None, phase: str) -> dict[str, int]:
 def whole_step(parts: list[PhaseCounters]) -> PhaseCounters:
     """Return the sum of a step's phases, the maximum for the peak; FLOP sum what is known of them."""
     fields = {name: [getattr(part, name) for part in parts] for name in PhaseCounters.__struct_fields__}
-    sums = {name: _sum(values) for name, values in fields.items()}
+    sums = {name: None if None in values else sum(values) for name, values in fields.items()}
     peaks = fields["peak_bytes"]
-    return PhaseCounters(
-        **{
-            **sums,
-            "flop": _known_flop(parts),
-            "peak_bytes": None if None in peaks else max(peaks),
-        }
-    )
-
-
-def _sum(values: Iterable[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(list(values)) else None
+    peak_bytes = None if None in peaks else max(peaks)
+    return PhaseCounters(**{**sums, "flop": _known_flop(parts), "peak_bytes": peak_bytes})
 
 
 def _known_flop(parts: list[PhaseCounters]) -> int | None:
-    """Return the sum of the known; None where operators ran in some phases and none of them has a formula."""
-    known = [part.flop for part in parts if part.flop is not None and part.operators]
-    idle = not any(part.operators for part in parts)
-    return sum(known) if known or idle else None
+    """Return the sum of the known; None where operators ran and no phase of theirs knows its own."""
+    working = [part.flop for part in parts if part.operators]
+    known = [flop for flop in working if flop is not None]
+    return sum(known) if known or not working else None
 
 
 def _sizes(work: Countable) -> dict[str, int]:
-    settle(work)
+    # The passes have run steps, so there are gradients and the optimizer has its state.
     parameters = list(work.step.model.parameters())
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     sizes = {

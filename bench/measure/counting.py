@@ -1,7 +1,7 @@
 """What every pass that counts has in common: what it counts on, and a step with each phase held apart.
 
-Passes must not disturb each other (a dispatch mode adds operators, a profiler adds time), so each runs its own
-steps from the restored state. None of them runs in a process that also times.
+Passes must not disturb each other (a dispatch mode adds operators, a profiler memory), so each runs its
+own steps from the restored state. None of them runs in a process that also times.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +57,7 @@ def settle(work: Countable) -> None:
 
 
 def train_once(work: Countable, number: int, around: Around) -> None:
-    """Run one step with each phase in its context: the same calls as TrainStep.__call__, and its lifetimes."""
+    """Run one step with each phase in its context: the calls of TrainStep.__call__, and its lifetimes."""
     inputs, targets = batch(work, number)
     step = work.step
     with around("zero_grad"):

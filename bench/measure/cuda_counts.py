@@ -28,9 +28,10 @@ def count_synchronisations(work: Countable, runtime: Any) -> dict[str, int] | No
 
     @contextmanager
     def around(phase: str) -> Iterator[None]:
-        with warnings.catch_warnings(record=True) as seen, _warning_of_waits(runtime):
-            warnings.simplefilter("always")
-            yield
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")  # before the mode, which warns that it is a prototype
+            with _warning_of_waits(runtime):
+                yield
         waits[phase] = sum(WAITED in str(warning.message) for warning in seen)
 
     count_once(work, around)
@@ -49,7 +50,8 @@ def _warning_of_waits(runtime: Any) -> Iterator[None]:  # noqa: ANN401 - torch.c
 
 def count_launches(work: Countable) -> dict[str, int] | None:
     """Return how many kernels each phase launches; None where nothing is launched or it cannot be seen."""
-    if work.device.type != "cuda" or ProfilerActivity.CUDA not in supported_activities():
+    seen = supported_activities()  # type: ignore[no-untyped-call] # torch leaves it without types
+    if work.device.type != "cuda" or ProfilerActivity.CUDA not in seen:
         return None
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         count_once(work, lambda phase: record_function(LABEL + phase))

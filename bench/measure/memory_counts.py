@@ -108,9 +108,9 @@ def _alive_around_steps(work: Countable, runtime: Any) -> tuple[int, int]:  # no
 def _host_memory(work: Countable) -> Memory:
     """Let the profiler watch the host's allocator; what it did not see allocated it cannot see freed.
 
-    So the gradients go before it starts, and the settling steps run again under it.
+    So the gradients go before it starts, and the settling steps run under it.
     """
-    settle(work)
+    work.restore()
     work.step.zero_grad()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         for number in range(SETTLING_STEPS + 1 + LEAK_STEPS):

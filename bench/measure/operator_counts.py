@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.measure.counting import SETTLING_STEPS, Countable, batch, count_once, settle
 
 ATEN = torch.ops.aten
-COPIES = {ATEN.copy_, ATEN._to_copy}
+COPIES = {ATEN.copy_, ATEN._to_copy}  # noqa: SLF001 - its name, however private it looks
 UNTOUCHED = {
     *(ATEN.empty, ATEN.empty_like, ATEN.empty_strided, ATEN.empty_permuted),
-    *(ATEN.new_empty, ATEN.new_empty_strided, ATEN._unsafe_view),
+    *(ATEN.new_empty, ATEN.new_empty_strided, ATEN._unsafe_view),  # noqa: SLF001 - its name
 }
 """Operators that touch no data although their schema does not say that they are views."""
 
@@ -36,11 +36,11 @@ class Flop:
     any_known: bool
 
 
-class OperatorCounter(TorchDispatchMode):
+class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it without types
     """Count the operators that run while it is entered, the bytes they move and the host-device copies."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # the same
         self.operators = 0
         self.moved_bytes = 0
         self.copies = 0
