@@ -11,8 +11,10 @@ import msgspec.structs
 from bench.cases import reference_case
 from bench.measure import messages
 from bench.measure.campaign import Conductor, Progress
-from bench.measure.machine import code_measured, host_name, machine_facts, notices
+from bench.measure.machine import code_measured, host_name, machine_facts
+from bench.measure.notices import notices_after, notices_before
 from bench.measure.plan import Plan
+from bench.measure.state import meanwhile, state_now
 from bench.measure.workers import ALLOCATOR_POLICY, Asked, Launcher, WorkerError
 from bench.options import Options
 from bench.runs import Block, Campaign, CaseRecord, Notice, Run, RunFolder
@@ -40,7 +42,9 @@ class Recorder:
             code=code,
             machine=facts,
             cases=tuple(records),
-            notices=notices(facts, [record.case.threads for record in records]),
+            notices=notices_before(
+                facts, [record.case.threads for record in records], {record.case.device for record in records}
+            ),
         )
         self.folder.save(self.run)
 
@@ -48,7 +52,7 @@ class Recorder:
         """Run the campaign and the profiler pass; what was finished stays when it is cut short."""
         conductor = Conductor(list(self.run.cases), plan, self._start_worker, self, progress)
         try:
-            campaign = conductor.run()
+            campaign = self._conduct(conductor)
             self.save_cases(conductor.cases, campaign)
             operators = self._profile(conductor)
             campaign = msgspec.structs.replace(campaign, memory_bytes=self._launcher.memory_bytes())
@@ -58,6 +62,19 @@ class Recorder:
             self._update(state="interrupted")
             raise
         return self.run
+
+    def _conduct(self, conductor: Conductor) -> Campaign:
+        """Run the campaign, and note what else the machine did meanwhile, also where it is cut short."""
+        with_gpu = any(record.case.device == "cuda" for record in self.run.cases)
+        before = state_now(with_gpu=with_gpu)
+        try:
+            return conductor.run()
+        finally:
+            after = state_now(with_gpu=with_gpu)
+            self._update(
+                machine={**self.run.machine, **meanwhile(before, after)},
+                notices=(*self.run.notices, *notices_after(before, after)),
+            )
 
     def save_round(self, number: int, blocks: Sequence[Block]) -> None:
         """Keep the blocks of a finished round."""
