@@ -5,6 +5,7 @@ A process that has initialised CUDA cannot fork, so nothing here asks torch.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -29,6 +30,18 @@ THROTTLES = {
 """The library's bits for why the clocks are not at their highest."""
 
 Reading: TypeAlias = Callable[[ModuleType, Any], Any]
+
+
+def _throttles(nvml: ModuleType, gpu: object) -> tuple[str, ...]:
+    """Return why the clocks are not at their highest, in words."""
+    bits = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)
+    return tuple(word for bit, word in THROTTLES.items() if bits & bit)
+
+
+def _held_s(nvml: ModuleType, gpu: object, policy: int) -> float:
+    """Return for how many seconds a policy has held the clocks down since the driver was loaded."""
+    return float(nvml.nvmlDeviceGetViolationStatus(gpu, policy).violationTime) * NANO
+
 
 FIXED: dict[str, Reading] = {
     "gpu": lambda nvml, gpu: str(nvml.nvmlDeviceGetName(gpu)),
@@ -59,7 +72,7 @@ MOMENTARY: dict[str, Reading] = {
 }
 STATE: dict[str, Reading] = {
     "sm_mhz": MOMENTARY["gpu_sm_mhz_before"],
-    "throttles": lambda nvml, gpu: _throttles(nvml, gpu),
+    "throttles": _throttles,
     # These count up for as long as the driver is loaded, so they also tell of what was over before we looked.
     "power_held_s": lambda nvml, gpu: _held_s(nvml, gpu, nvml.NVML_PERF_POLICY_POWER),
     "thermal_held_s": lambda nvml, gpu: _held_s(nvml, gpu, nvml.NVML_PERF_POLICY_THERMAL),
@@ -102,33 +115,35 @@ def _asked(
     readings: Mapping[str, Reading], environment: Mapping[str, str], nvml: ModuleType | None
 ) -> dict[str, Any]:
     with _library(nvml) as library:
-        gpu = known(lambda: _handle(library, environment)) if library else UNKNOWN
+        gpu = known(_handle, library, environment) if library else UNKNOWN
         if library is None or gpu == UNKNOWN:
             return {}
-        return {name: known(lambda read=read: read(library, gpu)) for name, read in readings.items()}
+        return {name: known(read, library, gpu) for name, read in readings.items()}
 
 
 @contextmanager
 def _library(nvml: ModuleType | None) -> Iterator[ModuleType | None]:
     """Give the library while it is open, or nothing where there is none or it will not open."""
     try:
-        if nvml is None:
-            import pynvml as nvml  # noqa: PLC0415 - only where facts are asked for
-        nvml.nvmlInit()
+        # Imported only where facts are asked for, and never where a test brings its own.
+        library = nvml or import_module("pynvml")
+        library.nvmlInit()
     except Exception:  # noqa: BLE001 - no library, no driver, no permission: no facts
         yield None
         return
     try:
-        yield nvml
+        yield library
     finally:
         with suppress(Exception):
-            nvml.nvmlShutdown()
+            library.nvmlShutdown()
 
 
 def _handle(nvml: ModuleType, environment: Mapping[str, str]) -> object | None:
     """Return the library's handle of the GPU that torch would use."""
-    handles = [nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount())]
-    number = visible_gpu(environment, [str(known(lambda h=h: nvml.nvmlDeviceGetUUID(h))) for h in handles])
+    handles: list[object] = [
+        nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount())
+    ]
+    number = visible_gpu(environment, [str(known(nvml.nvmlDeviceGetUUID, handle)) for handle in handles])
     if number is not None:
         return handles[number]
     wanted = environment.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
@@ -139,14 +154,3 @@ def _gpu_of_slice(nvml: ModuleType, uuid: str) -> object:
     """Return the handle of the GPU that a slice is part of."""
     part = nvml.nvmlDeviceGetHandleByUUID(uuid)
     return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(part)
-
-
-def _throttles(nvml: ModuleType, gpu: object) -> tuple[str, ...]:
-    """Return why the clocks are not at their highest, in words."""
-    bits = nvml.nvmlDeviceGetCurrentClocksThrottleReasons(gpu)
-    return tuple(word for bit, word in THROTTLES.items() if bits & bit)
-
-
-def _held_s(nvml: ModuleType, gpu: object, policy: int) -> float:
-    """Return for how many seconds a policy has held the clocks down since the driver was loaded."""
-    return float(nvml.nvmlDeviceGetViolationStatus(gpu, policy).violationTime) * NANO

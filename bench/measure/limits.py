@@ -21,7 +21,7 @@ GROUPS = "sys/fs/cgroup"
 Limit: TypeAlias = float | str
 """A figure, or one of the words `no limit` and `unknown`."""
 
-Reader: TypeAlias = Callable[[Path], Limit | None]
+Reader: TypeAlias = Callable[[Path], Limit]
 
 
 def limit_facts(root: Path = ROOT) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def limit_facts(root: Path = ROOT) -> dict[str, Any]:
         "memory_available_gib": known(lambda: _gib(memory.available)),
         "swap_gib": known(lambda: _gib(swap.total)),
         "swap_used_gib": known(lambda: _gib(swap.used)),
-        "transparent_hugepages": known(lambda: transparent_hugepages(root)),
+        "transparent_hugepages": known(transparent_hugepages, root),
     }
 
 
@@ -67,7 +67,7 @@ def _tightest(controller: str, read: Reader, root: Path) -> Limit:
     groups = list(_groups(controller, root))
     if not groups:
         return UNKNOWN
-    limits = [limit for group in groups if (limit := known(lambda group=group: read(group) or NO_LIMIT))]
+    limits = [known(read, group) for group in groups]
     figures = [limit for limit in limits if not isinstance(limit, str)]
     return UNKNOWN if UNKNOWN in limits else min(figures, default=NO_LIMIT)
 
@@ -96,23 +96,23 @@ def _upward(mount: Path, path: str) -> Iterator[Path]:
     yield from (folder for folder in folders if folder.is_dir())
 
 
-def _cpus_of(group: Path) -> float | None:
-    """Return the cores' worth of time that one group allows; nothing where it sets no limit."""
+def _cpus_of(group: Path) -> Limit:
+    """Return the cores' worth of time that one group allows."""
     if (group / "cpu.max").exists():
         quota, period = (group / "cpu.max").read_text().split()
     elif (group / "cpu.cfs_quota_us").exists():
         quota, period = ((group / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
     else:
-        return None
-    return None if quota in ("max", "-1") else round(int(quota) / int(period), 3)
+        return NO_LIMIT
+    return NO_LIMIT if quota in ("max", "-1") else round(int(quota) / int(period), 3)
 
 
-def _bytes_of(group: Path) -> float | None:
+def _bytes_of(group: Path) -> Limit:
     for name in ("memory.max", "memory.limit_in_bytes"):
         if (group / name).exists():
             limit = (group / name).read_text().strip()
-            return None if limit == "max" or int(limit) >= NO_LIMIT_BYTES else int(limit)
-    return None
+            return NO_LIMIT if limit == "max" or int(limit) >= NO_LIMIT_BYTES else int(limit)
+    return NO_LIMIT
 
 
 def _gib(number: float) -> float:

@@ -1,4 +1,4 @@
-"""Warnings about the machine's state, each with its figures and a next step: before a run, and of its time."""
+"""Warnings about the machine before and during a run, each with its figures and a next step."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -10,7 +10,7 @@ from bench.runs import Notice
 
 BUSY_PER_CORE = 0.25
 CROWDED = 0.5
-"""Cores by which threads and load may exceed the cores: the load average still holds what started this run."""
+"""By so many cores may threads and load exceed what there is: the load still holds the start of this run."""
 
 OTHERS_CORES = 0.10
 STOLEN_SHARE = 0.02

@@ -28,21 +28,18 @@ def processor_facts(root: Path = ROOT) -> dict[str, Any]:
         "cpu_vendor": known(lambda: info.get("vendor_id") or info.get("CPU implementer")),
         "cpu_architecture": known(platform.machine),
         "cpu_flags": known(lambda: " ".join(flag for flag in DECISIVE_FLAGS if flag in flags)),
-        "cpu_microcode": known(lambda: info.get("microcode")),
+        "cpu_microcode": known(info.get, "microcode"),
         "cores_physical": known(lambda: psutil.cpu_count(logical=False)),
         "cores_logical": known(psutil.cpu_count),
         "hyper_threading": hyper_threading(root),
         "numa_nodes": known(lambda: len(list((root / "sys/devices/system/node").glob("node[0-9]*"))) or None),
-        **{
-            f"cache_{name}_kib": known(lambda name=name: cache_kib(name, root))
-            for name in ("l1d", "l2", "l3")
-        },
-        "cpu_governor": known(lambda: governor(root)),
+        **{f"cache_{name}_kib": known(cache_kib, name, root) for name in ("l1d", "l2", "l3")},
+        "cpu_governor": known(governor, root),
         "cpu_turbo": turbo(root),
         "cpu_mhz": known(lambda: round(psutil.cpu_freq().current)),
         "cpu_mhz_max": known(lambda: round(psutil.cpu_freq().max) or None),
         "virtual_machine": known(lambda: _yes("hypervisor" in flags) if info.get("flags") else None),
-        "product": known(lambda: product(root)),
+        "product": known(product, root),
         "power_supply": known(power_supply),
     }
 

@@ -8,10 +8,10 @@ UNKNOWN = "unknown"
 ROOT = Path("/")
 
 
-def known(read: Callable[[], Any]) -> Any:  # noqa: ANN401 - facts are of any plain kind
+def known(read: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - facts are of any plain kind
     """Return what a call reads, or the word unknown where it fails or finds nothing."""
     try:
-        value = read()
+        value = read(*arguments)
     except Exception:  # noqa: BLE001 - drivers, kernels and containers refuse in many ways; a fact is worth no run
         return UNKNOWN
     return UNKNOWN if value is None or value == "" else value

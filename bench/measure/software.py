@@ -38,7 +38,7 @@ def software_facts(environment: Mapping[str, str]) -> dict[str, Any]:
         "python": known(platform.python_version),
         "python_implementation": known(platform.python_implementation),
         "python_compiler": known(platform.python_compiler),
-        **{f"package_{name.replace('-', '_')}": known(lambda name=name: version(name)) for name in PACKAGES},
+        **{f"package_{name.replace('-', '_')}": known(version, name) for name in PACKAGES},
         **{name.lower(): environment.get(name) or UNSET for name in PASSED_ON},
         "threading_environment": threading_environment(environment),
     }
