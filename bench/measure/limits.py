@@ -30,8 +30,8 @@ def limit_facts(root: Path = ROOT) -> dict[str, Any]:
     return {
         "cores_allowed": known(cores_allowed),
         "affinity": known(lambda: sorted(os.sched_getaffinity(0))),
-        "cgroup_cpus": cgroup_cpus(root),
-        "cgroup_memory_gib": cgroup_memory_gib(root),
+        "cgroup_cpus": known(cgroup_cpus, root),
+        "cgroup_memory_gib": known(cgroup_memory_gib, root),
         "memory_gib": known(lambda: _gib(memory.total)),
         "memory_available_gib": known(lambda: _gib(memory.available)),
         "swap_gib": known(lambda: _gib(swap.total)),

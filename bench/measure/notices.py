@@ -94,7 +94,8 @@ def _quota(facts: Facts, most: int) -> Notice | None:
         return None
     return Notice(
         f"the control group allows {quota:g} cores' worth of time, and {most} threads were asked for",
-        f"ask for at most {max(1, int(quota))} threads, or raise the quota of this container",
+        "raise the quota of this container"
+        + (f", or give --step-threads at most {int(quota)}" if quota >= 1 else ""),
     )
 
 

@@ -80,6 +80,24 @@ def test_a_case_that_did_not_settle_is_named() -> None:
     assert line(report, "quality")["steady"] == "no"
 
 
+def test_steps_that_were_disturbed_are_named_with_a_next_step() -> None:
+    """One launch of four takes twice as long, so that the median of its case is above the undisturbed step."""
+    slow = told(run_of([record_of(CPU_CASE)]), blocks_of(launches=[1.0, 2.0, 2.0, 2.0]))
+    (remark,) = [remark for remark in slow.remarks if remark.startswith("Disturbance")]
+    assert remark.startswith(f"Disturbance above 20 % in 1 case: {CPU_CASE.key} (+")
+    assert "Next: " in remark
+    quiet = told(run_of([record_of(CPU_CASE)]), blocks_of(launches=[1.0, 1.0]))
+    assert not [remark for remark in quiet.remarks if remark.startswith("Disturbance")]
+
+
+def test_a_quota_is_shown_where_one_is_set() -> None:
+    """A container may have many cores and little of their time."""
+    for machine, shown in (({"cgroup_cpus": 1.5}, "1.5"), ({"cgroup_cpus": "no limit"}, None), ({}, None)):
+        report = told(run_of([record_of(CPU_CASE)], machine=machine), blocks_of())
+        facts = table_of(report, "machine").shown.set_index("fact")["value"].to_dict()
+        assert facts.get("CPU quota, cores") == shown
+
+
 def test_the_campaign_accounts_for_its_time(cpu_report: Report) -> None:
     """15 of 20 seconds within measured iterations."""
     assert any("took 20.0 s" in remark and "75 % of it" in remark for remark in cpu_report.remarks)
