@@ -20,8 +20,9 @@ from made_up_runs import (
     told,
 )
 
-from bench.report import Report
+from bench.report import Report, render
 from bench.runs import Campaign, Code
+from bench.verdict import rows_of
 
 
 @pytest.fixture
@@ -81,13 +82,21 @@ def test_a_case_that_did_not_settle_is_named() -> None:
 
 
 def test_steps_that_were_disturbed_are_named_with_a_next_step() -> None:
-    """One launch of four takes twice as long, so that the median of its case is above the undisturbed step."""
-    slow = told(run_of([record_of(CPU_CASE)]), blocks_of(launches=[1.0, 2.0, 2.0, 2.0]))
-    (remark,) = [remark for remark in slow.remarks if remark.startswith("Disturbance")]
-    assert remark.startswith(f"Disturbance above 20 % in 1 case: {CPU_CASE.key} (+")
-    assert "Next: " in remark
-    quiet = told(run_of([record_of(CPU_CASE)]), blocks_of(launches=[1.0, 1.0]))
-    assert not [remark for remark in quiet.remarks if remark.startswith("Disturbance")]
+    """Above a fifth more than an undisturbed step the line begins, and the worst case stands first."""
+    run = run_of([record_of(CPU_CASE), record_of(replace(CPU_CASE, batch_size=64))])
+    rows = rows_of(run, [*blocks_of(0), *blocks_of(1)])
+
+    def disturbance_lines(small: float, large: float) -> list[str]:
+        ratios = {32: small, 64: large}
+        disturbed = [replace(row, disturbance=ratios[row.batch_size]) for row in rows]
+        return [remark for remark in render(run, disturbed).remarks if remark.startswith("Disturbance")]
+
+    assert disturbance_lines(1.2, 1.2) == []
+    (told_of,) = disturbance_lines(1.25, 1.5)
+    assert (
+        "in 2 cases: cpu-t1-float32-eager-b64-h128 (+50 %), cpu-t1-float32-eager-b32-h128 (+25 %)." in told_of
+    )
+    assert "Next: " in told_of
 
 
 def test_a_quota_is_shown_where_one_is_set() -> None:
