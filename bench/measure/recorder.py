@@ -8,16 +8,16 @@ from typing import Any
 
 import msgspec.structs
 
-from bench.cases import DEFAULT_ALLOCATOR, reference_case
-from bench.measure import messages
+from bench.cases import DEFAULT_ALLOCATOR
 from bench.measure.campaign import Conductor, Progress
-from bench.measure.machine import code_measured, host_name, machine_facts, notices
+from bench.measure.machine import code_measured, host_name, machine_facts
+from bench.measure.notices import notices_after, notices_before
+from bench.measure.passes import count_cases, profile_cases
 from bench.measure.plan import Plan
-from bench.measure.workers import ALLOCATOR_POLICY, Asked, Launcher, WorkerError
+from bench.measure.state import meanwhile, state_now
+from bench.measure.workers import ALLOCATOR_POLICY, Asked, Launcher
 from bench.options import Options
 from bench.runs import Block, Campaign, CaseRecord, Notice, Run, RunFolder
-
-PROFILED_STEPS = 8
 
 
 class Recorder:
@@ -47,7 +47,9 @@ class Recorder:
             machine=facts,
             cases=tuple(records),
             companions=tuple(companions),
-            notices=notices(facts, [record.case.threads for record in records]),
+            notices=notices_before(
+                facts, [record.case.threads for record in records], {record.case.device for record in records}
+            ),
         )
         self.folder.save(self.run)
 
@@ -56,16 +58,41 @@ class Recorder:
         measured = [*self.run.cases, *self.run.companions]
         conductor = Conductor(measured, plan, self._start_worker, self, progress)
         try:
-            campaign = conductor.run()
+            campaign = self._conduct(conductor)
             self.save_cases(conductor.cases, campaign)
-            operators = self._profile(conductor)
             campaign = msgspec.structs.replace(campaign, memory_bytes=self._launcher.memory_bytes())
-            self._update(state="finished", operators=operators, campaign=campaign)
+            self._look_closer(conductor)
+            self._update(state="finished", campaign=campaign)
             self.folder.merge_rounds()
         except BaseException:
             self._update(state="interrupted")
             raise
         return self.run
+
+    def _conduct(self, conductor: Conductor) -> Campaign:
+        """Run the campaign, and note what else the machine did meanwhile, also where it is cut short."""
+        with_gpu = any(record.case.device == "cuda" for record in self.run.cases)
+        before = state_now(with_gpu=with_gpu)
+        try:
+            return conductor.run()
+        finally:
+            after = state_now(with_gpu=with_gpu)
+            self._update(
+                machine={**self.run.machine, **meanwhile(before, after)},
+                notices=(*self.run.notices, *notices_after(before, after)),
+            )
+
+    def _look_closer(self, conductor: Conductor) -> None:
+        """Count and profile, after the timed campaign and never during it."""
+        counted, uncounted = count_cases(conductor.cases, self._start_worker)
+        own = len(self.run.cases)
+        operators, unprofiled = profile_cases(conductor.cases[:own], conductor.workers, self.folder.path)
+        self._update(
+            cases=tuple(counted[:own]),
+            companions=tuple(counted[own:]),
+            operators=tuple(operators),
+            notices=(*self.run.notices, *_missed(counted[own:]), *uncounted, *unprofiled),
+        )
 
     def save_round(self, number: int, blocks: Sequence[Block]) -> None:
         """Keep the blocks of a finished round."""
@@ -85,31 +112,12 @@ class Recorder:
             return self._launcher.beside().fork()
         return self._launcher.fork() if pool == "cpu" else self._launcher.spawn()
 
-    def _profile(self, conductor: Conductor) -> tuple[dict[str, Any], ...]:
-        """Profile one case per device, after the timed campaign and never during it."""
-        operators: list[dict[str, Any]] = []
-        for device in dict.fromkeys(record.case.device for record in self.run.cases):
-            records = {n: r for n, r in enumerate(self.run.cases) if r.case.device == device}
-            number = reference_case({n: r.case for n, r in records.items() if r.status == "ok"})
-            if number is not None:
-                key = records[number].case.key
-                trace = (self.folder.path / "traces" / f"{key}.json.gz").absolute()
-                request = messages.Profile(number, PROFILED_STEPS, str(trace))
-                found = self._operators(conductor.workers[device, 0], request, key)
-                operators += [{"case": key, **record} for record in found]
-        return tuple(operators)
 
-    def _operators(self, worker: Asked, request: messages.Profile, key: str) -> list[dict[str, Any]]:
-        """Return the operators, or none and a notice where the profiler failed: the times stay good."""
-        try:
-            reply = worker.ask(request)
-        except WorkerError as error:
-            reply = messages.Refused(f"its worker process {error}")
-        if isinstance(reply, messages.Profiled):
-            return reply.operators
-        reason = reply.reason if isinstance(reply, messages.Refused) else "no answer"
-        notice = Notice(
-            f"{key} could not be profiled ({reason})", "the times are complete without its operators"
-        )
-        self._update(notices=(*self.run.notices, notice))
-        return []
+def _missed(companions: Sequence[CaseRecord]) -> list[Notice]:
+    """Return a notice for everything beside the cases that could not be measured."""
+    return [
+        Notice(f"{record.case.key} could not be measured beside the cases ({record.reason})",
+               "the times of the cases are complete; limits that need it are unknown")
+        for record in companions
+        if record.status == "failed"
+    ]  # fmt: skip

@@ -55,7 +55,7 @@ class Worker:
             messages.Forget: self._forget,
         }
 
-    def answer(self, request: messages.Request) -> messages.Reply:  # noqa: PLR0911 - one per request
+    def answer(self, request: messages.Request) -> messages.Reply:
         """Carry out a request; whatever goes wrong in a case is its answer and not the end of the worker."""
         try:
             return self._answers[type(request)](request)

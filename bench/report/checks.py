@@ -23,6 +23,7 @@ LARGEST_OFFSET_S = 5e-6
 """A sum of laps is off when it misses the plain step by more than 3 % and by more than 5 µs."""
 
 WORST_LISTED = 5
+LARGEST_DISTURBANCE = 1.20
 
 CAPTION = (
     "disturbance: median over undisturbed step. values: the times these come from, one a step on the CPU and"
@@ -67,7 +68,22 @@ def check_lines(run: Run, cells: Cells) -> list[str]:
     unsteady = [case.key for case, row in steps.items() if not row.steady]
     if unsteady:
         lines.append(f"Not steady after warming up, so perhaps too high: {', '.join(unsteady)}.")
-    return lines
+    return lines + _disturbed(steps)
+
+
+def _disturbed(steps: Mapping[Case, Row]) -> list[str]:
+    """Return a line that names the cases whose median step took much longer than an undisturbed one."""
+    found = {case.key: row.disturbance for case, row in steps.items() if row.disturbance is not None}
+    found = {key: ratio for key, ratio in found.items() if ratio > LARGEST_DISTURBANCE}
+    worst = sorted(found, key=lambda key: -found[key])
+    named = [f"{key} ({slowdown(found[key])})" for key in worst[:WORST_LISTED]]
+    more = [f"{len(worst) - WORST_LISTED} more"] if len(worst) > WORST_LISTED else []
+    cases = f"{len(worst)} case{'' if len(worst) == 1 else 's'}"
+    line = (
+        f"Disturbance above {100 * (LARGEST_DISTURBANCE - 1):.0f} % in {cases}: {', '.join([*named, *more])}."
+        " Next: end other programs and measure again, or compare the undisturbed steps."
+    )
+    return [line] if worst else []
 
 
 def is_off(row: Row) -> bool:

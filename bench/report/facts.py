@@ -28,10 +28,17 @@ def machine_table(run: Run) -> Table:
     facts = {
         "host": run.host,
         **{label: run.machine.get(name) for label, name in MACHINE_FACTS.items()},
+        **_quota(run),
         "commit": _commit(run),
     }
     lines = _facts(facts)
     return Table("machine", "Machine", "The rest is in table facts and in run.json.", lines, lines)
+
+
+def _quota(run: Run) -> dict[str, Any]:
+    """Return how many cores' worth of time a container was allowed, where it was told of a limit."""
+    quota = run.machine.get("cgroup_cpus")
+    return {"CPU quota, cores": quota} if isinstance(quota, int | float) else {}
 
 
 def facts_table(run: Run) -> Table:

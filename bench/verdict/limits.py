@@ -1,10 +1,10 @@
 """Ceilings: what a machine can do at best, and which of its limits a phase runs into."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from bench.cases import REFERENCE_KERNELS, Case
+from bench.cases import REFERENCE_KERNELS, SMALLEST, Case
 from bench.runs import Block, CaseRecord, PhaseCounters
 from bench.verdict.rows import KIND_OF_PHASE, NANO, Row, published, timed_rows
 
@@ -20,15 +20,22 @@ class Ceilings:
     """Hold what one place (device, threads, precision) can do.
 
     `gemm_flop_per_s` is the best rate of a square matrix product; `cached_bytes_per_s` and
-    `cold_bytes_per_s` are the most that a copy read and wrote within a cache and out of any. `dispatch_s` is
-    the time per operator of each phase of the smallest network (batch 1, one hidden unit), in which there is
-    nothing to compute or to move. None, or no entry, is unknown.
+    `cold_bytes_per_s` are the most that a copy read and wrote within a cache and out of any. `dispatch` has
+    the time in seconds and the operators of each phase of the smallest network (batch 1, eight hidden units),
+    in which there is next to nothing to compute or to move. None, or no entry, is unknown.
     """
 
     gemm_flop_per_s: float | None = None
     cached_bytes_per_s: float | None = None
     cold_bytes_per_s: float | None = None
-    dispatch_s: Mapping[str, float] | None = None
+    dispatch: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+
+    def dispatch_s(self, phase: str, operators: int | None) -> float | None:
+        """Return the seconds that so many operators of a phase take when they have nothing to do."""
+        if operators is None or phase not in self.dispatch:
+            return None
+        time_s, of = self.dispatch[phase]
+        return time_s * operators / of if of else time_s if operators == 0 else None
 
 
 def place_of(case: Case) -> Place:
@@ -46,15 +53,21 @@ def ceilings_of(
         place = place_of(record.case)
         known = found.get(place, Ceilings())
         if record.case.subject == REFERENCE_KERNELS:
-            found[place] = replace(known, **_rates(record, [b for b in blocks if b.case == number]))
-        elif record.case.hidden == 1:
-            own = [row for row in rows if row.hidden == 1 and place == (row.device, row.threads, row.precision)]
-            found[place] = replace(known, dispatch_s=_dispatch(record, own))
+            rates = _rates(record, [block for block in blocks if block.case == number])
+            found[place] = replace(
+                known,
+                gemm_flop_per_s=rates.get("gemm_flop"),
+                cached_bytes_per_s=rates.get("cached_bytes"),
+                cold_bytes_per_s=rates.get("cold_bytes"),
+            )
+        elif record.case.hidden == SMALLEST:
+            of_place = [row for row in rows if (row.device, row.threads, row.precision) == place]
+            found[place] = replace(known, dispatch=_dispatch(record, of_place))
     return found
 
 
 def _rates(record: CaseRecord, blocks: Sequence[Block]) -> dict[str, float]:
-    """Return the best rates of the kernels: the work of a lap over the shortest lap."""
+    """Return the best rate per second of each kind of work: that of a lap over the shortest lap."""
     on_device = record.case.device != "cpu"
     shortest = {
         kernel: min((float(published(b, kernel, on_device=on_device).min()) for b in blocks
@@ -62,18 +75,20 @@ def _rates(record: CaseRecord, blocks: Sequence[Block]) -> dict[str, float]:
         for kernel in WORK
     }  # fmt: skip
     return {
-        f"{name}_per_s": record.correct[name] / (shortest[kernel] * NANO)
+        name: record.correct[name] / (shortest[kernel] * NANO)
         for kernel, name in WORK.items()
         if shortest[kernel] > 0 and name in record.correct
     }
 
 
-def _dispatch(record: CaseRecord, rows: Sequence[Row]) -> dict[str, float]:
+def _dispatch(record: CaseRecord, rows: Sequence[Row]) -> dict[str, tuple[float, int]]:
+    """Return the time and the operators of each phase of the smallest network."""
     counted = record.counters.phases if record.counters else {}
+    times = {row.phase: row.time_s for row in rows if row.hidden == SMALLEST and row.time_s}
     return {
-        row.phase: row.time_s / operators
-        for row in rows
-        if row.time_s and row.phase in counted and (operators := counted[row.phase].operators)
+        phase: (time_s, operators)
+        for phase, time_s in times.items()
+        if phase in counted and (operators := counted[phase].operators) is not None
     }
 
 
@@ -110,11 +125,10 @@ def limit_of(
     the three is the limit. Operators without a FLOP formula are no matrix products, and their floor is the
     bytes they move. Unknown when a floor is.
     """
-    per_operator = (ceilings.dispatch_s or {}).get(phase)
     floors = {
         COMPUTE: _over(float(counters.flop or 0), ceilings.gemm_flop_per_s),
         MEMORY: _over(counters.moved_bytes, ceilings.cached_bytes_per_s),
-        DISPATCH: None if per_operator is None or counters.operators is None else per_operator * counters.operators,
+        DISPATCH: ceilings.dispatch_s(phase, counters.operators),
     }
     known = {name: floor for name, floor in floors.items() if floor is not None}
     if len(known) < len(floors) or not any(known.values()):

@@ -1,20 +1,43 @@
-"""Warnings about the machine are data, each with a cause and a next step."""
+"""What is recorded of a machine is complete, plain, and never a reason to fail."""
 
-from bench.measure.machine import machine_facts, notices
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.fingerprint import HARD, unclassified
+from bench.measure.machine import code_measured, machine_facts
+from bench.measure.reading import known, text
+from bench.measure.software import software_facts, threading_environment
+from bench.measure.torch_facts import torch_facts
+
+USED_BY_REPORTS = ("cpu_model", "cores_allowed", "memory_gib", "kernel", "python")
 
 
-def test_a_quiet_machine_with_enough_cores_is_not_warned_of() -> None:
-    """At a quarter of a busy core per core the notice begins."""
-    assert notices({"load_before": 0.5, "cores_allowed": 2}, [1, 2]) == ()
+def test_thirty_facts_and_more_are_recorded_without_a_gpu() -> None:
+    """And as many are known, whatever machine this is."""
+    facts = {name: fact for name, fact in machine_facts({}).items() if not name.startswith("gpu")}
+    assert len(facts) >= 30
+    assert len([fact for fact in facts.values() if fact != "unknown"]) >= 30
+    assert facts.keys() >= set(USED_BY_REPORTS)
 
 
-def test_a_busy_machine_and_too_many_threads_are_two_notices() -> None:
-    """Both name the figures."""
-    busy, threads = notices({"load_before": 0.51, "cores_allowed": 2}, [1, 99, "-"])
-    assert "0.51 on 2 cores" in busy.cause
-    assert "99 threads were asked for on 2 cores" in threads.cause
-    assert busy.next_step
-    assert threads.next_step
+def test_every_fact_recorded_here_is_hard_or_volatile_or_recorded_only() -> None:
+    """Whoever adds a fact decides what it decides."""
+    assert not unclassified({**machine_facts({}), **torch_facts()}.keys() - {"code_path"})
+
+
+def test_all_facts_are_plain_values() -> None:
+    """They survive a trip through JSON unchanged."""
+    facts = {**machine_facts({}), **torch_facts()}
+    assert json.loads(json.dumps(facts)) == facts
+
+
+def test_a_machine_without_files_has_the_same_fields(tmp_path: Path) -> None:
+    """What cannot be read is a word, and nothing is missing."""
+    assert machine_facts({}, tmp_path).keys() == machine_facts({}).keys()
 
 
 def test_the_allocator_policy_of_the_workers_is_on_record() -> None:
@@ -22,3 +45,59 @@ def test_the_allocator_policy_of_the_workers_is_on_record() -> None:
     facts = machine_facts({"MALLOC_TOP_PAD_": "1", "HOME": "somewhere"})
     assert facts["allocator_policy"] == "MALLOC_TOP_PAD_=1"
     assert facts["cores_allowed"] >= 1
+
+
+def test_variables_that_steer_threads_are_on_record_and_secrets_are_not() -> None:
+    """Those with a field of their own stand there alone."""
+    environment = {"OMP_NUM_THREADS": "3", "KMP_BLOCKTIME": "0", "GOMP_SPINCOUNT": "9", "MY_TOKEN": "secret"}
+    facts = software_facts(environment)
+    assert (facts["omp_num_threads"], facts["mkl_num_threads"]) == ("3", "unset")
+    assert facts["threading_environment"] == "GOMP_SPINCOUNT=9 KMP_BLOCKTIME=0"
+    assert "secret" not in json.dumps(facts)
+    assert threading_environment({}) == "unset"
+
+
+def test_a_package_that_is_not_there_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other facts are as they were."""
+    monkeypatch.setattr("bench.measure.software.PACKAGES", ("numpy", "no-such-package"))
+    facts = software_facts({})
+    assert facts["package_no_such_package"] == "unknown"
+    assert facts["package_numpy"][0].isdigit()
+
+
+def test_whatever_a_reading_raises_is_unknown(tmp_path: Path) -> None:
+    """As is a reading without a value; nought and no are values."""
+
+    def fail() -> None:
+        raise PermissionError(13, "no")
+
+    assert [known(read) for read in (fail, lambda: None, lambda: "", lambda: 1 // 0)] == ["unknown"] * 4
+    assert [known(read) for read in (lambda: 0, lambda: False)] == [0, False]
+    assert text(tmp_path) is None
+
+
+def test_code_outside_of_any_repository_has_an_unknown_commit(tmp_path: Path) -> None:
+    """Git refuses there, and the run goes on."""
+    assert code_measured(tmp_path / "nowhere").commit == "unknown"
+
+
+def test_asking_torch_for_its_facts_leaves_cuda_alone() -> None:
+    """A process that has initialised CUDA cannot fork; asked of a fresh one, with a GPU or without."""
+    asked = (
+        "import torch\n"
+        "def fail(*_): raise SystemExit('CUDA was initialised')\n"
+        "torch.cuda._lazy_init = torch.cuda.get_device_capability = fail\n"
+        "torch.cuda.is_available = lambda: True\n"
+        "from bench.measure.torch_facts import torch_facts\n"
+        "torch_facts()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_what_torch_says_of_itself_is_known_and_decides() -> None:
+    """Every fact but the folder of the code."""
+    facts = torch_facts()
+    del facts["code_path"]
+    assert facts.keys() <= HARD
+    assert "unknown" not in [fact for name, fact in facts.items() if name != "torch_cudnn"]

@@ -20,8 +20,9 @@ from made_up_runs import (
     told,
 )
 
-from bench.report import Report
+from bench.report import Report, render
 from bench.runs import Campaign, Code
+from bench.verdict import rows_of
 
 
 @pytest.fixture
@@ -78,6 +79,32 @@ def test_a_case_that_did_not_settle_is_named() -> None:
     report = told(run_of([record_of(CPU_CASE, steady=False)]), blocks_of())
     assert any("Not steady" in remark and CPU_CASE.key in remark for remark in report.remarks)
     assert line(report, "quality")["steady"] == "no"
+
+
+def test_steps_that_were_disturbed_are_named_with_a_next_step() -> None:
+    """Above a fifth more than an undisturbed step the line begins, and the worst case stands first."""
+    run = run_of([record_of(CPU_CASE), record_of(replace(CPU_CASE, batch_size=64))])
+    rows = rows_of(run, [*blocks_of(0), *blocks_of(1)])
+
+    def disturbance_lines(small: float, large: float) -> list[str]:
+        ratios = {32: small, 64: large}
+        disturbed = [replace(row, disturbance=ratios[row.batch_size]) for row in rows]
+        return [remark for remark in render(run, disturbed).remarks if remark.startswith("Disturbance")]
+
+    assert disturbance_lines(1.2, 1.2) == []
+    (told_of,) = disturbance_lines(1.25, 1.5)
+    assert (
+        "in 2 cases: cpu-t1-float32-eager-b64-h128 (+50 %), cpu-t1-float32-eager-b32-h128 (+25 %)." in told_of
+    )
+    assert "Next: " in told_of
+
+
+def test_a_quota_is_shown_where_one_is_set() -> None:
+    """A container may have many cores and little of their time."""
+    for machine, shown in (({"cgroup_cpus": 1.5}, "1.5"), ({"cgroup_cpus": "no limit"}, None), ({}, None)):
+        report = told(run_of([record_of(CPU_CASE)], machine=machine), blocks_of())
+        facts = table_of(report, "machine").shown.set_index("fact")["value"].to_dict()
+        assert facts.get("CPU quota, cores") == shown
 
 
 def test_the_campaign_accounts_for_its_time(cpu_report: Report) -> None:

@@ -1,0 +1,56 @@
+"""Two runs may be compared where every hard fact is the same, whatever the machine did meanwhile."""
+
+import subprocess
+import sys
+from itertools import combinations
+
+import pytest
+
+from bench.fingerprint import HARD, RECORDED_ONLY, VOLATILE, Difference, differences, fingerprint
+
+FACTS = {"cpu_model": "Made-up CPU", "cgroup_cpus": "no limit", "load_before": 0.1, "package_pandas": "3"}
+
+
+def test_a_fact_is_of_one_kind() -> None:
+    """No name stands in two of the lists."""
+    assert not any(a & b for a, b in combinations([HARD, VOLATILE, RECORDED_ONLY], 2))
+
+
+def test_the_fingerprint_holds_the_hard_facts_alone() -> None:
+    """In the order in which they were recorded."""
+    assert list(fingerprint(FACTS | {"nobody_knows": 1})) == ["cpu_model", "cgroup_cpus"]
+
+
+@pytest.mark.parametrize("name", sorted(VOLATILE | RECORDED_ONLY))
+def test_what_is_volatile_or_only_recorded_never_decides(name: str) -> None:
+    """However far apart the values."""
+    assert differences(FACTS | {name: "one"}, FACTS | {name: "other"}) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("torch", "package_numpy", "python", "kernel", "cpu_model", "cgroup_cpus", "cores_allowed"),
+        *("torch_threads", "omp_num_threads", "allocator_policy", "cpu_governor", "gpu", "gpu_power_limit_w"),
+    ],
+)
+def test_a_hard_fact_that_differs_is_named_with_both_values(name: str) -> None:
+    """Alone among those that are the same."""
+    assert differences(FACTS | {name: "one"}, FACTS | {name: "other"}) == [Difference(name, "one", "other")]
+
+
+def test_a_gpu_that_only_one_machine_has_is_a_difference() -> None:
+    """On either side."""
+    assert differences(FACTS | {"gpu": "Made-up GPU"}, FACTS) == [Difference("gpu", "Made-up GPU", None)]
+    assert differences(FACTS, FACTS | {"gpu": "Made-up GPU"}) == [Difference("gpu", None, "Made-up GPU")]
+
+
+def test_a_machine_does_not_differ_from_itself() -> None:
+    """Nor does an empty record from an empty one."""
+    assert differences(FACTS, dict(FACTS)) == differences({}, {}) == []
+
+
+def test_reading_a_fingerprint_does_not_import_torch() -> None:
+    """Reports use it."""
+    asked = "import bench.fingerprint, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
