@@ -161,7 +161,7 @@ def _single(source: "Source", *, everything: bool) -> str:
     """Return the report of one run, after rewriting the tables in its folder where that is allowed."""
     from bench.report import named, render, write_tables
 
-    report = render(source.run, source.rows)
+    report = render(source.run, source.rows, source.beside)
     if source.folder is not None:
         with suppress(OSError):  # a run that may only be read is read all the same
             write_tables(source.folder, report)

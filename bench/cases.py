@@ -46,6 +46,10 @@ DEFAULT_ALLOCATOR = "default-allocator"
 REFERENCE_SIZE = 128
 
 
+Place: TypeAlias = tuple[str, int | str, str]
+"""Device, threads and precision."""
+
+
 @dataclass(frozen=True)
 class Case:
     """Name one cell of the grid; `threads` is `-` where the device decides (CUDA)."""
@@ -67,6 +71,11 @@ class Case:
         usual = ((self.subject, "simplenn"), (self.dataset, "digits"))
         tail = "".join(f"-{safe_label(label)}" for label, default in usual if label != default)
         return f"{self.device}{threads}-{self.precision}-{self.variant}-b{self.batch_size}{hidden}{tail}"
+
+    @property
+    def place(self) -> Place:
+        """Return what all cases have in common that run on the same hardware in the same way."""
+        return self.device, self.threads, self.precision
 
     def phases(self) -> tuple[str, ...]:
         """Return the phases this case has: nothing is copied to a device that holds the data already."""

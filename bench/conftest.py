@@ -172,6 +172,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
             "schema_version": SCHEMA_VERSION,
             "run": msgspec.to_builtins(suite.run),
             "rows": unfinished(suite.rows.values()),
+            "companions": [row.as_record() for row in suite.beside],
         }
 
 
@@ -182,7 +183,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     from bench.report import render, write_tables  # noqa: PLC0415 - pandas takes a second to import
 
-    session.config.stash[REPORT] = render(suite.run, list(suite.rows.values()))
+    session.config.stash[REPORT] = render(suite.run, list(suite.rows.values()), suite.beside)
     write_tables(suite.folder, session.config.stash[REPORT])
     if session.config.stash[STATS]:
         write_benchmarks(session.config, suite.folder)

@@ -22,6 +22,7 @@ from bench.measure.workers import Launcher, Worker
 from bench.report import render, write_tables
 from bench.runs import Block, Campaign, CaseCounters, CaseRecord, Code, Run, plain_json
 from bench.verdict import Row, rows_of, truth
+from bench.verdict.estimates import Launches
 from bench.verdict.truth import Check
 
 WAITS_US = (20, 200, 2_000, 20_000)
@@ -113,18 +114,18 @@ def campaign_checks(run: Run, blocks: Sequence[Block]) -> Iterator[Check]:
         if name == "planted":
             laps = [block for block in of_case[record.case] if block.kind == "laps"]
             yield truth.planted_delay(phase, PLANTED_S, laps)
-    networks = [row for row in rows if row.phase == "step" and row.subject in ("simplenn", "twin:simplenn")]
+    networks = [of_case[case] for case in of_case if case.subject in ("simplenn", "twin:simplenn")]
     yield truth.parts_and_whole(networks)
     yield truth.observer(networks)
-    yield truth.identical_twins([truth.twin_difference(*pair) for pair in twin_laps(of_case)])
+    yield truth.identical_twins([truth.difference(*pair) for pair in twins_of(of_case)])
 
 
-def twin_laps(of_case: Mapping[Case, Sequence[Block]]) -> Iterator[tuple[truth.Launches, truth.Launches]]:
+def twins_of(of_case: Mapping[Case, Sequence[Block]]) -> Iterator[tuple[Launches, Launches]]:
     """Yield the plain steps of each pair of twins, launch by launch."""
     for case, blocks in of_case.items():
         twin = of_case.get(replace(case, subject="twin:simplenn"))
         if case.subject == "simplenn" and twin and blocks:
-            yield truth.plain_steps(blocks), truth.plain_steps(twin)
+            yield truth.launches_of(blocks, "plain", ("step",)), truth.launches_of(twin, "plain", ("step",))
 
 
 def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:

@@ -27,7 +27,7 @@ from bench.measure.recorder import Recorder
 from bench.measure.workers import Launcher, Worker, WorkerError, allocator_can_be_chosen
 from bench.options import OptionError, Options
 from bench.runs import Block, CaseRecord, Run, RunError, read_blocks, unwritable
-from bench.verdict import Row, rows_of
+from bench.verdict import Row, companion_rows, rows_of
 from bench.verdict.rows import KIND_OF_PHASE, NANO, published
 
 NO_CUDA = "no CUDA device was found"
@@ -170,6 +170,11 @@ class Suite:
             return {}
         names = [(record.case, phase) for record in self.run.cases for phase in record.phases]
         return dict(zip(names, rows_of(self.run, self._blocks), strict=True))
+
+    @cached_property
+    def beside(self) -> list[Row]:
+        """Return the rows of what was measured beside the cases."""
+        return [] if self.run is None else companion_rows(self.run, self._blocks)
 
     @cached_property
     def _blocks_by_case(self) -> Mapping[Case, list[Block]]:

@@ -22,7 +22,7 @@ import torch
 
 from bench.cases import BlockKind
 from bench.measure import messages
-from bench.measure.blocks import LEAST_ITERATIONS, Laps, run_block
+from bench.measure.blocks import LEAST_ITERATIONS, IncorrectError, Laps, run_block
 from bench.measure.clock import Clock, EventClock, HostClock
 from bench.measure.counters import count_case
 from bench.measure.known import busy_wait
@@ -100,7 +100,10 @@ class Worker:
         return laps.wall_ns * NANO / iterations
 
     def _measure(self, request: messages.Measure) -> messages.Reply:
+        before = compilations()
         laps = self._block(request.number, request.kind, request.iterations)
+        if compiled := compilations() - before:
+            raise IncorrectError(f"torch.compile compiled {compiled} frames inside a timed block")
         device = None if laps.device is None else laps.device.tobytes()
         return messages.Measured(laps.host.tobytes(), device, laps.wall_ns)
 
@@ -163,6 +166,12 @@ class Worker:
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()
         return messages.Done()
+
+
+def compilations() -> int:
+    """Return how many frames torch.compile has compiled in this process; each takes ms to s."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return 0 if dynamo is None else int(dynamo.counters["frames"]["total"])
 
 
 def in_one_sentence(error: BaseException) -> str:

@@ -8,11 +8,11 @@ import pandas as pd
 
 from bench.cases import DOES_NOT_APPLY, Case
 from bench.verdict import Row
+from bench.verdict.rows import CASE_COLUMNS
 
 Cells: TypeAlias = Mapping[Case, Mapping[str, Row]]
 """The rows of a run by case and phase, in the order of the run."""
 
-CASE_COLUMNS = tuple(field.name for field in fields(Case))
 ALWAYS_SHOWN = ("batch_size", "hidden")
 LABELS = {"batch_size": "batch"}
 
@@ -26,18 +26,13 @@ def cells_of(rows: Iterable[Row]) -> dict[Case, dict[str, Row]]:
     """Return the rows by case and phase; a case that failed half-way shows no times, only that it failed."""
     cells: dict[Case, dict[str, Row]] = {}
     for row in rows:
-        cells.setdefault(case_of(row), {})[row.phase] = row if row.status == "ok" else _without_times(row)
+        cells.setdefault(row.case, {})[row.phase] = row if row.status == "ok" else _without_times(row)
     return cells
 
 
 def _without_times(row: Row) -> Row:
     kept = ("phase", *CASE_COLUMNS, "status", "reason", "steady")
     return Row(**{name: getattr(row, name) for name in kept})
-
-
-def case_of(row: Row) -> Case:
-    """Return the case that a row belongs to."""
-    return Case(**{name: getattr(row, name) for name in CASE_COLUMNS})
 
 
 def without_skipped(cells: Cells) -> dict[Case, Mapping[str, Row]]:

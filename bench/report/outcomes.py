@@ -41,7 +41,12 @@ def notice_lines(run: Run) -> list[str]:
         f"{', '.join(denormal)}: some parameters or optimizer state are denormal, which slows a step down",
         "look for values that fade to zero, or call torch.set_flush_denormal(True) in your own training",
     )
-    notices = [*run.notices, *([found] if denormal else [])]
+    leaking = [r.case.key for r in run.cases if r.counters and (r.counters.leaked_bytes or 0) > 0]
+    leak = Notice(
+        f"{', '.join(leaking)}: memory that a step allocates is still alive some steps later",
+        "look for what keeps tensors or graphs, such as a loss that is added up without .item()",
+    )
+    notices = [*run.notices, *([found] if denormal else []), *([leak] if leaking else [])]
     return [f"Notice: {notice.cause}. Next: {notice.next_step}." for notice in notices]
 
 

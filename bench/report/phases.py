@@ -139,7 +139,7 @@ def _unit(cells: Cells, column: str) -> Unit:
 
 def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
     rows = [row for row_of in cells.values() for row in row_of.values()]
-    said = ["Undisturbed times: the smallest lap of each launch, averaged over the launches."]
+    said = ["Undisturbed times: the smallest lap of each block, averaged over the middle half of the blocks."]
     if "step" in reported:
         said.append("The step is timed as a whole in blocks of its own; ± is a 95 % interval between runs.")
     if any(row.interval == WITHIN_ONE_PROCESS for row in rows):

@@ -54,6 +54,22 @@ def speed_up(slow: Row, fast: Row) -> Ratio | None:
     return Ratio(ratio, ratio * exp(-spread), ratio * exp(spread))
 
 
+def undisturbed_ratio(numerator: Row, denominator: Row) -> Ratio | None:
+    """Return how many times as long one step takes undisturbed as another, on the same clock.
+
+    None where one of them was not measured; intervals join as in `speed_up`.
+    """
+    if not numerator.time_s or not denominator.time_s:
+        return None
+    ratio = numerator.time_s / denominator.time_s
+    if numerator.time_high_s is None or denominator.time_high_s is None:
+        return Ratio(ratio, None, None)
+    spread = hypot(
+        numerator.time_high_s / numerator.time_s - 1, denominator.time_high_s / denominator.time_s - 1
+    )
+    return Ratio(ratio, ratio * exp(-spread), ratio * exp(spread))
+
+
 def relative_half_width(row: Row) -> float | None:
     """Return half the width of the median's interval as a share of the median; None where it is unknown."""
     if not row.median_s or row.median_high_s is None:

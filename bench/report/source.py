@@ -8,9 +8,8 @@ from pathlib import Path
 import msgspec
 
 from bench.cases import Case
-from bench.report.frame import case_of
 from bench.runs import BENCHMARK_FILE, RUN_FILE, SCHEMA_VERSION, Run, RunError, read_blocks, read_run
-from bench.verdict import Row, rows_of
+from bench.verdict import Row, companion_rows, rows_of
 
 OUR_KEY = "nncore_bench"
 HINT = "(give the folder of a run, such as one in results)"
@@ -18,10 +17,11 @@ HINT = "(give the folder of a run, such as one in results)"
 
 @dataclass(frozen=True)
 class Source:
-    """Hold a run, its rows, and its folder (None for a file that lies by itself)."""
+    """Hold a run, its rows, those of what was measured beside it, and its folder (None for a single file)."""
 
     run: Run
     rows: list[Row]
+    beside: list[Row]
     folder: Path | None
 
 
@@ -48,7 +48,7 @@ def _from_samples(folder: Path) -> Source:
     blocks = list(read_blocks(folder))
     if not blocks and (folder / BENCHMARK_FILE).exists():  # published without its laps
         return _from_benchmarks(folder / BENCHMARK_FILE, folder)
-    return Source(run, rows_of(run, blocks), folder)
+    return Source(run, rows_of(run, blocks), companion_rows(run, blocks), folder)
 
 
 def _from_benchmarks(file: Path, folder: Path | None) -> Source:
@@ -71,9 +71,10 @@ def _from_benchmarks(file: Path, folder: Path | None) -> Source:
         run = msgspec.convert(ours.get("run"), Run)
         records = [*(test["extra_info"] for test in content["benchmarks"]), *ours.get("rows", [])]
         rows = [msgspec.convert(record, Row) for record in records]
+        beside = [msgspec.convert(record, Row) for record in ours.get("companions", [])]
     except (msgspec.ValidationError, KeyError, TypeError) as error:
         raise RunError(f"{str(file)!r} does not hold the rows of a run ({error})") from None
-    return Source(run, _completed(run, rows, file), folder)
+    return Source(run, _completed(run, rows, file), beside, folder)
 
 
 def _completed(run: Run, rows: Sequence[Row], file: Path) -> list[Row]:
@@ -82,10 +83,10 @@ def _completed(run: Run, rows: Sequence[Row], file: Path) -> list[Row]:
     ok = {record.case for record in run.cases if record.status == "ok"}
     missing = f"no result of it is in {file.name}"
     return [
-        found.get(_place(row)) or (replace(row, reason=missing) if case_of(row) in ok else row)
+        found.get(_place(row)) or (replace(row, reason=missing) if row.case in ok else row)
         for row in rows_of(run, [])
     ]
 
 
 def _place(row: Row) -> tuple[Case, str]:
-    return case_of(row), row.phase
+    return row.case, row.phase

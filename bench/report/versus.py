@@ -1,20 +1,25 @@
 """Two runs side by side, also of two machines: how many samples a second each gets through, at best."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import log
 from statistics import median
 
 import pandas as pd
 
 from bench.cases import Case
+from bench.fingerprint import differences
 from bench.report.devices import fastest
 from bench.report.facts import named
 from bench.report.format import percentage, with_interval
-from bench.report.frame import case_of, cells_of, identity, place, shared_by, shown_columns, size
+from bench.report.frame import cells_of, identity, place, shared_by, shown_columns, size
 from bench.report.ratios import relative_half_width, speed_up
 from bench.report.source import Source
 from bench.report.tables import Table
+from bench.runs import Run
 from bench.verdict import Row
+from bench.verdict.drift import drift_free_ratio
+
+MOST_NAMED = 5
 
 CAPTION = (
     "Samples per second of the median step, each run at the device and threads that served it best; B/A"
@@ -36,28 +41,56 @@ def compare(base: Source, candidate: Source) -> str:
             *(["A and B are one and the same run."] if base.run.id == candidate.run.id else []),
             "",
             *([table.markdown()] if table else []),
-            *agreement(base.rows, candidate.rows),
+            *machines_line(base.run, candidate.run),
+            *agreement(base, candidate),
             f"compared {common} of {len(a)}, {new} new, {missing} missing",
         ]
     )
 
 
-def agreement(a: Sequence[Row], b: Sequence[Row]) -> list[str]:
-    """Say, place by place, how far two runs are apart where both timed the same step there."""
+def machines_line(base: Run, candidate: Run) -> list[str]:
+    """Say in which facts that decide a time two runs differ, if any."""
+    found = differences(base.machine, candidate.machine)
+    if not found:
+        return []
+    named = [f"{one.name} ({one.a} against {one.b})" for one in found[:MOST_NAMED]]
+    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return [f"- The two differ in {', '.join(named)}{more}: their times are those of two machines."]
+
+
+def agreement(base: Source, candidate: Source) -> list[str]:
+    """Say, place by place, how far two runs are apart where both timed the same step there.
+
+    First as they were timed, then with the drift of the machine taken out, where both have reference kernels
+    and were made on machines that nothing tells apart.
+    """
     steps_a, steps_b = (
-        {case_of(row): row.time_s for row in rows if row.phase == "step" and row.time_s} for rows in (a, b)
+        {row.case: row for row in source.rows if row.phase == "step" and row.time_s}
+        for source in (base, candidate)
     )
+    same = not differences(base.run.machine, candidate.run.machine)
     apart: dict[str, dict[Case, float]] = {}
+    freed: dict[str, dict[Case, float]] = {}
     for case in steps_a.keys() & steps_b.keys():
-        apart.setdefault(place(case), {})[case] = abs(log(steps_b[case] / steps_a[case]))
-    return [_apart(where, apart[where]) for where in sorted(apart)]
+        a, b = steps_a[case], steps_b[case]
+        apart.setdefault(place(case), {})[case] = abs(log((b.time_s or 1) / (a.time_s or 1)))
+        if same and (ratio := drift_free_ratio(a, b)) is not None:
+            freed.setdefault(place(case), {})[case] = abs(log(ratio.value))
+    return [_apart(where, apart[where], freed.get(where, {})) for where in sorted(apart)]
 
 
-def _apart(where: str, apart: Mapping[Case, float]) -> str:
-    worst = max(apart, key=lambda case: apart[case])
+def _apart(where: str, apart: Mapping[Case, float], freed: Mapping[Case, float]) -> str:
+    without = f"; with the machine's drift taken out, by {_how_far(freed)}" if freed else ""
     return (
         f"- On {where}, the undisturbed steps of {len(apart)} case{'' if len(apart) == 1 else 's'} differ by"
-        f" {percentage(median(apart.values()))} % in the median and {percentage(apart[worst])} % at most"
+        f" {_how_far(apart)}{without}"
+    )
+
+
+def _how_far(apart: Mapping[Case, float]) -> str:
+    worst = max(apart, key=lambda case: apart[case])
+    return (
+        f"{percentage(median(apart.values()))} % in the median and {percentage(apart[worst])} % at most"
         f" ({size(worst)})"
     )
 
@@ -72,9 +105,9 @@ def comparison_table(a: Mapping[Case, Row], b: Mapping[Case, Row]) -> Table | No
         {
             **identity(case, columns),
             "A samples/s": _samples_per_s(a[case]),
-            "A on": place(case_of(a[case])),
+            "A on": place(a[case].case),
             "B samples/s": _samples_per_s(b[case]),
-            "B on": place(case_of(b[case])),
+            "B on": place(b[case].case),
             "B/A": str(speed_up(a[case], b[case])),
         }
         for case in common

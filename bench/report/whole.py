@@ -15,8 +15,17 @@ from bench.report.phases import enqueue_table, share_table, time_table
 from bench.report.sentences import three_sentences
 from bench.report.tables import TEXT_WIDTH, Table
 from bench.report.throughput import throughput_tables
+from bench.report.work import (
+    allocator_line,
+    anatomy_table,
+    ceiling_table,
+    counter_table,
+    impossible_lines,
+    limit_table,
+)
 from bench.runs import Run, RunFolder
 from bench.verdict import Row
+from bench.verdict.limits import ceilings_of
 
 TABLES_FOLDER = "tables"
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -46,17 +55,25 @@ class Report:
         return "\n".join(told).rstrip()
 
 
-def render(run: Run, rows: Sequence[Row]) -> Report:
-    """Return the report of a run from its record and the rows of its laps; nothing is written or printed."""
+def render(run: Run, rows: Sequence[Row], beside: Sequence[Row] = ()) -> Report:
+    """Return the report of a run; nothing is written or printed.
+
+    It is made from the run's record, the rows of its laps, and those of what was measured beside its cases.
+    """
     all_cells = cells_of(rows)
     cells = without_skipped(all_cells)
+    ceilings = ceilings_of(run.companions, beside)
     tables = (
         time_table(cells),
         share_table(cells),
         enqueue_table(cells),
+        anatomy_table(cells, ceilings),
         operator_table(run),
         *throughput_tables(cells),
         device_table(cells),
+        limit_table(cells),
+        counter_table(cells),
+        ceiling_table(ceilings),
         quality_table(cells),
         facts_table(run),
         machine_table(run),
@@ -64,6 +81,8 @@ def render(run: Run, rows: Sequence[Row]) -> Report:
     remarks = (
         *cut_short(run, rows),
         *check_lines(run, cells),
+        *impossible_lines(cells),
+        *allocator_line(cells, beside),
         *outcome_lines(all_cells),
         *notice_lines(run),
     )

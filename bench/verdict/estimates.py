@@ -13,10 +13,13 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 Laps: TypeAlias = npt.NDArray[np.number[Any]]
+Launches: TypeAlias = Sequence[Sequence[Laps]]
+"""Launch → block → laps."""
 
 COVERAGE = 0.95
 BETWEEN_LAUNCHES = "between launches and rounds"
 WITHIN_ONE_PROCESS = "within one process"
+BETWEEN_RUNS = "between runs, drift taken out"
 
 
 @dataclass(frozen=True)
@@ -33,31 +36,33 @@ class Estimate:
     basis: str
 
 
-def low_estimate(blocks: Sequence[Laps]) -> float:
-    """Return the undisturbed time that some blocks show: their smallest lap."""
-    return float(min(block.min() for block in blocks))
+def low_estimate(block: Laps) -> float:
+    """Return the undisturbed time that a block shows: its smallest lap."""
+    return float(block.min())
 
 
-def middle(blocks: Sequence[Laps]) -> float:
-    """Return the median of all laps of some blocks."""
-    return float(np.median(np.concatenate(list(blocks))))
+def midmean(values: Laps) -> float:
+    """Return the mean of the middle half of some values (Tukey, Exploratory Data Analysis, 1977)."""
+    ordered = np.sort(values, axis=None)
+    cut = len(ordered) // 4
+    return float(ordered[cut : len(ordered) - cut].mean())
 
 
-def undisturbed(launches: Sequence[Sequence[Laps]]) -> Estimate:
-    """Estimate the undisturbed time from the blocks of every launch (launch → block → laps)."""
-    return _estimate(launches, low_estimate)
+def undisturbed(launches: Launches) -> Estimate:
+    """Estimate the undisturbed time from the blocks of every launch: the midmean of their smallest laps."""
+    smallest = np.array([low_estimate(block) for blocks in launches for block in blocks])
+    return _estimate(launches, midmean(smallest), low_estimate)
 
 
-def lived_through(launches: Sequence[Sequence[Laps]]) -> Estimate:
-    """Estimate the median lap, disturbances and all, from the blocks of every launch."""
-    return _estimate(launches, middle)
+def lived_through(launches: Launches) -> Estimate:
+    """Estimate the median lap, disturbances and all: the mean of every launch's median."""
+    medians = [float(np.median(np.concatenate(list(blocks)))) for blocks in launches]
+    return _estimate(launches, float(np.mean(medians)), lambda block: float(np.median(block)))
 
 
-def _estimate(launches: Sequence[Sequence[Laps]], estimator: Callable[[Sequence[Laps]], float]) -> Estimate:
-    value = float(np.mean([estimator(blocks) for blocks in launches]))
+def _estimate(launches: Launches, value: float, of_block: Callable[[Laps], float]) -> Estimate:
     cycles = min(len(blocks) for blocks in launches)
-    grid = np.array([[estimator([block]) for block in blocks[:cycles]] for blocks in launches])
-    half = half_width(grid)
+    half = half_width(np.array([[of_block(block) for block in blocks[:cycles]] for blocks in launches]))
     basis = BETWEEN_LAUNCHES if len(launches) > 1 else WITHIN_ONE_PROCESS
     if half is None:
         return Estimate(value, None, None, basis)
@@ -102,12 +107,12 @@ def _mean_squares(grid: Laps) -> dict[str, tuple[float, int]]:
 
 
 def paired_ratio(numerators: Sequence[Laps], denominators: Sequence[Laps]) -> float:
-    """Return the median over rounds of the ratio of two blocks' medians that were measured side by side."""
+    """Return the median over rounds of the ratio of two blocks' smallest laps, measured side by side."""
     pairs = zip(numerators, denominators, strict=True)
-    return float(np.median([np.median(a) / np.median(b) for a, b in pairs]))
+    return float(np.median([a.min() / b.min() for a, b in pairs]))
 
 
 def paired_difference(minuends: Sequence[Laps], subtrahends: Sequence[Laps]) -> float:
-    """Return the median over rounds of the difference of two blocks' medians measured side by side."""
+    """Return the median over rounds of the difference of two blocks' smallest laps, measured side by side."""
     pairs = zip(minuends, subtrahends, strict=True)
-    return float(np.median([np.median(a) - np.median(b) for a, b in pairs]))
+    return float(np.median([a.min() - b.min() for a, b in pairs]))

@@ -2,25 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any
 
-from bench.cases import REFERENCE_KERNELS, SMALLEST, Case
-from bench.runs import Block, CaseRecord, PhaseCounters
-from bench.verdict.rows import KIND_OF_PHASE, NANO, Row, published, timed_rows
+from bench.cases import REFERENCE_KERNELS, SMALLEST, Case, Place
+from bench.runs import CaseRecord, PhaseCounters
+from bench.verdict.rows import Row
 
 DISPATCH, COMPUTE, MEMORY, UNKNOWN = "dispatch", "compute", "memory", "unknown"
+LEAST_SHARE = 0.10
+"""A limit that explains less of a phase's time than this is none: something else takes it."""
+
 WORK = {"gemm": "gemm_flop", "copy_cached": "cached_bytes", "copy_cold": "cold_bytes"}
 """The work of one lap of each reference kernel, by the name under which its record has it."""
-
-Place: TypeAlias = tuple[str, int | str, str]
 
 
 @dataclass(frozen=True)
 class Ceilings:
     """Hold what one place (device, threads, precision) can do.
 
-    `gemm_flop_per_s` is the best rate of a square matrix product; `cached_bytes_per_s` and
-    `cold_bytes_per_s` are the most that a copy read and wrote within a cache and out of any. `dispatch` has
+    `gemm_flop_per_s` is the rate of a square matrix product; `cached_bytes_per_s` and `cold_bytes_per_s` are
+    what a copy reads and writes within a cache and out of any, all by their undisturbed times. `dispatch` has
     the time in seconds and the operators of each phase of the smallest network (batch 1, eight hidden units),
     in which there is next to nothing to compute or to move. None, or no entry, is unknown.
     """
@@ -38,53 +39,35 @@ class Ceilings:
         return time_s * operators / of if of else time_s if operators == 0 else None
 
 
-def place_of(case: Case) -> Place:
-    """Return what all cases that share their ceilings have in common."""
-    return case.device, case.threads, case.precision
-
-
-def ceilings_of(
-    companions: Sequence[CaseRecord], blocks: Sequence[Block], first: int
-) -> dict[Place, Ceilings]:
-    """Return the ceilings of every place from what was measured beside the cases."""
+def ceilings_of(companions: Sequence[CaseRecord], beside: Sequence[Row]) -> dict[Place, Ceilings]:
+    """Return the ceilings of every place, from what was measured beside the cases and its rows."""
+    times: dict[Case, dict[str, float]] = {}
+    for row in beside:
+        if row.time_s:
+            times.setdefault(row.case, {})[row.phase] = row.time_s
     found: dict[Place, Ceilings] = {}
-    rows = timed_rows(companions, blocks, first)
-    for number, record in enumerate(companions, first):
-        place = place_of(record.case)
-        known = found.get(place, Ceilings())
+    for record in companions:
+        place, known = record.case.place, times.get(record.case, {})
+        ceilings = found.get(place, Ceilings())
         if record.case.subject == REFERENCE_KERNELS:
-            rates = _rates(record, [block for block in blocks if block.case == number])
-            found[place] = replace(
-                known,
-                gemm_flop_per_s=rates.get("gemm_flop"),
-                cached_bytes_per_s=rates.get("cached_bytes"),
-                cold_bytes_per_s=rates.get("cold_bytes"),
-            )
+            found[place] = replace(ceilings, **_rates(record, known))
         elif record.case.hidden == SMALLEST:
-            of_place = [row for row in rows if (row.device, row.threads, row.precision) == place]
-            found[place] = replace(known, dispatch=_dispatch(record, of_place))
+            found[place] = replace(ceilings, dispatch=_dispatch(record, known))
     return found
 
 
-def _rates(record: CaseRecord, blocks: Sequence[Block]) -> dict[str, float]:
-    """Return the best rate per second of each kind of work: that of a lap over the shortest lap."""
-    on_device = record.case.device != "cpu"
-    shortest = {
-        kernel: min((float(published(b, kernel, on_device=on_device).min()) for b in blocks
-                     if b.kind == KIND_OF_PHASE[kernel]), default=0.0)
-        for kernel in WORK
-    }  # fmt: skip
+def _rates(record: CaseRecord, times: Mapping[str, float]) -> dict[str, Any]:
+    """Return the rates of the kernels: the work of a lap over its undisturbed time."""
     return {
-        name: record.correct[name] / (shortest[kernel] * NANO)
-        for kernel, name in WORK.items()
-        if shortest[kernel] > 0 and name in record.correct
+        f"{work}_per_s": record.correct[work] / times[kernel]
+        for kernel, work in WORK.items()
+        if kernel in times and work in record.correct
     }
 
 
-def _dispatch(record: CaseRecord, rows: Sequence[Row]) -> dict[str, tuple[float, int]]:
+def _dispatch(record: CaseRecord, times: Mapping[str, float]) -> dict[str, tuple[float, int]]:
     """Return the time and the operators of each phase of the smallest network."""
     counted = record.counters.phases if record.counters else {}
-    times = {row.phase: row.time_s for row in rows if row.hidden == SMALLEST and row.time_s}
     return {
         phase: (time_s, operators)
         for phase, time_s in times.items()
@@ -123,18 +106,18 @@ def limit_of(
     takes at least its FLOP at the rate of a matrix product, its moved bytes at that of a copy within a cache,
     and its operators at the time an operator of that phase takes when it has nothing to do. The largest of
     the three is the limit. Operators without a FLOP formula are no matrix products, and their floor is the
-    bytes they move. Unknown when a floor is.
+    bytes they move. Unknown when a floor is, and when the largest explains less than a tenth of the time.
     """
     floors = {
         COMPUTE: _over(float(counters.flop or 0), ceilings.gemm_flop_per_s),
         MEMORY: _over(counters.moved_bytes, ceilings.cached_bytes_per_s),
         DISPATCH: ceilings.dispatch_s(phase, counters.operators),
     }
-    known = {name: floor for name, floor in floors.items() if floor is not None}
-    if len(known) < len(floors) or not any(known.values()):
+    known = {name: floor / time_s for name, floor in floors.items() if floor is not None}
+    if len(known) < len(floors):
         return UNKNOWN, None
     limit = max(known, key=lambda name: known[name])
-    return limit, known[limit] / time_s
+    return (limit, known[limit]) if known[limit] >= LEAST_SHARE else (UNKNOWN, None)
 
 
 def _over(work: float | None, rate: float | None) -> float | None:

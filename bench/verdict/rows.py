@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from bench.runs import Block, CaseRecord
 from bench.verdict.estimates import Laps, lived_through, paired_difference, paired_ratio, undisturbed
 
 NANO = 1e-9
+CASE_COLUMNS = tuple(field.name for field in fields(Case))
 KIND_OF_PHASE: dict[str, BlockKind] = {
     lap: kind for kind, laps in BLOCK_LAPS.items() for lap in laps if lap not in ("rest", UNATTRIBUTED)
 }
@@ -32,6 +33,10 @@ class Row:
     The counters are those of `bench.runs.PhaseCounters`. `flop_per_s` and `bytes_per_s` are FLOP and moved
     bytes over the undisturbed time, `flop_share` and `bytes_share` what that is of this machine's matrix
     product and of its copy within a cache, and `limit` with `limit_share` what `bench.verdict.limits` says.
+
+    `reference_dispatch_s` and `reference_kernels_s` are the undisturbed times of the same phase of the
+    smallest network and of the reference kernels, in the same rounds: what `bench.verdict.drift` compares two
+    runs by, with `relative_half_width` half the 95 % interval as a share.
     """
 
     phase: str
@@ -83,6 +88,17 @@ class Row:
     bytes_share: float | None = None
     limit: str = "unknown"
     limit_share: float | None = None
+    parameter_bytes: int | None = None
+    state_bytes: int | None = None
+    leaked_bytes: int | None = None
+    reference_dispatch_s: float | None = None
+    reference_kernels_s: float | None = None
+    relative_half_width: float | None = None
+
+    @property
+    def case(self) -> Case:
+        """Return the case that the row belongs to."""
+        return Case(**{name: getattr(self, name) for name in CASE_COLUMNS})
 
     def as_record(self) -> dict[str, Any]:
         """Return the row as plain values, column by column."""

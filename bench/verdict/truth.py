@@ -3,15 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import TypeAlias
 
 import numpy as np
 from scipy.stats import binom
 
-from bench.cases import STEP_PHASES
+from bench.cases import BLOCK_LAPS, STEP_PHASES, UNATTRIBUTED, BlockKind
 from bench.runs import Block
-from bench.verdict.estimates import COVERAGE, Laps, half_width, low_estimate
-from bench.verdict.rows import Row
+from bench.verdict.estimates import COVERAGE, Laps, Launches, half_width, low_estimate
 
 WAIT_WITHIN, WAIT_WITHIN_S = 0.02, 1e-6
 PLANTED_WITHIN, PLANTED_WITHIN_S = 0.05, 3e-6
@@ -23,9 +21,6 @@ COSTLIEST_READING_S = 1e-6
 CLOCKS_AGREE_WITHIN = 0.001
 MICRO = 1e-6
 NANO = 1e-9
-
-
-Launches: TypeAlias = Sequence[Sequence[Laps]]
 
 
 @dataclass(frozen=True)
@@ -86,84 +81,106 @@ def _excess(block: Block, phase: str) -> Laps:
     return excess
 
 
-def parts_and_whole(rows: Sequence[Row]) -> Check:
-    """Check that the laps of a step add up to the step of the plain blocks beside them."""
-    steps = [row for row in rows if row.phases_over_step is not None and row.time_s is not None]
-    off = [r for r in steps if _beyond((_known(r.phases_over_step) - 1) * _known(r.time_s), r, *PARTS)]
-    ratios = [_known(row.phases_over_step) for row in steps]
-    left = [_known(row.unattributed_s) / MICRO for row in steps if row.unattributed_s is not None]
-    figure = (
-        f"{min(ratios):.3f} to {max(ratios):.3f} times the step in {len(steps)} cases,"
-        f" unattributed {min(left):.1f} to {max(left):.1f} µs"
-        if ratios and left
-        else "no step was measured both ways"
-    )
-    return Check("parts and whole", bool(ratios) and not off, figure)
-
-
-def observer(rows: Sequence[Row]) -> Check:
-    """Check that a step takes as long with clock reads between its phases as without."""
-    steps = [row for row in rows if row.lap_overhead_s is not None and row.time_s is not None]
-    shares = [_known(row.lap_overhead_s) / _known(row.time_s) for row in steps]
-    off = [row for row in steps if _beyond(_known(row.lap_overhead_s), row, *OBSERVER)]
-    figure = (
-        f"clock reads change the step by {min(shares):+.1%} to {max(shares):+.1%}, median"
-        f" {float(np.median(shares)):+.1%}, in {len(steps)} cases"
-        if shares
-        else "no step was measured both ways"
-    )
-    return Check("observer", bool(shares) and not off, figure)
-
-
-PARTS = (PARTS_WITHIN, PARTS_WITHIN_S)
-OBSERVER = (OBSERVER_WITHIN, OBSERVER_WITHIN_S)
-
-
-def _beyond(error_s: float, row: Row, share: float, seconds: float) -> bool:
-    return abs(error_s) > max(share * _known(row.time_s), seconds)
-
-
-def _known(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
 @dataclass(frozen=True)
-class TwinDifference:
-    """Hold the log-ratio of two twins with the half-width of its 95 % interval."""
+class Difference:
+    """Hold a log-ratio with the half-width of its 95 % interval (None: unknown)."""
 
-    difference: float
+    value: float
     half_width: float | None
 
     @property
     def holds_zero(self) -> bool:
         """Tell whether the interval holds zero."""
-        return self.half_width is not None and abs(self.difference) <= self.half_width
+        return self.half_width is not None and abs(self.value) <= self.half_width
 
 
-def plain_steps(blocks: Sequence[Block]) -> Launches:
-    """Return the laps of the plain blocks: launch → block → laps."""
-    plain = sorted((block for block in blocks if block.kind == "plain"), key=lambda block: block.round)
-    return [[block.column("step") for block in of_launch] for of_launch in _launches(plain)]
+def launches_of(blocks: Sequence[Block], kind: BlockKind, laps: Sequence[str]) -> Launches:
+    """Return the sums of some laps of each counted iteration: launch → block → sums."""
+    chosen = sorted((block for block in blocks if block.kind == kind), key=lambda block: block.round)
+    return [[_sum_of(block, laps) for block in launch] for launch in _launches(chosen)]
 
 
-def twin_difference(a: Launches, b: Launches) -> TwinDifference:
-    """Compare two cases of one run (launch → block → laps), block by block of the same launch and round."""
+def _sum_of(block: Block, laps: Sequence[str]) -> Laps:
+    total: Laps = np.sum([block.column(lap) for lap in laps], axis=0)
+    return total
+
+
+def difference(a: Launches, b: Launches) -> Difference:
+    """Compare two measurements of one run, block by block of the same launch and round."""
     cycles = min(len(blocks) for blocks in (*a, *b))
     grids = [
-        np.array([[log(low_estimate([block])) for block in blocks[:cycles]] for blocks in launches])
+        np.array([[log(low_estimate(block)) for block in blocks[:cycles]] for blocks in launches])
         for launches in (a, b)
     ]
     differences = grids[0] - grids[1]
-    return TwinDifference(float(differences.mean()), half_width(differences))
+    return Difference(float(differences.mean()), half_width(differences))
 
 
-def identical_twins(twins: Sequence[TwinDifference]) -> Check:
+def parts_and_whole(steps: Sequence[Sequence[Block]]) -> Check:
+    """Check, case by case, that the laps of a step add up to the step of the plain blocks beside them."""
+    found = [_against_plain(blocks, STEP_PHASES) for blocks in steps]
+    left = [value / MICRO for blocks in steps for value in [_unattributed(blocks)] if value is not None]
+    said = f", unattributed {min(left):.1f} to {max(left):.1f} µs" if left else ""
+    return _sums("parts and whole", "the laps miss the step", found, (PARTS_WITHIN, PARTS_WITHIN_S), said)
+
+
+def observer(steps: Sequence[Sequence[Block]]) -> Check:
+    """Check, case by case, that a step takes as long with clock reads between its phases as without."""
+    found = [_against_plain(blocks, BLOCK_LAPS["laps"]) for blocks in steps]
+    return _sums("observer", "clock reads change it", found, (OBSERVER_WITHIN, OBSERVER_WITHIN_S))
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Hold how far the laps of a case are from its plain step of `step_s` seconds, as a log-ratio."""
+
+    step_s: float
+    off: Difference
+
+    def beyond(self, limits: tuple[float, float]) -> bool:
+        """Tell whether the interval lies outside a share of the step and outside some seconds."""
+        surely = abs(self.off.value) - (self.off.half_width or 0.0)
+        return surely > max(limits[0], limits[1] / self.step_s)
+
+
+def _against_plain(blocks: Sequence[Block], laps: Sequence[str]) -> Sum | None:
+    plain, lapped = launches_of(blocks, "plain", ("step",)), launches_of(blocks, "laps", laps)
+    if not plain or not lapped:
+        return None
+    return Sum(undisturbed(plain).value * NANO, difference(lapped, plain))
+
+
+def _unattributed(blocks: Sequence[Block]) -> float | None:
+    laps = [block.column(UNATTRIBUTED) for block in blocks if block.kind == "laps"]
+    return float(np.median(np.concatenate(laps))) * NANO if laps else None
+
+
+def _sums(
+    name: str, words: str, found: Sequence[Sum | None], limits: tuple[float, float], said: str = ""
+) -> Check:
+    """Check that no case is surely beyond the limits, and that the median case is not beyond them at all."""
+    known = [one for one in found if one is not None]
+    if not known:
+        return Check(name, passed=False, figure="no step was measured both ways")
+    values = [one.off.value for one in known]
+    middle = float(np.median(values))
+    off = sum(one.beyond(limits) for one in known)
+    usual = float(np.median([one.step_s for one in known]))
+    good = off == 0 and abs(middle) <= max(limits[0], limits[1] / usual)
+    figure = (
+        f"{words} by {middle:+.1%} in the median case ({min(values):+.1%} to {max(values):+.1%}),"
+        f" {len(known)} cases, {off} surely beyond {limits[0]:.0%} and {limits[1] / MICRO:.0f} µs{said}"
+    )
+    return Check(name, good, figure)
+
+
+def identical_twins(twins: Sequence[Difference]) -> Check:
     """Check twins by the binomial bound: how many intervals may miss zero where each does in 5 %."""
     missed = sum(not twin.holds_zero for twin in twins)
     allowed = int(binom.ppf(CERTAINTY, len(twins), 1 - COVERAGE)) if twins else 0
     if not twins:
         return Check("identical twins", passed=False, figure="no pair was measured")
-    sizes = [abs(twin.difference) for twin in twins]
+    sizes = [abs(twin.value) for twin in twins]
     widths = [twin.half_width for twin in twins if twin.half_width is not None]
     width = f"{float(np.median(widths)):.1%}" if widths else "n/a"
     return Check(

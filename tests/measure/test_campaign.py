@@ -9,7 +9,7 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 
-from bench.cases import BLOCK_LAPS, PHASES, Case
+from bench.cases import BLOCK_LAPS, DEFAULT_ALLOCATOR, PHASES, Case, kinds_for
 from bench.measure import messages
 from bench.measure.campaign import Conductor
 from bench.measure.plan import Plan, rounds_for
@@ -105,7 +105,7 @@ def test_every_round_holds_one_block_of_each_kind_of_every_case_from_one_launch(
     conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=6))
     for number, blocks in bench.rounds.items():
         assert Counter((b.case, b.kind) for b in blocks) == Counter(
-            (c, k) for c in range(3) for k in BLOCK_LAPS
+            (c, k) for c in range(3) for k in kinds_for(PHASES)
         )
         assert len({b.launch for b in blocks}) == 1
         assert {b.round for b in blocks} == {number}
@@ -285,3 +285,33 @@ def test_rounds_on_a_device_are_planned_from_the_wall_clock() -> None:
     uneven = [replace(block, wall_ns=wall) for block, wall in zip(blocks, walls, strict=True)]
     assert rounds_for(0.01, uneven) == 1
     assert rounds_for(0.01, uneven, {0}) == ceil((1.959964 * stdev(walls) / mean(walls) / 0.01) ** 2)
+
+
+def test_the_default_allocator_has_workers_of_its_own_in_the_same_rounds() -> None:
+    """Its blocks lie among those of the cases, in every round, from a process with another environment."""
+    bench = Bench()
+    twin = replace(records()[0].case, variant=DEFAULT_ALLOCATOR)
+    conduct(bench, Plan(2, 10.0, 0.01, least_rounds=4), [*records(1), CaseRecord(twin, ("step",))])
+    assert bench.started == ["cpu", DEFAULT_ALLOCATOR] * 2
+    for blocks in bench.rounds.values():
+        assert {(block.case, block.kind) for block in blocks if block.case == 1} == {
+            (1, "laps"),
+            (1, "plain"),
+        }
+
+
+def test_where_no_default_allocator_can_be_started_the_cases_go_on() -> None:
+    """What is measured beside the cases fails alone."""
+    bench = Bench()
+    bench.cannot_start = DEFAULT_ALLOCATOR
+    twin = replace(records()[0].case, variant=DEFAULT_ALLOCATOR)
+    campaign = conduct(bench, Plan(2, 10.0, 0.01, least_rounds=4), [*records(1), CaseRecord(twin, ("step",))])
+    assert campaign.rounds_done >= 4
+    assert [record.status for record in bench.saved_cases] == ["ok", "failed"]
+
+
+def test_a_companion_has_shorter_blocks() -> None:
+    """A quarter of the usual 30 ms at a millisecond a step."""
+    bench = Bench()
+    conduct(bench, Plan(1, 10.0, 0.01), [CaseRecord(records()[0].case, ("step",), block_share=0.25)])
+    assert bench.saved_cases[0].steps_per_block == {"laps": 8, "plain": 8}

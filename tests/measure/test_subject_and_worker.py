@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import torch
 
 from bench.cases import BLOCK_LAPS, STEP_PHASES, Case
 from bench.measure import messages
-from bench.measure.blocks import run_block
+from bench.measure.blocks import IncorrectError, run_block
 from bench.measure.clock import HostClock
+from bench.measure.counters import count_case
+from bench.measure.known import busy_wait
 from bench.measure.profiler import profile_steps
-from bench.measure.subjects import IncorrectError, Subject
+from bench.measure.subjects import Subject
 from bench.measure.worker import NVML_CHECK, Worker, ask_driver_for_cuda, in_one_sentence
 from bench.measure.workers import Launcher, WorkerError
 
@@ -72,8 +75,8 @@ def test_inference_runs_in_eval_mode_without_gradients_and_the_mode_comes_back(s
 
 def test_no_kind_of_block_changes_how_many_laps_it_has(subject: Subject) -> None:
     """Each iteration records the laps its kind names."""
-    for kind, laps in BLOCK_LAPS.items():
-        assert run_block(subject, HostClock(), kind, 4).host.shape == (5, len(laps))
+    for kind in subject.kinds:
+        assert run_block(subject, HostClock(), kind, 4).host.shape == (5, len(BLOCK_LAPS[kind]))
 
 
 def broken_no_gradient(subject: Subject) -> None:
@@ -105,6 +108,74 @@ def test_a_case_that_does_not_train_is_refused(breaking: Callable[[Subject], Non
         subject.check()
 
 
+def test_every_backward_runs_on_the_forward_of_its_own_step(subject: Subject) -> None:
+    """A graph that is kept to be run again makes backward 25 % slower; here each is freed as it is used."""
+    losses: list[torch.Tensor] = []
+    backward = subject.step.backward
+
+    def watched(loss: torch.Tensor) -> None:
+        losses.append(loss)
+        backward(loss)
+
+    subject.step.backward = watched  # type: ignore[method-assign]
+    run_block(subject, HostClock(), "laps", 4)
+    assert len({id(loss.grad_fn) for loss in losses}) == 5
+    for loss in losses:
+        with pytest.raises(RuntimeError, match="a second time"):
+            torch.autograd.backward(loss)
+
+
+class Slowing:
+    """A case whose iterations take longer and longer."""
+
+    kinds = ("plain",)
+    device = torch.device("cpu")
+
+    def __init__(self, growth: float) -> None:
+        self.growth, self.wait_ns = growth, 100_000.0
+
+    def check(self) -> dict[str, float]:
+        return {}
+
+    def save(self) -> None: ...
+
+    def restore(self) -> None:
+        self.wait_ns *= self.growth
+
+    def denormals(self) -> int:
+        return 0
+
+    def mode(self, _kind: str) -> nullcontext[None]:
+        return nullcontext()
+
+    def iteration(self, _kind: str) -> Callable[[int, Callable[[], None]], None]:
+        def wait(_number: int, mark: Callable[[], None]) -> None:
+            mark()
+            busy_wait(int(self.wait_ns))
+
+        return wait
+
+
+def test_a_case_that_never_becomes_steady_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warming up ends when two halves agree within 10 %; these differ by half again each time."""
+    for growth, steady in ((1.5, False), (1.0, True)):
+        monkeypatch.setattr("bench.measure.worker.workload_of", lambda _, growth=growth: Slowing(growth))
+        prepared = Worker().answer(messages.Prepare(0, CASE, warm_up=True))
+        assert isinstance(prepared, messages.Prepared)
+        assert prepared.steady is steady
+
+
+def test_a_block_in_which_something_is_compiled_is_refused(subject: Subject) -> None:
+    """A recompilation takes milliseconds to seconds, and would be one sample among others."""
+    worker = Worker()
+    worker.subjects[0] = subject
+    subject.step.model = torch.compile(subject.step.model, backend="eager")  # type: ignore[assignment]
+    refused = worker.answer(messages.Measure(0, "plain", 2))
+    assert isinstance(refused, messages.Refused)
+    assert "compiled 1 frames inside a timed block" in refused.reason
+    assert isinstance(worker.answer(messages.Measure(0, "plain", 2)), messages.Measured)
+
+
 def test_denormal_values_are_counted(subject: Subject) -> None:
     """One planted in a parameter is one found."""
     before = subject.denormals()
@@ -124,7 +195,7 @@ def test_a_worker_prepares_measures_and_forgets_a_case() -> None:
     worker = Worker()
     prepared = worker.answer(messages.Prepare(7, CASE, warm_up=True))
     assert isinstance(prepared, messages.Prepared)
-    assert set(prepared.seconds) == set(BLOCK_LAPS)
+    assert set(prepared.seconds) == set(Subject.kinds)
     assert prepared.correct["moved"] == 1.0
     measured = worker.answer(messages.Measure(7, "laps", 5))
     assert isinstance(measured, messages.Measured)
@@ -164,6 +235,20 @@ def test_the_profiler_attributes_operators_to_the_phase_that_ran_them(
 
 
 @pytest.mark.parametrize("usual", [None, "0"])
+def test_the_profiler_counts_what_is_dispatched(subject: Subject, tmp_path: Path) -> None:
+    """Matrix products, by two independent ways of counting; a profiler drops events now and then."""
+    products = {"forward": {"aten::addmm": 2}, "backward": {"aten::mm": 3}}
+    counted = profile_steps(subject, 8, tmp_path / "trace.json.gz")
+    for phase, expected in products.items():
+        for operator, calls in expected.items():
+            seen = [o["calls_per_step"] for o in counted if (o["phase"], o["operator"]) == (phase, operator)]
+            assert seen == [calls]
+    flop = count_case(subject).phases["step"].flop
+    width, batch = 16, 32
+    # forward multiplies twice, backward three times: all but the gradient of the inputs
+    assert flop == 2 * batch * (2 * 784 * width + 3 * width * 10)
+
+
 def test_workers_ask_for_cuda_as_a_users_script_does(
     usual: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,14 @@
 """The estimates that are compared: columns with a name, each read from every run of a series.
 
-Another estimate of ours is a function Source -> Estimates more in OURS.
+Another estimate of ours is one more function in OURS, from the sources of all runs to their estimates.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
+from statistics import fmean
 from typing import TypeAlias
 
 import numpy as np
@@ -16,8 +17,8 @@ from spread import Floats
 
 from bench.cases import Case
 from bench.report import Source, read_source
-from bench.report.frame import case_of
 from bench.runs import RUN_FILE
+from bench.verdict.drift import dispatch_weight, relative_time
 
 
 @dataclass(frozen=True)
@@ -37,18 +38,39 @@ class Estimate:
 Estimates: TypeAlias = Mapping[Case, Estimate]
 
 
-def undisturbed(source: Source) -> Estimates:
+def drift_free(sources: Sequence[Source]) -> list[Estimates]:
+    """Return the step over the reference kernels of its run, by which two runs are compared.
+
+    All runs are taken at one weight of dispatch, that of the mean run, as `drift_free_ratio` does with two.
+    """
+    steps = [{row.case: row for row in source.rows if row.phase == "step"} for source in sources]
+    weights: dict[Case, list[float]] = {}
+    for rows in steps:
+        for case, row in rows.items():
+            if (weight := dispatch_weight(row)) is not None:
+                weights.setdefault(case, []).append(weight)
+    return [
+        {
+            case: Estimate(value, high=value * (1 + (row.relative_half_width or nan)))
+            for case, row in rows.items()
+            if case in weights and (value := relative_time(row, fmean(weights[case])))
+        }
+        for rows in steps
+    ]
+
+
+def undisturbed(sources: Sequence[Source]) -> list[Estimates]:
     """Return the undisturbed time of the whole step, which the tables show."""
-    return _of_rows(source, "time")
+    return [_of_rows(source, "time") for source in sources]
 
 
-def lived_through(source: Source) -> Estimates:
+def lived_through(sources: Sequence[Source]) -> list[Estimates]:
     """Return the median step, disturbances and all."""
-    return _of_rows(source, "median")
+    return [_of_rows(source, "median") for source in sources]
 
 
 def _of_rows(source: Source, name: str) -> Estimates:
-    steps = [(case_of(row), row.as_record()) for row in source.rows if row.phase == "step"]
+    steps = [(row.case, row.as_record()) for row in source.rows if row.phase == "step"]
     return {
         case: Estimate(row[f"{name}_s"], row[f"{name}_low_s"], row[f"{name}_high_s"])
         for case, row in steps
@@ -56,7 +78,11 @@ def _of_rows(source: Source, name: str) -> Estimates:
     }
 
 
-OURS: dict[str, Callable[[Source], Estimates]] = {"ours time_s": undisturbed, "ours median_s": lived_through}
+OURS: dict[str, Callable[[Sequence[Source]], list[Estimates]]] = {
+    "ours, drift taken out": drift_free,
+    "ours time_s": undisturbed,
+    "ours median_s": lived_through,
+}
 THEIRS = {"pytest-benchmark mean": "mean", "pytest-benchmark median": "median", "pytest-benchmark min": "min"}
 
 
@@ -76,7 +102,7 @@ def read_columns(out: Path) -> dict[str, list[Estimates]]:
     """Return the estimates of every finished run of a series, in order, by the name of the estimate."""
     sources = [read_source(path.parent) for path in sorted(out.glob(f"[0-9]*/ours/*/{RUN_FILE}"))]
     files = sorted(out.glob(f"[0-9]*/plain/{PLAIN_FILE}"))
-    ours = {name: [estimate(source) for source in sources] for name, estimate in OURS.items()}
+    ours = {name: estimates(sources) for name, estimates in OURS.items()}
     theirs = {name: [plain_estimates(file, key) for file in files] for name, key in THEIRS.items()}
     return ours | theirs
 

@@ -54,3 +54,12 @@ def test_reading_a_fingerprint_does_not_import_torch() -> None:
     """Reports use it."""
     asked = "import bench.fingerprint, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
+
+
+def test_every_setting_of_torch_that_changes_a_time_is_hard() -> None:
+    """TF32, cudnn's choices, threads and the allocator policy differ by factors."""
+    settings = {
+        *("float32_matmul_precision", "cudnn_allow_tf32", "cudnn_benchmark", "cudnn_deterministic"),
+        *("torch_threads", "omp_num_threads", "allocator_policy", "torch_debug_build"),
+    }
+    assert settings <= HARD

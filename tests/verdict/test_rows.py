@@ -164,3 +164,9 @@ def test_rows_keep_the_order_of_cases_and_phases() -> None:
         *((32, phase) for phase in CPU_CASE.phases()),
         *((128, phase) for phase in other.phases()),
     ]
+
+
+def test_what_bounds_a_device_is_unknown_without_its_busy_time() -> None:
+    """A span between events holds launch gaps as well as kernels, and must not be taken for work."""
+    rows = rows_of(run_of([record_of(CUDA_CASE)]), cuda_blocks_of())
+    assert {row.bound for row in rows} == {"unknown"}

@@ -1,0 +1,134 @@
+"""Drift: how far two runs are apart once the machine's own change of speed is taken out.
+
+A shared machine is a few percent faster or slower from one minute to the next, in everything it does, and no
+run can see that in itself. The reference kernels can: they are measured in the same rounds, and their work
+never changes. Dispatch and arithmetic drift apart, though, so a step is held against both: against the
+smallest network, which is all dispatch, by the share of its time that is dispatch, and against the matrix
+product and the copy within a cache by the rest.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import exp, hypot, log
+
+import numpy as np
+
+from bench.cases import REFERENCE_KERNELS, SMALLEST, Case, Place
+from bench.runs import Block, CaseRecord
+from bench.verdict.estimates import BETWEEN_RUNS, Estimate, Laps, half_width, low_estimate, midmean
+from bench.verdict.rows import KIND_OF_PHASE, NANO, Row, published
+
+DRIFT_KERNELS = ("gemm", "copy_cached")
+
+Times = Mapping[tuple[int, int], float]
+"""The logarithm of the smallest lap of a block, in seconds, by launch and round."""
+
+
+@dataclass
+class References:
+    """Hold the reference times of one place: of each phase of the smallest network, and of the kernels."""
+
+    dispatch: dict[str, Times] = field(default_factory=dict)
+    kernels: Times = field(default_factory=dict)
+
+
+def references_of(
+    companions: Sequence[CaseRecord], blocks: Iterable[Block], first: int
+) -> dict[Place, References]:
+    """Return the references of every place (device, threads, precision)."""
+    by_case: dict[int, list[Block]] = defaultdict(list)
+    for block in blocks:
+        by_case[block.case].append(block)
+    found: dict[Place, References] = defaultdict(References)
+    for number, record in enumerate(companions, first):
+        place = found[record.case.place]
+        own = by_case[number]
+        if record.case.subject == REFERENCE_KERNELS:
+            place.kernels = _mean([block_times(own, kernel, record.case) for kernel in DRIFT_KERNELS])
+        elif record.case.hidden == SMALLEST:
+            place.dispatch = {phase: block_times(own, phase, record.case) for phase in record.phases}
+    return dict(found)
+
+
+def block_times(blocks: Iterable[Block], phase: str, case: Case) -> Times:
+    """Return the smallest lap of a phase in each block."""
+    on_device = case.device != "cpu"
+    return {
+        (block.launch, block.round): log(low_estimate(published(block, phase, on_device=on_device)) * NANO)
+        for block in blocks
+        if block.kind == KIND_OF_PHASE[phase] and published(block, phase, on_device=on_device).min() > 0
+    }
+
+
+def _mean(several: Sequence[Times]) -> Times:
+    common = set(several[0]).intersection(*several[1:])
+    return {key: sum(times[key] for times in several) / len(several) for key in common}
+
+
+def with_reference(row: Row, blocks: Sequence[Block], references: References) -> Row:
+    """Return a row with what two runs of it are compared by; unchanged where its place has no references."""
+    dispatch, kernels = references.dispatch.get(row.phase, {}), references.kernels
+    times = block_times(blocks, row.phase, row.case)
+    common = sorted(set(times) & set(dispatch) & set(kernels), key=lambda key: (key[1], key[0]))
+    if not row.time_s or not common:
+        return row
+    own, by_dispatch, by_kernels = (
+        np.array([source[key] for key in common]) for source in (times, dispatch, kernels)
+    )
+    reference_s = exp(midmean(by_dispatch))
+    weight = min(1.0, reference_s / row.time_s)
+    relative = own - weight * by_dispatch - (1 - weight) * by_kernels
+    return replace(
+        row,
+        reference_dispatch_s=reference_s,
+        reference_kernels_s=exp(midmean(by_kernels)),
+        relative_half_width=half_width(_grid(common, relative)),
+    )
+
+
+def _grid(keys: Sequence[tuple[int, int]], values: Laps) -> Laps:
+    """Return values as [launches, cycles]: the rounds of each launch in order, as many as all have."""
+    by_launch: dict[int, list[float]] = defaultdict(list)
+    for (launch, _round), value in zip(keys, values, strict=True):
+        by_launch[launch].append(float(value))
+    cycles = min(map(len, by_launch.values()))
+    return np.array([rounds[:cycles] for rounds in by_launch.values()])
+
+
+def dispatch_weight(row: Row) -> float | None:
+    """Return the share of a row's time that is dispatch, by the smallest network; None where unknown."""
+    if not row.time_s or row.reference_dispatch_s is None:
+        return None
+    return min(1.0, row.reference_dispatch_s / row.time_s)
+
+
+def relative_time(row: Row, weight: float) -> float | None:
+    """Return the time of a row over that of its references, weighted geometrically; it has no unit.
+
+    Two runs are compared at one weight: at different ones their figures are not of one kind.
+    """
+    if row.time_s is None or row.reference_dispatch_s is None or row.reference_kernels_s is None:
+        return None
+    logs = weight * log(row.reference_dispatch_s) + (1 - weight) * log(row.reference_kernels_s)
+    return row.time_s / exp(logs)
+
+
+def drift_free_ratio(base: Row, candidate: Row) -> Estimate | None:
+    """Return how many times as long a row takes in one run as in another, drift taken out.
+
+    Both runs are taken at the mean of their weights; the half-widths of their intervals add as squares, on
+    the logarithmic scale. None where a run has no references, or on another machine.
+    """
+    weights = dispatch_weight(base), dispatch_weight(candidate)
+    if weights[0] is None or weights[1] is None:
+        return None
+    weight = (weights[0] + weights[1]) / 2
+    times = relative_time(base, weight), relative_time(candidate, weight)
+    if not times[0] or not times[1]:
+        return None
+    ratio = times[1] / times[0]
+    if base.relative_half_width is None or candidate.relative_half_width is None:
+        return Estimate(ratio, None, None, BETWEEN_RUNS)
+    half = hypot(base.relative_half_width, candidate.relative_half_width)
+    return Estimate(ratio, ratio * exp(-half), ratio * exp(half), BETWEEN_RUNS)

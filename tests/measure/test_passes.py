@@ -1,0 +1,85 @@
+"""The passes after the campaign, with workers that answer at once."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from made_up_runs import CPU_CASE, CUDA_CASE, record_of
+
+from bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS
+from bench.measure import messages
+from bench.measure.passes import count_cases, profile_cases
+from bench.measure.workers import WorkerError
+from bench.runs import CaseCounters, PhaseCounters
+
+COUNTERS = CaseCounters({"forward": PhaseCounters(flop=13)})
+
+
+class Counting:
+    """Count what it holds; one case kills it, and another cannot be counted."""
+
+    def __init__(self) -> None:
+        self.held = CPU_CASE
+        self.requests: list[messages.Request] = []
+
+    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
+        assert timeout > 0
+        self.requests.append(request)
+        if isinstance(request, messages.Prepare):
+            assert not request.warm_up
+            self.held = request.case
+            return messages.Prepared({}, steady=True, correct={})
+        if self.held.batch_size == 666:
+            raise WorkerError("killed by signal 9")
+        if self.held.batch_size == 13 or isinstance(request, messages.Profile):
+            return messages.Refused("no luck")
+        return messages.Counted(COUNTERS)
+
+
+def test_cases_are_counted_in_a_process_that_never_timed() -> None:
+    """One new worker a device, since a dispatch mode can slow a process for good."""
+    started: list[str] = []
+
+    def start(pool: str) -> Counting:
+        started.append(pool)
+        return Counting()
+
+    records = [record_of(replace(case, batch_size=n)) for case in (CPU_CASE, CUDA_CASE) for n in (1, 2)]
+    counted, notices = count_cases(records, start)
+    assert started == ["cpu", "cuda"]
+    assert [record.counters for record in counted] == [COUNTERS] * 4
+    assert notices == []
+
+
+def test_a_case_that_cannot_be_counted_is_a_notice_and_the_others_are_counted() -> None:
+    """Refused or killed: the times stay good, and a new process goes on."""
+    started: list[Counting] = []
+
+    def start(_pool: str) -> Counting:
+        started.append(Counting())
+        return started[-1]
+
+    records = [record_of(replace(CPU_CASE, batch_size=n)) for n in (13, 666, 1)]
+    counted, notices = count_cases(records, start)
+    assert [record.counters for record in counted] == [None, None, COUNTERS]
+    assert len(started) == 2
+    assert "b13-h128 could not be counted (no luck)" in notices[0].cause
+    assert "its worker process killed by signal 9" in notices[1].cause
+    assert all(record.status == "ok" for record in counted)
+
+
+def test_only_networks_that_went_well_are_counted() -> None:
+    """Not what failed, not reference kernels, and not a case a second time under another allocator."""
+    records = [
+        record_of(CPU_CASE, status="failed", reason="out of memory"),
+        record_of(replace(CPU_CASE, subject=REFERENCE_KERNELS)),
+        record_of(replace(CPU_CASE, variant=DEFAULT_ALLOCATOR)),
+    ]
+    counted, _ = count_cases(records, lambda _: Counting())
+    assert [record.counters for record in counted] == [None] * 3
+
+
+def test_a_case_that_cannot_be_profiled_is_a_notice() -> None:
+    """The times are complete without its operators."""
+    operators, notices = profile_cases([record_of(CPU_CASE)], {("cpu", 0): Counting()}, Path("nowhere"))
+    assert operators == []
+    assert "could not be profiled (no luck)" in notices[0].cause

@@ -1,0 +1,98 @@
+"""What is measured beside the cases: reference kernels, the smallest network, the default allocator."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bench.cases import (
+    BLOCK_LAPS,
+    DEFAULT_ALLOCATOR,
+    DOES_NOT_APPLY,
+    KERNELS,
+    REFERENCE_KERNELS,
+    SMALLEST,
+    Case,
+    companions_of,
+    grid,
+    kinds_for,
+)
+from bench.measure.blocks import IncorrectError, run_block
+from bench.measure.clock import HostClock
+from bench.measure.kernels import CACHED_COPIES, DISPATCHED, ReferenceKernels
+from bench.measure.workloads import workload_of
+
+KERNEL_CASE = Case(REFERENCE_KERNELS, "digits", "cpu", 1, "float32", "eager", 1, DOES_NOT_APPLY)
+
+
+def cases(threads: tuple[int, ...] = (1, 2)) -> list[Case]:
+    return grid(
+        subject="simplenn",
+        dataset="digits",
+        devices=["cpu", "cuda"],
+        threads=threads,
+        precisions=["float32"],
+        variants=["eager"],
+        batch_sizes=[1, 128],
+        hidden=[128, 512],
+    )
+
+
+def test_every_place_has_its_kernels_and_its_smallest_network() -> None:
+    """Ceilings are those of a device, a thread count and a precision."""
+    beside = companions_of(cases(), allocator=False)
+    places = [("cpu", 1), ("cpu", 2), ("cuda", DOES_NOT_APPLY)]
+    assert [(c.device, c.threads) for c in beside if c.subject == REFERENCE_KERNELS] == places
+    assert [(c.device, c.threads) for c in beside if (c.batch_size, c.hidden) == (1, SMALLEST)] == places
+    assert len(beside) == 2 * len(places)
+
+
+def test_one_case_is_measured_under_the_default_allocator_as_well() -> None:
+    """The reference case of the CPU, where the C library lets it be chosen."""
+    twin = companions_of(cases(), allocator=True)[-1]
+    assert twin == replace(cases()[2], variant=DEFAULT_ALLOCATOR)
+    assert (twin.threads, twin.batch_size, twin.hidden) == (1, 128, 128)
+    on_cuda = [case for case in cases() if case.device == "cuda"]
+    assert all(case.variant != DEFAULT_ALLOCATOR for case in companions_of(on_cuda, allocator=True))
+
+
+def test_the_work_of_a_lap_is_the_closed_form() -> None:
+    """A matrix product of n³ multiply-adds is 2n³ FLOP; a copy reads and writes each byte."""
+    kernels = ReferenceKernels(KERNEL_CASE)
+    work = kernels.check()
+    assert work["gemm_flop"] == 2 * 384**3
+    assert work["cached_bytes"] == CACHED_COPIES * 2 * 256 * 1024
+    assert work["cold_bytes"] == 2 * 32 * 1024**2
+    assert work["dispatched"] == DISPATCHED
+
+
+def test_more_threads_get_more_work() -> None:
+    """64 threads would starve on what one can do; the work grows with their number."""
+    work = ReferenceKernels(replace(KERNEL_CASE, threads=8)).check()
+    assert work["gemm_flop"] == 2 * 768**3
+    assert work["cached_bytes"] == 8 * CACHED_COPIES * 2 * 256 * 1024
+
+
+def test_a_wrong_matrix_product_is_refused() -> None:
+    """A ceiling from a product that is not computed would make everything look slow."""
+    kernels = ReferenceKernels(KERNEL_CASE)
+    a, b, out = kernels.gemm
+    kernels.gemm = (a, b, out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "mm", lambda _a, _b, out: out.zero_())
+        with pytest.raises(IncorrectError, match=r"a matrix product is off by 100\.0%"):
+            kernels.check()
+
+
+def test_every_kernel_has_its_lap() -> None:
+    """Those that find their data in a cache in one kind of block, the one that does not in another."""
+    kernels = workload_of(KERNEL_CASE)
+    assert kinds_for(KERNELS) == kernels.kinds
+    for kind in kernels.kinds:
+        assert run_block(kernels, HostClock(), kind, 4).host.shape == (5, len(BLOCK_LAPS[kind]))
+
+
+def test_the_smallest_network_trains() -> None:
+    """With one hidden unit it may not: its only unit can be dead from the start."""
+    case = next(c for c in companions_of(cases(), allocator=False) if c.hidden == SMALLEST)
+    assert workload_of(case).check()["moved"] == 1.0

@@ -1,0 +1,142 @@
+"""The pure checks of the self-test on made-up figures with known answers."""
+
+import numpy as np
+import pytest
+from made_up_runs import STEP_LAPS, STEP_NS, block_of
+
+from bench.runs import Block
+from bench.verdict import truth
+from bench.verdict.truth import Difference
+
+READINGS = np.full(1_000, 40)
+
+
+def test_a_good_clock_passes_with_its_resolution_and_cost() -> None:
+    """40 ns a reading, and spans that agree with the other clock; one that was interrupted does not count."""
+    check = truth.clock(READINGS, [1_000_000, 1_000_100, 9_000_000], 1_000_000)
+    assert check.passed
+    assert check.figure.startswith("resolution at most 40 ns, a reading costs 40 ns, never back in 1,000")
+
+
+def test_a_clock_that_goes_backwards_fails_clearly() -> None:
+    """And says by how much."""
+    backwards = READINGS.copy()
+    backwards[500] = -25
+    check = truth.clock(backwards, [1_000_000], 1_000_000)
+    assert (check.passed, check.figure) == (False, "went backwards by 25 ns")
+
+
+def test_a_clock_that_stands_still_fails_clearly() -> None:
+    """Whether between readings or over a span."""
+    assert truth.clock(READINGS * 0, [0], 2_000_000).figure == "stood still for 2 ms"
+    assert not truth.clock(READINGS, [0], 2_000_000).passed
+
+
+@pytest.mark.parametrize(
+    ("between_ns", "span_ns"),
+    [(np.full(1_000, 2_000), 1_000_000), (READINGS, 1_002_000), (READINGS, 998_000)],
+    ids=["a reading of 2 µs", "0.2 % fast", "0.2 % slow"],
+)
+def test_a_clock_that_is_coarse_or_wrong_fails(between_ns: np.ndarray, span_ns: int) -> None:
+    """At most 1 µs a reading, and within 0.1 % of the other clock."""
+    assert not truth.clock(between_ns, [span_ns], 1_000_000).passed
+
+
+def steps_of(*, phase_ns: int = 0, left_ns: int = 0, scale: float = 1.0) -> list[Block]:
+    """Return the blocks of a case whose laps are changed by some nanoseconds, and whose plain step is not."""
+    changed = STEP_LAPS | {
+        "forward": STEP_LAPS["forward"] + phase_ns,
+        "unattributed": STEP_LAPS["unattributed"] + left_ns,
+    }
+    blocks = []
+    for launch in range(2):
+        for number in range(launch, 6, 2):
+            factor = scale * (1 + 0.01 * number)  # the machine gets slower, and both kinds of block with it
+            lapped = {name: round(time * factor) for name, time in changed.items()}
+            plain = {"step": round(STEP_NS * factor)}
+            blocks.append(block_of("laps", laps=lapped, launch=launch, number=number))
+            blocks.append(block_of("plain", laps=plain, launch=launch, number=number))
+    return blocks
+
+
+def test_laps_that_make_the_whole_pass_and_say_what_is_unattributed() -> None:
+    """650 of 660 µs are in phases, and 10 µs unattributed."""
+    check = truth.parts_and_whole([steps_of()])
+    assert check.passed
+    assert check.figure.startswith("the laps miss the step by -1.5% in the median case (-1.5% to -1.5%)")
+    assert "unattributed 10." in check.figure
+
+
+def test_laps_that_miss_the_whole_fail() -> None:
+    """By more than 3 % and 5 µs, in either direction; a tenth of the step is within 5 µs."""
+    assert not truth.parts_and_whole([steps_of(phase_ns=-20_000)]).passed
+    assert not truth.parts_and_whole([steps_of(phase_ns=40_000)]).passed
+    assert truth.parts_and_whole([steps_of(phase_ns=-20_000, scale=0.1)]).passed
+    assert not truth.parts_and_whole([]).passed
+    assert not truth.parts_and_whole([[block for block in steps_of() if block.kind == "laps"]]).passed
+
+
+def test_one_case_that_is_surely_off_fails_the_check_of_all() -> None:
+    """The median case is fine, and the check fails all the same."""
+    assert not truth.parts_and_whole([steps_of(), steps_of(), steps_of(phase_ns=40_000)]).passed
+
+
+def test_an_observer_that_costs_three_percent_fails() -> None:
+    """More than 2 % and 5 µs, wherever the clock reads leave it."""
+    assert truth.observer([steps_of()]).passed
+    assert not truth.observer([steps_of(left_ns=20_000)]).passed
+    assert not truth.observer([]).passed
+
+
+def test_twins_fail_only_beyond_the_binomial_bound() -> None:
+    """Of 12 intervals at 95 %, 4 may miss zero (P(more) < 0.1 %), and 5 may not."""
+    held, missed = Difference(0.01, 0.02), Difference(0.03, 0.02)
+    assert truth.identical_twins([held] * 8 + [missed] * 4).passed
+    assert not truth.identical_twins([held] * 7 + [missed] * 5).passed
+    assert not truth.identical_twins([]).passed
+
+
+def test_an_interval_that_is_not_known_holds_nothing() -> None:
+    """An instrument without intervals cannot pass by having none."""
+    assert not truth.identical_twins([Difference(0.0, None)] * 12).passed
+
+
+def test_the_difference_of_twins_is_that_of_their_smallest_laps_block_by_block() -> None:
+    """One is 2 % slower in every block of every launch: ln 1.02, known exactly."""
+    a = [[np.array([100.0, 130.0]), np.array([102.0, 120.0])] for _ in range(2)]
+    b = [[block * 1.02 for block in launch] for launch in a]
+    twin = truth.difference(b, a)
+    assert twin.value == pytest.approx(np.log(1.02))
+    assert twin.half_width == pytest.approx(0.0, abs=1e-12)
+    assert not twin.holds_zero
+
+
+def test_intervals_of_simulated_twins_hold_zero_as_often_as_they_say() -> None:
+    """400 pairs whose launches and rounds really differ at random, seed 1: 92 to 98 %."""
+    random = np.random.default_rng(1)
+
+    def twin() -> list[list[np.ndarray]]:
+        launch = random.normal(0, 0.01, (4, 1))
+        return [
+            [np.array([value]) for value in row]
+            for row in 100 * np.exp(launch + random.normal(0, 0.02, (4, 6)))
+        ]
+
+    held = sum(truth.difference(twin(), twin()).holds_zero for _ in range(400))
+    assert 368 <= held <= 396  # 99.9 % of binomial draws at 95.5 %
+
+
+def test_counts_must_equal_the_closed_form_everywhere() -> None:
+    """One size that is off by one fails the check, and so does one that is missing."""
+    assert truth.closed_form("FLOP", {"a": 10, "b": 20}, {"a": 10, "b": 20}).passed
+    assert not truth.closed_form("FLOP", {"a": 10, "b": 21}, {"a": 10, "b": 20}).passed
+    assert not truth.closed_form("FLOP", {"a": 10}, {"a": 10, "b": 20}).passed
+    assert not truth.closed_form("FLOP", {}, {}).passed
+
+
+def test_counts_must_be_the_same_in_all_repeats() -> None:
+    """19 of 20 is a failure, whether one differs or is missing."""
+    assert truth.same_every_time("counts", [7] * 20, 20).passed
+    assert not truth.same_every_time("counts", [7] * 19 + [8], 20).passed
+    assert truth.same_every_time("counts", [7] * 19, 20).figure == "the same in 19 of 20 repeats"
+    assert not truth.same_every_time("counts", [7] * 19, 20).passed

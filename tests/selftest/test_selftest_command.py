@@ -1,0 +1,114 @@
+"""`python -m bench selftest` as it is typed: a line a check, and an exit code that says how it went."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as command
+from bench import selftest
+from bench.measure.workers import WorkerError
+from bench.verdict.truth import Check
+
+ROOT = Path(__file__).parents[2]
+GOOD, BAD = Check("clock", passed=True, figure="fine"), Check("observer", passed=False, figure="+9 %")
+
+
+def answering(*checks: Check, error: Exception | None = None) -> object:
+    """Return a self-test that has these checks, and then perhaps breaks."""
+
+    def run(_effort: selftest.Effort, progress: object) -> Iterator[Check]:
+        assert callable(progress)
+        yield from checks
+        if error:
+            raise error
+
+    return run
+
+
+def test_every_check_is_a_line_and_all_passed_is_exit_code_0(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the figure, whether it passed or not."""
+    monkeypatch.setattr(selftest, "selftest", answering(GOOD, GOOD))
+    assert command.main(["selftest"]) == 0
+    assert capsys.readouterr().out == "ok    clock: fine\nok    clock: fine\n2 of 2 checks passed\n"
+
+
+def test_one_failed_check_is_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are told all the same."""
+    monkeypatch.setattr(selftest, "selftest", answering(GOOD, BAD, GOOD))
+    assert command.main(["selftest", "--quick"]) == 1
+    out = capsys.readouterr().out
+    assert "FAIL  observer: +9 %\n" in out
+    assert out.endswith("2 of 3 checks passed\n")
+
+
+def test_a_machine_that_cannot_measure_is_one_sentence_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where torch cannot be imported."""
+    monkeypatch.setattr(selftest, "selftest", answering(error=WorkerError("it ended with exit code 1")))
+    assert command.main(["selftest"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said == ["python -m bench selftest: nothing can be measured here: it ended with exit code 1"]
+
+
+def test_a_mistyped_option_is_one_sentence() -> None:
+    """And nothing is measured."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "selftest", "--fast"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "--fast" in done.stderr
+
+
+def test_ctrl_c_ends_with_130_and_leaves_no_process() -> None:
+    """In the middle of the campaign."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", "selftest", "--quick"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "warm-up" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stdout.read()
+    assert process.wait(timeout=60) == 130
+    assert "Traceback" not in rest
+    deadline = time.monotonic() + 20
+    while _members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert _members(process.pid) == []
+
+
+def _members(session: int) -> list[int]:
+    """Return the living processes of a session."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                state = (entry / "stat").read_text().rpartition(")")[2].split()
+                if os.getsid(int(entry.name)) == session and state[0] != "Z":
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
