@@ -20,13 +20,14 @@ from bench.measure.campaign import Conductor, Progress
 from bench.measure.plan import Plan
 from bench.measure.workers import Launcher, Worker
 from bench.report import render, write_tables
+from bench.report.format import UNITS
 from bench.runs import Block, Campaign, CaseCounters, CaseRecord, Code, Run, plain_json
 from bench.verdict import Row, rows_of, truth
 from bench.verdict.estimates import Launches
 from bench.verdict.truth import Check
 
 WAITS_US = (20, 200, 2_000, 20_000)
-PLANTED_S = 100e-6
+PLANTED_S = 150e-6
 INPUTS, CLASSES = 784, 10
 PLANTED_CASE = Case("simplenn", "digits", "cpu", 1, "float32", "eager", 32, 32)
 COUNTED_SIZES = ((1, 32), (32, 128), (128, 512))
@@ -130,36 +131,29 @@ def twins_of(of_case: Mapping[Case, Sequence[Block]]) -> Iterator[tuple[Launches
 
 def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:
     """Yield the check of each busy-wait, as it stands in the table, in JSON and in CSV."""
-    waits = [row for row in rows if row.phase == "step" and row.subject.startswith("busy-wait:")]
-    subset = msgspec.structs.replace(
-        run, cases=tuple(r for r in run.cases if r.case.subject.startswith("busy-wait:"))
-    )
+    waits = tuple(r for r in run.cases if r.case.subject.startswith("busy-wait:") and r.status == "ok")
+    cases = [record.case for record in waits]
+    own = [row for row in rows if row.case in cases]
+    steps = [row for row in own if row.phase == "step"]
+    if not steps:
+        return
     with tempfile.TemporaryDirectory() as folder:
-        write_tables(Path(folder), render(subset, [r for r in rows if r.subject.startswith("busy-wait:")]))
-        table = shown_steps((Path(folder) / "tables" / "phases.md").read_text())
-        csv = (
-            pd.read_csv(Path(folder) / "tables" / "phases.csv").query("phase == 'step'").set_index("subject")
-        )
-    for row in waits:
-        record = json.loads(plain_json(row.as_record()))
-        told = {
-            "table": table.get(row.subject, float("nan")),
-            "JSON": float(record["time_s"] or "nan"),
-            "CSV": float(csv.time_s[row.subject]),
-        }
+        write_tables(Path(folder), render(msgspec.structs.replace(run, cases=waits), own))
+        shown = shown_steps((Path(folder) / "tables" / "phases.md").read_text())
+        csv = pd.read_csv(Path(folder) / "tables" / "phases.csv").query("phase == 'step'").time_s
+    for row, in_table, in_csv in zip(steps, shown, csv, strict=True):
+        in_json = json.loads(plain_json(row.as_record()))["time_s"]
+        told = {"table": in_table, "JSON": float(in_json or "nan"), "CSV": float(in_csv)}
         yield truth.known_time(int(row.subject.partition(":")[2]) * MICRO, told)
 
 
-def shown_steps(markdown: str) -> dict[str, float]:
+def shown_steps(markdown: str) -> list[float]:
     """Read the times of the steps, in seconds, back from the table as a reader sees it."""
-    lines = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines() if "|" in line
-    ]
-    heading, _rule, *body = lines
+    lines = [line.strip("|").split("|") for line in markdown.splitlines() if "|" in line]
+    heading, _rule, *body = ([cell.strip() for cell in line] for line in lines)
     column = next(number for number, name in enumerate(heading) if name.startswith("step "))
-    unit = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}[heading[column].removeprefix("step ")]
-    subject = heading.index("subject")
-    return {cells[subject]: float(cells[column].split(" ±")[0].replace(",", "")) * unit for cells in body}
+    unit = next(unit.seconds for unit in UNITS if unit.symbol == heading[column].removeprefix("step "))
+    return [float(cells[column].split(" ±")[0].replace(",", "")) * unit for cells in body]
 
 
 def clock_check(worker: Worker) -> Check:

@@ -9,8 +9,10 @@ import torch
 from bench.cases import STEP_PHASES, BlockKind, Case
 from bench.measure.subjects import Mark, Subject
 
-PLANTED_NS = 100_000
-MICRO = 1_000
+PLANTED_NS = 150_000
+EVERY = 3
+"""Of so many iterations one has the delay: not of two, since steps alternate by themselves."""
+
 
 Wait = Callable[[int], None]
 
@@ -29,9 +31,9 @@ class BusyWait:
 
     kinds: tuple[BlockKind, ...] = ("plain", "laps")
 
-    def __init__(self, microseconds: int, wait: Wait = busy_wait) -> None:
+    def __init__(self, nanoseconds: int, wait: Wait = busy_wait) -> None:
         self.device = torch.device("cpu")
-        self.nanoseconds = microseconds * MICRO
+        self.nanoseconds = nanoseconds
         self.wait = wait
 
     def iteration(self, kind: BlockKind) -> Callable[[int, Mark], None]:
@@ -69,7 +71,7 @@ class BusyWait:
 
 
 class Planted(Subject):
-    """Train as usual, but wait in one phase of every odd iteration; the even ones show what it would take.
+    """Train as usual, but wait in one phase of every third iteration; its neighbours show what it would take.
 
     Plain blocks are as usual: they have no phases to plant a delay in.
     """
@@ -80,21 +82,21 @@ class Planted(Subject):
         super().__init__(case)
         self.wait = wait
         self.phase = phase
-        self.odd = False
+        self.waits = False
         usual = getattr(self.step, phase)
 
         def delayed(*arguments: object) -> object:
             result = usual(*arguments)
-            if self.odd:
+            if self.waits:
                 self.wait(PLANTED_NS)
             return result
 
         setattr(self.step, phase, delayed)
 
     def _lapped(self, number: int, mark: Mark) -> None:
-        self.odd = number % 2 == 1
+        self.waits = number % EVERY == 1
         super()._lapped(number, mark)
 
     def _plain(self, number: int, mark: Mark) -> None:
-        self.odd = False
+        self.waits = False
         super()._plain(number, mark)

@@ -33,7 +33,7 @@ def workload_of(case: Case) -> CaseWorkload:
     name, _, detail = case.subject.partition(":")
     match name:
         case "busy-wait":
-            return BusyWait(int(detail))
+            return BusyWait(1_000 * int(detail))
         case "planted":
             return Planted(case, detail)
         case _ if name == REFERENCE_KERNELS:

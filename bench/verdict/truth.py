@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from bench.cases import BLOCK_LAPS, STEP_PHASES, UNATTRIBUTED, BlockKind
 from bench.runs import Block
-from bench.verdict.estimates import COVERAGE, Laps, Launches, half_width, low_estimate
+from bench.verdict.estimates import COVERAGE, Laps, Launches, half_width, low_estimate, undisturbed
 
 WAIT_WITHIN, WAIT_WITHIN_S = 0.02, 1e-6
 PLANTED_WITHIN, PLANTED_WITHIN_S = 0.05, 3e-6
@@ -45,7 +45,7 @@ def known_time(expected_s: float, told: Mapping[str, float]) -> Check:
 
 
 def planted_delay(phase: str, planted_s: float, blocks: Sequence[Block]) -> Check:
-    """Check, launch by launch, that a delay in every odd iteration lands in its phase and no other."""
+    """Check, launch by launch, that a delay in every third iteration lands in its phase and no other."""
     allowed = max(PLANTED_WITHIN * planted_s, PLANTED_WITHIN_S)
     by_launch = [_delays(of_launch) for of_launch in _launches(blocks)]
     if not by_launch:
@@ -69,14 +69,16 @@ def _launches(blocks: Iterable[Block]) -> list[list[Block]]:
 
 
 def _delays(blocks: Sequence[Block]) -> dict[str, float]:
-    """Return the median by which odd iterations exceed the mean of their even neighbours, in seconds."""
+    """Return the median by which delayed iterations exceed the mean of their neighbours, in seconds."""
     return {phase: float(np.median(np.concatenate([_excess(b, phase) for b in blocks]))) * NANO
             for phase in STEP_PHASES}  # fmt: skip
 
 
 def _excess(block: Block, phase: str) -> Laps:
-    laps = block.host[:, block.laps.index(phase)]  # the leading iteration is even, and only a neighbour
-    inner = range(3, len(laps) - 1, 2)
+    laps = block.host[
+        :, block.laps.index(phase)
+    ]  # delayed are 1, 4, 7, …; the leading iteration is no neighbour
+    inner = range(4, len(laps) - 1, 3)
     excess: Laps = np.array([laps[i] - (laps[i - 1] + laps[i + 1]) / 2 for i in inner])
     return excess
 

@@ -1,6 +1,7 @@
 """What is said of repeated runs, against closed forms, simulated instruments and a made-up series."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -128,14 +129,16 @@ def test_a_series_is_judged_from_its_folder(tmp_path: Path) -> None:
     ours = 100 * stats.variation([1.0, 1.0, 1.02, 1.02], ddof=1)
     plain = 100 * stats.variation([1.0, 1.0, 2.0, 2.0], ddof=1)
     assert [cell.strip() for cell in line.split("|")[3:-1]] == [
+        "n/a",  # these made-up runs have no reference kernels
         f"{ours:.2f}",
         f"{ours:.2f}",
         f"{plain:.2f}",
         "0.00",
         "0.00",
     ]
-    assert "| ours time_s   | all             | 6       | 6           | 100.0 | 95 " in text
-    assert "| ours time_s   | neighbours      | 3 " in text
+    lines = [re.sub(r" +", " ", line) for line in text.splitlines()]
+    assert any(line.startswith("| ours time_s | all | 6 | 6 | 100.0 | 95 ") for line in lines)
+    assert any(line.startswith("| ours time_s | neighbours | 3 ") for line in lines)
     assert (tmp_path / "001/ours" / RECORD_FILE).exists()
 
 

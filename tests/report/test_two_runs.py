@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
+from made_up_runs import CPU_CASE, CUDA_CASE, block_of, blocks_of, cuda_blocks_of, record_of, run_of
 
-from bench.cases import Case
+from bench.cases import DOES_NOT_APPLY, KERNELS, REFERENCE_KERNELS, SMALLEST, Case
 from bench.report import Source, compare
 from bench.report.devices import fastest
 from bench.report.frame import cells_of
@@ -24,7 +24,7 @@ def source_of(cases: dict[Case, float], **changes: object) -> Source:
         launches = [0.999 * scale, scale, 1.001 * scale]
         blocks += (blocks_of if case.device == "cpu" else cuda_blocks_of)(number, launches=launches)
     run = run_of(map(record_of, cases), **changes)
-    return Source(run, rows_of(run, blocks), None)
+    return Source(run, rows_of(run, blocks), [], None)
 
 
 def test_a_run_against_one_of_half_the_speed_is_half_as_fast() -> None:
@@ -96,8 +96,54 @@ def test_two_runs_of_one_machine_say_how_far_apart_they_are() -> None:
     """Place by place, from exact matches: 2 % slower at one width and 4 % at the other, 3 % in the median."""
     before = source_of({CPU_CASE: 1.0, WIDER: 1.0, TWO_THREADS: 1.0})
     after = source_of({CPU_CASE: 1.02, WIDER: 1.04, CUDA_CASE: 1.0})
-    (said,) = agreement(before.rows, after.rows)
+    (said,) = agreement(before, after)
     assert said.startswith(
         "- On cpu, 1 thread, the undisturbed steps of 2 cases differ by 3.0 % in the median"
     )
     assert said.endswith("and 3.9 % at most (batch 32, hidden 512)")
+
+
+def test_runs_of_two_machines_are_told_what_tells_them_apart() -> None:
+    """Their times are not held against each other as if they were of one."""
+    machine = {"cpu_model": "Some CPU", "load_before": 0.1}
+    a = source_of({CPU_CASE: 1.0}, machine=machine)
+    b = source_of({CPU_CASE: 1.0}, machine={"cpu_model": "Other CPU", "load_before": 3.0})
+    assert "- The two differ in cpu_model (Some CPU against Other CPU): their times" in compare(a, b)
+    assert "The two differ" not in compare(
+        a, source_of({CPU_CASE: 1.0}, machine=machine | {"load_before": 2.0})
+    )
+
+
+def with_references(scale: float, drift: float, machine: dict[str, str]) -> Source:
+    """Return a run of a case that many times as slow, on a machine that drifted by as much in all it does."""
+    kernels = replace(CPU_CASE, subject=REFERENCE_KERNELS, batch_size=1, hidden=DOES_NOT_APPLY)
+    smallest = replace(CPU_CASE, batch_size=1, hidden=SMALLEST)
+    run = run_of(
+        [record_of(CPU_CASE)],
+        companions=(record_of(kernels, phases=KERNELS), record_of(smallest)),
+        machine=machine,
+    )
+    laps = {kernel: round(1_000_000 * drift) for kernel in KERNELS}
+    blocks = blocks_of(0, launches=(1.0, 1.0), scale=scale * drift) + blocks_of(
+        2, launches=(1.0, 1.0), scale=0.3 * drift
+    )
+    blocks += [
+        block_of("kernels", laps=laps, case=1, launch=number % 2, number=number) for number in range(4)
+    ]
+    return Source(run, rows_of(run, blocks), [], None)
+
+
+def test_the_drift_of_the_machine_is_taken_out() -> None:
+    """The second run is 10 % slower in everything, and its step by 2 % more."""
+    machine = {"cpu_model": "Some CPU"}
+    a, b = with_references(1.0, 1.0, machine), with_references(1.02, 1.1, machine)
+    (said,) = agreement(a, b)
+    assert "differ by 12 % in the median" in said  # ln(1.122) = 11.5 %
+    assert "with the machine's drift taken out, by 2.0 % in the median" in said
+
+
+def test_drift_is_not_taken_out_between_two_machines() -> None:
+    """Reference kernels of another processor say nothing of this one."""
+    a, b = with_references(1.0, 1.0, {"cpu_model": "A"}), with_references(1.0, 1.1, {"cpu_model": "B"})
+    (said,) = agreement(a, b)
+    assert "drift" not in said

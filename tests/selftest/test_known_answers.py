@@ -53,7 +53,7 @@ def waited(host: FakeHost, *, off_by: float = 1.0) -> tuple[Run, list[Block]]:
     blocks = [
         block
         for number, wait in enumerate(WAITS_US)
-        for block in blocks_of(BusyWait(round(wait * off_by), host.wait), host, number)
+        for block in blocks_of(BusyWait(round(1_000 * wait * off_by), host.wait), host, number)
     ]
     return run_of(records), blocks
 
@@ -88,11 +88,11 @@ def planted_blocks(phase: str, host: FakeHost) -> list[Block]:
 
 @pytest.mark.parametrize("phase", STEP_PHASES)
 def test_a_planted_delay_lands_in_its_phase_and_no_other(phase: str) -> None:
-    """A real step that takes no time on the fake clock, and 100 µs in one phase of odd iterations."""
+    """A real step that takes no time on the fake clock, and 150 µs in one phase of every third iteration."""
     blocks = planted_blocks(phase, FakeHost(reading_ns=40))
     check = truth.planted_delay(phase, PLANTED_S, blocks)
     assert check.passed
-    assert check.figure == "100.0 to 100.0 of 100 µs there, at most 0.0 µs elsewhere, in 2 launches"
+    assert check.figure == "150.0 to 150.0 of 150 µs there, at most 0.0 µs elsewhere, in 2 launches"
 
 
 def test_a_delay_that_lands_elsewhere_fails_for_both_phases() -> None:
@@ -141,10 +141,10 @@ def fake_workload(case: Case, host: FakeHost) -> CaseWorkload:
     """Return the workload of a case; networks, which take no time here, wait 80 µs in backward instead."""
     name, _, detail = case.subject.partition(":")
     if name == "busy-wait":
-        return BusyWait(int(detail), host.wait)
+        return BusyWait(1_000 * int(detail), host.wait)
     if name == "planted":
         return Planted(case, detail, host.wait)
-    return BusyWait(80, host.wait)
+    return BusyWait(80_000, host.wait)
 
 
 def test_a_case_that_failed_fails_the_selftest() -> None:

@@ -9,19 +9,25 @@ from bench.verdict.estimates import (
     WITHIN_ONE_PROCESS,
     half_width,
     lived_through,
+    midmean,
     undisturbed,
 )
 
 
-def test_the_undisturbed_time_is_the_mean_of_the_launches_smallest_laps() -> None:
-    """Two launches whose smallest laps are 100 and 104, in whatever block they are."""
-    launches = [
-        [np.array([130.0, 100.0]), np.array([150.0])],
-        [np.array([120.0]), np.array([104.0, 900.0])],
-    ]
-    estimate = undisturbed(launches)
-    assert estimate.value == 102.0
+def test_the_undisturbed_time_is_the_midmean_of_the_blocks_smallest_laps() -> None:
+    """Eight blocks, whose smallest laps are 100 to 106 and once 900: the middle four count."""
+    smallest = [100.0, 101.0, 102.0, 103.0, 104.0, 105.0, 106.0, 900.0]
+    blocks = [np.array([low + 30, low]) for low in smallest]
+    estimate = undisturbed([blocks[::2], blocks[1::2]])
+    assert estimate.value == (102 + 103 + 104 + 105) / 4
     assert estimate.basis == BETWEEN_LAUNCHES
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 20])
+def test_the_midmean_is_the_trimmed_mean_of_scipy(count: int) -> None:
+    """A quarter is cut from each end, rounded down."""
+    values = np.random.default_rng(count).exponential(size=count)
+    assert midmean(values) == pytest.approx(stats.trim_mean(values, 0.25))
 
 
 def test_what_the_user_lived_through_is_the_mean_of_the_launches_medians() -> None:
@@ -34,17 +40,18 @@ def test_launches_of_one_round_each_give_students_interval_over_launches() -> No
     """With a single cycle the processes are all that differs."""
     lows = [100.0, 103.0, 101.0, 108.0]
     estimate = undisturbed([[np.array([low, low + 50])] for low in lows])
-    expected = stats.t.interval(0.95, 3, loc=np.mean(lows), scale=stats.sem(lows))
-    assert (estimate.low, estimate.high) == pytest.approx(expected)
+    half = stats.t.ppf(0.975, 3) * stats.sem(lows)
+    assert estimate.value == 102.0
+    assert (estimate.low, estimate.high) == pytest.approx((102.0 - half, 102.0 + half))
 
 
 def test_one_launch_is_marked_as_one_process() -> None:
-    """Its interval is Student's over its rounds, and its value the smallest lap of them all."""
+    """Its interval is Student's over its rounds."""
     estimate = undisturbed([[np.array([103.0, 100.0]), np.array([110.0]), np.array([104.0, 190.0])]])
     half = stats.t.ppf(0.975, 2) * stats.sem([100.0, 110.0, 104.0])
     assert estimate.basis == WITHIN_ONE_PROCESS
-    assert estimate.value == 100.0
-    assert estimate.high == pytest.approx(100.0 + half)
+    assert estimate.value == pytest.approx((100.0 + 110.0 + 104.0) / 3)
+    assert estimate.high == pytest.approx(estimate.value + half)
 
 
 def test_a_single_block_has_no_interval() -> None:
@@ -63,7 +70,7 @@ def test_a_launch_that_ran_a_round_more_costs_no_round_of_the_others() -> None:
     """The value uses every block, the interval the cycles that are whole."""
     whole = [[np.array([100.0]), np.array([104.0])], [np.array([101.0]), np.array([107.0])]]
     longer = [[*whole[0], np.array([90.0])], whole[1]]
-    assert undisturbed(longer).value == pytest.approx((90.0 + 101.0) / 2)
+    assert undisturbed(longer).value == pytest.approx((100.0 + 101.0 + 104.0) / 3)
     width = np.ptp([undisturbed(whole).low or 0.0, undisturbed(whole).high or 0.0])
     assert np.ptp([undisturbed(longer).low or 0.0, undisturbed(longer).high or 0.0]) == pytest.approx(width)
 
