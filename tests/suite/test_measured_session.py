@@ -23,7 +23,8 @@ class Measured:
         self.process = process
         self.folder = next(results.iterdir())
         self.run: Run = read_run(self.folder)
-        self.blocks: list[Block] = list(read_blocks(self.folder))
+        # The only case is number 0; what follows was measured beside it.
+        self.blocks: list[Block] = [block for block in read_blocks(self.folder) if block.case == 0]
         self.ours: dict[str, Any] = json.loads((self.folder / "benchmark.json").read_text())
         self.theirs: dict[str, Any] = json.loads(theirs.read_text())
 
