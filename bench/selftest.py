@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
+from bench.cases import DOES_NOT_APPLY, REFERENCE_KERNELS, STEP_PHASES, Case
 from bench.measure import messages
 from bench.measure.campaign import Conductor, Progress
 from bench.measure.plan import Plan
@@ -33,7 +33,8 @@ PLANTED_CASE = Case("simplenn", "digits", "cpu", 1, "float32", "eager", 32, 32)
 COUNTED_SIZES = ((1, 32), (32, 128), (128, 512))
 REPEATS = 20
 CLOCK_READINGS = 100_000
-CLOCK_SPANS, CLOCK_SPAN_NS = 20, 2_000_000
+CLOCK_SPANS, CLOCK_SPAN_NS = 20, 5_000_000
+DEVICE_ITERATIONS = 20
 MICRO = 1e-6
 
 
@@ -87,6 +88,8 @@ def selftest(effort: Effort, progress: Progress) -> Iterator[Check]:
         yield clock_check(worker)
         yield from counter_checks(worker)
         worker.close()
+        if launcher.hello.cuda:
+            yield device_check(launcher.spawn())
         kept = Kept()
         records = [CaseRecord(case, (*STEP_PHASES, "step")) for case in cases_of(effort)]
         plan = Plan(effort.launches, effort.budget_s, target=1e-9)  # as many rounds as the budget allows
@@ -162,6 +165,18 @@ def clock_check(worker: Worker) -> Check:
     if not isinstance(reply, messages.ClockRead):
         return Check("clock", passed=False, figure=str(reply))
     return truth.clock(np.frombuffer(reply.between, np.int64), reply.spans_ns, CLOCK_SPAN_NS)
+
+
+def device_check(worker: Worker) -> Check:
+    """Check that a block on CUDA waits for the device: the spans on it fill the block's wall time."""
+    case = replace(PLANTED_CASE, subject=REFERENCE_KERNELS, device="cuda", threads=DOES_NOT_APPLY)
+    prepared = worker.ask(messages.Prepare(0, case, warm_up=True))
+    reply = worker.ask(messages.Measure(0, "kernels", DEVICE_ITERATIONS))
+    worker.close()
+    if not isinstance(reply, messages.Measured) or reply.device is None:
+        return Check("clock on CUDA", passed=False, figure=str(reply if prepared else prepared))
+    spans = np.frombuffer(reply.device, np.int64).reshape(DEVICE_ITERATIONS + 1, -1)[1:]
+    return truth.synchronised(int(spans.sum()), reply.wall_ns)
 
 
 def counter_checks(worker: Worker) -> Iterator[Check]:

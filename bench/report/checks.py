@@ -26,9 +26,15 @@ WORST_LISTED = 5
 LARGEST_DISTURBANCE = 1.20
 
 CAPTION = (
-    "disturbance: median over undisturbed step. values: the times these come from, one a step on the CPU and"
-    " one a block on CUDA. lap overhead: what the clock reads between the phases add to a step. phases/step:"
-    " the laps of a step over the step measured as a whole beside it; 1 is perfect."
+    "disturbance: median over undisturbed step. between them: the standard deviation of the launches'"
+    " undisturbed steps, beyond what their blocks vary by. values: the times these come from, one a step on"
+    " the CPU and one a block on CUDA. lap overhead: what the clock reads between the phases add to a step."
+    " phases/step: the laps of a step over the step measured as a whole beside it; 1 is perfect."
+)
+CHECKED = (
+    *("disturbance", "launches", "between_launches", "rounds", "laps", "lap_overhead_s", "unattributed_s"),
+    *("phases_over_step", "steady", "interval", "median_s", "mean_s", "time_s"),
+    *("reference_dispatch_s", "reference_kernels_s", "relative_half_width"),
 )
 
 
@@ -42,13 +48,7 @@ def quality_table(cells: Cells) -> Table | None:
     raw = [
         {
             **{name: getattr(case, name) for name in columns},
-            **{
-                name: getattr(row, name)
-                for name in (
-                    *("disturbance", "launches", "rounds", "laps", "lap_overhead_s", "unattributed_s"),
-                    *("phases_over_step", "steady", "interval", "median_s", "mean_s", "time_s"),
-                )
-            },
+            **{name: getattr(row, name) for name in CHECKED},
         }
         for case, row in steps.items()
     ]
@@ -104,6 +104,7 @@ def _line(row: Row) -> dict[str, str]:
     return {
         "disturbance": slowdown(row.disturbance),
         "launches": str(row.launches),
+        "between them %": percentage(row.between_launches),
         "rounds": str(row.rounds),
         "values": count(row.laps),
         "lap overhead µs": decimals(None if overhead is None else overhead / MICROSECONDS.seconds, 1),

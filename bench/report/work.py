@@ -48,7 +48,7 @@ def anatomy_table(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Table | N
         return None
     case, row_of = counted[chosen], cells[counted[chosen]]
     rows = [row_of[phase] for phase in COUNTED if phase in row_of]
-    unit = unit_for(row.time_s for row in rows if row.phase == "step" or "step" not in row_of)
+    unit = unit_for(row.time_s for row in rows)
     lines = [
         {
             "phase": row.phase,

@@ -92,6 +92,21 @@ def half_width(grid: Laps) -> float | None:
     return float(stdtrit(freedom, (1 + COVERAGE) / 2)) * sqrt(variance / grid.size)
 
 
+def between_launches(launches: Launches) -> float | None:
+    """Return by how much processes differ: the standard deviation of their undisturbed times, as a share.
+
+    It is the launch component of the interval, sqrt((MS_launch - MS_rest) / cycles) over the mean (see
+    `half_width`), and 0 where launches differ by no more than their blocks would by chance. None with a
+    single launch or round, which cannot tell the two apart.
+    """
+    cycles = min(len(blocks) for blocks in launches)
+    grid = np.array([[low_estimate(block) for block in blocks[:cycles]] for blocks in launches])
+    squares = _mean_squares(grid)
+    if "rest" not in squares or not grid.all():
+        return None
+    return sqrt(max(squares["launch"][0] - squares["rest"][0], 0.0) / cycles) / float(grid.mean())
+
+
 def _mean_squares(grid: Laps) -> dict[str, tuple[float, int]]:
     """Return the mean square and the degrees of freedom of launches, cycles and what both leave over."""
     launches, cycles = grid.shape

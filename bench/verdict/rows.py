@@ -9,7 +9,14 @@ import numpy as np
 
 from bench.cases import BLOCK_LAPS, STEP_PHASES, UNATTRIBUTED, BlockKind, Case
 from bench.runs import Block, CaseRecord
-from bench.verdict.estimates import Laps, lived_through, paired_difference, paired_ratio, undisturbed
+from bench.verdict.estimates import (
+    Laps,
+    between_launches,
+    lived_through,
+    paired_difference,
+    paired_ratio,
+    undisturbed,
+)
 
 NANO = 1e-9
 CASE_COLUMNS = tuple(field.name for field in fields(Case))
@@ -23,7 +30,8 @@ class Row:
     """Hold what is known of one phase of one case; None is unknown, never zero.
 
     `time_s` is the undisturbed time with its interval `time_low_s` to `time_high_s`; `median_s`, likewise, is
-    what the user lived through, and `samples_per_s` comes from it; `disturbance` is their ratio. `host_s` and
+    what the user lived through, and `samples_per_s` comes from it; `disturbance` is their ratio;
+    `between_launches` is by what share processes differ, which is part of the interval. `host_s` and
     `device_s` are the medians of the time to enqueue and of the span on the device; `wall_s` is the median
     over blocks of the wall time of an iteration. `share` is of the mean laps over the same steps: of the
     step for its parts, of the feeding loop for `data` and `copy`. Rows of the step also carry
@@ -54,6 +62,7 @@ class Row:
     time_low_s: float | None = None
     time_high_s: float | None = None
     interval: str = ""
+    between_launches: float | None = None
     median_s: float | None = None
     median_low_s: float | None = None
     median_high_s: float | None = None
@@ -172,6 +181,7 @@ def _times(blocks: Sequence[Block], phase: str, case: Case) -> dict[str, Any]:
         "time_low_s": _seconds(time.low),
         "time_high_s": _seconds(time.high),
         "interval": time.basis,
+        "between_launches": between_launches(list(launches.values())),
         "median_s": median.value * NANO,
         "median_low_s": _seconds(median.low),
         "median_high_s": _seconds(median.high),

@@ -19,6 +19,7 @@ CERTAINTY = 0.999
 COARSEST_RESOLUTION_S = 1e-6
 COSTLIEST_READING_S = 1e-6
 CLOCKS_AGREE_WITHIN = 0.001
+SPANS_WITHIN = 0.05
 MICRO = 1e-6
 NANO = 1e-9
 
@@ -236,4 +237,17 @@ def clock(between_ns: Laps, spans_ns: Sequence[int], reference_ns: int) -> Check
         good,
         f"resolution at most {resolution:.0f} ns, a reading costs {cost:.0f} ns, never back in"
         f" {len(between_ns):,} readings, {drift:+.3%} against a second clock",
+    )
+
+
+def synchronised(spans_ns: int, wall_ns: int) -> Check:
+    """Check that the spans of a block on a device make up its wall time.
+
+    A clock that did not wait for the device would show less wall time than the device worked.
+    """
+    share = spans_ns / wall_ns if wall_ns > 0 else float("inf")
+    return Check(
+        "clock on CUDA",
+        abs(share - 1) <= SPANS_WITHIN,
+        f"spans on the device are {share:.1%} of the wall time",
     )

@@ -140,3 +140,11 @@ def test_counts_must_be_the_same_in_all_repeats() -> None:
     assert not truth.same_every_time("counts", [7] * 19 + [8], 20).passed
     assert truth.same_every_time("counts", [7] * 19, 20).figure == "the same in 19 of 20 repeats"
     assert not truth.same_every_time("counts", [7] * 19, 20).passed
+
+
+def test_a_clock_that_does_not_wait_for_the_device_fails() -> None:
+    """Kernels of 20 ms that were enqueued in 0.1 ms, and a block whose wall time holds them."""
+    assert truth.synchronised(20_000_000, 20_100_000).passed
+    assert not truth.synchronised(20_000_000, 100_000).passed
+    assert not truth.synchronised(20_000_000, 0).passed
+    assert not truth.synchronised(10_000_000, 20_000_000).passed

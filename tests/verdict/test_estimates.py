@@ -7,6 +7,7 @@ from scipy import stats
 from bench.verdict.estimates import (
     BETWEEN_LAUNCHES,
     WITHIN_ONE_PROCESS,
+    between_launches,
     half_width,
     lived_through,
     midmean,
@@ -101,3 +102,22 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(
         assert half is not None
         held += bool(abs(grid.mean() - 100) <= half)
     assert held / runs >= 0.93
+
+
+def test_what_processes_differ_by_is_found_beneath_the_noise_of_blocks() -> None:
+    """Launches differ by 3 % (standard deviation), their blocks by 2 %, and the machine wanders by 5 %."""
+    random = np.random.default_rng(7)
+    found = []
+    for _ in range(200):
+        launch = random.normal(0, 3, (4, 1)) + random.normal(0, 5, (1, 8))
+        grid = 100 + launch + random.normal(0, 2, (4, 8))
+        found.append(between_launches([[np.array([value]) for value in row] for row in grid]) or 0.0)
+    assert np.sqrt(np.mean(np.square(found))) == pytest.approx(0.03, rel=0.1)
+
+
+def test_processes_that_differ_by_chance_alone_do_not_differ() -> None:
+    """And one process, or one round, cannot tell."""
+    steady = [[np.array([100.0]), np.array([102.0])], [np.array([100.0]), np.array([102.0])]]
+    assert between_launches(steady) == 0.0
+    assert between_launches(steady[:1]) is None
+    assert between_launches([launch[:1] for launch in steady]) is None
