@@ -174,7 +174,11 @@ def device_check(worker: Worker) -> Check:
     reply = worker.ask(messages.Measure(0, "kernels", DEVICE_ITERATIONS))
     worker.close()
     if not isinstance(reply, messages.Measured) or reply.device is None:
-        return Check("clock on CUDA", passed=False, figure=str(reply if prepared else prepared))
+        return Check(
+            "clock on CUDA",
+            passed=False,
+            figure=str(prepared if isinstance(prepared, messages.Refused) else reply),
+        )
     spans = np.frombuffer(reply.device, np.int64).reshape(DEVICE_ITERATIONS + 1, -1)[1:]
     return truth.synchronised(int(spans.sum()), reply.wall_ns)
 
