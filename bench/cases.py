@@ -15,7 +15,7 @@ STEP_PHASES = ("zero_grad", "forward", "loss", "backward", "optimizer")
 PHASES = ("data", "copy", *STEP_PHASES, "step", "inference")
 """All that is reported of a case: feeding, the parts of the step, the whole step, inference."""
 
-KERNELS = ("dispatch", "gemm", "copy_cached", "copy_cold")
+KERNELS = ("gemm", "copy_cached", "copy_cold")
 """Reference kernels, whose known work says what this machine can do and how fast it was in this run."""
 
 UNATTRIBUTED = "unattributed"
@@ -28,20 +28,21 @@ BLOCK_LAPS: dict[BlockKind, tuple[str, ...]] = {
     "plain": ("step",),
     "feed": ("data", "copy", "rest"),
     "inference": ("inference",),
-    "kernels": KERNELS[:3],
-    "cold": KERNELS[3:],
+    "kernels": KERNELS[:2],
+    "cold": KERNELS[2:],
 }
 """The laps that one iteration of each kind of block records.
 
 `laps` and `plain` run the same training steps on resident batches, with a clock read at every phase
 boundary and with one a step; `feed` runs a real loop (DataLoader next, copy to the device, whole step;
 its step is the `rest`); `inference` runs the model under eval mode and no_grad; `kernels` and `cold` run the
-reference kernels, those that find their data in a cache and the copy that does not.
+reference kernels, those that find their data in a core's own caches and the copy that does not.
 """
 
 DOES_NOT_APPLY = "-"
 REFERENCE_KERNELS = "reference-kernels"
-SMALLEST = 8  # hidden units of the smallest network: with fewer, one may find that no unit of it learns
+SMALLEST_NETWORK = "smallest-network"
+SMALLEST = 8  # hidden units of the smallest network: of fewer, none may learn
 DEFAULT_ALLOCATOR = "default-allocator"
 REFERENCE_SIZE = 128
 
@@ -154,21 +155,24 @@ def reference_case(cases: Mapping[int, Case]) -> int | None:
     return min(cases, key=distance, default=None)
 
 
-def companions_of(cases: Iterable[Case], *, allocator: bool) -> list[Case]:
-    """Return what is measured beside the cases, in the same rounds.
+def companions_of(cases: Iterable[Case], twins: Iterable[Case]) -> list[tuple[str, Case]]:
+    """Return what is measured beside the cases, in the same rounds, each with its role.
 
-    For every place where cases run (device, threads, precision): the reference kernels, and the smallest
-    network, whose phases are all dispatch. Where it can be chosen: the reference case of the CPU under the
-    default allocator.
+    For every place where cases run: the reference kernels, and the smallest network, whose phases are all
+    dispatch. Of the `twins`, the cases that may be measured under the default allocator as well, the
+    reference case of the CPU.
     """
-    cases = list(cases)
-    places = dict.fromkeys((case.device, case.threads, case.precision) for case in cases)
+    places = dict.fromkeys(case.place for case in cases)
     beside = [
-        Case(subject, "digits", device, threads, precision, "eager", 1, hidden)
+        (role, Case(subject, "digits", device, threads, precision, "eager", 1, hidden))
         for device, threads, precision in places
-        for subject, hidden in ((REFERENCE_KERNELS, DOES_NOT_APPLY), ("simplenn", SMALLEST))
+        for role, subject, hidden in (
+            (REFERENCE_KERNELS, REFERENCE_KERNELS, DOES_NOT_APPLY),
+            (SMALLEST_NETWORK, "simplenn", SMALLEST),
+        )
     ]
-    on_cpu = {number: case for number, case in enumerate(cases) if case.device == "cpu"}
-    reference = reference_case(on_cpu) if allocator else None
-    twin = [] if reference is None else [replace(cases[reference], variant=DEFAULT_ALLOCATOR)]
-    return [*beside, *twin]
+    on_cpu = dict(enumerate(case for case in twins if case.device == "cpu"))
+    reference = reference_case(on_cpu)
+    if reference is None:
+        return beside
+    return [*beside, (DEFAULT_ALLOCATOR, replace(on_cpu[reference], variant=DEFAULT_ALLOCATOR))]

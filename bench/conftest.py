@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from bench import options as step_options
@@ -16,8 +15,8 @@ from bench.measure.plan import Plan
 from bench.measure.workers import WorkerError
 from bench.options import OptionError, Options
 from bench.progress import ProgressLine, Silence
-from bench.runs import BENCHMARK_FILE, SCHEMA_VERSION, plain_json, replace_file
-from bench.suite import Suite, unfinished
+from bench.runs import BENCHMARK_FILE, OUR_KEY, plain_json, replace_file
+from bench.suite import Suite, own_part
 
 SUITE = pytest.StashKey[Suite]()
 STATS = pytest.StashKey[list[Any]]()
@@ -168,12 +167,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     """Add one key of ours to the file of pytest-benchmark."""
     suite = config.stash[SUITE]
     if suite.run is not None:
-        output_json["nncore_bench"] = {
-            "schema_version": SCHEMA_VERSION,
-            "run": msgspec.to_builtins(suite.run),
-            "rows": unfinished(suite.rows.values()),
-            "companions": [row.as_record() for row in suite.beside],
-        }
+        output_json[OUR_KEY] = own_part(suite.run, suite.rows.values(), suite.beside)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -51,6 +51,9 @@ RECORDED_ONLY = frozenset(
 """These are on record for whoever repeats a run, and no step runs through them."""
 
 
+GPU, UNKNOWN = "gpu", "unknown"
+
+
 @dataclass(frozen=True)
 class Difference:
     """Name a hard fact that two machines do not share, and its values; None where one has no such fact."""
@@ -66,9 +69,20 @@ def fingerprint(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
-    """Return the hard facts in which two machines differ, in the order in which they were recorded."""
+    """Return the hard facts in which two machines differ, in the order in which they were recorded.
+
+    A fact that one run did not record or could not read tells nothing apart, unless it is a GPU.
+    """
     names = dict.fromkeys([*fingerprint(a), *fingerprint(b)])
-    return [Difference(name, a.get(name), b.get(name)) for name in names if a.get(name) != b.get(name)]
+    return [
+        Difference(name, a.get(name), b.get(name))
+        for name in names
+        if a.get(name) != b.get(name) and (name == GPU or (_is_known(a, name) and _is_known(b, name)))
+    ]
+
+
+def _is_known(facts: Mapping[str, Any], name: str) -> bool:
+    return facts.get(name) not in (None, UNKNOWN)
 
 
 def unclassified(facts: Mapping[str, Any]) -> set[str]:

@@ -25,6 +25,9 @@ SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
 SAMPLES_FILE = "samples.npz"
 BENCHMARK_FILE = "benchmark.json"
+OUR_KEY = "nncore_bench"
+"""What that file has beside what pytest-benchmark writes."""
+
 ROUNDS_FOLDER = "rounds"
 
 Nanoseconds: TypeAlias = npt.NDArray[np.int64]
@@ -65,7 +68,8 @@ class PhaseCounters(msgspec.Struct, frozen=True):
     - `synchronisations`: times the host waits for the device, as CUDA's debug mode sees them; else None.
     - `kernel_launches`: kernels launched on CUDA; else None.
 
-    `step` is the sum of its phases (for `flop` of those known) and, for `peak_bytes`, the maximum.
+    `step` is the sum of its phases (for `flop` of those known); for `peak_bytes` and `autograd_nodes` it is
+    the maximum.
     """
 
     flop: int | None = None
@@ -107,6 +111,9 @@ class CaseRecord(msgspec.Struct, frozen=True):
     status: Status = "ok"
     reason: str = ""
     steady: bool = True
+    role: str = ""
+    """What it is for, if it is no case of the user's but was measured beside them."""
+
     block_share: float = 1.0
     """The length of its blocks, as a share of the usual."""
 

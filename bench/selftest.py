@@ -4,9 +4,8 @@ It runs the same campaign as the suite, with the same workers, blocks, estimates
 measures is of its own: busy-waits, delays planted in a phase, and cases entered twice.
 """
 
-import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,10 +17,22 @@ from bench.cases import DOES_NOT_APPLY, REFERENCE_KERNELS, STEP_PHASES, Case
 from bench.measure import messages
 from bench.measure.campaign import Conductor, Progress
 from bench.measure.plan import Plan
-from bench.measure.workers import Launcher, Worker
-from bench.report import render, write_tables
+from bench.measure.workers import Launcher, Worker, WorkerError
+from bench.report import read_source, render, write_tables
 from bench.report.format import UNITS
-from bench.runs import Block, Campaign, CaseCounters, CaseRecord, Code, Run, plain_json
+from bench.runs import (
+    BENCHMARK_FILE,
+    OUR_KEY,
+    Block,
+    Campaign,
+    CaseCounters,
+    CaseRecord,
+    Code,
+    Run,
+    plain_json,
+    replace_file,
+)
+from bench.suite import own_part
 from bench.verdict import Row, rows_of, truth
 from bench.verdict.estimates import Launches
 from bench.verdict.truth import Check
@@ -82,19 +93,25 @@ def cases_of(effort: Effort) -> list[Case]:
 
 
 def selftest(effort: Effort, progress: Progress) -> Iterator[Check]:
-    """Yield every check with its figure; raises WorkerError when nothing can be measured at all."""
+    """Yield every check with its figure; raises WorkerError when no worker can be started at all."""
     with Launcher() as launcher:
-        worker = launcher.fork()
-        yield clock_check(worker)
-        yield from counter_checks(worker)
-        worker.close()
+        yield from checks_of(lambda: [clock_check(launcher.fork())], "clock")
+        yield from checks_of(lambda: list(counter_checks(launcher.fork())), "counters")
         if launcher.hello.cuda:
-            yield device_check(launcher.spawn())
+            yield from checks_of(lambda: [device_check(launcher.spawn())], "clock on CUDA")
         kept = Kept()
         records = [CaseRecord(case, (*STEP_PHASES, "step")) for case in cases_of(effort)]
         plan = Plan(effort.launches, effort.budget_s, target=1e-9)  # as many rounds as the budget allows
         Conductor(records, plan, lambda _: launcher.fork(), kept, progress).run()
     yield from campaign_checks(run_of(kept), kept.blocks)
+
+
+def checks_of(check: Callable[[], Sequence[Check]], name: str) -> Sequence[Check]:
+    """Return what a check finds, or a failed one where its worker process dies."""
+    try:
+        return check()
+    except WorkerError as error:
+        return [Check(name, passed=False, figure=f"its worker process {error}")]
 
 
 def run_of(kept: Kept) -> Run:
@@ -140,13 +157,18 @@ def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:
     steps = [row for row in own if row.phase == "step"]
     if not steps:
         return
-    with tempfile.TemporaryDirectory() as folder:
-        write_tables(Path(folder), render(msgspec.structs.replace(run, cases=waits), own))
-        shown = shown_steps((Path(folder) / "tables" / "phases.md").read_text())
-        csv = pd.read_csv(Path(folder) / "tables" / "phases.csv").query("phase == 'step'").time_s
-    for row, in_table, in_csv in zip(steps, shown, csv, strict=True):
-        in_json = json.loads(plain_json(row.as_record()))["time_s"]
-        told = {"table": in_table, "JSON": float(in_json or "nan"), "CSV": float(in_csv)}
+    part = msgspec.structs.replace(run, cases=waits)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_tables(folder, render(part, own))
+        shown = shown_steps((folder / "tables" / "phases.md").read_text())
+        csv = pd.read_csv(folder / "tables" / "phases.csv").query("phase == 'step'").time_s
+        tests = [{"extra_info": row.as_record()} for row in own]
+        file = folder / BENCHMARK_FILE
+        replace_file(file, plain_json({"benchmarks": tests, OUR_KEY: own_part(part, own, [])}))
+        json = [row.time_s for row in read_source(file).rows if row.phase == "step"]
+    for row, in_table, in_json, in_csv in zip(steps, shown, json, csv, strict=True):
+        told = {"table": in_table, "JSON": in_json or float("nan"), "CSV": float(in_csv)}
         yield truth.known_time(int(row.subject.partition(":")[2]) * MICRO, told)
 
 
@@ -170,15 +192,12 @@ def clock_check(worker: Worker) -> Check:
 def device_check(worker: Worker) -> Check:
     """Check that a block on CUDA waits for the device: the spans on it fill the block's wall time."""
     case = replace(PLANTED_CASE, subject=REFERENCE_KERNELS, device="cuda", threads=DOES_NOT_APPLY)
-    prepared = worker.ask(messages.Prepare(0, case, warm_up=True))
-    reply = worker.ask(messages.Measure(0, "kernels", DEVICE_ITERATIONS))
+    reply = worker.ask(messages.Prepare(0, case, warm_up=True))
+    if isinstance(reply, messages.Prepared):
+        reply = worker.ask(messages.Measure(0, "kernels", DEVICE_ITERATIONS))
     worker.close()
     if not isinstance(reply, messages.Measured) or reply.device is None:
-        return Check(
-            "clock on CUDA",
-            passed=False,
-            figure=str(prepared if isinstance(prepared, messages.Refused) else reply),
-        )
+        return Check("clock on CUDA", passed=False, figure=str(reply))
     spans = np.frombuffer(reply.device, np.int64).reshape(DEVICE_ITERATIONS + 1, -1)[1:]
     return truth.synchronised(int(spans.sum()), reply.wall_ns)
 
@@ -206,6 +225,8 @@ def step_flop(batch: int, hidden: int) -> int:
 def count(worker: Worker, size: tuple[int, int], times: int) -> list[CaseCounters]:
     """Return the counters of a size, counted so many times; fewer where that cannot be done."""
     batch, hidden = size
-    worker.ask(messages.Prepare(0, replace(PLANTED_CASE, batch_size=batch, hidden=hidden), warm_up=False))
+    case = replace(PLANTED_CASE, batch_size=batch, hidden=hidden)
+    if not isinstance(worker.ask(messages.Prepare(0, case, warm_up=False)), messages.Prepared):
+        return []
     replies = [worker.ask(messages.Count(0)) for _ in range(times)]
     return [reply.counters for reply in replies if isinstance(reply, messages.Counted)]

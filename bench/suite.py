@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from bench.cases import (
     DEFAULT_ALLOCATOR,
     KERNELS,
     REFERENCE_KERNELS,
+    SMALLEST_NETWORK,
     STEP_PHASES,
     Case,
     companions_of,
@@ -26,9 +28,12 @@ from bench.measure.plan import Plan
 from bench.measure.recorder import Recorder
 from bench.measure.workers import Launcher, Worker, WorkerError, allocator_can_be_chosen
 from bench.options import OptionError, Options
-from bench.runs import Block, CaseRecord, Run, RunError, read_blocks, unwritable
+from bench.runs import SCHEMA_VERSION, Block, CaseRecord, Run, RunError, read_blocks, unwritable
 from bench.verdict import Row, companion_rows, rows_of
 from bench.verdict.rows import KIND_OF_PHASE, NANO, published
+
+COMPANION_BLOCKS = 0.25
+"""Blocks of reference kernels and of the smallest network are a quarter as long as those of cases."""
 
 NO_CUDA = "no CUDA device was found"
 
@@ -145,9 +150,9 @@ class Suite:
 
     def _companions(self, records: Sequence[CaseRecord]) -> list[CaseRecord]:
         """Return the records of what is measured beside the cases, in the same rounds."""
-        measured = [record.case for record in records if record.status == "ok"]
-        companions = companions_of(measured, allocator=allocator_can_be_chosen())
-        return [_companion(case) for case in companions]
+        measured = [record for record in records if record.status == "ok"]
+        twins = [r.case for r in measured if "step" in r.phases and allocator_can_be_chosen()]
+        return [_companion(role, case) for role, case in companions_of([r.case for r in measured], twins)]
 
     @property
     def run(self) -> Run | None:
@@ -180,9 +185,9 @@ class Suite:
     def _blocks_by_case(self) -> Mapping[Case, list[Block]]:
         by_case: dict[Case, list[Block]] = defaultdict(list)
         if self.run is not None:
-            measured = [*self.run.cases, *self.run.companions]
             for block in self._blocks:
-                by_case[measured[block.case].case].append(block)
+                if block.case < len(self.run.cases):  # the others are of what was measured beside them
+                    by_case[self.run.cases[block.case].case].append(block)
         return by_case
 
     def hand_over(self, case: Case, phase: str, stats: list[Any]) -> HandOver:
@@ -198,11 +203,26 @@ class Suite:
         return HandOver(() if failed else tuple(means), record, lambda: self.check(case), stats)
 
 
-def _companion(case: Case) -> CaseRecord:
-    if case.variant == DEFAULT_ALLOCATOR:
-        return CaseRecord(case, ("step",))
-    kernels = case.subject == REFERENCE_KERNELS
-    return CaseRecord(case, KERNELS if kernels else (*STEP_PHASES, "step", "inference"), block_share=0.25)
+PHASES_OF_ROLE = {
+    REFERENCE_KERNELS: KERNELS,
+    SMALLEST_NETWORK: (*STEP_PHASES, "step", "inference"),
+    DEFAULT_ALLOCATOR: ("step",),
+}
+
+
+def _companion(role: str, case: Case) -> CaseRecord:
+    share = 1.0 if role == DEFAULT_ALLOCATOR else COMPANION_BLOCKS
+    return CaseRecord(case, PHASES_OF_ROLE[role], role=role, block_share=share)
+
+
+def own_part(run: Run, rows: Iterable[Row], beside: Iterable[Row]) -> dict[str, Any]:
+    """Return what a `benchmark.json` holds of ours beside the rows of its tests."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": msgspec.to_builtins(run),
+        "rows": unfinished(rows),
+        "companions": [row.as_record() for row in beside],
+    }
 
 
 def unfinished(rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -71,6 +71,9 @@ class Conductor:
     start_worker: StartWorker
     store: Store
     progress: Progress
+    own: int | None = None
+    """How many of the cases are the user's (None: all); they alone decide how long the campaign takes."""
+
     now: Callable[[], float] = time.monotonic
     workers: dict[tuple[str, int], Asked] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
@@ -116,10 +119,18 @@ class Conductor:
         return self._round(launch)
 
     def _devices(self) -> list[str]:
-        return list(dict.fromkeys(record.case.device for record in self.cases if record.status == "ok"))
+        return list(
+            dict.fromkeys(record.case.device for record in self.cases[: self.own] if record.status == "ok")
+        )
 
     def _numbers(self, device: str) -> list[int]:
-        return [n for n, r in enumerate(self.cases) if r.case.device == device and r.status == "ok"]
+        """Return what is to be measured on a device: what lies beside cases that all failed is not."""
+        places = {record.case.place for record in self.cases[: self.own] if record.status == "ok"}
+        return [
+            n
+            for n, record in enumerate(self.cases)
+            if record.case.device == device and record.status == "ok" and record.case.place in places
+        ]
 
     def _prepare_all(self, device: str, launch: int) -> None:
         """Prepare a device's cases in a launch, in random order: set-up leaves its traces in memory."""
@@ -246,8 +257,9 @@ class Conductor:
 
     def _planned(self, pilot: list[Block]) -> int:
         """Return the rounds that the target asks for, within what the budget allows."""
-        if not pilot:
-            return 0
+        pilot = [block for block in pilot if self.own is None or block.case < self.own]
+        if not pilot or not self._devices():
+            return self.rounds_done
         affordable = int(self.plan.budget_s / self._seconds_per_round())
         on_device = {number for number, record in enumerate(self.cases) if record.case.device != "cpu"}
         wanted = max(rounds_for(self.plan.target, pilot, on_device), self.plan.least_rounds)

@@ -99,12 +99,21 @@ def _memory(memory: Memory | None, phase: str) -> dict[str, int]:
 
 
 def whole_step(parts: list[PhaseCounters]) -> PhaseCounters:
-    """Return the sum of a step's phases, the maximum for the peak; FLOP sum what is known of them."""
+    """Return the sum of a step's phases: of FLOP what is known of them, of the peak the maximum.
+
+    Of the nodes of the graph, which the other phases add and backward runs, only those that run.
+    """
     fields = {name: [getattr(part, name) for part in parts] for name in PhaseCounters.__struct_fields__}
     sums = {name: None if None in values else sum(values) for name, values in fields.items()}
     peaks = fields["peak_bytes"]
     peak_bytes = None if None in peaks else max(peaks)
-    return PhaseCounters(**{**sums, "flop": _known_flop(parts), "peak_bytes": peak_bytes})
+    own = {"flop": _known_flop(parts), "peak_bytes": peak_bytes, "autograd_nodes": _most(fields)}
+    return PhaseCounters(**{**sums, **own})
+
+
+def _most(fields: dict[str, list[int | None]]) -> int | None:
+    """Return the nodes of the phase that has most of them, which is backward: it runs all that were added."""
+    return max((nodes for nodes in fields["autograd_nodes"] if nodes is not None), default=None)
 
 
 def _known_flop(parts: list[PhaseCounters]) -> int | None:

@@ -14,7 +14,6 @@ from torch import Tensor
 from bench.cases import BlockKind, Case
 from bench.measure.blocks import IncorrectError
 
-DISPATCHED = 50
 CACHED_COPIES = 8
 MIBI = 2**20
 LARGEST_GEMM_ERROR = 0.01
@@ -24,7 +23,7 @@ Mark = Callable[[], None]
 
 
 class ReferenceKernels:
-    """Run the kernels of one place (device, threads, precision): dispatch, GEMM, and copies."""
+    """Run the kernels of one place (device, threads, precision): a matrix product and two copies."""
 
     kinds: tuple[BlockKind, ...] = ("kernels", "cold")
 
@@ -35,7 +34,6 @@ class ReferenceKernels:
         generator = torch.Generator().manual_seed(0)
         a, b = (torch.randn(side, side, generator=generator).to(self.device, dtype) for _ in range(2))
         self.gemm = (a, b, torch.empty_like(a))
-        self.one = torch.ones(1, device=self.device, dtype=dtype)
         self.cached, self.cold = (_buffers(case.device, size) for size in copied_bytes(case))
 
     def iteration(self, kind: BlockKind) -> Callable[[int, Mark], None]:
@@ -47,10 +45,7 @@ class ReferenceKernels:
         return torch.no_grad()
 
     def _kernels(self, _number: int, mark: Mark) -> None:
-        one, (a, b, out), (source, target) = self.one, self.gemm, self.cached
-        mark()
-        for _ in range(DISPATCHED):
-            one + one
+        (a, b, out), (source, target) = self.gemm, self.cached
         mark()
         torch.mm(a, b, out=out)
         mark()
@@ -74,7 +69,6 @@ class ReferenceKernels:
         if not error < LARGEST_GEMM_ERROR:
             raise IncorrectError(f"a matrix product is off by {error:.1%}, so its times mean nothing")
         return {
-            "dispatched": float(DISPATCHED),
             "gemm_flop": 2.0 * len(a) ** 3,
             "cached_bytes": 2.0 * CACHED_COPIES * self.cached[0].nbytes,
             "cold_bytes": 2.0 * self.cold[0].nbytes,
@@ -100,15 +94,22 @@ def gemm_side(case: Case) -> int:
 
 
 def copied_bytes(case: Case) -> tuple[int, int]:
-    """Return the size of the tensors that are copied within a cache, and out of any."""
+    """Return the size of the tensors that are copied within a core's own caches, and beyond them.
+
+    The large ones are larger than most last-level caches, but not than all.
+    """
     if case.device != "cpu":
-        return 4 * MIBI, 256 * MIBI
-    threads = int(case.threads)
-    return MIBI // 4 * threads, 32 * MIBI * max(1, threads // 4)
+        return 16 * MIBI, 256 * MIBI
+    return min(MIBI // 4 * int(case.threads), 16 * MIBI), 32 * MIBI
+
+
+def release_buffers() -> None:
+    """Forget the buffers that no place holds any more; those that one holds stay with it."""
+    _buffers.cache_clear()
 
 
 @cache
 def _buffers(device: str, size: int) -> tuple[Tensor, Tensor]:
-    """Return a source and a target of so many bytes; the places of a device share them."""
+    """Return a source and a target of so many bytes; places that copy as much share them."""
     source = torch.ones(size // 4, device=device)
     return source, torch.zeros_like(source)

@@ -8,6 +8,7 @@ import msgspec.structs
 
 from bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS, reference_case
 from bench.measure import messages
+from bench.measure.campaign import Progress
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
 from bench.runs import CaseCounters, CaseRecord, Notice
 
@@ -18,12 +19,13 @@ Workers = Mapping[tuple[str, int], Asked]
 
 
 def count_cases(
-    records: Sequence[CaseRecord], start_worker: StartWorker
+    records: Sequence[CaseRecord], start_worker: StartWorker, progress: Progress
 ) -> tuple[list[CaseRecord], list[Notice]]:
     """Return the records with what was counted of them, in a process of its own for each device."""
     workers: dict[str, Asked] = {}
     counted, notices = [], []
-    for record in records:
+    for number, record in enumerate(records):
+        progress("counters", number, len(records), None)
         found: CaseCounters | str | None = None
         if record.status == "ok" and is_network(record):
             found = _counted(record, workers, start_worker)
@@ -38,7 +40,7 @@ def count_cases(
 
 def is_network(record: CaseRecord) -> bool:
     """Tell whether there is a network to count, and not only another measurement of one."""
-    return record.case.subject != REFERENCE_KERNELS and record.case.variant != DEFAULT_ALLOCATOR
+    return record.role not in (REFERENCE_KERNELS, DEFAULT_ALLOCATOR)
 
 
 def _counted(record: CaseRecord, workers: dict[str, Asked], start_worker: StartWorker) -> CaseCounters | str:
@@ -46,15 +48,16 @@ def _counted(record: CaseRecord, workers: dict[str, Asked], start_worker: StartW
     device = record.case.device
     try:
         worker = workers.setdefault(device, workers.get(device) or start_worker(device))
-        replies = [
-            worker.ask(request, REQUEST_TIMEOUT_S)
-            for request in (messages.Prepare(0, record.case, warm_up=False), messages.Count(0))
-        ]
+        reply = worker.ask(messages.Prepare(0, record.case, warm_up=False), REQUEST_TIMEOUT_S)
+        if isinstance(reply, messages.Prepared):
+            reply = worker.ask(messages.Count(0), REQUEST_TIMEOUT_S)
+        worker.ask(messages.Forget(0), REQUEST_TIMEOUT_S)
     except WorkerError as error:
         workers.pop(device, None)
         return f"its worker process {error}"
-    refused = next((reply.reason for reply in replies if isinstance(reply, messages.Refused)), "no answer")
-    return replies[1].counters if isinstance(replies[1], messages.Counted) else refused
+    if isinstance(reply, messages.Counted):
+        return reply.counters
+    return reply.reason if isinstance(reply, messages.Refused) else "no answer"
 
 
 def profile_cases(

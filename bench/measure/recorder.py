@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec.structs
 
-from bench.cases import DEFAULT_ALLOCATOR
+from bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS, SMALLEST_NETWORK
 from bench.measure.campaign import Conductor, Progress
 from bench.measure.machine import code_measured, host_name, machine_facts
 from bench.measure.notices import notices_after, notices_before
@@ -18,6 +18,12 @@ from bench.measure.state import meanwhile, state_now
 from bench.measure.workers import ALLOCATOR_POLICY, Asked, Launcher
 from bench.options import Options
 from bench.runs import Block, Campaign, CaseRecord, Notice, Run, RunFolder
+
+MISSED = {
+    REFERENCE_KERNELS: "the times of the cases are complete; what limits them is unknown, and the drift",
+    SMALLEST_NETWORK: "the times of the cases are complete; what limits them is unknown, and the drift",
+    DEFAULT_ALLOCATOR: "the times of the cases are complete; what the allocator does to them is unknown",
+}
 
 
 class Recorder:
@@ -56,14 +62,15 @@ class Recorder:
     def record(self, plan: Plan, progress: Progress) -> Run:
         """Run the campaign and the profiler pass; what was finished stays when it is cut short."""
         measured = [*self.run.cases, *self.run.companions]
-        conductor = Conductor(measured, plan, self._start_worker, self, progress)
+        own = len(self.run.cases)
+        conductor = Conductor(measured, plan, self._start_worker, self, progress, own=own)
         try:
             campaign = self._conduct(conductor)
             self.save_cases(conductor.cases, campaign)
             campaign = msgspec.structs.replace(campaign, memory_bytes=self._launcher.memory_bytes())
-            self._look_closer(conductor)
-            self._update(state="finished", campaign=campaign)
             self.folder.merge_rounds()
+            self._look_closer(conductor, progress)
+            self._update(state="finished", campaign=campaign)
         except BaseException:
             self._update(state="interrupted")
             raise
@@ -82,17 +89,17 @@ class Recorder:
                 notices=(*self.run.notices, *notices_after(before, after)),
             )
 
-    def _look_closer(self, conductor: Conductor) -> None:
-        """Count and profile, after the timed campaign and never during it."""
-        counted, uncounted = count_cases(conductor.cases, self._start_worker)
+    def _look_closer(self, conductor: Conductor, progress: Progress) -> None:
+        """Count and profile, after the timed campaign and never during it; what is there is saved at once."""
+        counted, notices = count_cases(conductor.cases, self._start_worker, progress)
         own = len(self.run.cases)
-        operators, unprofiled = profile_cases(conductor.cases[:own], conductor.workers, self.folder.path)
         self._update(
             cases=tuple(counted[:own]),
             companions=tuple(counted[own:]),
-            operators=tuple(operators),
-            notices=(*self.run.notices, *_missed(counted[own:]), *uncounted, *unprofiled),
+            notices=(*self.run.notices, *_missed(counted[own:]), *notices),
         )
+        operators, notices = profile_cases(counted[:own], conductor.workers, self.folder.path)
+        self._update(operators=tuple(operators), notices=(*self.run.notices, *notices))
 
     def save_round(self, number: int, blocks: Sequence[Block]) -> None:
         """Keep the blocks of a finished round."""
@@ -116,8 +123,9 @@ class Recorder:
 def _missed(companions: Sequence[CaseRecord]) -> list[Notice]:
     """Return a notice for everything beside the cases that could not be measured."""
     return [
-        Notice(f"{record.case.key} could not be measured beside the cases ({record.reason})",
-               "the times of the cases are complete; limits that need it are unknown")
+        Notice(
+            f"the {record.role} beside the cases could not be measured ({record.reason})", MISSED[record.role]
+        )
         for record in companions
         if record.status == "failed"
-    ]  # fmt: skip
+    ]

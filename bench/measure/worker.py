@@ -25,6 +25,7 @@ from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS, IncorrectError, Laps, run_block
 from bench.measure.clock import Clock, EventClock, HostClock
 from bench.measure.counters import count_case
+from bench.measure.kernels import release_buffers
 from bench.measure.known import busy_wait
 from bench.measure.profiler import profile_steps
 from bench.measure.subjects import Subject, release_batches
@@ -64,6 +65,7 @@ class Worker:
 
     def _prepare(self, request: messages.Prepare) -> messages.Reply:
         case = request.case
+        self.subjects.pop(request.number, None)  # if this one is refused, no other must answer for it
         if isinstance(case.threads, int):
             self.threads[request.number] = case.threads
         self._set_threads(request.number)
@@ -162,6 +164,7 @@ class Worker:
     def _forget(self, request: messages.Forget) -> messages.Reply:
         self.subjects.pop(request.number, None)
         release_batches()
+        release_buffers()
         gc.collect()
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()

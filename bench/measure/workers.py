@@ -78,6 +78,11 @@ class Ending(Protocol):
         """Wait for its end and say how it came about."""
 
 
+def _without_policy(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which nothing steers glibc's allocator, whatever the user's does."""
+    return {k: v for k, v in environment.items() if not k.startswith("MALLOC_") and k != "GLIBC_TUNABLES"}
+
+
 class Launcher:
     """Own the process that imported torch once, and the workers forked from it or spawned beside it.
 
@@ -171,7 +176,7 @@ class Launcher:
             process = subprocess.Popen(  # noqa: S603 - this project's own program
                 [sys.executable, "-m", "bench.measure.worker", role, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
-                env={**os.environ, **self._policy},
+                env={**_without_policy(os.environ), **self._policy},
                 stdin=subprocess.DEVNULL,
                 stderr=self._errors,
             )

@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 
 from bench.cases import Case
-from bench.runs import BENCHMARK_FILE, RUN_FILE, SCHEMA_VERSION, Run, RunError, read_blocks, read_run
+from bench.runs import BENCHMARK_FILE, OUR_KEY, RUN_FILE, SCHEMA_VERSION, Run, RunError, read_blocks, read_run
 from bench.verdict import Row, companion_rows, rows_of
 
-OUR_KEY = "nncore_bench"
 HINT = "(give the folder of a run, such as one in results)"
 
 

@@ -1,7 +1,7 @@
 """Two runs side by side, also of two machines: how many samples a second each gets through, at best."""
 
 from collections.abc import Mapping
-from math import log
+from math import exp, log
 from statistics import median
 
 import pandas as pd
@@ -18,6 +18,7 @@ from bench.report.tables import Table
 from bench.runs import Run
 from bench.verdict import Row
 from bench.verdict.drift import drift_free_ratio
+from bench.verdict.estimates import Estimate
 
 MOST_NAMED = 5
 
@@ -55,7 +56,9 @@ def machines_line(base: Run, candidate: Run) -> list[str]:
         return []
     named = [f"{one.name} ({one.a} against {one.b})" for one in found[:MOST_NAMED]]
     more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-    return [f"- The two differ in {', '.join(named)}{more}: their times are those of two machines."]
+    return [
+        f"- The two differ in {', '.join(named)}{more}: their times are not of one machine and one software."
+    ]
 
 
 def agreement(base: Source, candidate: Source) -> list[str]:
@@ -70,21 +73,35 @@ def agreement(base: Source, candidate: Source) -> list[str]:
     )
     same = not differences(base.run.machine, candidate.run.machine)
     apart: dict[str, dict[Case, float]] = {}
-    freed: dict[str, dict[Case, float]] = {}
+    freed: dict[str, dict[Case, Estimate]] = {}
     for case in steps_a.keys() & steps_b.keys():
         a, b = steps_a[case], steps_b[case]
-        apart.setdefault(place(case), {})[case] = abs(log((b.time_s or 1) / (a.time_s or 1)))
+        apart.setdefault(place(case), {})[case] = exp(abs(log((b.time_s or 1) / (a.time_s or 1)))) - 1
         if same and (ratio := drift_free_ratio(a, b)) is not None:
-            freed.setdefault(place(case), {})[case] = abs(log(ratio.value))
+            freed.setdefault(place(case), {})[case] = ratio
     return [_apart(where, apart[where], freed.get(where, {})) for where in sorted(apart)]
 
 
-def _apart(where: str, apart: Mapping[Case, float], freed: Mapping[Case, float]) -> str:
-    without = f"; with the machine's drift taken out, by {_how_far(freed)}" if freed else ""
+def _apart(where: str, apart: Mapping[Case, float], freed: Mapping[Case, Estimate]) -> str:
+    differ = f"the undisturbed steps of {_cases(len(apart))} differ by {_how_far(apart)}"
+    return f"- On {where}, {differ}{_freed(freed)}"
+
+
+def _freed(ratios: Mapping[Case, Estimate]) -> str:
+    """Return what is left of the differences without the drift of the machine, and whether it is anything."""
+    if not ratios:
+        return ""
+    apart = {case: exp(abs(log(ratio.value))) - 1 for case, ratio in ratios.items()}
+    known = [r for r in ratios.values() if r.low is not None and r.high is not None]
+    same = sum((r.low or 0) <= 1 <= (r.high or 0) for r in known)
     return (
-        f"- On {where}, the undisturbed steps of {len(apart)} case{'' if len(apart) == 1 else 's'} differ by"
-        f" {_how_far(apart)}{without}"
+        f"; with the machine's drift taken out, {_cases(len(apart))} by {_how_far(apart)}, and the 95 %"
+        f" intervals of {same} of {len(known)} hold no difference"
     )
+
+
+def _cases(count: int) -> str:
+    return f"{count} case{'' if count == 1 else 's'}"
 
 
 def _how_far(apart: Mapping[Case, float]) -> str:

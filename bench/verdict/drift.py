@@ -14,10 +14,13 @@ from math import exp, hypot, log
 
 import numpy as np
 
-from bench.cases import REFERENCE_KERNELS, SMALLEST, Case, Place
+from bench.cases import REFERENCE_KERNELS, SMALLEST_NETWORK, Case, Place
 from bench.runs import Block, CaseRecord
 from bench.verdict.estimates import BETWEEN_RUNS, Estimate, Laps, half_width, low_estimate, midmean
 from bench.verdict.rows import KIND_OF_PHASE, NANO, Row, published
+
+LEAST_COMMON = 0.9
+"""A row is compared only if nearly all of its rounds have their references."""
 
 DRIFT_KERNELS = ("gemm", "copy_cached")
 
@@ -42,11 +45,13 @@ def references_of(
         by_case[block.case].append(block)
     found: dict[Place, References] = defaultdict(References)
     for number, record in enumerate(companions, first):
+        if record.status != "ok":
+            continue
         place = found[record.case.place]
         own = by_case[number]
-        if record.case.subject == REFERENCE_KERNELS:
+        if record.role == REFERENCE_KERNELS:
             place.kernels = _mean([block_times(own, kernel, record.case) for kernel in DRIFT_KERNELS])
-        elif record.case.hidden == SMALLEST:
+        elif record.role == SMALLEST_NETWORK:
             place.dispatch = {phase: block_times(own, phase, record.case) for phase in record.phases}
     return dict(found)
 
@@ -67,11 +72,11 @@ def _mean(several: Sequence[Times]) -> Times:
 
 
 def with_reference(row: Row, blocks: Sequence[Block], references: References) -> Row:
-    """Return a row with what two runs of it are compared by; unchanged where its place has no references."""
+    """Return a row with what two runs of it are compared by, if nearly all of its rounds have references."""
     dispatch, kernels = references.dispatch.get(row.phase, {}), references.kernels
     times = block_times(blocks, row.phase, row.case)
     common = sorted(set(times) & set(dispatch) & set(kernels), key=lambda key: (key[1], key[0]))
-    if not row.time_s or not common:
+    if not row.time_s or len(common) < LEAST_COMMON * len(times):
         return row
     own, by_dispatch, by_kernels = (
         np.array([source[key] for key in common]) for source in (times, dispatch, kernels)

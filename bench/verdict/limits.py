@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bench.cases import REFERENCE_KERNELS, SMALLEST, Case, Place
+from bench.cases import REFERENCE_KERNELS, SMALLEST_NETWORK, Case, Place
 from bench.runs import CaseRecord, PhaseCounters
 from bench.verdict.rows import Row
 
 DISPATCH, COMPUTE, MEMORY, UNKNOWN = "dispatch", "compute", "memory", "unknown"
 LEAST_SHARE = 0.10
 """A limit that explains less of a phase's time than this is none: something else takes it."""
+
+MOST_DISPATCH = 1.1
+"""A phase that takes less than its dispatch does not wait for it: a device works behind its host."""
 
 WORK = {"gemm": "gemm_flop", "copy_cached": "cached_bytes", "copy_cold": "cold_bytes"}
 """The work of one lap of each reference kernel, by the name under which its record has it."""
@@ -21,7 +24,7 @@ class Ceilings:
     """Hold what one place (device, threads, precision) can do.
 
     `gemm_flop_per_s` is the rate of a square matrix product; `cached_bytes_per_s` and `cold_bytes_per_s` are
-    what a copy reads and writes within a cache and out of any, all by their undisturbed times. `dispatch` has
+    what a copy reads and writes within a core's own caches and beyond, by undisturbed times. `dispatch` has
     the time in seconds and the operators of each phase of the smallest network (batch 1, eight hidden units),
     in which there is next to nothing to compute or to move. None, or no entry, is unknown.
     """
@@ -30,6 +33,7 @@ class Ceilings:
     cached_bytes_per_s: float | None = None
     cold_bytes_per_s: float | None = None
     dispatch: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    smallest_step_s: float | None = None
 
     def dispatch_s(self, phase: str, operators: int | None) -> float | None:
         """Return the seconds that so many operators of a phase take when they have nothing to do."""
@@ -49,10 +53,12 @@ def ceilings_of(companions: Sequence[CaseRecord], beside: Sequence[Row]) -> dict
     for record in companions:
         place, known = record.case.place, times.get(record.case, {})
         ceilings = found.get(place, Ceilings())
-        if record.case.subject == REFERENCE_KERNELS:
+        if record.role == REFERENCE_KERNELS:
             found[place] = replace(ceilings, **_rates(record, known))
-        elif record.case.hidden == SMALLEST:
-            found[place] = replace(ceilings, dispatch=_dispatch(record, known))
+        elif record.role == SMALLEST_NETWORK:
+            found[place] = replace(
+                ceilings, dispatch=_dispatch(record, known), smallest_step_s=known.get("step")
+            )
     return found
 
 
@@ -116,6 +122,8 @@ def limit_of(
     known = {name: floor / time_s for name, floor in floors.items() if floor is not None}
     if len(known) < len(floors):
         return UNKNOWN, None
+    if known[DISPATCH] > MOST_DISPATCH:
+        del known[DISPATCH]
     limit = max(known, key=lambda name: known[name])
     return (limit, known[limit]) if known[limit] >= LEAST_SHARE else (UNKNOWN, None)
 

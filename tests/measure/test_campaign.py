@@ -315,3 +315,46 @@ def test_a_companion_has_shorter_blocks() -> None:
     bench = Bench()
     conduct(bench, Plan(1, 10.0, 0.01), [CaseRecord(records()[0].case, ("step",), block_share=0.25)])
     assert bench.saved_cases[0].steps_per_block == {"laps": 8, "plain": 8}
+
+
+def companion(**changes: str) -> CaseRecord:
+    """Return the smallest network beside the cases."""
+    case = replace(records()[0].case, batch_size=1, hidden=8)
+    return CaseRecord(case, ("step",), role="smallest-network", **changes)
+
+
+def test_companions_alone_are_not_worth_a_campaign() -> None:
+    """Where every case of the user's is refused, nothing is measured beside them either."""
+    bench = Bench()
+    bench.refuse = {0}
+    plan = Plan(2, 10.0, 0.01, least_rounds=40)
+    cases = [*records(1), companion()]
+    campaign = Conductor(cases, plan, bench.start, bench, bench.progress, own=1, now=bench.now).run()
+    assert campaign.rounds_done == 0
+    assert bench.rounds == {}
+
+
+def test_rounds_are_planned_from_the_cases_of_the_user_alone() -> None:
+    """A companion that varies asks for nothing: only its own blocks are slower every other round."""
+
+    def planned(slow: int) -> int:
+        bench = Bench()
+
+        class Varying(FakeWorker):
+            def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
+                reply = super().ask(request, timeout)
+                if isinstance(reply, messages.Measured) and request.number == slow:  # type: ignore[union-attr]
+                    laps = np.frombuffer(reply.host, np.int64) * (1 + len(bench.rounds) % 2)
+                    return messages.Measured(laps.tobytes(), None, reply.wall_ns)
+                return reply
+
+        plan = Plan(4, 1000.0, 0.05, least_rounds=4)
+        cases = [CaseRecord(records()[0].case, ("step",)), companion()]
+        return (
+            Conductor(cases, plan, lambda _: Varying(bench), bench, bench.progress, own=1, now=bench.now)
+            .run()
+            .rounds_planned
+        )
+
+    assert planned(slow=1) == 4
+    assert planned(slow=0) > 100

@@ -133,9 +133,13 @@ def test_a_step_allocates_the_sum_of_its_phases_and_peaks_at_their_maximum(
     """Bytes add up over the phases; moments do not."""
     phases = counted[SIZES[0]].phases
     parts = [phases[phase] for phase in STEP_PHASES]
-    for name in ("operators", "allocations", "allocated_bytes", "moved_bytes", "autograd_nodes"):
+    for name in ("operators", "allocations", "allocated_bytes", "moved_bytes"):
         assert getattr(phases["step"], name) == sum(getattr(part, name) for part in parts)
     assert phases["step"].peak_bytes == max(part.peak_bytes or 0 for part in parts)
+    # Backward runs every node that forward and loss have added, and no node counts twice.
+    assert phases["step"].autograd_nodes == phases["backward"].autograd_nodes
+    added = [phases[phase].autograd_nodes or 0 for phase in ("forward", "loss")]
+    assert phases["step"].autograd_nodes == sum(added)
 
 
 def test_what_is_unknown_of_a_phase_is_unknown_of_the_step_except_for_flop() -> None:

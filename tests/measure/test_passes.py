@@ -26,13 +26,21 @@ class Counting:
         self.requests.append(request)
         if isinstance(request, messages.Prepare):
             assert not request.warm_up
+            if request.case.batch_size == 99:
+                return messages.Refused("out of memory")
             self.held = request.case
             return messages.Prepared({}, steady=True, correct={})
+        if isinstance(request, messages.Forget):
+            return messages.Done()
         if self.held.batch_size == 666:
             raise WorkerError("killed by signal 9")
         if self.held.batch_size == 13 or isinstance(request, messages.Profile):
             return messages.Refused("no luck")
         return messages.Counted(COUNTERS)
+
+
+def silent(stage: str, done: int, total: int, seconds_left: float | None) -> None:
+    """Show no progress."""
 
 
 def test_cases_are_counted_in_a_process_that_never_timed() -> None:
@@ -44,7 +52,7 @@ def test_cases_are_counted_in_a_process_that_never_timed() -> None:
         return Counting()
 
     records = [record_of(replace(case, batch_size=n)) for case in (CPU_CASE, CUDA_CASE) for n in (1, 2)]
-    counted, notices = count_cases(records, start)
+    counted, notices = count_cases(records, start, silent)
     assert started == ["cpu", "cuda"]
     assert [record.counters for record in counted] == [COUNTERS] * 4
     assert notices == []
@@ -59,7 +67,7 @@ def test_a_case_that_cannot_be_counted_is_a_notice_and_the_others_are_counted() 
         return started[-1]
 
     records = [record_of(replace(CPU_CASE, batch_size=n)) for n in (13, 666, 1)]
-    counted, notices = count_cases(records, start)
+    counted, notices = count_cases(records, start, silent)
     assert [record.counters for record in counted] == [None, None, COUNTERS]
     assert len(started) == 2
     assert "b13-h128 could not be counted (no luck)" in notices[0].cause
@@ -67,14 +75,23 @@ def test_a_case_that_cannot_be_counted_is_a_notice_and_the_others_are_counted() 
     assert all(record.status == "ok" for record in counted)
 
 
+def test_a_case_that_cannot_be_prepared_gets_no_other_cases_counters() -> None:
+    """The worker still holds the case before it, and must not be asked to count that one."""
+    worker = Counting()
+    records = [record_of(replace(CPU_CASE, batch_size=n)) for n in (1, 99)]
+    counted, (notice,) = count_cases(records, lambda _: worker, silent)
+    assert [record.counters for record in counted] == [COUNTERS, None]
+    assert "b99-h128 could not be counted (out of memory)" in notice.cause
+
+
 def test_only_networks_that_went_well_are_counted() -> None:
     """Not what failed, not reference kernels, and not a case a second time under another allocator."""
     records = [
         record_of(CPU_CASE, status="failed", reason="out of memory"),
-        record_of(replace(CPU_CASE, subject=REFERENCE_KERNELS)),
-        record_of(replace(CPU_CASE, variant=DEFAULT_ALLOCATOR)),
+        record_of(CPU_CASE, role=REFERENCE_KERNELS),
+        record_of(CPU_CASE, role=DEFAULT_ALLOCATOR),
     ]
-    counted, _ = count_cases(records, lambda _: Counting())
+    counted, _ = count_cases(records, lambda _: Counting(), silent)
     assert [record.counters for record in counted] == [None] * 3
 
 

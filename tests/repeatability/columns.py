@@ -51,12 +51,16 @@ def drift_free(sources: Sequence[Source]) -> list[Estimates]:
                 weights.setdefault(case, []).append(weight)
     return [
         {
-            case: Estimate(value, high=value * (1 + (row.relative_half_width or nan)))
+            case: Estimate(value, high=_high(value, row.relative_half_width))
             for case, row in rows.items()
             if case in weights and (value := relative_time(row, fmean(weights[case])))
         }
         for rows in steps
     ]
+
+
+def _high(value: float, relative_half_width: float | None) -> float | None:
+    return None if relative_half_width is None else value * (1 + relative_half_width)
 
 
 def undisturbed(sources: Sequence[Source]) -> list[Estimates]:

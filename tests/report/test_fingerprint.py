@@ -63,3 +63,9 @@ def test_every_setting_of_torch_that_changes_a_time_is_hard() -> None:
         *("torch_threads", "omp_num_threads", "allocator_policy", "torch_debug_build"),
     }
     assert settings <= HARD
+
+
+@pytest.mark.parametrize("unknown", [{}, {"cpu_vendor": "unknown"}])
+def test_a_fact_that_one_run_does_not_know_tells_nothing_apart(unknown: dict[str, str]) -> None:
+    """As where one run is older than the fact."""
+    assert differences(FACTS | {"cpu_vendor": "GenuineIntel"}, FACTS | unknown) == []

@@ -5,7 +5,15 @@ from typing import Any
 
 from made_up_runs import CPU_CASE, block_of, blocks_of, record_of, run_of, table_of
 
-from bench.cases import DEFAULT_ALLOCATOR, DOES_NOT_APPLY, KERNELS, REFERENCE_KERNELS, SMALLEST, STEP_PHASES
+from bench.cases import (
+    DEFAULT_ALLOCATOR,
+    DOES_NOT_APPLY,
+    KERNELS,
+    REFERENCE_KERNELS,
+    SMALLEST,
+    SMALLEST_NETWORK,
+    STEP_PHASES,
+)
 from bench.report import Report, render
 from bench.runs import Block, CaseCounters, PhaseCounters, Run
 from bench.verdict import companion_rows, rows_of
@@ -29,9 +37,14 @@ def made(counters: CaseCounters | None = COUNTERS, **kernels: Any) -> tuple[Run,
     run = run_of(
         [record_of(CPU_CASE, counters=counters)],
         companions=(
-            record_of(kernel_case, phases=KERNELS, correct=WORK, **kernels),
-            record_of(replace(CPU_CASE, batch_size=1, hidden=SMALLEST), phases=STEP_PHASES, counters=SMALL),
-            record_of(replace(CPU_CASE, variant=DEFAULT_ALLOCATOR), phases=("step",)),
+            record_of(kernel_case, role=REFERENCE_KERNELS, phases=KERNELS, correct=WORK, **kernels),
+            record_of(
+                replace(CPU_CASE, batch_size=1, hidden=SMALLEST),
+                role=SMALLEST_NETWORK,
+                phases=STEP_PHASES,
+                counters=SMALL,
+            ),
+            record_of(replace(CPU_CASE, variant=DEFAULT_ALLOCATOR), role=DEFAULT_ALLOCATOR, phases=("step",)),
         ),
     )
     laps = dict.fromkeys(KERNELS, 1_000_000)
@@ -55,7 +68,7 @@ def test_the_anatomy_of_the_reference_case_has_a_line_per_phase() -> None:
     assert lines["optimizer"]["MFLOP"] == "n/a"
     assert lines["optimizer"]["limit"] == "dispatch 20 %"
     assert (
-        "a matrix product 100 GFLOP/s, a copy within a cache 50.0 GB/s and out of it 10.0 GB/s"
+        "a matrix product 100 GFLOP/s, a copy within a cache 50.0 GB/s and one of 32 MiB 10.0 GB/s"
         in table.caption
     )
 

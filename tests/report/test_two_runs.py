@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, block_of, blocks_of, cuda_blocks_of, record_of, run_of
 
-from bench.cases import DOES_NOT_APPLY, KERNELS, REFERENCE_KERNELS, SMALLEST, Case
+from bench.cases import DOES_NOT_APPLY, KERNELS, REFERENCE_KERNELS, SMALLEST, SMALLEST_NETWORK, Case
 from bench.report import Source, compare
 from bench.report.devices import fastest
 from bench.report.frame import cells_of
@@ -100,7 +100,7 @@ def test_two_runs_of_one_machine_say_how_far_apart_they_are() -> None:
     assert said.startswith(
         "- On cpu, 1 thread, the undisturbed steps of 2 cases differ by 3.0 % in the median"
     )
-    assert said.endswith("and 3.9 % at most (batch 32, hidden 512)")
+    assert said.endswith("and 4.0 % at most (batch 32, hidden 512)")
 
 
 def test_runs_of_two_machines_are_told_what_tells_them_apart() -> None:
@@ -120,7 +120,10 @@ def with_references(scale: float, drift: float, machine: dict[str, str]) -> Sour
     smallest = replace(CPU_CASE, batch_size=1, hidden=SMALLEST)
     run = run_of(
         [record_of(CPU_CASE)],
-        companions=(record_of(kernels, phases=KERNELS), record_of(smallest)),
+        companions=(
+            record_of(kernels, role=REFERENCE_KERNELS, phases=KERNELS),
+            record_of(smallest, role=SMALLEST_NETWORK),
+        ),
         machine=machine,
     )
     laps = {kernel: round(1_000_000 * drift) for kernel in KERNELS}
@@ -138,8 +141,8 @@ def test_the_drift_of_the_machine_is_taken_out() -> None:
     machine = {"cpu_model": "Some CPU"}
     a, b = with_references(1.0, 1.0, machine), with_references(1.02, 1.1, machine)
     (said,) = agreement(a, b)
-    assert "differ by 12 % in the median" in said  # ln(1.122) = 11.5 %
-    assert "with the machine's drift taken out, by 2.0 % in the median" in said
+    assert "differ by 12 % in the median" in said  # 1.02 x 1.1
+    assert "with the machine's drift taken out, 1 case by 2.0 % in the median" in said
 
 
 def test_drift_is_not_taken_out_between_two_machines() -> None:

@@ -94,3 +94,15 @@ def test_ctrl_c_ends_with_130_and_leaves_no_process() -> None:
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert workers
     assert alive == []
+
+
+def test_a_worker_that_dies_in_a_check_fails_that_check_alone() -> None:
+    """The rest of the self-test goes on."""
+
+    def dying() -> list[Check]:
+        raise WorkerError("was killed by signal 9")
+
+    (check,) = selftest.checks_of(dying, "counters")
+    assert (check.name, check.passed) == ("counters", False)
+    assert check.figure == "its worker process was killed by signal 9"
+    assert selftest.checks_of(lambda: [GOOD], "clock") == [GOOD]

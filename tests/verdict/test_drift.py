@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up_runs import CPU_CASE, block_of, record_of, run_of
 
-from bench.cases import DOES_NOT_APPLY, KERNELS, REFERENCE_KERNELS, SMALLEST
+from bench.cases import DOES_NOT_APPLY, KERNELS, REFERENCE_KERNELS, SMALLEST, SMALLEST_NETWORK
 from bench.verdict import Row, rows_of
 from bench.verdict.drift import dispatch_weight, drift_free_ratio, relative_time
 
@@ -23,7 +23,10 @@ def step_of(
     smallest = replace(CPU_CASE, batch_size=1, hidden=SMALLEST)
     run = run_of(
         [record_of(CPU_CASE, phases=("step",))],
-        companions=(record_of(kernels, phases=KERNELS), record_of(smallest, phases=("step",))),
+        companions=(
+            record_of(kernels, role=REFERENCE_KERNELS, phases=KERNELS),
+            record_of(smallest, role=SMALLEST_NETWORK, phases=("step",)),
+        ),
     )
     random = np.random.default_rng(seed)
     blocks = []

@@ -3,10 +3,18 @@
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from made_up_runs import CPU_CASE, block_of, blocks_of, record_of, run_of
 
-from bench.cases import DOES_NOT_APPLY, KERNELS, REFERENCE_KERNELS, SMALLEST
+from bench.cases import (
+    DEFAULT_ALLOCATOR,
+    DOES_NOT_APPLY,
+    KERNELS,
+    REFERENCE_KERNELS,
+    SMALLEST,
+    SMALLEST_NETWORK,
+)
 from bench.runs import Block, CaseCounters, PhaseCounters, Run
 from bench.verdict import Row, companion_rows, rows_of
 from bench.verdict.limits import COMPUTE, DISPATCH, MEMORY, UNKNOWN, Ceilings, ceilings_of, limit_of
@@ -49,6 +57,22 @@ def test_a_phase_without_operators_is_held_against_the_same_phase_of_the_smalles
     assert limit_of("zero_grad", 20e-6, counters, CEILINGS) == (DISPATCH, pytest.approx(0.5))
 
 
+def test_a_phase_that_takes_less_than_its_dispatch_does_not_wait_for_it() -> None:
+    """On a device that works behind its host a span is kernels alone: 30 µs of dispatch for 20 µs of work."""
+    counters = PhaseCounters(flop=1_000_000, moved_bytes=500_000, operators=6)
+    assert limit_of("forward", 20e-6, counters, CEILINGS) == (COMPUTE, pytest.approx(0.5))
+    assert limit_of("forward", 29e-6, counters, CEILINGS) == (DISPATCH, pytest.approx(30 / 29))
+
+
+def test_a_case_of_the_same_size_is_not_taken_for_the_smallest_network() -> None:
+    """The twin under the default allocator may have eight hidden units too, and is measured last."""
+    run, blocks = companions()
+    twin = record_of(SMALLEST_CASE, role=DEFAULT_ALLOCATOR, phases=("step",))
+    more = msgspec.structs.replace(run, companions=(*run.companions, twin))
+    blocks += blocks_of(3, scale=7.0)
+    assert forward(rows_of(more, blocks)) == forward(rows_of(run, blocks))
+
+
 def test_without_a_ceiling_nothing_is_guessed() -> None:
     """Tools that fall back to the peak of an A100 told of 152 and 563 % of it."""
     counters = PhaseCounters(flop=8_000_000, moved_bytes=500_000, operators=6)
@@ -65,8 +89,10 @@ def companions(**changes: Any) -> tuple[Run, list[Block]]:  # noqa: ANN401 - fie
     run = run_of(
         [record_of(CPU_CASE, counters=phases)],
         companions=(
-            record_of(KERNEL_CASE, phases=KERNELS, correct=WORK),
-            record_of(SMALLEST_CASE, phases=("forward", "step"), counters=counters, **changes),
+            record_of(KERNEL_CASE, role=REFERENCE_KERNELS, phases=KERNELS, correct=WORK),
+            record_of(
+                SMALLEST_CASE, role=SMALLEST_NETWORK, phases=("forward", "step"), counters=counters, **changes
+            ),
         ),
     )
     laps = dict.fromkeys(KERNELS, 1_000_000)
