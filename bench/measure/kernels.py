@@ -1,7 +1,7 @@
 """Reference kernels: work of known size, which says what this machine can do and how fast it was just then.
 
-They are measured in the same rounds as the cases. Their best laps are the ceilings that phases are held
-against, and how much slower or faster they were in one run than in another is the drift of the machine.
+They are measured in the same rounds as the cases. Their undisturbed times give the ceilings that phases are
+held against, and how much slower or faster they were in one run than in another is the machine's drift.
 """
 
 from collections.abc import Callable

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure.gpu import gpu_facts
-from bench.measure.limits import limit_facts
 from bench.measure.processor import processor_facts
+from bench.measure.quotas import limit_facts
 from bench.measure.reading import ROOT, known
 from bench.measure.software import software_facts
 from bench.runs import Code

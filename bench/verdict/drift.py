@@ -123,7 +123,8 @@ def drift_free_ratio(base: Row, candidate: Row) -> Estimate | None:
     """Return how many times as long a row takes in one run as in another, drift taken out.
 
     Both runs are taken at the mean of their weights; the half-widths of their intervals add as squares, on
-    the logarithmic scale. None where a run has no references, or on another machine.
+    the logarithmic scale. None where a run has no references. That both were made on one machine is for the
+    caller to know: references of another one mean nothing here.
     """
     weights = dispatch_weight(base), dispatch_weight(candidate)
     if weights[0] is None or weights[1] is None:

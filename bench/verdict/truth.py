@@ -76,10 +76,8 @@ def _delays(blocks: Sequence[Block]) -> dict[str, float]:
 
 
 def _excess(block: Block, phase: str) -> Laps:
-    laps = block.host[
-        :, block.laps.index(phase)
-    ]  # delayed are 1, 4, 7, …; the leading iteration is no neighbour
-    inner = range(4, len(laps) - 1, 3)
+    laps = block.host[:, block.laps.index(phase)]
+    inner = range(4, len(laps) - 1, 3)  # of 1, 4, 7, … without the first, whose neighbour is the leading one
     excess: Laps = np.array([laps[i] - (laps[i - 1] + laps[i + 1]) / 2 for i in inner])
     return excess
 
