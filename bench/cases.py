@@ -42,6 +42,7 @@ reference kernels, those that find their data in a core's own caches and the cop
 DOES_NOT_APPLY = "-"
 REFERENCE_KERNELS = "reference-kernels"
 SMALLEST_NETWORK = "smallest-network"
+MIDDLE_NETWORK = "middle-network"
 SMALLEST = 8  # hidden units of the smallest network: of fewer, none may learn
 DEFAULT_ALLOCATOR = "default-allocator"
 REFERENCE_SIZE = 128
@@ -158,17 +159,18 @@ def reference_case(cases: Mapping[int, Case]) -> int | None:
 def companions_of(cases: Iterable[Case], twins: Iterable[Case]) -> list[tuple[str, Case]]:
     """Return what is measured beside the cases, in the same rounds, each with its role.
 
-    For every place where cases run: the reference kernels, and the smallest network, whose phases are all
-    dispatch. Of the `twins`, the cases that may be measured under the default allocator as well, the
-    reference case of the CPU.
+    For every place where cases run: the reference kernels, the smallest network, whose phases are all
+    dispatch, and a middle one, whose phases are mostly work. Of the `twins`, the cases that may be measured
+    under the default allocator as well, the reference case of the CPU.
     """
     places = dict.fromkeys(case.place for case in cases)
     beside = [
-        (role, Case(subject, "digits", device, threads, precision, "eager", 1, hidden))
+        (role, Case(subject, "digits", device, threads, precision, "eager", batch_size, hidden))
         for device, threads, precision in places
-        for role, subject, hidden in (
-            (REFERENCE_KERNELS, REFERENCE_KERNELS, DOES_NOT_APPLY),
-            (SMALLEST_NETWORK, "simplenn", SMALLEST),
+        for role, subject, batch_size, hidden in (
+            (REFERENCE_KERNELS, REFERENCE_KERNELS, 1, DOES_NOT_APPLY),
+            (SMALLEST_NETWORK, "simplenn", 1, SMALLEST),
+            (MIDDLE_NETWORK, "simplenn", REFERENCE_SIZE, REFERENCE_SIZE),
         )
     ]
     on_cpu = dict(enumerate(case for case in twins if case.device == "cpu"))

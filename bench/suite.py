@@ -14,6 +14,7 @@ import numpy as np
 from bench.cases import (
     DEFAULT_ALLOCATOR,
     KERNELS,
+    MIDDLE_NETWORK,
     REFERENCE_KERNELS,
     SMALLEST_NETWORK,
     STEP_PHASES,
@@ -31,9 +32,6 @@ from bench.options import OptionError, Options
 from bench.runs import SCHEMA_VERSION, Block, CaseRecord, Run, RunError, read_blocks, unwritable
 from bench.verdict import Row, companion_rows, rows_of
 from bench.verdict.rows import KIND_OF_PHASE, NANO, published
-
-COMPANION_BLOCKS = 0.25
-"""Blocks of reference kernels and of the smallest network are a quarter as long as those of cases."""
 
 NO_CUDA = "no CUDA device was found"
 
@@ -206,13 +204,15 @@ class Suite:
 PHASES_OF_ROLE = {
     REFERENCE_KERNELS: KERNELS,
     SMALLEST_NETWORK: (*STEP_PHASES, "step", "inference"),
+    MIDDLE_NETWORK: (*STEP_PHASES, "step", "inference"),
     DEFAULT_ALLOCATOR: ("step",),
 }
+BLOCK_SHARES = {REFERENCE_KERNELS: 0.25, SMALLEST_NETWORK: 0.25, MIDDLE_NETWORK: 0.5, DEFAULT_ALLOCATOR: 1.0}
+"""How long their blocks are, as a share of those of the cases."""
 
 
 def _companion(role: str, case: Case) -> CaseRecord:
-    share = 1.0 if role == DEFAULT_ALLOCATOR else COMPANION_BLOCKS
-    return CaseRecord(case, PHASES_OF_ROLE[role], role=role, block_share=share)
+    return CaseRecord(case, PHASES_OF_ROLE[role], role=role, block_share=BLOCK_SHARES[role])
 
 
 def own_part(run: Run, rows: Iterable[Row], beside: Iterable[Row]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec.structs
 
-from bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS, reference_case
+from bench.cases import SMALLEST_NETWORK, reference_case
 from bench.measure import messages
 from bench.measure.campaign import Progress
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
@@ -27,7 +27,7 @@ def count_cases(
     for number, record in enumerate(records):
         progress("counters", number, len(records), None)
         found: CaseCounters | str | None = None
-        if record.status == "ok" and is_network(record):
+        if record.status == "ok" and needs_counters(record):
             found = _counted(record, workers, start_worker)
         if isinstance(found, str):
             notices.append(
@@ -38,9 +38,9 @@ def count_cases(
     return counted, notices
 
 
-def is_network(record: CaseRecord) -> bool:
-    """Tell whether there is a network to count, and not only another measurement of one."""
-    return record.role not in (REFERENCE_KERNELS, DEFAULT_ALLOCATOR)
+def needs_counters(record: CaseRecord) -> bool:
+    """Tell whether counters are needed: of cases, and of the smallest network, which is told per operator."""
+    return record.role in ("", SMALLEST_NETWORK)
 
 
 def _counted(record: CaseRecord, workers: dict[str, Asked], start_worker: StartWorker) -> CaseCounters | str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec.structs
 
-from bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS, SMALLEST_NETWORK
+from bench.cases import DEFAULT_ALLOCATOR, MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK
 from bench.measure.campaign import Conductor, Progress
 from bench.measure.machine import code_measured, host_name, machine_facts
 from bench.measure.notices import notices_after, notices_before
@@ -20,8 +20,9 @@ from bench.options import Options
 from bench.runs import Block, Campaign, CaseRecord, Notice, Run, RunFolder
 
 MISSED = {
-    REFERENCE_KERNELS: "the times of the cases are complete; what limits them is unknown, and the drift",
+    REFERENCE_KERNELS: "the times of the cases are complete; what limits them is unknown",
     SMALLEST_NETWORK: "the times of the cases are complete; what limits them is unknown, and the drift",
+    MIDDLE_NETWORK: "the times of the cases are complete; the machine's drift is unknown",
     DEFAULT_ALLOCATOR: "the times of the cases are complete; what the allocator does to them is unknown",
 }
 

@@ -1,10 +1,10 @@
 """Drift: how far two runs are apart once the machine's own change of speed is taken out.
 
 A shared machine is a few percent faster or slower from one minute to the next, in everything it does, and no
-run can see that in itself. The reference kernels can: they are measured in the same rounds, and their work
-never changes. Dispatch and arithmetic drift apart, though, so a step is held against both: against the
-smallest network, which is all dispatch, by the share of its time that is dispatch, and against the matrix
-product and the copy within a cache by the rest.
+run can see that in itself. Two networks of fixed size, measured in the same rounds, can: what they do never
+changes. Dispatch and work drift apart, though, so each phase is held against both, on a logarithmic scale:
+against the same phase of the smallest network, which is all dispatch, by the share of its time that is
+dispatch, and against that of a middle one by the rest.
 """
 
 from collections import defaultdict
@@ -14,7 +14,7 @@ from math import exp, hypot, log
 
 import numpy as np
 
-from bench.cases import REFERENCE_KERNELS, SMALLEST_NETWORK, Case, Place
+from bench.cases import MIDDLE_NETWORK, SMALLEST_NETWORK, Case, Place
 from bench.runs import Block, CaseRecord
 from bench.verdict.estimates import BETWEEN_RUNS, Estimate, Laps, half_width, low_estimate, midmean
 from bench.verdict.rows import KIND_OF_PHASE, NANO, Row, published
@@ -22,18 +22,16 @@ from bench.verdict.rows import KIND_OF_PHASE, NANO, Row, published
 LEAST_COMMON = 0.9
 """A row is compared only if nearly all of its rounds have their references."""
 
-DRIFT_KERNELS = ("gemm", "copy_cached")
-
 Times = Mapping[tuple[int, int], float]
 """The logarithm of the smallest lap of a block, in seconds, by launch and round."""
 
 
 @dataclass
 class References:
-    """Hold the reference times of one place: of each phase of the smallest network, and of the kernels."""
+    """Hold the reference times of one place: of each phase of the smallest and of the middle network."""
 
-    dispatch: dict[str, Times] = field(default_factory=dict)
-    kernels: Times = field(default_factory=dict)
+    smallest: dict[str, Times] = field(default_factory=dict)
+    middle: dict[str, Times] = field(default_factory=dict)
 
 
 def references_of(
@@ -47,12 +45,11 @@ def references_of(
     for number, record in enumerate(companions, first):
         if record.status != "ok":
             continue
-        place = found[record.case.place]
-        own = by_case[number]
-        if record.role == REFERENCE_KERNELS:
-            place.kernels = _mean([block_times(own, kernel, record.case) for kernel in DRIFT_KERNELS])
-        elif record.role == SMALLEST_NETWORK:
-            place.dispatch = {phase: block_times(own, phase, record.case) for phase in record.phases}
+        times = {phase: block_times(by_case[number], phase, record.case) for phase in record.phases}
+        if record.role == SMALLEST_NETWORK:
+            found[record.case.place].smallest = times
+        elif record.role == MIDDLE_NETWORK:
+            found[record.case.place].middle = times
     return dict(found)
 
 
@@ -66,28 +63,21 @@ def block_times(blocks: Iterable[Block], phase: str, case: Case) -> Times:
     }
 
 
-def _mean(several: Sequence[Times]) -> Times:
-    common = set(several[0]).intersection(*several[1:])
-    return {key: sum(times[key] for times in several) / len(several) for key in common}
-
-
 def with_reference(row: Row, blocks: Sequence[Block], references: References) -> Row:
     """Return a row with what two runs of it are compared by, if nearly all of its rounds have references."""
-    dispatch, kernels = references.dispatch.get(row.phase, {}), references.kernels
+    smallest, middle = references.smallest.get(row.phase, {}), references.middle.get(row.phase, {})
     times = block_times(blocks, row.phase, row.case)
-    common = sorted(set(times) & set(dispatch) & set(kernels), key=lambda key: (key[1], key[0]))
+    common = sorted(set(times) & set(smallest) & set(middle), key=lambda key: (key[1], key[0]))
     if not row.time_s or len(common) < LEAST_COMMON * len(times):
         return row
-    own, by_dispatch, by_kernels = (
-        np.array([source[key] for key in common]) for source in (times, dispatch, kernels)
-    )
-    reference_s = exp(midmean(by_dispatch))
-    weight = min(1.0, reference_s / row.time_s)
-    relative = own - weight * by_dispatch - (1 - weight) * by_kernels
+    own, small, mid = (np.array([source[key] for key in common]) for source in (times, smallest, middle))
+    smallest_s = exp(midmean(small))
+    weight = min(1.0, smallest_s / row.time_s)
+    relative = own - weight * small - (1 - weight) * mid
     return replace(
         row,
-        reference_dispatch_s=reference_s,
-        reference_kernels_s=exp(midmean(by_kernels)),
+        reference_smallest_s=smallest_s,
+        reference_middle_s=exp(midmean(mid)),
         relative_half_width=half_width(_grid(common, relative)),
     )
 
@@ -103,9 +93,9 @@ def _grid(keys: Sequence[tuple[int, int]], values: Laps) -> Laps:
 
 def dispatch_weight(row: Row) -> float | None:
     """Return the share of a row's time that is dispatch, by the smallest network; None where unknown."""
-    if not row.time_s or row.reference_dispatch_s is None:
+    if not row.time_s or row.reference_smallest_s is None:
         return None
-    return min(1.0, row.reference_dispatch_s / row.time_s)
+    return min(1.0, row.reference_smallest_s / row.time_s)
 
 
 def relative_time(row: Row, weight: float) -> float | None:
@@ -113,9 +103,9 @@ def relative_time(row: Row, weight: float) -> float | None:
 
     Two runs are compared at one weight: at different ones their figures are not of one kind.
     """
-    if row.time_s is None or row.reference_dispatch_s is None or row.reference_kernels_s is None:
+    if row.time_s is None or row.reference_smallest_s is None or row.reference_middle_s is None:
         return None
-    logs = weight * log(row.reference_dispatch_s) + (1 - weight) * log(row.reference_kernels_s)
+    logs = weight * log(row.reference_smallest_s) + (1 - weight) * log(row.reference_middle_s)
     return row.time_s / exp(logs)
 
 

@@ -42,8 +42,8 @@ class Row:
     bytes over the undisturbed time, `flop_share` and `bytes_share` what that is of this machine's matrix
     product and of its copy within a cache, and `limit` with `limit_share` what `bench.verdict.limits` says.
 
-    `reference_dispatch_s` and `reference_kernels_s` are the undisturbed times of the same phase of the
-    smallest network and of the reference kernels, in the same rounds: what `bench.verdict.drift` compares two
+    `reference_smallest_s` and `reference_middle_s` are the undisturbed times of the same phase of two
+    networks of fixed size, in the same rounds: what `bench.verdict.drift` compares two
     runs by, with `relative_half_width` half the 95 % interval as a share.
     """
 
@@ -100,8 +100,8 @@ class Row:
     parameter_bytes: int | None = None
     state_bytes: int | None = None
     leaked_bytes: int | None = None
-    reference_dispatch_s: float | None = None
-    reference_kernels_s: float | None = None
+    reference_smallest_s: float | None = None
+    reference_middle_s: float | None = None
     relative_half_width: float | None = None
 
     @property

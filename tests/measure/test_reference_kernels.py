@@ -10,6 +10,7 @@ from bench.cases import (
     DEFAULT_ALLOCATOR,
     DOES_NOT_APPLY,
     KERNELS,
+    MIDDLE_NETWORK,
     REFERENCE_KERNELS,
     SMALLEST_NETWORK,
     Case,
@@ -38,13 +39,13 @@ def cases(threads: tuple[int, ...] = (1, 2)) -> list[Case]:
     )
 
 
-def test_every_place_has_its_kernels_and_its_smallest_network() -> None:
+def test_every_place_has_its_kernels_and_its_two_networks() -> None:
     """Ceilings are those of a device, a thread count and a precision."""
     beside = companions_of(cases(), twins=[])
     places = [("cpu", 1), ("cpu", 2), ("cuda", DOES_NOT_APPLY)]
-    for role in (REFERENCE_KERNELS, SMALLEST_NETWORK):
+    for role in (REFERENCE_KERNELS, SMALLEST_NETWORK, MIDDLE_NETWORK):
         assert [(c.device, c.threads) for found, c in beside if found == role] == places
-    assert len(beside) == 2 * len(places)
+    assert len(beside) == 3 * len(places)
 
 
 def test_one_case_is_measured_under_the_default_allocator_as_well() -> None:

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from made_up_runs import CPU_CASE, CUDA_CASE, block_of, blocks_of, cuda_blocks_of, record_of, run_of
+from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
 
-from bench.cases import DOES_NOT_APPLY, KERNELS, REFERENCE_KERNELS, SMALLEST, SMALLEST_NETWORK, Case
+from bench.cases import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK, Case
 from bench.report import Source, compare
 from bench.report.devices import fastest
 from bench.report.frame import cells_of
@@ -116,22 +116,14 @@ def test_runs_of_two_machines_are_told_what_tells_them_apart() -> None:
 
 def with_references(scale: float, drift: float, machine: dict[str, str]) -> Source:
     """Return a run of a case that many times as slow, on a machine that drifted by as much in all it does."""
-    kernels = replace(CPU_CASE, subject=REFERENCE_KERNELS, batch_size=1, hidden=DOES_NOT_APPLY)
-    smallest = replace(CPU_CASE, batch_size=1, hidden=SMALLEST)
-    run = run_of(
-        [record_of(CPU_CASE)],
-        companions=(
-            record_of(kernels, role=REFERENCE_KERNELS, phases=KERNELS),
-            record_of(smallest, role=SMALLEST_NETWORK),
-        ),
-        machine=machine,
-    )
-    laps = {kernel: round(1_000_000 * drift) for kernel in KERNELS}
-    blocks = blocks_of(0, launches=(1.0, 1.0), scale=scale * drift) + blocks_of(
-        2, launches=(1.0, 1.0), scale=0.3 * drift
-    )
-    blocks += [
-        block_of("kernels", laps=laps, case=1, launch=number % 2, number=number) for number in range(4)
+    smallest = record_of(replace(CPU_CASE, batch_size=1, hidden=SMALLEST), role=SMALLEST_NETWORK)
+    middle = record_of(replace(CPU_CASE, batch_size=128, hidden=128), role=MIDDLE_NETWORK)
+    run = run_of([record_of(CPU_CASE)], companions=(smallest, middle), machine=machine)
+    scales = (scale, 0.3, 1.5)
+    blocks = [
+        block
+        for number, factor in enumerate(scales)
+        for block in blocks_of(number, launches=(1.0, 1.0), scale=factor * drift)
     ]
     return Source(run, rows_of(run, blocks), [], None)
 
@@ -146,7 +138,7 @@ def test_the_drift_of_the_machine_is_taken_out() -> None:
 
 
 def test_drift_is_not_taken_out_between_two_machines() -> None:
-    """Reference kernels of another processor say nothing of this one."""
+    """Reference networks on another processor say nothing of this one."""
     a, b = with_references(1.0, 1.0, {"cpu_model": "A"}), with_references(1.0, 1.1, {"cpu_model": "B"})
     (said,) = agreement(a, b)
     assert "drift" not in said

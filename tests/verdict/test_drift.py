@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 from made_up_runs import CPU_CASE, block_of, record_of, run_of
 
-from bench.cases import DOES_NOT_APPLY, KERNELS, REFERENCE_KERNELS, SMALLEST, SMALLEST_NETWORK
+from bench.cases import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK
 from bench.verdict import Row, rows_of
 from bench.verdict.drift import dispatch_weight, drift_free_ratio, relative_time
 
 LAUNCHES, ROUNDS = 4, 20
-DISPATCH_NS, STEP_NS, KERNEL_NS = 300_000, 1_000_000, 500_000
+DISPATCH_NS, STEP_NS, MIDDLE_NS = 300_000, 1_000_000, 600_000
 
 
 def step_of(
     *, slower: float = 1.0, dispatch: float = 1.0, arithmetic: float = 1.0, noise: float = 0.0, seed: int = 0
 ) -> Row:
     """Return the step of a case that is 30 % dispatch, on a machine whose two speeds have drifted."""
-    kernels = replace(CPU_CASE, subject=REFERENCE_KERNELS, batch_size=1, hidden=DOES_NOT_APPLY)
+    middle = replace(CPU_CASE, batch_size=128, hidden=128)
     smallest = replace(CPU_CASE, batch_size=1, hidden=SMALLEST)
     run = run_of(
         [record_of(CPU_CASE, phases=("step",))],
         companions=(
-            record_of(kernels, role=REFERENCE_KERNELS, phases=KERNELS),
+            record_of(middle, role=MIDDLE_NETWORK, phases=("step",)),
             record_of(smallest, role=SMALLEST_NETWORK, phases=("step",)),
         ),
     )
@@ -33,12 +33,12 @@ def step_of(
     for number in range(ROUNDS):
         wander = 1 + 0.05 * np.sin(number)  # within the run, in everything alike
         step = DISPATCH_NS * dispatch + (STEP_NS - DISPATCH_NS) * arithmetic
-        times = [step * slower, KERNEL_NS * arithmetic, DISPATCH_NS * dispatch]
-        step_ns, kernel_ns, small_ns = (round(time * wander * exp(random.normal(0, noise))) for time in times)
+        times = [step * slower, MIDDLE_NS * arithmetic, DISPATCH_NS * dispatch]
+        step_ns, middle_ns, small_ns = (round(time * wander * exp(random.normal(0, noise))) for time in times)
         place = {"launch": number % LAUNCHES, "number": number}
         blocks += [
             block_of("plain", laps={"step": step_ns}, case=0, **place),
-            block_of("kernels", laps=dict.fromkeys(KERNELS, kernel_ns), case=1, **place),
+            block_of("plain", laps={"step": middle_ns}, case=1, **place),
             block_of("plain", laps={"step": small_ns}, case=2, **place),
         ]
     return next(row for row in rows_of(run, blocks) if row.phase == "step")
@@ -94,8 +94,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 def test_a_run_without_references_is_not_compared() -> None:
     """As one made before there were any."""
-    blank = replace(step_of(), reference_dispatch_s=None)
+    blank = replace(step_of(), reference_smallest_s=None)
     assert dispatch_weight(blank) is None
     assert relative_time(blank, 0.5) is None
     assert drift_free_ratio(step_of(), blank) is None
-    assert drift_free_ratio(replace(step_of(), reference_kernels_s=None), step_of()) is None
+    assert drift_free_ratio(replace(step_of(), reference_middle_s=None), step_of()) is None
