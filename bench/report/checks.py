@@ -34,7 +34,7 @@ CAPTION = (
 CHECKED = (
     *("disturbance", "launches", "between_launches", "rounds", "laps", "lap_overhead_s", "unattributed_s"),
     *("phases_over_step", "steady", "interval", "median_s", "mean_s", "time_s"),
-    *("reference_smallest_s", "reference_middle_s", "relative_half_width"),
+    *("reference_smallest_s", "reference_middle_s", "relative_error", "relative_freedom"),
 )
 
 

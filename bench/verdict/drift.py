@@ -10,13 +10,13 @@ dispatch, and against that of a middle one by the rest.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import exp, hypot, log
+from math import exp, log
 
 import numpy as np
 
 from bench.cases import MIDDLE_NETWORK, SMALLEST_NETWORK, Case, Place
 from bench.runs import Block, CaseRecord
-from bench.verdict.estimates import BETWEEN_RUNS, Estimate, Laps, half_width, low_estimate, midmean
+from bench.verdict.estimates import BETWEEN_RUNS, Estimate, Laps, Spread, low_estimate, midmean, spread_of
 from bench.verdict.rows import KIND_OF_PHASE, NANO, Row, published
 
 LEAST_COMMON = 0.9
@@ -74,11 +74,13 @@ def with_reference(row: Row, blocks: Sequence[Block], references: References) ->
     smallest_s = exp(midmean(small))
     weight = min(1.0, smallest_s / row.time_s)
     relative = own - weight * small - (1 - weight) * mid
+    spread = spread_of(_grid(common, relative))
     return replace(
         row,
         reference_smallest_s=smallest_s,
         reference_middle_s=exp(midmean(mid)),
-        relative_half_width=half_width(_grid(common, relative)),
+        relative_error=None if spread is None else spread.error,
+        relative_freedom=None if spread is None else spread.freedom,
     )
 
 
@@ -109,11 +111,18 @@ def relative_time(row: Row, weight: float) -> float | None:
     return row.time_s / exp(logs)
 
 
+def relative_spread(row: Row) -> Spread | None:
+    """Return the spread of a row's relative time, on the logarithmic scale; None where unknown."""
+    if row.relative_error is None or row.relative_freedom is None:
+        return None
+    return Spread(row.relative_error, row.relative_freedom)
+
+
 def drift_free_ratio(base: Row, candidate: Row) -> Estimate | None:
     """Return how many times as long a row takes in one run as in another, drift taken out.
 
-    Both runs are taken at the mean of their weights; the half-widths of their intervals add as squares, on
-    the logarithmic scale. None where a run has no references. That both were made on one machine is for the
+    Both runs are taken at the mean of their weights; their standard errors join as Welch's do, on the
+    logarithmic scale. None where a run has no references. That both were made on one machine is for the
     caller to know: references of another one mean nothing here.
     """
     weights = dispatch_weight(base), dispatch_weight(candidate)
@@ -124,7 +133,8 @@ def drift_free_ratio(base: Row, candidate: Row) -> Estimate | None:
     if not times[0] or not times[1]:
         return None
     ratio = times[1] / times[0]
-    if base.relative_half_width is None or candidate.relative_half_width is None:
+    spreads = relative_spread(base), relative_spread(candidate)
+    if spreads[0] is None or spreads[1] is None:
         return Estimate(ratio, None, None, BETWEEN_RUNS)
-    half = hypot(base.relative_half_width, candidate.relative_half_width)
+    half = spreads[0].joined(spreads[1]).half_width
     return Estimate(ratio, ratio * exp(-half), ratio * exp(half), BETWEEN_RUNS)

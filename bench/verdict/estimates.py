@@ -5,7 +5,7 @@ Pure functions: arrays in, values out. Why these estimators and not others: READ
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import hypot, sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -69,8 +69,35 @@ def _estimate(launches: Launches, value: float, of_block: Callable[[Laps], float
     return Estimate(value, max(value - half, 0.0), value + half, basis)
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Hold the standard error of a mean, and the degrees of freedom with which it is known."""
+
+    error: float
+    freedom: float
+
+    @property
+    def half_width(self) -> float:
+        """Return half the width of the 95 % interval of the mean."""
+        return float(stdtrit(self.freedom, (1 + COVERAGE) / 2)) * self.error
+
+    def joined(self, other: "Spread") -> "Spread":
+        """Return the spread of the difference of two independent means (Welch, Biometrika 34, 1947)."""
+        error = hypot(self.error, other.error)
+        if error == 0:
+            return Spread(0.0, self.freedom + other.freedom)
+        parts = self.error**4 / self.freedom + other.error**4 / other.freedom
+        return Spread(error, error**4 / parts)
+
+
 def half_width(grid: Laps) -> float | None:
-    """Return half the width of the interval of the mean of a grid of shape [launches, cycles].
+    """Return half the width of the interval of the mean of a grid, see `spread_of`; None where unknown."""
+    spread = spread_of(grid)
+    return None if spread is None else spread.half_width
+
+
+def spread_of(grid: Laps) -> Spread | None:
+    """Return the standard error of the mean of a grid of shape [launches, cycles].
 
     Processes differ from each other, and the speed of a machine wanders over seconds; both are random
     effects, and the launches are crossed with the cycles in which each of them ran one round. The variance of
@@ -86,10 +113,10 @@ def half_width(grid: Laps) -> float | None:
     effects = list(mean_squares.values())
     total = sum(square for square, _ in effects)
     if total == 0:
-        return 0.0
+        return Spread(0.0, float(sum(degrees for _, degrees in effects)))
     variance = max(total - rest, *(square for square, _ in effects)) if len(effects) > 1 else total
     freedom = max(variance**2 / sum(square**2 / degrees for square, degrees in effects), 1.0)
-    return float(stdtrit(freedom, (1 + COVERAGE) / 2)) * sqrt(variance / grid.size)
+    return Spread(sqrt(variance / grid.size), freedom)
 
 
 def between_launches(launches: Launches) -> float | None:

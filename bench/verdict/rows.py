@@ -44,7 +44,7 @@ class Row:
 
     `reference_smallest_s` and `reference_middle_s` are the undisturbed times of the same phase of two
     networks of fixed size, in the same rounds: what `bench.verdict.drift` compares two
-    runs by, with `relative_half_width` half the 95 % interval as a share.
+    runs by, with `relative_error`, the standard error as a share, and its degrees of freedom.
     """
 
     phase: str
@@ -102,7 +102,8 @@ class Row:
     leaked_bytes: int | None = None
     reference_smallest_s: float | None = None
     reference_middle_s: float | None = None
-    relative_half_width: float | None = None
+    relative_error: float | None = None
+    relative_freedom: float | None = None
 
     @property
     def case(self) -> Case:

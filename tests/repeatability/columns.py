@@ -18,16 +18,21 @@ from spread import Floats
 from bench.cases import Case
 from bench.report import Source, read_source
 from bench.runs import RUN_FILE
-from bench.verdict.drift import dispatch_weight, relative_time
+from bench.verdict.drift import dispatch_weight, relative_spread, relative_time
+from bench.verdict.estimates import Spread
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Hold a value with its interval, in seconds; a bound that is unknown is None."""
+    """Hold a value with its interval, in seconds; a bound that is unknown is None.
+
+    `freedom` is that with which its standard error is known, where that is known.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
+    freedom: float = nan
 
     @property
     def half(self) -> float:
@@ -51,7 +56,7 @@ def drift_free(sources: Sequence[Source]) -> list[Estimates]:
                 weights.setdefault(case, []).append(weight)
     return [
         {
-            case: Estimate(value, high=_high(value, row.relative_half_width))
+            case: _relative(value, relative_spread(row))
             for case, row in rows.items()
             if case in weights and (value := relative_time(row, fmean(weights[case])))
         }
@@ -59,8 +64,10 @@ def drift_free(sources: Sequence[Source]) -> list[Estimates]:
     ]
 
 
-def _high(value: float, relative_half_width: float | None) -> float | None:
-    return None if relative_half_width is None else value * (1 + relative_half_width)
+def _relative(value: float, spread: Spread | None) -> Estimate:
+    if spread is None:
+        return Estimate(value)
+    return Estimate(value, high=value * (1 + spread.half_width), freedom=spread.freedom)
 
 
 def undisturbed(sources: Sequence[Source]) -> list[Estimates]:
@@ -111,9 +118,12 @@ def read_columns(out: Path) -> dict[str, list[Estimates]]:
     return ours | theirs
 
 
-def matrices(runs: list[Estimates], cases: Iterable[Case]) -> tuple[Floats, Floats]:
-    """Return values and half-widths as [runs, cases]; nan where a run has none."""
+def matrices(runs: list[Estimates], cases: Iterable[Case]) -> tuple[Floats, Floats, Floats]:
+    """Return values, half-widths and degrees of freedom as [runs, cases]; nan where a run has none."""
     unknown = Estimate(nan)
     found = [[run.get(case, unknown) for case in cases] for run in runs]
-    values = np.array([[estimate.value for estimate in line] for line in found])
-    return values, np.array([[estimate.half for estimate in line] for line in found])
+    values, halves, freedoms = (
+        np.array([[getattr(estimate, name) for estimate in line] for line in found])
+        for name in ("value", "half", "freedom")
+    )
+    return values, halves, freedoms

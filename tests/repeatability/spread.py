@@ -7,8 +7,9 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
-from bench.verdict.estimates import COVERAGE
+from bench.verdict.estimates import COVERAGE, Spread
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -39,21 +40,34 @@ def coefficient_of_variation(values: Floats) -> Floats:
     return result
 
 
-def coverage(values: Floats, halves: Floats, *, neighbours: bool = False) -> Coverage:
+def coverage(
+    values: Floats, halves: Floats, freedoms: Floats | None = None, *, neighbours: bool = False
+) -> Coverage:
     """Count the pairs of runs, or of neighbours only, whose difference is no larger than its half-width.
 
-    Both arrays are [runs, cases]. The half-width of a difference is the root of the sum of the two squares;
-    a pair of which a part is unknown does not count.
+    All arrays are [runs, cases]. The half-width of a difference is Welch's where both degrees of freedom are
+    known, and else the root of the sum of the two squares, which is wider. A pair of which a part is unknown
+    does not count.
     """
     runs = range(len(values))
     pairs = pairwise(runs) if neighbours else combinations(runs, 2)
-    return sum((_of_pair(values[[i, j]], halves[[i, j]]) for i, j in pairs), Coverage(0, 0))
+    freedoms = np.full_like(values, nan) if freedoms is None else freedoms
+    return sum((_of_pair(values[[i, j]], halves[[i, j]], freedoms[[i, j]]) for i, j in pairs), Coverage(0, 0))
 
 
-def _of_pair(values: Floats, halves: Floats) -> Coverage:
-    difference, half = np.abs(values[0] - values[1]), np.hypot(halves[0], halves[1])
+def _of_pair(values: Floats, halves: Floats, freedoms: Floats) -> Coverage:
+    difference = np.abs(values[0] - values[1])
+    half = np.array([_joined(h, f) for h, f in zip(halves.T, freedoms.T, strict=True)])
     known = ~np.isnan(difference + half)
     return Coverage(int((difference[known] <= half[known]).sum()), int(known.sum()))
+
+
+def _joined(halves: Floats, freedoms: Floats) -> float:
+    if np.isnan(freedoms).any():
+        return float(np.hypot(*halves))
+    errors = halves / stdtrit(freedoms, (1 + COVERAGE) / 2)
+    a, b = (Spread(float(error), float(freedom)) for error, freedom in zip(errors, freedoms, strict=True))
+    return a.joined(b).half_width
 
 
 def binomial_band(pairs: int, share: float = COVERAGE) -> tuple[float, float]:

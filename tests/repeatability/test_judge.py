@@ -83,6 +83,16 @@ def test_the_difference_is_held_against_the_root_of_the_sum_of_squares() -> None
     assert coverage(np.array([[0.0, 0.0], [5.0, 5.01]]), half) == Coverage(1, 2)
 
 
+def test_intervals_join_as_welchs_where_their_freedom_is_known() -> None:
+    """Half-widths 3.18 and 2.45 times a standard error of 1, at 3 and 6 degrees of freedom."""
+    freedoms = np.array([[3.0], [6.0]])
+    halves = stats.t.ppf(0.975, freedoms)
+    expected = stats.t.ppf(0.975, 4 / (1 / 3 + 1 / 6)) * np.sqrt(2)
+    for off, held in ((-0.001, 1), (0.001, 0)):
+        values = np.array([[0.0], [expected + off]])
+        assert coverage(values, halves, freedoms) == Coverage(held, 1)
+
+
 def test_the_band_is_that_of_a_binomial_share() -> None:
     """Of 540 independent pairs, 93.2 to 96.8 %."""
     assert binomial_band(540) == pytest.approx((0.932, 0.968), abs=0.0005)
@@ -90,7 +100,8 @@ def test_the_band_is_that_of_a_binomial_share() -> None:
 
 def test_an_interval_that_stops_at_zero_keeps_its_half_width() -> None:
     """1 with an interval of 0 to 3 is 1 ± 2."""
-    values, half = matrices([{CPU_CASE: Estimate(1.0, 0.0, 3.0)}, {}], [CPU_CASE])
+    values, half, freedom = matrices([{CPU_CASE: Estimate(1.0, 0.0, 3.0)}, {}], [CPU_CASE])
+    assert np.isnan(freedom).all()
     assert values == pytest.approx(np.array([[1.0], [np.nan]]), nan_ok=True)
     assert half == pytest.approx(np.array([[2.0], [np.nan]]), nan_ok=True)
 

@@ -95,6 +95,33 @@ def test_the_row_of_the_frame_is_in_extra_info(measured: Measured) -> None:
         assert row["samples_per_s"] == pytest.approx(32 / row["median_s"])
 
 
+def test_what_was_counted_is_in_the_rows(measured: Measured) -> None:
+    """FLOP, parameters and Adam's state to the byte, and what limits each phase of a real case."""
+    rows = {b["params"]["phase"]: b["extra_info"] for b in measured.theirs["benchmarks"]}
+    batch, inputs, hidden, classes = 32, 784, 32, 10
+    first, second = 2 * batch * inputs * hidden, 2 * batch * hidden * classes
+    assert rows["forward"]["flop"] == first + second
+    assert rows["backward"]["flop"] == first + 2 * second
+    assert rows["optimizer"]["flop"] is None
+    parameters = inputs * hidden + hidden + hidden * classes + classes
+    assert rows["step"]["parameter_bytes"] == 4 * parameters
+    assert rows["step"]["state_bytes"] == 2 * 4 * parameters + 4 * 4  # and one step counter per tensor
+    assert rows["step"]["leaked_bytes"] == 0
+    assert {rows[phase]["limit"] for phase in STEP_PHASES} <= {"dispatch", "compute", "memory", "unknown"}
+    assert 0 < rows["forward"]["flop_share"] < 1
+    assert rows["step"]["reference_smallest_s"] < rows["step"]["reference_middle_s"]
+
+
+def test_what_was_measured_beside_the_case_is_in_the_file(measured: Measured) -> None:
+    """Reference kernels, two networks of fixed size, and the case under the default allocator."""
+    beside = measured.ours["nncore_bench"]["companions"]
+    assert {row["phase"] for row in beside} >= {"gemm", "copy_cached", "copy_cold", "step"}
+    assert [record.role for record in measured.run.companions][:3] == [
+        *("reference-kernels", "smallest-network", "middle-network")
+    ]
+    assert all(record.status == "ok" for record in measured.run.companions)
+
+
 def test_cuda_cases_are_skipped_with_one_reason_where_there_is_no_device(tmp_path: Path) -> None:
     """The rows say so in the file; nothing is silently left out."""
     process = session(*SMALL, "--step-devices=cpu,cuda", f"--step-results={tmp_path}", "-k", "step or loss")

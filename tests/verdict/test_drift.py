@@ -6,6 +6,7 @@ from math import exp, hypot, log
 import numpy as np
 import pytest
 from made_up_runs import CPU_CASE, block_of, record_of, run_of
+from scipy import stats
 
 from bench.cases import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK
 from bench.verdict import Row, rows_of
@@ -64,20 +65,22 @@ def test_a_slower_step_is_found_on_a_machine_that_drifts() -> None:
     assert ratio.value == pytest.approx(1.02, abs=1e-3)
 
 
-def test_the_intervals_of_both_runs_join() -> None:
-    """Half-widths add as squares, on the logarithmic scale."""
+def test_the_intervals_of_both_runs_join_as_welchs_do() -> None:
+    """On the logarithmic scale, with the degrees of freedom of both."""
     a, b = step_of(noise=0.01, seed=1), step_of(noise=0.01, seed=2)
     ratio = drift_free_ratio(a, b)
     assert ratio is not None
     assert ratio.high is not None
-    assert a.relative_half_width
-    assert b.relative_half_width
-    assert log(ratio.high / ratio.value) == pytest.approx(hypot(a.relative_half_width, b.relative_half_width))
+    errors = [row.relative_error or 0.0 for row in (a, b)]
+    parts = [e**4 / (row.relative_freedom or 0.0) for e, row in zip(errors, (a, b), strict=True)]
+    freedom = hypot(*errors) ** 4 / sum(parts)
+    expected = stats.t.ppf(0.975, freedom) * hypot(*errors)
+    assert log(ratio.high / ratio.value) == pytest.approx(expected)
 
 
 def test_what_wanders_within_a_run_alike_widens_no_interval() -> None:
     """5 % over the rounds, in the case and in its references: the interval has no width."""
-    assert step_of().relative_half_width == pytest.approx(0.0, abs=1e-5)
+    assert step_of().relative_error == pytest.approx(0.0, abs=1e-5)
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:

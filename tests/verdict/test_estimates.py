@@ -7,6 +7,7 @@ from scipy import stats
 from bench.verdict.estimates import (
     BETWEEN_LAUNCHES,
     WITHIN_ONE_PROCESS,
+    Spread,
     between_launches,
     half_width,
     lived_through,
@@ -121,3 +122,13 @@ def test_processes_that_differ_by_chance_alone_do_not_differ() -> None:
     assert between_launches(steady) == 0.0
     assert between_launches(steady[:1]) is None
     assert between_launches([launch[:1] for launch in steady]) is None
+
+
+def test_two_spreads_join_as_in_welchs_test_of_scipy() -> None:
+    """Two samples of unlike size and scatter, whose t statistic and freedom scipy knows."""
+    random = np.random.default_rng(3)
+    a, b = random.normal(10, 1, 5), random.normal(11, 3, 9)
+    joined = Spread(stats.sem(a), 4).joined(Spread(stats.sem(b), 8))
+    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+    assert joined.half_width == pytest.approx((interval.high - interval.low) / 2)
+    assert Spread(0.0, 3).joined(Spread(0.0, 3)).half_width == 0.0
