@@ -80,9 +80,9 @@ def _coverage_cells(found: Coverage) -> dict[str, str]:
 
 
 NOTE = (
-    f"At least {WANTED_PAIRS} pairs are wanted. A perfect instrument gives 95 %; for time_s and median_s, whose"
-    " half-widths join as the root of their squares, 97 to 98 % at 3 to 6 degrees of freedom. The band is that"
-    " of as many independent pairs, and is too narrow: pairs share runs, and cases a machine."
+    f"At least {WANTED_PAIRS} pairs are wanted. A perfect instrument gives 95 %; for time_s and median_s,"
+    " whose half-widths join as the root of their squares, 97 to 98 % at 3 to 6 degrees of freedom. The band"
+    " is that of as many independent pairs, and is too narrow: pairs share runs, and cases a machine."
 )
 
 
