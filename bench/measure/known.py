@@ -9,7 +9,7 @@ import torch
 from bench.cases import STEP_PHASES, BlockKind, Case
 from bench.measure.subjects import Mark, Subject
 
-PLANTED_NS = 150_000
+PLANTED_NS = 300_000
 EVERY = 3
 """Of so many iterations one has the delay: not of two, since steps alternate by themselves."""
 

@@ -88,11 +88,11 @@ def planted_blocks(phase: str, host: FakeHost) -> list[Block]:
 
 @pytest.mark.parametrize("phase", STEP_PHASES)
 def test_a_planted_delay_lands_in_its_phase_and_no_other(phase: str) -> None:
-    """A real step that takes no time on the fake clock, and 150 µs in one phase of every third iteration."""
+    """A real step that takes no time on the fake clock, and 300 µs in one phase of every third iteration."""
     blocks = planted_blocks(phase, FakeHost(reading_ns=40))
     check = truth.planted_delay(phase, PLANTED_S, blocks)
     assert check.passed
-    assert check.figure == "150.0 to 150.0 of 150 µs there, at most 0.0 µs elsewhere, in 2 launches"
+    assert check.figure == "300.0 to 300.0 of 300 µs there, at most 0.0 µs elsewhere, in 2 launches"
 
 
 def test_a_delay_that_lands_elsewhere_fails_for_both_phases() -> None:
