@@ -92,7 +92,9 @@ def test_a_planted_delay_lands_in_its_phase_and_no_other(phase: str) -> None:
     blocks = planted_blocks(phase, FakeHost(reading_ns=40))
     check = truth.planted_delay(phase, PLANTED_S, blocks)
     assert check.passed
-    assert check.figure == "300.0 to 300.0 of 300 µs there, at most 0.0 µs elsewhere, in 2 launches"
+    assert check.figure == (
+        "300.0 of 300 µs there (300.0 to 300.0 in 2 launches), at most 0.0 µs elsewhere (0.0 in one launch)"
+    )
 
 
 def test_a_delay_that_lands_elsewhere_fails_for_both_phases() -> None:
