@@ -10,6 +10,7 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined] # in its __a
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from bench.cases import STEP_PHASES
+from bench.measure.counting import train_once
 from bench.measure.subjects import Subject
 
 WARM_UP_STEPS = 2
@@ -37,18 +38,7 @@ def profile_steps(subject: Subject, steps: int, trace: Path) -> list[dict[str, A
 
 def labelled_step(subject: Subject, number: int) -> None:
     """Run a whole step with each phase under a label of its name."""
-    inputs, targets = subject.batches[number % len(subject.batches)]
-    step = subject.step
-    with record_function("zero_grad"):
-        step.zero_grad()
-    with record_function("forward"):
-        logits = step.forward(inputs)
-    with record_function("loss"):
-        loss = step.loss(logits, targets)
-    with record_function("backward"):
-        step.backward(loss)
-    with record_function("optimizer"):
-        step.optimizer()
+    train_once(subject, number, record_function)
     if subject.device.type == "cuda":
         torch.cuda.synchronize()
 
