@@ -1,124 +1,50 @@
-"""Read runs back and test the instrument from the command line: `python -m bench COMMAND`."""
+"""Read runs back, compare and explain them, and test the instrument: `python -m bench COMMAND`."""
 
 # ruff: noqa: PLC0415 - pandas takes a second to import, and --help and a mistyped option must answer at once.
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
+
+from bench.arguments import (
+    MOST_RUNS,
+    UNUSABLE,
+    CompareOptions,
+    Given,
+    ProfileOptions,
+    ReportOptions,
+    SelftestOptions,
+    parse,
+)
 
 if TYPE_CHECKING:
-    from typing import TypeAlias
+    from bench.report import Comparison, Source
 
-    from bench.report import Source
-
-    Commands: TypeAlias = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - the type has no public name
-
-OK, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
-MOST_RUNS = 2
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """Hold what `report` was asked for: no run means the newest, two are compared."""
-
-    runs: tuple[Path, ...]
-    results: Path
-    everything: bool
-
-
-@dataclass(frozen=True)
-class SelftestOptions:
-    """Hold what `selftest` was asked for."""
-
-    quick: bool
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Leave with one sentence; argparse would put the usage before it."""
-        self.exit(UNUSABLE, f"{self.prog}: {message}\n")
-
-
-def parse(argv: Sequence[str] | None = None) -> ReportOptions | SelftestOptions:
-    """Return the checked command line; leave with exit code 2 if it cannot be used."""
-    parser = _Parser(prog="python -m bench", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    report = _report_parser(commands)
-    _selftest_parser(commands)
-    given = parser.parse_args(argv)
-    if given.command == "selftest":
-        return SelftestOptions(given.quick)
-    if len(given.runs) > MOST_RUNS:
-        report.error(f"{len(given.runs)} runs were given, and at most {MOST_RUNS} can be compared")
-    return ReportOptions(tuple(given.runs), given.results, given.all)
-
-
-def _report_parser(commands: "Commands") -> _Parser:
-    report = commands.add_parser(
-        "report",
-        help="print a run's tables and sentences again, or compare the throughput of two runs",
-        description="Print the tables and sentences of a run again, or compare the throughput of two runs.",
-        allow_abbrev=False,
-    )
-    report.add_argument(
-        "runs",
-        nargs="*",
-        type=Path,
-        metavar="RUN",
-        help="folder of a run, its run.json, or a benchmark.json (default: the newest run; two are compared)",
-    )
-    report.add_argument(
-        "--results",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="where runs are (default: results)",
-    )
-    report.add_argument("--all", action="store_true", help="print the checks and the machine as well")
-    return report
-
-
-def _selftest_parser(commands: "Commands") -> None:
-    selftest = commands.add_parser(
-        "selftest",
-        help="measure what is known beforehand, and say whether this machine's figures can be believed",
-        description="Measure known times, planted delays and identical cases on this machine: a line a check,"
-        " exit code 1 when one fails.",
-        allow_abbrev=False,
-    )
-    selftest.add_argument("--quick", action="store_true", help="fewer cases and launches, half a minute")
-
-
-def report_text(options: ReportOptions) -> str:
-    """Return what `report` prints, and bring the tables in the folder of a single run up to date."""
-    from bench.report import compare, read_source
-    from bench.runs import newest_run
-
-    runs = [_found(run, options.results) for run in options.runs] or [newest_run(options.results)]
-    sources = [read_source(path) for path in runs]
-    if len(sources) == MOST_RUNS:
-        return compare(*sources)
-    return _single(sources[0], everything=options.everything)
-
-
-def _found(run: Path, results: Path) -> Path:
-    """Return the run as typed or, for the bare name that reports print, in the results folder."""
-    return results / run if not run.exists() and (results / run).exists() else run
+OK, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     try:
-        given = parse(argv)
-        return _selftest(given) if isinstance(given, SelftestOptions) else _report(given)
+        return _run(parse(argv, __doc__))
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _run(given: Given) -> int:
+    match given:
+        case SelftestOptions():
+            return _selftest(given)
+        case ProfileOptions():
+            return _profile(given)
+        case CompareOptions():
+            return _compare(given)
+        case ReportOptions():
+            return _report(given)
 
 
 def _selftest(options: SelftestOptions) -> int:
@@ -140,6 +66,53 @@ def _selftest(options: SelftestOptions) -> int:
     return FAILED if failed else OK
 
 
+def _profile(given: ProfileOptions) -> int:
+    """Profile the cases of the grid; exit code 2 where none could be."""
+    from bench.measure.workers import WorkerError
+    from bench.options import OptionError
+    from bench.profiling import profile
+    from bench.progress import ProgressLine, StandardError
+
+    line = ProgressLine(StandardError())
+    try:
+        profiled = profile(given.options, line)
+    except (OptionError, WorkerError) as error:
+        line.end()
+        return _refuse("profile", str(error))
+    line.end()
+    _print(profiled.text)
+    return OK if profiled.cases else UNUSABLE
+
+
+def _compare(options: CompareOptions) -> int:
+    """Compare two runs; exit code 1 only where that was asked for, 2 where something cannot be compared."""
+    from bench.report import compare_cases, read_source, write_comparison
+    from bench.runs import RunError
+    from bench.verdict.explain import MARGIN
+
+    try:
+        base, candidate = (
+            read_source(_found(run, options.results)) for run in (options.base, options.candidate)
+        )
+        comparison = compare_cases(base, candidate, options.fail_above or MARGIN)
+        if options.out is not None:
+            write_comparison(options.out, comparison)
+    except RunError as error:
+        return _refuse("compare", str(error))
+    except OSError as error:
+        return _refuse("compare", f"{error.filename or 'a file'!r} cannot be used ({error.strerror})")
+    _print(comparison.text)
+    return _exit_code(comparison, fail=options.fail_above is not None)
+
+
+def _exit_code(comparison: "Comparison", *, fail: bool) -> int:
+    """Return 1 where something is slower and that fails, 2 where too little could be compared, else 0."""
+    if fail and comparison.suspects:
+        return FAILED
+    unusable = not comparison.results or bool(comparison.missing) or (fail and not comparison.same_machine)
+    return UNUSABLE if unusable else OK
+
+
 def _report(options: ReportOptions) -> int:
     from bench.runs import RunError
 
@@ -152,9 +125,21 @@ def _report(options: ReportOptions) -> int:
     return OK
 
 
-def _refuse(command: str, sentence: str) -> int:
-    print(f"python -m bench {command}: {sentence}", file=sys.stderr)  # noqa: T201 - the edge
-    return UNUSABLE
+def report_text(options: ReportOptions) -> str:
+    """Return what `report` prints, and bring the tables in the folder of a single run up to date."""
+    from bench.report import read_source, side_by_side
+    from bench.runs import newest_run
+
+    runs = [_found(run, options.results) for run in options.runs] or [newest_run(options.results)]
+    sources = [read_source(path) for path in runs]
+    if len(sources) == MOST_RUNS:
+        return side_by_side(*sources)
+    return _single(sources[0], everything=options.everything)
+
+
+def _found(run: Path, results: Path) -> Path:
+    """Return the run as typed or, for the bare name that reports print, in the results folder."""
+    return results / run if not run.exists() and (results / run).exists() else run
 
 
 def _single(source: "Source", *, everything: bool) -> str:
@@ -166,6 +151,11 @@ def _single(source: "Source", *, everything: bool) -> str:
         with suppress(OSError):  # a run that may only be read is read all the same
             write_tables(source.folder, report)
     return f"{named(source.run)}\n\n{report.full_text if everything else report.text}"
+
+
+def _refuse(command: str, sentence: str) -> int:
+    print(f"python -m bench {command}: {sentence}", file=sys.stderr)  # noqa: T201 - the edge
+    return UNUSABLE
 
 
 def _print(text: str) -> None:

@@ -144,9 +144,11 @@ OPTIONS: tuple[Option, ...] = (
     Option("results", folder, "results", "results", "DIR", "folder in which the run gets its own folder"),
 )
 
-QUICK_FLAG = "--step-quick"
-QUICK_DEST = "step_quick"
-QUICK_HELP = "a smaller grid and budget; options given explicitly win"
+FLAGS = {
+    "quick": "a smaller grid and budget; options given explicitly win",
+    "profile": "profile every case after the campaign, and not one of each device alone",
+}
+"""The options that are given or not, with their help."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ class Options:
     launches: int
     results: Path
     quick: bool
+    profile: bool
 
     @classmethod
     def build(cls, raw: Mapping[str, Any]) -> "Options":
@@ -173,14 +176,14 @@ class Options:
 
         Raises OptionError with one sentence that names the option, the value and the way out.
         """
-        quick = bool(raw.get(QUICK_DEST))
+        flags = {name: bool(raw.get(_flag_dest(name))) for name in FLAGS}
         values = {
             option.name.replace("-", "_"): option.parse(
-                option.flag, _given(raw.get(option.dest), option.quick if quick else option.default)
+                option.flag, _given(raw.get(option.dest), option.quick if flags["quick"] else option.default)
             )
             for option in OPTIONS
         }
-        return cls(quick=quick, **values)
+        return cls(quick=flags["quick"], profile=flags["profile"], **values)
 
     def thread_counts(self, all_threads: int) -> tuple[int, ...]:
         """Return the thread counts with `all` resolved; equal entries merge."""
@@ -191,7 +194,7 @@ class Options:
         return {
             **{option.name: getattr(self, option.name.replace("-", "_")) for option in OPTIONS},
             "results": str(self.results),
-            "quick": self.quick,
+            **{name: getattr(self, name) for name in FLAGS},
         }
 
 
@@ -201,7 +204,8 @@ def _given(text: str | None, default: str) -> str:
 
 def declare(add: Callable[..., Any]) -> None:
     """Declare the options to a parser through its `add_argument` or `addoption`."""
-    add(QUICK_FLAG, dest=QUICK_DEST, action="store_true", default=False, help=QUICK_HELP)
+    for name, text in FLAGS.items():
+        add(f"--step-{name}", dest=_flag_dest(name), action="store_true", default=False, help=text)
     for option in OPTIONS:
         quick = "" if option.quick == option.default else f"; quick {option.quick}"
         text = f"{option.help} (default {option.default}{quick})".replace("%", "%%")
@@ -210,4 +214,8 @@ def declare(add: Callable[..., Any]) -> None:
 
 def destinations() -> Iterable[str]:
     """Return the names under which a parser stores the options."""
-    return (QUICK_DEST, *(option.dest for option in OPTIONS))
+    return (*(_flag_dest(name) for name in FLAGS), *(option.dest for option in OPTIONS))
+
+
+def _flag_dest(name: str) -> str:
+    return f"step_{name}"

@@ -19,9 +19,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from bench.cases import BLOCK_LAPS, BlockKind, Case
+from bench.cases import BLOCK_LAPS, BlockKind
+from bench.records import CaseProfile, CaseRecord, Notice
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RUN_FILE = "run.json"
 SAMPLES_FILE = "samples.npz"
 BENCHMARK_FILE = "benchmark.json"
@@ -31,8 +32,6 @@ OUR_KEY = "nncore_bench"
 ROUNDS_FOLDER = "rounds"
 
 Nanoseconds: TypeAlias = npt.NDArray[np.int64]
-Status: TypeAlias = Literal["ok", "failed", "skipped"]
-
 
 UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
 """What numpy raises for a damaged file, depending on where the damage is."""
@@ -40,86 +39,6 @@ UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZi
 
 class RunError(ValueError):
     """Say in one sentence why a folder or file cannot be used as a run."""
-
-
-class Notice(msgspec.Struct, frozen=True):
-    """Hold a warning as data: what was seen, and what to do about it."""
-
-    cause: str
-    next_step: str
-
-
-class PhaseCounters(msgspec.Struct, frozen=True):
-    """Count what one phase of a steady step does; None is unknown or does not apply, and never 0.
-
-    - `flop`: floating-point operations, a multiply-add being 2, of the operators that torch has a formula
-      for (products and convolutions); None where operators ran and none of them has one.
-    - `operators`: ATen operators dispatched below autograd, views included. Autograd's `detach` of outputs
-      that it saves and unpacks are among them, since they are dispatched while somebody counts.
-    - `autograd_nodes`: nodes that forward and loss add to the graph, and that backward runs,
-      AccumulateGrad included.
-    - `allocations`, `allocated_bytes`: on the device of the case; CUDA's allocator rounds bytes up to 512.
-    - `peak_bytes`: the most bytes alive at one moment, above those after zero_grad of the same step, which
-      are parameters, state and batches: so forward counts activations and temporaries, backward gradients
-      besides, and zero_grad the gradients it drops. Inference counts from where it begins.
-    - `moved_bytes`: what is moved when every operator but views reads each of its input tensors once and
-      writes each output once, whole tensors of numel x itemsize; scratch memory within one does not count.
-    - `copies`: copies between host and device; None on the CPU.
-    - `synchronisations`: times the host waits for the device, as CUDA's debug mode sees them; else None.
-    - `kernel_launches`: kernels launched on CUDA; else None.
-
-    `step` is the sum of its phases (for `flop` of those known); for `peak_bytes` and `autograd_nodes` it is
-    the maximum.
-    """
-
-    flop: int | None = None
-    operators: int | None = None
-    autograd_nodes: int | None = None
-    allocations: int | None = None
-    allocated_bytes: int | None = None
-    peak_bytes: int | None = None
-    moved_bytes: int | None = None
-    copies: int | None = None
-    synchronisations: int | None = None
-    kernel_launches: int | None = None
-
-
-class CaseCounters(msgspec.Struct, frozen=True):
-    """Count what a case does and holds: its phases, `step` and `inference` by name, and sizes in bytes.
-
-    `parameters` is their number, `state_bytes` the bytes of all tensors of the optimizer's state, Adam's step
-    counters included, and `leaked_bytes` how many more bytes are alive on the device after the last of
-    several counted steps than after the first; None is unknown.
-    """
-
-    phases: dict[str, PhaseCounters]
-    parameters: int | None = None
-    parameter_bytes: int | None = None
-    gradient_bytes: int | None = None
-    state_bytes: int | None = None
-    leaked_bytes: int | None = None
-
-
-class CaseRecord(msgspec.Struct, frozen=True):
-    """Record one case: its cell, the phases asked for, and how it went.
-
-    `correct` holds what was checked before any time was believed (loss, share of gradients present, ...).
-    """
-
-    case: Case
-    phases: tuple[str, ...]
-    status: Status = "ok"
-    reason: str = ""
-    steady: bool = True
-    role: str = ""
-    """What it is for, if it is no case of the user's but was measured beside them."""
-
-    block_share: float = 1.0
-    """The length of its blocks, as a share of the usual."""
-
-    steps_per_block: dict[str, int] = {}
-    correct: dict[str, float] = {}
-    counters: CaseCounters | None = None
 
 
 class Code(msgspec.Struct, frozen=True):
@@ -166,7 +85,7 @@ class Run(msgspec.Struct, frozen=True):
 
     campaign: Campaign | None = None
     notices: tuple[Notice, ...] = ()
-    operators: tuple[dict[str, Any], ...] = ()
+    profiles: tuple[CaseProfile, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
 
@@ -288,12 +207,6 @@ class RunFolder:
         for part in (self.path / ROUNDS_FOLDER).glob("*.npz"):
             part.unlink()
         (self.path / ROUNDS_FOLDER).rmdir()
-
-    def save_text(self, name: str, text: str) -> None:
-        """Write a text file of the run, such as a table."""
-        target = self.path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, text.encode())
 
     @staticmethod
     def _save_npz(path: Path, blocks: Sequence[Block]) -> None:

@@ -18,20 +18,10 @@ from bench.measure import messages
 from bench.measure.campaign import Conductor, Progress
 from bench.measure.plan import Plan
 from bench.measure.workers import Launcher, Worker, WorkerError
+from bench.records import CaseCounters, CaseRecord
 from bench.report import read_source, render, write_tables
 from bench.report.format import UNITS
-from bench.runs import (
-    BENCHMARK_FILE,
-    OUR_KEY,
-    Block,
-    Campaign,
-    CaseCounters,
-    CaseRecord,
-    Code,
-    Run,
-    plain_json,
-    replace_file,
-)
+from bench.runs import BENCHMARK_FILE, OUR_KEY, Block, Campaign, Code, Run, plain_json, replace_file
 from bench.suite import own_part
 from bench.verdict import Row, rows_of, truth
 from bench.verdict.estimates import Launches

@@ -29,7 +29,8 @@ from bench.measure.plan import Plan
 from bench.measure.recorder import Recorder
 from bench.measure.workers import Launcher, Worker, WorkerError, allocator_can_be_chosen
 from bench.options import OptionError, Options
-from bench.runs import SCHEMA_VERSION, Block, CaseRecord, Run, RunError, read_blocks, unwritable
+from bench.records import CaseRecord
+from bench.runs import SCHEMA_VERSION, Block, Run, RunError, read_blocks, unwritable
 from bench.verdict import Row, companion_rows, rows_of
 from bench.verdict.rows import KIND_OF_PHASE, NANO, published
 

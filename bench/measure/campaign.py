@@ -21,7 +21,8 @@ from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS
 from bench.measure.plan import Account, Plan, rounds_for
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
-from bench.runs import Block, Campaign, CaseRecord
+from bench.records import CaseRecord
+from bench.runs import Block, Campaign
 
 BLOCK_S: dict[BlockKind, float] = {
     "laps": 0.030,

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 from bench.cases import STEP_PHASES
 from bench.measure.blocks import no_collection
 from bench.measure.counting import Countable
-from bench.measure.cuda_counts import count_launches, count_synchronisations
+from bench.measure.cuda_counts import Waits, count_launches, count_synchronisations
+from bench.measure.host_counts import count_collections
 from bench.measure.memory_counts import Memory, count_memory
 from bench.measure.operator_counts import (
     Flop,
@@ -21,9 +22,10 @@ from bench.measure.operator_counts import (
     count_flop,
     count_nodes,
     count_operators,
+    inventory_of,
     total_bytes,
 )
-from bench.runs import CaseCounters, PhaseCounters
+from bench.records import CaseCounters, PhaseCounters
 
 
 def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # noqa: ANN401 - a fake of it in tests
@@ -37,8 +39,14 @@ def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # n
     parts = {phase: counts.phase(phase) for phase in STEP_PHASES}
     step = whole_step(list(parts.values()))
     phases = {**parts, "step": step, "inference": counts.phase("inference")}
-    leaked_bytes = None if counts.memory is None else counts.memory.leaked_bytes
-    return CaseCounters(phases, leaked_bytes=leaked_bytes, **sizes)
+    return CaseCounters(
+        phases,
+        leaked_bytes=None if counts.memory is None else counts.memory.leaked_bytes,
+        threads=torch.get_num_threads(),
+        waits=counts.sites,
+        inventory=inventory_of({phase: counts.operators[phase] for phase in STEP_PHASES}),
+        **sizes,
+    )
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,9 @@ class Counts:
     nodes: dict[str, int]
     memory: Memory | None
     copies: dict[str, int] | None
-    waits: dict[str, int] | None
+    waits: dict[str, Waits] | None
     launches: dict[str, int] | None
+    collections: dict[str, int]
 
     @classmethod
     def of(cls, work: Countable, runtime: Any) -> "Counts":  # noqa: ANN401 - torch.cuda, or a fake of it
@@ -66,7 +75,18 @@ class Counts:
             None if work.device.type == "cpu" else copies,
             count_synchronisations(work, runtime),
             count_launches(work),
+            count_collections(work),
         )
+
+    @property
+    def sites(self) -> dict[str, int]:
+        """Return how often the host waits for the device in a step, by phase and line of code."""
+        waits = self.waits or {}
+        return {
+            f"{phase} at {site}": times
+            for phase in STEP_PHASES
+            for site, times in waits.get(phase, Waits({})).sites.items()
+        }
 
     def phase(self, name: str) -> PhaseCounters:
         """Return the counters of one phase."""
@@ -77,8 +97,9 @@ class Counts:
             autograd_nodes=self.nodes.get(name, 0),
             moved_bytes=operators.moved_bytes,
             copies=_of(self.copies, name),
-            synchronisations=_of(self.waits, name),
+            synchronisations=None if self.waits is None else self.waits[name].times,
             kernel_launches=_of(self.launches, name),
+            collections=self.collections[name],
             **_memory(self.memory, name),
         )
 

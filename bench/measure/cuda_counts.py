@@ -5,6 +5,8 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch.autograd import DeviceType  # type: ignore[attr-defined] # in its __all__ no more than in its docs
@@ -17,14 +19,26 @@ WAITED = "called a synchronizing CUDA operation"
 """What CUDA's debug mode for synchronisation warns of, once each time."""
 
 
-def count_synchronisations(work: Countable, runtime: Any) -> dict[str, int] | None:  # noqa: ANN401 - torch.cuda, or a fake
+@dataclass(frozen=True)
+class Waits:
+    """Hold how often the host waits for the device, by the line of code that makes it wait."""
+
+    sites: dict[str, int]
+
+    @property
+    def times(self) -> int:
+        """Return how often it waits in all."""
+        return sum(self.sites.values())
+
+
+def count_synchronisations(work: Countable, runtime: Any) -> dict[str, Waits] | None:  # noqa: ANN401 - torch.cuda, or a fake
     """Return how often each phase makes the host wait for the device; None where there is no such device.
 
     As far as `torch.cuda.set_sync_debug_mode` sees it: `.item()`, copies to pageable memory, nonzero, ...
     """
     if work.device.type != "cuda":
         return None
-    waits: dict[str, int] = {}
+    waits: dict[str, Waits] = {}
 
     @contextmanager
     def around(phase: str) -> Iterator[None]:
@@ -32,7 +46,8 @@ def count_synchronisations(work: Countable, runtime: Any) -> dict[str, int] | No
             warnings.simplefilter("always")  # before the mode, which warns that it is a prototype
             with _warning_of_waits(runtime):
                 yield
-        waits[phase] = sum(WAITED in str(warning.message) for warning in seen)
+        found = [warning for warning in seen if WAITED in str(warning.message)]
+        waits[phase] = Waits(dict(Counter(f"{Path(w.filename).name}:{w.lineno}" for w in found)))
 
     count_once(work, around)
     return waits

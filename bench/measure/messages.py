@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from bench.cases import BlockKind, Case
-from bench.runs import CaseCounters
+from bench.records import CaseCounters, CaseProfile
 
 _LENGTH = struct.Struct("!Q")
 Message = TypeVar("Message")
@@ -36,9 +36,10 @@ class SpinUp(msgspec.Struct, frozen=True, tag=True):
 
 
 class Profile(msgspec.Struct, frozen=True, tag=True):
-    """Profile a few steps of a case and write the trace to a file."""
+    """Profile some steps of a case and write the trace to a file."""
 
     number: int
+    case: Case
     steps: int
     trace: str
 
@@ -91,9 +92,9 @@ class Measured(msgspec.Struct, frozen=True, tag=True):
 
 
 class Profiled(msgspec.Struct, frozen=True, tag=True):
-    """Answer Profile: a record per phase and operator."""
+    """Answer Profile."""
 
-    operators: list[dict[str, Any]]
+    profile: CaseProfile
 
 
 class ClockRead(msgspec.Struct, frozen=True, tag=True):

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from bench.measure.gpu import THROTTLES
 from bench.measure.reading import figure
 from bench.measure.state import State, meanwhile
-from bench.runs import Notice
+from bench.records import Notice
 
 BUSY_PER_CORE = 0.25
 CROWDED = 0.5

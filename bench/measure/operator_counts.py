@@ -1,6 +1,7 @@
 """Counts of what is computed: operators below autograd, the bytes they move, FLOP, nodes of the graph."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,10 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from bench.measure.counting import SETTLING_STEPS, Countable, batch, count_once, settle
+from bench.records import OperatorCount
 
 ATEN = torch.ops.aten
 COPIES = {ATEN.copy_, ATEN._to_copy}  # noqa: SLF001 - its name, however private it looks
@@ -20,6 +22,9 @@ UNTOUCHED = {
     *(ATEN.new_empty, ATEN.new_empty_strided, ATEN._unsafe_view),  # noqa: SLF001 - its name
 }
 """Operators that touch no data although their schema does not say that they are views."""
+
+MOST_SHAPES = 6
+"""An operator of more tensors has them counted instead of listed."""
 
 FIRST_UNREAD = {
     *(ATEN.copy_, ATEN.fill_, ATEN.zero_, ATEN._foreach_copy_, ATEN._foreach_zero_),
@@ -36,14 +41,40 @@ class Flop:
     any_known: bool
 
 
-class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it without types
-    """Count the operators that run while it is entered, the bytes they move and the host-device copies."""
+@dataclass(frozen=True)
+class Call:
+    """Hold one call of an operator: its name as PyTorch has it, its tensor arguments in words, its work.
 
-    def __init__(self) -> None:
+    `module` is the part of the network that was under way, or nothing.
+    """
+
+    operator: str
+    shapes: str
+    dtypes: str
+    moved_bytes: int
+    flop: int | None
+    module: str = ""
+
+
+class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it without types
+    """Record the operators that run while it is entered, in order, and count the host-device copies."""
+
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        """Start with nothing; `modules` are the names of the modules under way, innermost last."""
         super().__init__()  # type: ignore[no-untyped-call] # the same
-        self.operators = 0
-        self.moved_bytes = 0
+        self.calls: list[Call] = []
         self.copies = 0
+        self._modules = modules
+
+    @property
+    def operators(self) -> int:
+        """Return how many operators ran."""
+        return len(self.calls)
+
+    @property
+    def moved_bytes(self) -> int:
+        """Return the bytes that they moved."""
+        return sum(call.moved_bytes for call in self.calls)
 
     def __torch_dispatch__(  # a method of torch's, with torch's signature
         self,
@@ -55,11 +86,50 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # tor
         """Run the operator, and count it unless it only labels the profiler's trace."""
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        if getattr(func, "namespace", "") != "profiler":
-            self.operators += 1
-            self.moved_bytes += moved_bytes(func, args, kwargs, out)
+        if getattr(func, "namespace", "") != "profiler" and not is_bookkeeping(func):
+            module = self._modules[-1] if self._modules else ""
+            self.calls.append(call_of(func, args, kwargs, out, module))
             self.copies += is_host_device_copy(func, args, out)
         return out
+
+
+def is_bookkeeping(func: Any) -> bool:  # noqa: ANN401 - any operator
+    """Tell whether a call is autograd's own, made only because somebody counts.
+
+    Where autograd saves an output or unpacks it again it makes a shallow copy without the dispatcher, except
+    while a dispatch mode is entered. A `detach` of the program comes from below autograd, which is excluded
+    then; such a copy does not.
+    """
+    below = torch._C._dispatch_tls_is_dispatch_key_excluded("ADInplaceOrView")  # noqa: SLF001 - the only way to ask
+    return func is ATEN.detach.default and not below
+
+
+def call_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, module: str = "") -> Call:  # noqa: ANN401 - any operator
+    """Return what one call of an operator was, by its arguments and what it returned."""
+    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+    name = func._schema.name if isinstance(func, OpOverload) else str(func)  # noqa: SLF001 - its public name lacks nothing but the namespace
+    return Call(
+        name, shapes_of(tensors), dtypes_of(tensors), moved_bytes(func, args, kwargs, out),
+        flop_of(func, args, kwargs, out), module,
+    )  # fmt: skip
+
+
+def shapes_of(tensors: Sequence[Tensor]) -> str:
+    """Return the shapes of some tensors in words, such as `32x784, 784x128`, or how many they are."""
+    if len(tensors) > MOST_SHAPES:
+        return f"{len(tensors)} tensors of {sum(tensor.numel() for tensor in tensors):,} values"
+    return ", ".join("x".join(map(str, tensor.shape)) or "scalar" for tensor in tensors)
+
+
+def dtypes_of(tensors: Sequence[Tensor]) -> str:
+    """Return the types of some tensors, each once, in the order of their names."""
+    return ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}))
+
+
+def flop_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:  # noqa: ANN401 - any operator
+    """Return the floating-point operations of a call by torch's formula for it; None where it has none."""
+    formula = flop_registry.get(getattr(func, "overloadpacket", None))
+    return None if formula is None else int(formula(*args, **kwargs, out_val=out))
 
 
 def count_operators(work: Countable) -> dict[str, OperatorCounter]:
@@ -72,6 +142,18 @@ def count_operators(work: Countable) -> dict[str, OperatorCounter]:
 
     count_once(work, around)
     return counters
+
+
+def inventory_of(calls_of: dict[str, OperatorCounter]) -> tuple[OperatorCount, ...]:
+    """Return the operators of each phase, with equal calls taken together, in their order."""
+    return tuple(
+        OperatorCount(
+            phase, call.operator, call.shapes, call.dtypes, times, times * call.moved_bytes,
+            None if call.flop is None else times * call.flop,
+        )
+        for phase, counter in calls_of.items()
+        for call, times in Counter(counter.calls).items()
+    )  # fmt: skip
 
 
 def count_flop(work: Countable) -> dict[str, Flop]:

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec.structs
 
-from bench.cases import SMALLEST_NETWORK, reference_case
+from bench.cases import SMALLEST_NETWORK, reference_case, safe_label
 from bench.measure import messages
 from bench.measure.campaign import Progress
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
-from bench.runs import CaseCounters, CaseRecord, Notice
+from bench.records import CaseCounters, CaseProfile, CaseRecord, Notice
 
-PROFILED_STEPS = 8
+PROFILED_STEPS = 16
+TRACES_FOLDER = "traces"
 
 StartWorker = Callable[[str], Asked]
 Workers = Mapping[tuple[str, int], Asked]
@@ -61,29 +61,53 @@ def _counted(record: CaseRecord, workers: dict[str, Asked], start_worker: StartW
 
 
 def profile_cases(
-    records: Sequence[CaseRecord], workers: Workers, folder: Path
-) -> tuple[list[dict[str, Any]], list[Notice]]:
-    """Profile one case of each device, and return its operators by phase; the trace goes into the folder."""
-    operators: list[dict[str, Any]] = []
+    records: Sequence[CaseRecord], workers: Workers, folder: Path, progress: Progress, *, every: bool
+) -> tuple[list[CaseProfile], list[Notice]]:
+    """Profile every case, or one of each device, and the smallest network beside it; traces go to the folder.
+
+    The smallest network has next to nothing to do, which tells what an operator costs by itself.
+    """
+    chosen = {n: records[n] for n in to_profile(records, every=every)}
+    profiles: list[CaseProfile] = []
     notices: list[Notice] = []
-    for device in dict.fromkeys(record.case.device for record in records):
-        ok = {n: r.case for n, r in enumerate(records) if r.case.device == device and r.status == "ok"}
-        number = reference_case(ok)
-        if number is not None:
-            found = _operators(workers[device, 0], number, folder / "traces" / f"{ok[number].key}.json.gz")
-            if isinstance(found, str):
-                cause = f"{ok[number].key} could not be profiled ({found})"
-                notices.append(Notice(cause, "the times are complete without its operators"))
-            else:
-                operators += [{"case": ok[number].key, **record} for record in found]
-    return operators, notices
+    for done, (number, record) in enumerate(chosen.items()):
+        progress("profile", done, len(chosen), None)
+        found = _profiled(workers.get((record.case.device, 0)), number, record, folder)
+        if isinstance(found, str):
+            cause = f"{record.case.key} could not be profiled ({found})"
+            notices.append(Notice(cause, "the times are complete without its operators"))
+        else:
+            profiles.append(found)
+    return profiles, notices
 
 
-def _operators(worker: Asked, number: int, trace: Path) -> list[dict[str, Any]] | str:
+def to_profile(records: Sequence[CaseRecord], *, every: bool) -> list[int]:
+    """Return the numbers of the cases to profile, and of the smallest network of each place they are at."""
+    ok = {n: record for n, record in enumerate(records) if record.status == "ok"}
+    cases = {n: record.case for n, record in ok.items() if not record.role}
+    chosen = list(cases)
+    if not every:
+        by_device = [
+            reference_case({n: case for n, case in cases.items() if case.device == device})
+            for device in dict.fromkeys(case.device for case in cases.values())
+        ]
+        chosen = [number for number in by_device if number is not None]
+    places = {cases[number].place for number in chosen}
+    smallest = [n for n, r in ok.items() if r.role == SMALLEST_NETWORK and r.case.place in places]
+    return [*chosen, *smallest]
+
+
+def _profiled(worker: Asked | None, number: int, record: CaseRecord, folder: Path) -> CaseProfile | str:
+    """Return the profile of a case, or in a few words why there is none."""
+    if worker is None:
+        return "its worker process is gone"
+    beside = f"{safe_label(record.role)}-" if record.role else ""
+    trace = Path(TRACES_FOLDER) / f"{beside}{record.case.key}.json.gz"
+    request = messages.Profile(number, record.case, PROFILED_STEPS, str((folder / trace).absolute()))
     try:
-        reply = worker.ask(messages.Profile(number, PROFILED_STEPS, str(trace.absolute())), REQUEST_TIMEOUT_S)
+        reply = worker.ask(request, REQUEST_TIMEOUT_S)
     except WorkerError as error:
         return f"its worker process {error}"
     if isinstance(reply, messages.Profiled):
-        return reply.operators
+        return msgspec.structs.replace(reply.profile, role=record.role, trace=str(trace))
     return reply.reason if isinstance(reply, messages.Refused) else "no answer"

@@ -1,85 +1,185 @@
-"""The profiler's own pass: names, counts and ranks of operators, never step times."""
+"""The profiler's own pass: what is in a phase, never how long a step takes."""
 
-from bisect import bisect_right
-from collections import defaultdict
+import resource
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.autograd import DeviceType  # type: ignore[attr-defined] # in its __all__ no more than in its docs
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-from bench.cases import STEP_PHASES
-from bench.measure.counting import train_once
+from bench.cases import STEP_PHASES, Case
+from bench.measure.accounting import Interval, account_of, activity_of
+from bench.measure.attribution import (
+    FED,
+    Windows,
+    device_ns,
+    named,
+    parts_of,
+    rows_of_profile,
+    with_makers,
+)
+from bench.measure.blocks import no_collection
+from bench.measure.counting import count_once, train_once
+from bench.measure.modules import ModulesUnderWay
+from bench.measure.operator_counts import Call, OperatorCounter
 from bench.measure.subjects import Subject
+from bench.measure.traces import ON_DEVICE, RUNTIME, Event, nested, read_trace
+from bench.records import Account, CaseProfile
 
-WARM_UP_STEPS = 2
-MICRO = 1e-6
+WARM_UP_STEPS = 3
+FED_SHARE = 2
+"""One batch is fed for so many steps that are profiled."""
+
+NANO = 1e-9
+COMPOSITE = "CompositeImplicitAutograd"
 
 
-def profile_steps(subject: Subject, steps: int, trace: Path) -> list[dict[str, Any]]:
-    """Profile some steps, write the trace, and return the operators of each phase.
+def profile_case(subject: Subject, case: Case, steps: int, trace: Path) -> CaseProfile:
+    """Profile some steps of a case, write the trace, and return what it shows.
 
-    Each record has `phase`, `operator` (as PyTorch names it), `calls_per_step`, `self_host_s` and
-    `self_device_s` per step in seconds under the profiler, and `share` of the phase's self time.
+    The times within are those of the profiled steps of which none was disturbed (the quicker half); on a
+    device, where host and device run apart, they are of all steps from the first to the last kernel's end.
     """
-    activities = [ProfilerActivity.CPU]
-    if subject.device.type == "cuda":
-        activities.append(ProfilerActivity.CUDA)
-    plan = schedule(wait=0, warmup=WARM_UP_STEPS, active=steps, repeat=1)
-    with profile(activities=activities, schedule=plan) as profiler:
-        for number in range(WARM_UP_STEPS + steps):
-            labelled_step(subject, number)
-            profiler.step()
+    recorded = record(subject, steps, trace)
+    calls = calls_of(subject)
+    return read_profile(case, read_trace(trace), recorded, calls, composite_operators(calls))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Hold what the worker saw of the steps: from when to when by its own clock, and page faults a step."""
+
+    laps: Sequence[Interval]
+    page_faults: float
+
+
+def record(subject: Subject, steps: int, trace: Path) -> Recorded:
+    """Run the profiler over some steps with each phase under a label of its name, and write the trace."""
+    on_device = subject.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_device else [])]
     trace.parent.mkdir(parents=True, exist_ok=True)
+    subject.restore()
+    # One turn of the schedule holds all steps: a turn for each would be seen between them.
+    with (
+        no_collection(),
+        profile(activities=activities, schedule=schedule(wait=0, warmup=1, active=1, repeat=1)) as profiler,
+    ):
+        _steps(subject, WARM_UP_STEPS)
+        _feed(subject, 1)
+        profiler.step()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        laps = _steps(subject, steps)
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        _feed(subject, max(1, steps // FED_SHARE))
+        profiler.step()
     profiler.export_chrome_trace(str(trace))
-    return operators_by_phase(list(profiler.events() or []), steps)
+    subject.restore()
+    return Recorded(laps, faults / steps)
 
 
-def labelled_step(subject: Subject, number: int) -> None:
-    """Run a whole step with each phase under a label of its name."""
-    train_once(subject, number, record_function)
+def _steps(subject: Subject, steps: int) -> list[tuple[int, int]]:
+    laps = []
+    for number in range(steps):
+        start = time.perf_counter_ns()
+        train_once(subject, number, record_function)
+        laps.append((start, time.perf_counter_ns()))
     if subject.device.type == "cuda":
         torch.cuda.synchronize()
+        laps[-1] = (laps[-1][0], time.perf_counter_ns())
+    return laps
 
 
-def operators_by_phase(events: list[Any], steps: int) -> list[dict[str, Any]]:
-    """Attribute each operator to the phase in whose time it began; largest share of its phase first.
-
-    By time and not by call stack, since on CUDA the backward pass runs in a thread of its own.
-    """
-    # On CUDA the profiler repeats the labels with the times of the device.
-    on_host = [event for event in events if event.device_type == DeviceType.CPU]
-    phases = [event for event in on_host if event.name in STEP_PHASES]
-    labels = sorted((phase.time_range.start, phase.time_range.end, phase.name) for phase in phases)
-    starts = [start for start, _, _ in labels]
-    totals: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
-    for event in on_host:
-        place = bisect_right(starts, event.time_range.start) - 1
-        inside = place >= 0 and event.time_range.start <= labels[place][1]
-        if not inside or not event.name.startswith("aten::"):
-            continue
-        total = totals[labels[place][2], event.name]
-        total[0] += event.count
-        total[1] += event.self_cpu_time_total
-        total[2] += event.self_device_time_total
-    return _records(totals, steps)
+def _feed(subject: Subject, times: int) -> None:
+    for _ in range(times):
+        with record_function("data"):
+            inputs, targets = next(subject.feed)
+        with _copying(subject.device):
+            inputs, targets = inputs.to(subject.device), targets.to(subject.device)
 
 
-def _records(totals: dict[tuple[str, str], list[float]], steps: int) -> list[dict[str, Any]]:
-    column = 2 if any(total[2] for total in totals.values()) else 1
-    sums: dict[str, float] = defaultdict(float)
-    for (phase, _), total in totals.items():
-        sums[phase] += total[column]
-    ranked = sorted(totals.items(), key=lambda item: (STEP_PHASES.index(item[0][0]), -item[1][column]))
-    return [
-        {
-            "phase": phase,
-            "operator": operator,
-            "calls_per_step": calls / steps,
-            "self_host_s": host * MICRO / steps,
-            "self_device_s": device * MICRO / steps if column == 2 else None,  # noqa: PLR2004 - the device's column
-            "share": (host, device)[column - 1] / sums[phase] if sums[phase] else 0.0,
-        }
-        for (phase, operator), (calls, host, device) in ranked
+def _copying(device: torch.device) -> AbstractContextManager[object]:
+    return nullcontext() if device.type == "cpu" else record_function("copy")
+
+
+def calls_of(subject: Subject) -> dict[str, list[Call]]:
+    """Return the operators of each phase of a step in order, with their shapes, work and modules."""
+    counters: dict[str, OperatorCounter] = {}
+    with ModulesUnderWay(subject.step.model) as modules:
+
+        def around(phase: str) -> OperatorCounter:
+            counters[phase] = OperatorCounter(modules.names)
+            return counters[phase]
+
+        count_once(subject, around)
+    subject.restore()
+    return {phase: counters[phase].calls for phase in STEP_PHASES}
+
+
+def composite_operators(calls: Mapping[str, Sequence[Call]]) -> set[str]:
+    """Return the names of all operators that only call others, unless the step dispatched one of the name."""
+    registered = torch._C._dispatch_get_registrations_for_dispatch_key(COMPOSITE)  # noqa: SLF001 - the only list
+    dispatched = {call.operator for of_phase in calls.values() for call in of_phase}
+    return {name.partition(".")[0] for name in registered} - dispatched
+
+
+def read_profile(
+    case: Case,
+    events: Sequence[Event],
+    recorded: Recorded,
+    calls: Mapping[str, Sequence[Call]],
+    composites: Collection[str],
+) -> CaseProfile:
+    """Return what the events of a trace show; raises ValueError where no whole step is among them."""
+    nodes = nested(events)
+    everything = Windows.of(nodes)
+    if not everything.steps:
+        raise ValueError("the trace holds no whole step")
+    on_device = case.device == "cuda"
+    windows = everything if on_device else everything.quiet_half()
+    parts, disagreement = named(parts_of(nodes, windows, composites), calls)
+    parts = with_makers(parts)
+    rows = rows_of_profile(parts, windows, device_ns(parts, nodes, events), on_device=on_device)
+    window = _steps_and_drain(everything, events)
+    if on_device:
+        shares = account_of("step", [window], events)
+        accounts = [_divided(shares, len(recorded.laps))]
+        step_s = (recorded.laps[-1][1] - recorded.laps[0][0]) * NANO / len(recorded.laps)
+    else:
+        accounts = [
+            account_of(p, windows.of_phase(p), events) for p in (*FED, *STEP_PHASES) if windows.of_phase(p)
+        ]
+        accounts.append(account_of("step", windows.whole_steps(), events))
+        laps = [recorded.laps[everything.steps.index(step)] for step in windows.steps]
+        step_s = sum(end - start for start, end in laps) * NANO / len(laps)
+    return CaseProfile(
+        case,
+        len(windows.steps),
+        step_s,
+        tuple(accounts),
+        rows,
+        device=activity_of(window, len(everything.steps), events),
+        disagreement=disagreement,
+        page_faults=recorded.page_faults,
+    )
+
+
+def _steps_and_drain(windows: Windows, events: Sequence[Event]) -> Interval:
+    """Return the time from the first step to when the device had done them all, before anything was fed."""
+    first, last = windows.whole_steps()[0][0], windows.whole_steps()[-1][1]
+    fed = min((start for feed in windows.feeds for start, _ in feed.values()), default=None)
+    ends = [
+        event.end_ns
+        for event in events
+        if event.category in (*ON_DEVICE, *RUNTIME)
+        and event.start_ns >= first
+        and (fed is None or event.start_ns < fed)
     ]
+    return first, max([last, *ends])
+
+
+def _divided(account: Account, steps: int) -> Account:
+    seconds = {name: getattr(account, name) / steps for name in account.__struct_fields__ if name != "phase"}
+    return Account(account.phase, **seconds)

@@ -17,7 +17,8 @@ from bench.measure.plan import Plan
 from bench.measure.state import meanwhile, state_now
 from bench.measure.workers import ALLOCATOR_POLICY, Asked, Launcher
 from bench.options import Options
-from bench.runs import Block, Campaign, CaseRecord, Notice, Run, RunFolder
+from bench.records import CaseRecord, Notice
+from bench.runs import Block, Campaign, Run, RunFolder
 
 MISSED = {
     REFERENCE_KERNELS: "the times of the cases are complete; what limits them is unknown",
@@ -38,6 +39,7 @@ class Recorder:
         companions: Sequence[CaseRecord] = (),
     ) -> None:
         self._launcher = launcher
+        self._every = options.profile
         host = host_name()
         now = datetime.now(UTC)
         self.folder = RunFolder.create(options.results, host, now=now, short_id=secrets.token_hex(2))
@@ -99,8 +101,10 @@ class Recorder:
             companions=tuple(counted[own:]),
             notices=(*self.run.notices, *_missed(counted[own:]), *notices),
         )
-        operators, notices = profile_cases(counted[:own], conductor.workers, self.folder.path)
-        self._update(operators=tuple(operators), notices=(*self.run.notices, *notices))
+        profiles, notices = profile_cases(
+            counted, conductor.workers, self.folder.path, progress, every=self._every
+        )
+        self._update(profiles=tuple(profiles), notices=(*self.run.notices, *notices))
 
     def save_round(self, number: int, blocks: Sequence[Block]) -> None:
         """Keep the blocks of a finished round."""

@@ -27,7 +27,7 @@ from bench.measure.clock import Clock, EventClock, HostClock
 from bench.measure.counters import count_case
 from bench.measure.kernels import release_buffers
 from bench.measure.known import busy_wait
-from bench.measure.profiler import profile_steps
+from bench.measure.profiler import profile_case
 from bench.measure.subjects import Subject, release_batches
 from bench.measure.torch_facts import torch_facts
 from bench.measure.workloads import CaseWorkload, workload_of
@@ -143,8 +143,7 @@ class Worker:
     def _profile(self, request: messages.Profile) -> messages.Reply:
         self._set_threads(request.number)
         subject = self._subject(request.number)
-        subject.restore()
-        return messages.Profiled(profile_steps(subject, request.steps, Path(request.trace)))
+        return messages.Profiled(profile_case(subject, request.case, request.steps, Path(request.trace)))
 
     def _read_clock(self, request: messages.ReadClock) -> messages.Reply:
         clock = HostClock()

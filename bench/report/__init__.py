@@ -3,7 +3,20 @@
 from bench.report.facts import named
 from bench.report.source import Source, read_source
 from bench.report.tables import Table
-from bench.report.versus import compare
+from bench.report.versus import side_by_side
 from bench.report.whole import Report, render, write_tables
+from bench.report.why import Comparison, compare_cases, write_comparison
 
-__all__ = ["Report", "Source", "Table", "compare", "named", "read_source", "render", "write_tables"]
+__all__ = [
+    "Comparison",
+    "Report",
+    "Source",
+    "Table",
+    "compare_cases",
+    "named",
+    "read_source",
+    "render",
+    "side_by_side",
+    "write_comparison",
+    "write_tables",
+]

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from bench.records import Notice
 from bench.report.frame import Cells
-from bench.runs import Notice, Run
+from bench.runs import Run
 from bench.verdict import Row
 
 MOST_NAMED = 8

@@ -1,12 +1,15 @@
 """A table: what is shown of it, and the raw numbers behind it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from textwrap import fill
 
 import pandas as pd
 import tabulate
+
+from bench.runs import replace_file
 
 TEXT_WIDTH = 110
 
@@ -52,6 +55,14 @@ def _no_padding() -> Iterator[None]:
         yield
     finally:
         tabulate.MIN_PADDING = usual
+
+
+def write_files(folder: Path, tables: Iterable[Table]) -> None:
+    """Write every table as Markdown and as CSV into a folder, which is made where there is none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for table in tables:
+        replace_file(folder / f"{table.name}.md", table.markdown().encode())
+        replace_file(folder / f"{table.name}.csv", table.csv().encode())
 
 
 def _is_wordy(cells: Sequence[str]) -> bool:

@@ -28,7 +28,7 @@ CAPTION = (
 )
 
 
-def compare(base: Source, candidate: Source) -> str:
+def side_by_side(base: Source, candidate: Source) -> str:
     """Return two runs side by side: who they are, the table, and how much could be compared."""
     a, b = (fastest(cells_of(source.rows)) for source in (base, candidate))
     table = comparison_table(a, b)

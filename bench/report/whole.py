@@ -1,19 +1,21 @@
 """The report of a run: its tables, how it went, and three sentences, as text and as files."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 
 from bench.report.checks import check_lines, quality_table
 from bench.report.devices import device_table
-from bench.report.facts import facts_table, machine_table, operator_table
+from bench.report.facts import facts_table, machine_table
+from bench.report.findings import finding_table
 from bench.report.frame import cells_of, without_skipped
+from bench.report.operators import account_table, activity_table, operator_table, profile_lines
 from bench.report.outcomes import cut_short, notice_lines, outcome_lines
 from bench.report.phases import enqueue_table, share_table, time_table
 from bench.report.sentences import three_sentences
-from bench.report.tables import TEXT_WIDTH, Table
+from bench.report.tables import TEXT_WIDTH, Table, write_files
 from bench.report.throughput import throughput_tables
 from bench.report.work import (
     allocator_line,
@@ -23,8 +25,9 @@ from bench.report.work import (
     impossible_lines,
     limit_table,
 )
-from bench.runs import Run, RunFolder
+from bench.runs import Run, replace_file
 from bench.verdict import Row
+from bench.verdict.findings import findings_of
 from bench.verdict.limits import ceilings_of
 
 TABLES_FOLDER = "tables"
@@ -49,6 +52,11 @@ class Report:
         """Return the same with all tables."""
         return self._told(self.tables)
 
+    def chosen(self, names: Collection[str]) -> str:
+        """Return the tables of some names, the remarks, and no sentences."""
+        told = [table.markdown() for table in self.tables if table.name in names]
+        return "\n".join([*told, f"{_listed(self.remarks)}\n"]).rstrip()
+
     def _told(self, tables: Sequence[Table]) -> str:
         told = [table.markdown() for table in tables]
         told += [f"{_listed(lines)}\n" for lines in (self.remarks, self.sentences) if lines]
@@ -68,7 +76,10 @@ def render(run: Run, rows: Sequence[Row], beside: Sequence[Row] = ()) -> Report:
         share_table(cells),
         enqueue_table(cells),
         anatomy_table(cells, ceilings),
-        operator_table(run),
+        operator_table(run.profiles),
+        account_table(run.profiles, cells),
+        activity_table(run.profiles, cells),
+        finding_table(*findings_of(run, rows, beside)),
         *throughput_tables(cells),
         device_table(cells),
         limit_table(cells),
@@ -81,6 +92,7 @@ def render(run: Run, rows: Sequence[Row], beside: Sequence[Row] = ()) -> Report:
     remarks = (
         *cut_short(run, rows),
         *check_lines(run, cells),
+        *profile_lines(run.profiles, cells),
         *impossible_lines(cells),
         *allocator_line(cells, beside),
         *outcome_lines(all_cells),
@@ -95,11 +107,8 @@ def render(run: Run, rows: Sequence[Row], beside: Sequence[Row] = ()) -> Report:
 
 def write_tables(folder: Path, report: Report) -> None:
     """Write every table as Markdown and as CSV, and the text of the report, into `folder`/tables."""
-    run_folder = RunFolder(folder)
-    for table in report.tables:
-        run_folder.save_text(f"{TABLES_FOLDER}/{table.name}.md", table.markdown())
-        run_folder.save_text(f"{TABLES_FOLDER}/{table.name}.csv", table.csv())
-    run_folder.save_text(f"{TABLES_FOLDER}/summary.md", f"{report.text}\n")
+    write_files(folder / TABLES_FOLDER, report.tables)
+    replace_file(folder / TABLES_FOLDER / "summary.md", f"{report.text}\n".encode())
 
 
 def _listed(lines: Sequence[str]) -> str:

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pandas as pd
 
 from bench.cases import DEFAULT_ALLOCATOR, STEP_PHASES, Case, Place, reference_case
+from bench.records import PhaseCounters
 from bench.report.format import NOT_AVAILABLE, count, number, percentage, unit_for, with_interval
 from bench.report.frame import Cells, identity, place, shared_by, shown_columns
 from bench.report.ratios import undisturbed_ratio
 from bench.report.tables import Table
-from bench.runs import PhaseCounters
 from bench.verdict import Row
 from bench.verdict.limits import UNKNOWN, Ceilings
 
@@ -34,6 +34,7 @@ COUNTER_LABELS: dict[str, tuple[str, float]] = {
     "copies": ("copies", 1),
     "synchronisations": ("syncs", 1),
     "kernel_launches": ("launches", 1),
+    "collections": ("collections", 1),
 }
 WHAT_LIMITS = (
     "limit is the largest of three floors, with the share of the phase's time that it alone would take:"

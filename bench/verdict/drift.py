@@ -15,7 +15,8 @@ from math import exp, log
 import numpy as np
 
 from bench.cases import MIDDLE_NETWORK, SMALLEST_NETWORK, Case, Place
-from bench.runs import Block, CaseRecord
+from bench.records import CaseRecord
+from bench.runs import Block
 from bench.verdict.estimates import BETWEEN_RUNS, Estimate, Laps, Spread, low_estimate, midmean, spread_of
 from bench.verdict.rows import KIND_OF_PHASE, NANO, Row, published
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.cases import REFERENCE_KERNELS, SMALLEST_NETWORK, Case, Place
-from bench.runs import CaseRecord, PhaseCounters
+from bench.records import CaseRecord, PhaseCounters
 from bench.verdict.rows import Row
 
 DISPATCH, COMPUTE, MEMORY, UNKNOWN = "dispatch", "compute", "memory", "unknown"

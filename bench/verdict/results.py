@@ -4,9 +4,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from bench.runs import Block, CaseRecord, Run
+from bench.records import CaseProfile, CaseRecord
+from bench.runs import Block, Run
 from bench.verdict.drift import References, references_of, with_reference
 from bench.verdict.limits import Ceilings, ceilings_of, with_counters
+from bench.verdict.profiles import bound_of
 from bench.verdict.rows import Row, timed_rows
 
 
@@ -19,7 +21,7 @@ def rows_of(run: Run, blocks: Iterable[Block]) -> list[Row]:
     for block in blocks:
         by_case[block.case].append(block)
     rows = iter(timed_rows(run.cases, blocks))
-    return [
+    found = [
         with_reference(
             _counted(next(rows), record, ceilings.get(record.case.place, Ceilings())),
             by_case[number],
@@ -28,6 +30,18 @@ def rows_of(run: Run, blocks: Iterable[Block]) -> list[Row]:
         for number, record in enumerate(run.cases)
         for _ in record.phases
     ]
+    return _bound(found, run.profiles)
+
+
+def _bound(rows: Sequence[Row], profiles: Sequence[CaseProfile]) -> list[Row]:
+    """Return the rows with what bounds those on a device, as far as a profile shows it."""
+    waiting = {row.case: row.share for row in rows if row.phase == "data"}
+    bounds = {
+        profile.case: bound_of(profile, waiting.get(profile.case))
+        for profile in profiles
+        if not profile.role and profile.device is not None
+    }
+    return [replace(row, bound=bounds[row.case]) if row.case in bounds else row for row in rows]
 
 
 def companion_rows(run: Run, blocks: Sequence[Block]) -> list[Row]:

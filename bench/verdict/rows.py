@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from bench.cases import BLOCK_LAPS, STEP_PHASES, UNATTRIBUTED, BlockKind, Case
-from bench.runs import Block, CaseRecord
+from bench.records import CaseRecord
+from bench.runs import Block
 from bench.verdict.estimates import (
     Laps,
     between_launches,
@@ -91,6 +92,7 @@ class Row:
     copies: int | None = None
     synchronisations: int | None = None
     kernel_launches: int | None = None
+    collections: int | None = None
     flop_per_s: float | None = None
     flop_share: float | None = None
     bytes_per_s: float | None = None

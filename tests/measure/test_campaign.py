@@ -14,7 +14,8 @@ from bench.measure import messages
 from bench.measure.campaign import Conductor
 from bench.measure.plan import Plan, rounds_for
 from bench.measure.workers import WorkerError
-from bench.runs import Block, Campaign, CaseRecord
+from bench.records import CaseRecord
+from bench.runs import Block, Campaign
 
 STEP_S = 0.001
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -124,7 +125,12 @@ def test_the_allocators_counters_are_told_apart_by_phase(fake: tuple[Bench, Fake
 def test_every_wait_for_the_device_is_counted_in_its_phase(fake: tuple[Bench, FakeCuda]) -> None:
     """Two in the optimizer, as a `.item()` each would make them, and none elsewhere."""
     waits = count_synchronisations(*fake)
-    assert waits == {**dict.fromkeys((*STEP_PHASES, "inference"), 0), "optimizer": 2}
+    assert waits is not None
+    assert {phase: found.times for phase, found in waits.items()} == {
+        **dict.fromkeys((*STEP_PHASES, "inference"), 0),
+        "optimizer": 2,
+    }
+    assert {site.partition(":")[0] for site in waits["optimizer"].sites} == {Path(__file__).name}
 
 
 def test_a_case_on_the_fake_device_has_copies_and_waits_but_no_launches_seen(

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from made_up_runs import CPU_CASE, CUDA_CASE, record_of
 
-from bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS
+from bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS, SMALLEST_NETWORK
 from bench.measure import messages
-from bench.measure.passes import count_cases, profile_cases
+from bench.measure.passes import count_cases, profile_cases, to_profile
 from bench.measure.workers import WorkerError
-from bench.runs import CaseCounters, PhaseCounters
+from bench.records import CaseCounters, PhaseCounters
 
 COUNTERS = CaseCounters({"forward": PhaseCounters(flop=13)})
 
@@ -96,7 +96,24 @@ def test_only_networks_that_went_well_are_counted() -> None:
 
 
 def test_a_case_that_cannot_be_profiled_is_a_notice() -> None:
-    """The times are complete without its operators."""
-    operators, notices = profile_cases([record_of(CPU_CASE)], {("cpu", 0): Counting()}, Path("nowhere"))
-    assert operators == []
-    assert "could not be profiled (no luck)" in notices[0].cause
+    """The times are complete without its operators; a worker that is gone is one, too."""
+    for workers, reason in (({("cpu", 0): Counting()}, "no luck"), ({}, "its worker process is gone")):
+        profiles, notices = profile_cases(
+            [record_of(CPU_CASE)], workers, Path("nowhere"), silent, every=False
+        )
+        assert profiles == []
+        assert f"could not be profiled ({reason})" in notices[0].cause
+
+
+def test_every_case_or_one_of_each_device_is_profiled_and_the_smallest_network_beside() -> None:
+    """Nearest to batch 128 and width 128 where one is enough; what failed is left out."""
+    sizes = [replace(CPU_CASE, batch_size=n) for n in (1, 128, 999)]
+    smallest = replace(CPU_CASE, batch_size=1, hidden=8)
+    records = [
+        *(record_of(case) for case in sizes),
+        record_of(CPU_CASE, status="failed", reason="out of memory"),
+        record_of(smallest, role=SMALLEST_NETWORK),
+        record_of(replace(smallest, threads=2), role=SMALLEST_NETWORK),
+    ]
+    assert to_profile(records, every=False) == [1, 4]
+    assert to_profile(records, every=True) == [0, 1, 2, 4]

@@ -4,20 +4,17 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import torch
 
-from bench.cases import BLOCK_LAPS, STEP_PHASES, Case
+from bench.cases import BLOCK_LAPS, Case
 from bench.measure import messages
 from bench.measure.blocks import IncorrectError, run_block
 from bench.measure.clock import HostClock
-from bench.measure.counters import count_case
 from bench.measure.known import busy_wait
-from bench.measure.profiler import profile_steps
 from bench.measure.subjects import Subject
 from bench.measure.worker import NVML_CHECK, Worker, ask_driver_for_cuda, in_one_sentence
 from bench.measure.workers import Launcher, WorkerError
@@ -218,34 +215,6 @@ def test_a_failure_is_told_in_one_line() -> None:
     """Of a long message the first line, and of an empty one the name."""
     assert in_one_sentence(ValueError("first\nsecond")) == "ValueError: first"
     assert in_one_sentence(MemoryError()) == "out of memory: MemoryError"
-
-
-def test_the_profiler_counts_what_is_dispatched(subject: Subject, tmp_path: Path) -> None:
-    """Matrix products, by two independent ways of counting; a profiler drops events now and then."""
-    products = {"forward": {"aten::addmm": 2}, "backward": {"aten::mm": 3}}
-    counted = profile_steps(subject, 8, tmp_path / "trace.json.gz")
-    for phase, expected in products.items():
-        for operator, calls in expected.items():
-            seen = [o["calls_per_step"] for o in counted if (o["phase"], o["operator"]) == (phase, operator)]
-            assert seen == [calls]
-    flop = count_case(subject).phases["step"].flop
-    width, batch = 16, 32
-    # forward multiplies twice, backward three times: all but the gradient of the inputs
-    assert flop == 2 * batch * (2 * 784 * width + 3 * width * 10)
-
-
-def test_the_profiler_attributes_operators_to_the_phase_that_ran_them(
-    subject: Subject, tmp_path: Path
-) -> None:
-    """Two addmm forward and three mm backward, since the first layer needs no input gradient."""
-    operators = profile_steps(subject, 4, tmp_path / "trace.json.gz")
-    calls = {(op["phase"], op["operator"]): op["calls_per_step"] for op in operators}
-    assert calls["forward", "aten::addmm"] == 2.0
-    assert calls["backward", "aten::mm"] == 3.0
-    assert {phase for phase, name in calls if name == "aten::addmm"} == {"forward"}
-    assert {phase for phase, name in calls if name == "aten::_log_softmax"} == {"loss"}
-    assert {phase for phase, _ in calls} <= set(STEP_PHASES)
-    assert (tmp_path / "trace.json.gz").stat().st_size > 0
 
 
 @pytest.mark.parametrize("usual", [None, "0"])

@@ -86,7 +86,7 @@ def test_all_prints_checks_and_machine_as_well(tmp_path: Path, capsys: pytest.Ca
     for options in ([], ["--all"]):
         command.main(["report", str(folder), *options])
         titles.append(capsys.readouterr().out.count("\n## "))
-    assert titles[1] == titles[0] + 2
+    assert titles[1] == titles[0] + 3  # checks, facts, and the findings that do not apply
 
 
 def test_a_folder_that_may_only_be_read_is_read(
@@ -94,10 +94,10 @@ def test_a_folder_that_may_only_be_read_is_read(
 ) -> None:
     """Tables of other people's runs are printed and not written."""
 
-    def refused(self: RunFolder, name: str, text: str) -> None:
-        raise PermissionError(13, "Permission denied", f"{self.path}/{name}: {len(text)}")
+    def refused(path: Path, content: bytes) -> None:
+        raise PermissionError(13, "Permission denied", f"{path}: {len(content)}")
 
-    monkeypatch.setattr(RunFolder, "save_text", refused)
+    monkeypatch.setattr("bench.report.tables.replace_file", refused)
     assert command.main(["report", str(saved(tmp_path, 1))]) == 0
     assert "Best throughput" in capsys.readouterr().out
 

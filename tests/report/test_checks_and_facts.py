@@ -1,4 +1,4 @@
-"""Checks, machine and operators: how far a run can be trusted, and what it was made with."""
+"""Checks and machine: how far a run can be trusted, and what it was made with."""
 
 from dataclasses import replace
 from io import StringIO
@@ -13,7 +13,6 @@ from made_up_runs import (
     blocks_of,
     cases_of,
     line,
-    names_of,
     record_of,
     run_of,
     table_of,
@@ -127,34 +126,6 @@ def test_code_with_changes_is_not_its_commit() -> None:
     facts = table_of(told(run, blocks_of()), "facts").shown.set_index("fact")["value"].to_dict()
     assert facts["commit"] == "0123abc (with changes)"
     assert facts["cpu_mhz"] == "n/a"
-
-
-def test_operators_are_ranked_by_their_own_time() -> None:
-    """All in the CSV, the longest on the screen, and none without a profiling pass."""
-    operators = tuple(
-        {
-            "case": CPU_CASE.key,
-            "phase": "forward",
-            "operator": f"aten::op{number}",
-            "calls_per_step": 2.0,
-            "self_host_s": number * 1e-6,
-            "self_device_s": None,
-            "share": 0.5,
-        }
-        for number in range(1, 15)
-    )
-    report = told(run_of([record_of(CPU_CASE)], operators=operators), blocks_of())
-    table = table_of(report, "operators")
-    assert len(table.raw) == 14
-    assert len(table.shown) == 10
-    assert line(report, "operators") == {
-        "phase": "forward",
-        "operator": "aten::op14",
-        "calls/step": "2",
-        "host µs": "14.0",
-        "% of phase": "50",
-    }
-    assert "operators" not in names_of(told(run_of([record_of(CPU_CASE)]), blocks_of()))
 
 
 def test_markdown_and_csv_hold_the_same_cases(cpu_report: Report) -> None:

@@ -30,6 +30,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         launches=4,
         results=Path("results"),
         quick=False,
+        profile=False,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, record_of, run_of
 
 from bench.report import read_source, render, write_tables
-from bench.runs import Run, RunError, RunFolder
+from bench.runs import SCHEMA_VERSION, Run, RunError, RunFolder
 from bench.verdict import rows_of
 
 LEFT_OUT = ("loss", "inference")
@@ -39,7 +39,7 @@ def benchmark_json(run: Run, **changes: Any) -> dict[str, Any]:  # noqa: ANN401 
     rows = rows_of(run, blocks_of())
     tests = [{"name": row.phase, "extra_info": row.as_record()} for row in rows if row.status == "ok"]
     rest = [row.as_record() for row in rows if row.status != "ok"]
-    ours = {"schema_version": 1, "run": msgspec.to_builtins(run), "rows": rest}
+    ours = {"schema_version": SCHEMA_VERSION, "run": msgspec.to_builtins(run), "rows": rest}
     return {"machine_info": {}, "benchmarks": tests, "nncore_bench": ours, "version": "5.3.1"} | changes
 
 
@@ -108,11 +108,11 @@ def test_tables_are_written_as_markdown_and_csv(folder: Path) -> None:
         (b"[]", "is not a run of this suite: it has no key 'nncore_bench'"),
         (b'{"benchmarks": []}', "is not a run of this suite: it has no key 'nncore_bench'"),
         (
-            b'{"nncore_bench": {"schema_version": 2}}',
-            "has schema version 2, and this version reads 1 (read it",
+            b'{"nncore_bench": {"schema_version": 9}}',
+            "has schema version 9, and this version reads 2 (read it",
         ),
-        (b'{"nncore_bench": {"schema_version": 1}}', "does not hold the rows of a run"),
-        (b'{"nncore_bench": {"schema_version": 1, "run": {}}}', "does not hold the rows of a run"),
+        (b'{"nncore_bench": {"schema_version": 2}}', "does not hold the rows of a run"),
+        (b'{"nncore_bench": {"schema_version": 2, "run": {}}}', "does not hold the rows of a run"),
     ],
 )
 def test_a_broken_benchmark_file_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:

@@ -160,7 +160,7 @@ def test_another_schema_is_refused_with_the_way_out(folder: RunFolder) -> None:
     """Both versions are named."""
     record = json.loads((folder.path / "run.json").read_text()) | {"schema_version": 7}
     (folder.path / "run.json").write_text(json.dumps(record))
-    with pytest.raises(RunError, match=r"schema version 7, and this version reads 1 \(read it with"):
+    with pytest.raises(RunError, match=r"schema version 7, and this version reads 2 \(read it with"):
         read_run(folder.path)
 
 

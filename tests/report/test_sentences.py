@@ -6,8 +6,9 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cases_of, cuda_blocks_of, record_of, run_of
 
 from bench.cases import Case
+from bench.records import Notice
 from bench.report import render
-from bench.runs import Block, Campaign, Notice, Run
+from bench.runs import Block, Campaign, Run
 from bench.verdict import rows_of
 
 

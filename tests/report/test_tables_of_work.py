@@ -14,8 +14,9 @@ from bench.cases import (
     SMALLEST_NETWORK,
     STEP_PHASES,
 )
+from bench.records import CaseCounters, PhaseCounters
 from bench.report import Report, render
-from bench.runs import Block, CaseCounters, PhaseCounters, Run
+from bench.runs import Block, Run
 from bench.verdict import companion_rows, rows_of
 
 FORWARD = PhaseCounters(

@@ -6,7 +6,7 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
 
 from bench.cases import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK, Case
-from bench.report import Source, compare
+from bench.report import Source, side_by_side
 from bench.report.devices import fastest
 from bench.report.frame import cells_of
 from bench.report.ratios import speed_up
@@ -54,7 +54,9 @@ def test_the_interval_of_a_ratio_joins_both_intervals() -> None:
 
 def test_each_run_competes_with_its_best_place() -> None:
     """Threads and device are named and do not keep cases apart."""
-    text = compare(source_of({CPU_CASE: 1.0, TWO_THREADS: 0.5}), source_of({CPU_CASE: 3.0, CUDA_CASE: 0.1}))
+    text = side_by_side(
+        source_of({CPU_CASE: 1.0, TWO_THREADS: 0.5}), source_of({CPU_CASE: 3.0, CUDA_CASE: 0.1})
+    )
     assert "cpu, 2 threads" in text
     assert "| cuda " in text
     assert "compared 1 of 1, 0 new, 0 missing" in text
@@ -66,19 +68,19 @@ def test_what_only_one_run_has_is_counted() -> None:
         source_of({CPU_CASE: 1.0, WIDER: 1.0}),
         source_of({CPU_CASE: 1.0, replace(WIDER, batch_size=1): 1.0}),
     )
-    assert compare(one, other).endswith("compared 1 of 2, 1 new, 1 missing")
+    assert side_by_side(one, other).endswith("compared 1 of 2, 1 new, 1 missing")
 
 
 def test_runs_with_nothing_in_common_are_told_apart() -> None:
     """Without a table."""
-    text = compare(source_of({CPU_CASE: 1.0}), source_of({WIDER: 1.0}))
+    text = side_by_side(source_of({CPU_CASE: 1.0}), source_of({WIDER: 1.0}))
     assert text.endswith("compared 0 of 1, 1 new, 1 missing")
     assert "|" not in text
 
 
 def test_both_runs_are_named_with_host_and_models() -> None:
     """Whoever reads a ratio of two machines has to know which."""
-    text = compare(
+    text = side_by_side(
         source_of({CPU_CASE: 1.0}, host="anvil", machine={"cpu_model": "Some CPU"}),
         source_of({CPU_CASE: 1.0}, host="forge", machine={"cpu_model": "Other CPU", "gpu": "Some GPU"}),
     )
@@ -88,7 +90,7 @@ def test_both_runs_are_named_with_host_and_models() -> None:
 
 def test_a_comparison_of_stored_runs_is_no_verdict() -> None:
     """It says so itself."""
-    text = compare(source_of({CPU_CASE: 1.0}), source_of({CPU_CASE: 1.0}))
+    text = side_by_side(source_of({CPU_CASE: 1.0}), source_of({CPU_CASE: 1.0}))
     assert "this is a screen, not a verdict" in text.replace("\n", " ")
 
 
@@ -108,8 +110,8 @@ def test_runs_of_two_machines_are_told_what_tells_them_apart() -> None:
     machine = {"cpu_model": "Some CPU", "load_before": 0.1}
     a = source_of({CPU_CASE: 1.0}, machine=machine)
     b = source_of({CPU_CASE: 1.0}, machine={"cpu_model": "Other CPU", "load_before": 3.0})
-    assert "- The two differ in cpu_model (Some CPU against Other CPU): their times" in compare(a, b)
-    assert "The two differ" not in compare(
+    assert "- The two differ in cpu_model (Some CPU against Other CPU): their times" in side_by_side(a, b)
+    assert "The two differ" not in side_by_side(
         a, source_of({CPU_CASE: 1.0}, machine=machine | {"load_before": 2.0})
     )
 

@@ -180,15 +180,14 @@ def test_one_case_was_profiled_and_its_trace_can_be_read(measured: Measured) -> 
     """The operators are named as PyTorch names them, and every phase label is in the trace."""
     import gzip  # noqa: PLC0415 - one use
 
-    (trace,) = (measured.folder / "traces").iterdir()
-    events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    (own,) = [profile for profile in measured.run.profiles if not profile.role]
+    events = json.loads(gzip.decompress((measured.folder / own.trace).read_bytes()))["traceEvents"]
     assert set(STEP_PHASES) <= {event.get("name") for event in events}
-    forward = {o["operator"]: o for o in measured.run.operators if o["phase"] == "forward"}
-    assert forward["aten::addmm"]["calls_per_step"] == 2.0  # two linear layers
+    addmm = [o for o in own.operators if o.phase == "forward" and o.operator == "aten::addmm"]
+    assert {(o.module, o.calls) for o in addmm} == {("fc1", 1.0), ("fc2", 1.0)}
+    assert own.disagreement == ""
     for phase in STEP_PHASES:
-        shares = [o["share"] for o in measured.run.operators if o["phase"] == phase]
-        if shares:
-            assert sum(shares) == pytest.approx(1.0)
+        assert sum(o.share for o in own.operators if o.phase == phase) == pytest.approx(1.0)
 
 
 def test_our_tables_come_last_on_the_screen_and_are_in_the_folder(measured: Measured) -> None:

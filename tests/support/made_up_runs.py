@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case, grid
+from bench.records import CaseRecord
 from bench.report import Report, Table, render
-from bench.runs import Block, Campaign, CaseRecord, Code, Nanoseconds, Run
+from bench.runs import Block, Campaign, Code, Nanoseconds, Run
 from bench.verdict import rows_of
 
 MICROSECOND = 1_000  # in nanoseconds, the unit of laps

@@ -15,7 +15,8 @@ from bench.cases import (
     SMALLEST,
     SMALLEST_NETWORK,
 )
-from bench.runs import Block, CaseCounters, PhaseCounters, Run
+from bench.records import CaseCounters, PhaseCounters
+from bench.runs import Block, Run
 from bench.verdict import Row, companion_rows, rows_of
 from bench.verdict.limits import COMPUTE, DISPATCH, MEMORY, UNKNOWN, Ceilings, ceilings_of, limit_of
 

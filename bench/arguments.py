@@ -1,0 +1,164 @@
+"""The command line of `python -m bench`: what can be typed, read and checked into one frozen record each."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+from bench import options as step_options
+from bench.options import OptionError, Options, fraction
+
+UNUSABLE = 2
+MOST_RUNS = 2
+RUN_HELP = "folder of a run, its run.json, or a benchmark.json"
+PROFILE_BUDGET = "10"
+"""Seconds of the campaign before the profiler, which tells what that adds to a step."""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Hold what `report` was asked for: no run means the newest, two are set side by side."""
+
+    runs: tuple[Path, ...]
+    results: Path
+    everything: bool
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Hold what `compare` was asked for; `fail_above` is the margin above which it fails, if at all."""
+
+    base: Path
+    candidate: Path
+    results: Path
+    fail_above: float | None
+    out: Path | None
+
+
+@dataclass(frozen=True)
+class ProfileOptions:
+    """Hold what `profile` was asked for."""
+
+    options: Options
+
+
+@dataclass(frozen=True)
+class SelftestOptions:
+    """Hold what `selftest` was asked for."""
+
+    quick: bool
+
+
+Given: TypeAlias = ReportOptions | CompareOptions | ProfileOptions | SelftestOptions
+Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - the type has no public name
+Build: TypeAlias = Callable[[argparse.Namespace], Given]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Leave with one sentence; argparse would put the usage before it."""
+        self.exit(UNUSABLE, f"{self.prog}: {message}\n")
+
+
+def parse(argv: Sequence[str] | None, description: str | None) -> Given:
+    """Return the checked command line; leave with exit code 2 if it cannot be used."""
+    parser = _Parser(prog="python -m bench", description=description, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    builders: Mapping[str, tuple[_Parser, Build]] = {
+        "report": _report(commands),
+        "compare": _compare(commands),
+        "profile": _profile(commands),
+        "selftest": _selftest(commands),
+    }
+    given = parser.parse_args(argv)
+    own, build = builders[given.command]
+    try:
+        return build(given)
+    except OptionError as error:
+        own.error(str(error))
+
+
+def _report(commands: Commands) -> tuple[_Parser, Build]:
+    parser = commands.add_parser(
+        "report",
+        help="print a run's tables and sentences again, or set the throughput of two runs side by side",
+        description="Print the tables and sentences of a run again, or set two runs side by side.",
+        allow_abbrev=False,
+    )
+    text = f"{RUN_HELP} (default: the newest run; two are set side by side)"
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=text)
+    _add_results(parser)
+    parser.add_argument("--all", action="store_true", help="print the checks and the machine as well")
+
+    def build(given: argparse.Namespace) -> Given:
+        if len(given.runs) > MOST_RUNS:
+            raise OptionError(f"{len(given.runs)} runs were given, and at most {MOST_RUNS} can be compared")
+        return ReportOptions(tuple(given.runs), given.results, given.all)
+
+    return parser, build
+
+
+def _compare(commands: Commands) -> tuple[_Parser, Build]:
+    parser = commands.add_parser(
+        "compare",
+        help="compare two runs case by case: how far they are apart, and why",
+        description="Compare two runs case by case: how far they are apart, in which phase, and what changed."
+        " A screen and no verdict, since the runs were made at different times.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("base", type=Path, metavar="BASE", help=RUN_HELP)
+    parser.add_argument("candidate", type=Path, metavar="CAND", help="the same, compared with BASE")
+    _add_results(parser)
+    parser.add_argument(
+        "--fail-above",
+        metavar="SHARE",
+        help="exit with 1 where a case is surely slower by this share or more, such as 5%%",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the tables here too, as .md and .csv")
+
+    def build(given: argparse.Namespace) -> Given:
+        margin = None if given.fail_above is None else fraction("--fail-above", given.fail_above)
+        return CompareOptions(given.base, given.candidate, given.results, margin, given.out)
+
+    return parser, build
+
+
+def _profile(commands: Commands) -> tuple[_Parser, Build]:
+    parser = commands.add_parser(
+        "profile",
+        help="look into the phases of every case: operators, modules, and where the wall clock goes",
+        description="Time every case for a short while, then profile each: operators by phase and module, the"
+        " account of the step's wall clock, and a trace that Perfetto opens.",
+        allow_abbrev=False,
+    )
+    step_options.declare(parser.add_argument)
+
+    def build(given: argparse.Namespace) -> Given:
+        raw: dict[str, Any] = {name: getattr(given, name) for name in step_options.destinations()}
+        raw["step_budget"] = raw["step_budget"] or PROFILE_BUDGET
+        return ProfileOptions(Options.build(raw | {"step_profile": True}))
+
+    return parser, build
+
+
+def _selftest(commands: Commands) -> tuple[_Parser, Build]:
+    parser = commands.add_parser(
+        "selftest",
+        help="measure what is known beforehand, and say whether this machine's figures can be believed",
+        description="Measure known times, planted delays and identical cases on this machine: a line a check,"
+        " exit code 1 when one fails.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer cases and launches, half a minute")
+    return parser, lambda given: SelftestOptions(given.quick)
+
+
+def _add_results(parser: _Parser) -> None:
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="where runs are (default: results)",
+    )

@@ -1,0 +1,141 @@
+"""Traces: the events that torch.profiler wrote to a file, in the format that Perfetto opens.
+
+The format is Chrome's (Trace Event Format); the categories and the arguments are those of Kineto, which
+writes it: libkineto/src/output_json.cpp and torch/csrc/profiler/kineto_shim.cpp.
+"""
+
+import gzip
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+LABEL, OPERATOR = "user_annotation", "cpu_op"
+KERNEL, COPY, MEMSET = "kernel", "gpu_memcpy", "gpu_memset"
+RUNTIME = ("cuda_runtime", "cuda_driver")
+ON_DEVICE = (KERNEL, COPY, MEMSET)
+ON_HOST = (LABEL, OPERATOR, *RUNTIME)
+NANOSECONDS = 1_000
+"""A trace has microseconds with three decimals."""
+
+
+class TraceError(ValueError):
+    """Say in one sentence why a trace cannot be read."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Hold something that took time: `thread` is a thread of the host, or a stream of the device.
+
+    `sequence` is autograd's number of a forward operator or of the node of its backward, which came from
+    `forward_thread`; `correlation` is shared by a call of the runtime and what it started on the device.
+    """
+
+    name: str
+    category: str
+    thread: str
+    start_ns: int
+    end_ns: int
+    sequence: int | None = None
+    forward_thread: int | None = None
+    correlation: int | None = None
+
+    @property
+    def length_ns(self) -> int:
+        """Return how long it took."""
+        return self.end_ns - self.start_ns
+
+
+class _Raw(msgspec.Struct):
+    ph: str = ""
+    cat: str = ""
+    name: str = ""
+    tid: int | str = ""
+    ts: float = 0.0
+    dur: float = 0.0
+    args: dict[str, Any] = {}
+
+
+class _Trace(msgspec.Struct):
+    traceEvents: list[_Raw]  # noqa: N815 - the format's name
+
+
+def read_trace(path: Path) -> list[Event]:
+    """Read the events of a trace, compressed or not; raises TraceError in one sentence."""
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        raw = msgspec.json.decode(content, type=_Trace).traceEvents
+    except OSError as error:
+        raise TraceError(f"{str(path)!r} cannot be read ({error.strerror or error})") from None
+    except (EOFError, zlib.error, msgspec.DecodeError) as error:
+        raise TraceError(f"{str(path)!r} is no complete trace ({error})") from None
+    return [_event(one) for one in raw if one.ph == "X" and one.cat in (*ON_HOST, *ON_DEVICE)]
+
+
+def _event(raw: _Raw) -> Event:
+    start = round(raw.ts * NANOSECONDS)
+    return Event(
+        raw.name,
+        raw.cat,
+        str(raw.tid),
+        start,
+        start + round(raw.dur * NANOSECONDS),
+        raw.args.get("Sequence number"),
+        raw.args.get("Fwd thread id"),
+        raw.args.get("correlation"),
+    )
+
+
+@dataclass
+class Node:
+    """Hold an event of the host among those that called it and those that it called."""
+
+    event: Event
+    parent: "Node | None"
+    children: list["Node"]
+
+    @property
+    def self_ns(self) -> int:
+        """Return the time that no event within took."""
+        return self.event.length_ns - sum(child.event.length_ns for child in self.children)
+
+    def above(self) -> Iterable["Node"]:
+        """Yield the callers, nearest first."""
+        node = self.parent
+        while node is not None:
+            yield node
+            node = node.parent
+
+
+def nested(events: Iterable[Event]) -> list[Node]:
+    """Return the events of the host as nodes, in the order in which they began, each below its caller.
+
+    By time, thread by thread: an event is called by the last one that began before it and has not ended.
+    """
+    threads: dict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        if event.category in ON_HOST:
+            threads[event.thread].append(event)
+    nodes = [node for of_thread in threads.values() for node in _nested(of_thread)]
+    return sorted(nodes, key=lambda node: node.event.start_ns)
+
+
+def _nested(events: Sequence[Event]) -> list[Node]:
+    nodes: list[Node] = []
+    open_nodes: list[Node] = []
+    for event in sorted(events, key=lambda event: (event.start_ns, -event.end_ns)):
+        while open_nodes and open_nodes[-1].event.end_ns <= event.start_ns:
+            open_nodes.pop()
+        parent = open_nodes[-1] if open_nodes else None
+        node = Node(event, parent, [])
+        if parent is not None:
+            parent.children.append(node)
+        nodes.append(node)
+        open_nodes.append(node)
+    return nodes

@@ -1,0 +1,216 @@
+"""What is in the phases: operators, and where the wall clock of a profiled step goes."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bench.cases import STEP_PHASES, Case, reference_case
+from bench.records import Account, CaseProfile, ProfiledOperator
+from bench.report.format import NOT_AVAILABLE, count, decimals, number, percentage, slowdown, unit_for
+from bench.report.frame import Cells, identity, shared_by, shown_columns
+from bench.report.tables import Table
+from bench.verdict import Row
+from bench.verdict.profiles import bound_of, slowed_by, smallest_of, split_of, unaccounted
+
+ON_SCREEN = 12
+MICRO = 1e-6
+PARTS = ("kernel_s", "copy_s", "memset_s", "runtime_s", "operator_s", "python_s")
+NEVER_STEP_TIMES = (
+    "From a pass of its own under torch.profiler, which slows the step: believe names, calls and shares, and"
+    " take step times from the other tables."
+)
+
+
+def own_profiles(profiles: Sequence[CaseProfile]) -> dict[Case, CaseProfile]:
+    """Return the profiles of the user's cases."""
+    return {profile.case: profile for profile in profiles if not profile.role}
+
+
+def operator_table(profiles: Sequence[CaseProfile]) -> Table | None:
+    """Return the operators of every profiled case; on the screen those of one that take longest."""
+    own = own_profiles(profiles)
+    reference = reference_case(dict(enumerate(own)))
+    if reference is None:
+        return None
+    columns = shown_columns(own)
+    shown = list(own.values())[reference]
+    raw = [_raw(profile, operator, columns) for profile in own.values() for operator in profile.operators]
+    of_step = [operator for operator in shown.operators if operator.phase in STEP_PHASES]
+    top = sorted(of_step, key=_self_time, reverse=True)[:ON_SCREEN]
+    caption = (
+        f"The {len(top)} of {len(of_step)} lines that take longest by themselves, each without the operators"
+        f" it calls. {NEVER_STEP_TIMES} The CSV has all lines of {'every case' if len(own) > 1 else 'it'},"
+        " with shapes, types, bytes and FLOP."
+    )
+    title = f"What is in the phases of {shown.case.key}"
+    return Table("operators", title, caption, pd.DataFrame(_lines(top)), pd.DataFrame(raw))
+
+
+def _lines(operators: Sequence[ProfiledOperator]) -> list[dict[str, str]]:
+    host, device = (unit_for(getattr(o, name) for o in operators) for name in ("host_s", "device_s"))
+    on_device = any(operator.device_s for operator in operators)
+    return [
+        {
+            "phase": operator.phase,
+            "operator": operator.operator,
+            "of": _of(operator),
+            "shapes": operator.shapes,
+            "calls/step": count(operator.calls) if operator.calls else "",
+            f"host {host.symbol}": number(operator.host_s / host.seconds),
+            **({f"device {device.symbol}": _in(operator.device_s, device.seconds)} if on_device else {}),
+            "% of phase": percentage(operator.share),
+        }
+        for operator in operators
+    ]
+
+
+def _of(operator: ProfiledOperator) -> str:
+    """Return the module, and for the backward pass the forward operator, that an operator is of."""
+    made_by = f"{operator.made_by.removeprefix('aten::')}'s backward" if operator.made_by else ""
+    return ", ".join(part for part in (operator.module, made_by) if part)
+
+
+def _raw(profile: CaseProfile, operator: ProfiledOperator, columns: Sequence[str]) -> dict[str, object]:
+    return {
+        **{name: getattr(profile.case, name) for name in columns},
+        **{name: getattr(operator, name) for name in operator.__struct_fields__},
+    }
+
+
+def _self_time(operator: ProfiledOperator) -> float:
+    return operator.device_s or operator.host_s
+
+
+def _in(seconds: float | None, unit: float) -> str:
+    return NOT_AVAILABLE if seconds is None else number(seconds / unit)
+
+
+def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None:
+    """Return where the wall clock of each profiled step goes, in shares that add up; on the CPU in three."""
+    own = {case: profile for case, profile in own_profiles(profiles).items() if profile.account("step")}
+    if not own:
+        return None
+    columns = shown_columns(own)
+    lines = [
+        {**identity(case, columns), **_shares(profile, profiles), **_checks(profile, _row(cells, case))}
+        for case, profile in own.items()
+    ]
+    raw = [
+        {**{name: getattr(case, name) for name in columns}, **_account(account), **_quality(profile, cells)}
+        for case, profile in own.items()
+        for account in profile.accounts
+    ]
+    caption = (
+        "Shares of the profiled step, without overlap or gap. kernels: what operators take beyond what the"
+        " same take in a network with next to nothing to do; dispatch: that much, once for each call;"
+        " Python: all time outside of operators. More threads can only make the kernels faster."
+        " profiler: what it adds to the step."
+    )
+    title = f"Where the wall clock of a step goes ({shared_by(own)})"
+    return Table("accounting", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
+
+
+def _shares(profile: CaseProfile, profiles: Sequence[CaseProfile]) -> dict[str, str]:
+    account = profile.account("step")
+    split = split_of(profile, smallest_of(profiles, profile.case))
+    if split is not None:
+        parts = {"kernels %": split.kernels, "dispatch %": split.dispatch, "Python %": split.python}
+        return {name: percentage(share) for name, share in parts.items()}
+    if account is None:
+        return {}
+    return {
+        f"{name.removesuffix('_s').replace('python', 'Python')} %": percentage(
+            getattr(account, name) / account.whole_s
+        )
+        for name in PARTS
+    }
+
+
+def _checks(profile: CaseProfile, row: Row | None) -> dict[str, str]:
+    return {"operators": count(_calls(profile)), "profiler": slowdown(slowed_by(profile, row))}
+
+
+def _calls(profile: CaseProfile) -> float:
+    return sum(o.calls for o in profile.operators if o.dispatched and o.phase in STEP_PHASES)
+
+
+def _account(account: Account) -> dict[str, object]:
+    return {name: getattr(account, name) for name in account.__struct_fields__} | {"whole_s": account.whole_s}
+
+
+def _quality(profile: CaseProfile, cells: Cells) -> dict[str, object]:
+    return {
+        "profiled_step_s": profile.step_s,
+        "slowed_by": slowed_by(profile, _row(cells, profile.case)),
+        "unaccounted": unaccounted(profile),
+        "page_faults": profile.page_faults,
+    }
+
+
+def _row(cells: Cells, case: Case) -> Row | None:
+    return cells.get(case, {}).get("step")
+
+
+def activity_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None:
+    """Return how the device spent the profiled steps, and what bounds each; None without a device."""
+    own = {case: profile for case, profile in own_profiles(profiles).items() if profile.device}
+    if not own:
+        return None
+    columns = shown_columns(own)
+    lines, raw = [], []
+    for case, profile in own.items():
+        device = profile.device
+        if device is None:
+            continue
+        bound = bound_of(profile, _data_share(cells, case))
+        lines.append(
+            {
+                **identity(case, columns),
+                "bound": bound,
+                "busy %": percentage(device.busy_share),
+                "kernels/step": count(device.kernels),
+                "gaps/step": count(device.gaps),
+                "gaps µs/step": number(device.gap_total_s / MICRO),
+                "gap p50 µs": number(device.gap_p50_s / MICRO),
+                "gap p95 µs": number(device.gap_p95_s / MICRO),
+                "queue": decimals(device.queue_depth, 1),
+            }
+        )
+        values = {name: getattr(device, name) for name in device.__struct_fields__}
+        raw.append({**{name: getattr(case, name) for name in columns}, "bound": bound, **values})
+    caption = (
+        "busy: the share of the profiled steps in which a kernel, a copy or a memset ran; gaps: idle times"
+        " between them; queue: kernels enqueued and not begun when one more is. bound: data where waiting"
+        " for batches takes more than half of the loop, host where the device is idle for more than a fifth"
+        f" of the step, copy where it mostly copies, else device. {NEVER_STEP_TIMES}"
+    )
+    title = f"How the device spends the step ({shared_by(own)})"
+    return Table("device", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
+
+
+def _data_share(cells: Cells, case: Case) -> float | None:
+    row = cells.get(case, {}).get("data")
+    return None if row is None else row.share
+
+
+def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
+    """Return how far the profiles can be trusted: sums, agreement with the counters, and what they cost."""
+    own = own_profiles(profiles)
+    if not own:
+        return []
+    off = [abs(miss) for profile in own.values() if (miss := unaccounted(profile)) is not None]
+    slowed = [s for case, p in own.items() if (s := slowed_by(p, _row(cells, case))) is not None]
+    differing = [profile for profile in own.values() if profile.disagreement]
+    cost = f"; it makes the step {_range(slowed)} times as long" if slowed else ""
+    cases = f"{len(own)} case{'' if len(own) == 1 else 's'}"
+    line = (
+        f"The profiler looked into {cases}{cost}. Its accounts miss the step by the worker's clock by"
+        f" {percentage(max(off, default=None))} % at most, and it saw the operators that were counted in"
+        f" {len(own) - len(differing)} of {len(own)}."
+    )
+    return [line, *(f"Disagreement in {p.case.key}: {p.disagreement}." for p in differing[:ON_SCREEN])]
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = decimals(min(values), 1), decimals(max(values), 1)
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,177 @@
+"""The profiler pass: real steps, attributed to phases, modules and forward operators, and made-up traces."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bench.cases import STEP_PHASES, Case
+from bench.measure.counters import count_case
+from bench.measure.operator_counts import Call
+from bench.measure.profiler import Recorded, profile_case, read_profile
+from bench.measure.subjects import Subject
+from bench.measure.traces import Event
+from bench.records import OUTSIDE, CaseProfile, ProfiledOperator
+
+STEPS = 6
+
+
+def case_of(batch: int, hidden: int) -> Case:
+    return Case("simplenn", "digits", "cpu", 1, "float32", "eager", batch, hidden)
+
+
+@pytest.fixture(scope="module", params=[(1, 32), (32, 128), (128, 512)], ids=["small", "middle", "large"])
+def profiled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Subject, CaseProfile]:
+    case = case_of(*request.param)
+    torch.set_num_threads(1)
+    subject = Subject(case)
+    subject.check()
+    subject.save()
+    return subject, profile_case(subject, case, STEPS, tmp_path_factory.mktemp("traces") / "trace.json.gz")
+
+
+def of(profile: CaseProfile, phase: str) -> list[ProfiledOperator]:
+    return [operator for operator in profile.operators if operator.phase == phase]
+
+
+def test_the_profiler_sees_exactly_the_operators_that_are_counted(
+    profiled: tuple[Subject, CaseProfile],
+) -> None:
+    """Phase by phase and name by name, by two mechanisms that know nothing of each other."""
+    subject, profile = profiled
+    assert profile.disagreement == ""
+    counters = count_case(subject)
+    for phase in STEP_PHASES:
+        counted: Counter[str] = Counter()
+        for operator in counters.inventory:
+            counted[operator.operator] += operator.calls * (operator.phase == phase)
+        seen: Counter[str] = Counter()
+        for row in of(profile, phase):
+            seen[row.operator] += round(row.calls) * row.dispatched
+        assert +seen == +counted
+        assert sum(seen.values()) == counters.phases[phase].operators
+
+
+def test_the_account_adds_up_to_the_step_by_another_clock(profiled: tuple[Subject, CaseProfile]) -> None:
+    """The trace's times against the worker's, and phases within the step."""
+    _, profile = profiled
+    step = profile.account("step")
+    assert step is not None
+    assert step.whole_s == pytest.approx(
+        profile.step_s, rel=0.05
+    )  # 1 % is for quiet machines, see the README
+    parts = [profile.account(phase) for phase in STEP_PHASES]
+    assert 0.5 * step.whole_s < sum(part.whole_s for part in parts if part) < step.whole_s
+
+
+def test_the_operators_of_a_phase_add_up_to_the_phase(profiled: tuple[Subject, CaseProfile]) -> None:
+    """Python and waiting have a line of their own."""
+    _, profile = profiled
+    for phase in STEP_PHASES:
+        account = profile.account(phase)
+        assert account is not None
+        assert sum(row.host_s for row in of(profile, phase)) == pytest.approx(account.whole_s, rel=1e-6)
+        assert sum(row.share for row in of(profile, phase)) == pytest.approx(1.0)
+        (outside,) = [row for row in of(profile, phase) if row.operator == OUTSIDE]
+        assert outside.host_s == pytest.approx(account.python_s, rel=0.02)
+
+
+def test_matrix_products_are_read_as_fc1_and_fc2(profiled: tuple[Subject, CaseProfile]) -> None:
+    """Forward by the module that ran, backward by the sequence number of the forward operator."""
+    _, profile = profiled
+    forward = {row.module: row for row in of(profile, "forward") if row.operator == "aten::addmm"}
+    assert forward.keys() == {"fc1", "fc2"}
+    backward = [row for row in of(profile, "backward") if row.operator == "aten::mm"]
+    assert {(row.module, row.made_by) for row in backward} == {("fc1", "aten::addmm"), ("fc2", "aten::addmm")}
+    calls = Counter({row.module: 0 for row in backward})
+    for row in backward:
+        calls[row.module] += round(row.calls)
+    assert calls == {"fc1": 1, "fc2": 2}  # the first layer's inputs need no gradient
+    (relu,) = [row for row in of(profile, "backward") if row.operator == "aten::threshold_backward"]
+    assert (relu.module, relu.made_by) == ("relu", "aten::relu")
+
+
+def test_an_operator_has_its_shapes_bytes_and_flop(profiled: tuple[Subject, CaseProfile]) -> None:
+    """fc1: [N, 784] x [784, H], 2·N·784·H FLOP; bias, inputs and weights are read, the output written."""
+    _, profile = profiled
+    batch, hidden = profile.case.batch_size, int(profile.case.hidden)
+    (fc1,) = [row for row in of(profile, "forward") if row.module == "fc1" and row.operator == "aten::addmm"]
+    inputs = 784
+    assert fc1.shapes == f"{hidden}, {batch}x{inputs}, {inputs}x{hidden}"
+    assert fc1.dtypes == "float32"
+    assert fc1.flop == 2 * batch * inputs * hidden
+    assert fc1.moved_bytes == 4 * (hidden + batch * inputs + inputs * hidden + batch * hidden)
+
+
+def test_the_state_is_as_before(profiled: tuple[Subject, CaseProfile]) -> None:
+    """The profiled steps trained the network, and are undone."""
+    subject, profile = profiled
+    fresh = Subject(profile.case)
+    fresh.check()
+    for parameter, other in zip(subject.step.model.parameters(), fresh.step.model.parameters(), strict=True):
+        assert torch.equal(parameter, other)
+
+
+def test_a_case_that_is_read_between_the_steps_disagrees_loudly() -> None:
+    """Two clones where one was counted: the first difference is said in words."""
+    labels = [event("user_annotation", 100 * n, 100 * n + 90, phase) for n, phase in enumerate(STEP_PHASES)]
+    events = [*labels, event("cpu_op", 110, 120, "aten::clone"), event("cpu_op", 130, 140, "aten::clone")]
+    calls = {phase: [] for phase in STEP_PHASES} | {
+        "forward": [Call("aten::clone", "4", "float32", 32, None)]
+    }
+    profile = read_profile(case_of(1, 1), events, Recorded([(0, 490)], 0.0), calls, set())
+    assert profile.disagreement == "forward: the profiler saw aten::clone 2 times, counted 1"
+
+
+def event(category: str, start: int, end: int, name: str, thread: str = "1", **more: int) -> Event:
+    return Event(name, category, thread, start, end, **more)
+
+
+def test_a_device_step_is_told_by_kernels_of_the_operators_that_launched_them() -> None:
+    """A kernel that runs long after its phase belongs to the operator whose launch it was."""
+    labels = [
+        event("user_annotation", 1000 * n, 1000 * n + 900, phase) for n, phase in enumerate(STEP_PHASES)
+    ]
+    device = [
+        event("cpu_op", 1100, 1300, "aten::mm"),
+        event("cuda_runtime", 1150, 1200, "cudaLaunchKernel", correlation=5),
+        event("kernel", 4000, 7000, "gemm", thread="stream 7", correlation=5),
+        event("cuda_runtime", 5000, 8000, "cudaDeviceSynchronize"),
+    ]
+    calls = {phase: [] for phase in STEP_PHASES} | {
+        "forward": [Call("aten::mm", "4x4, 4x4", "float32", 192, 128)]
+    }
+    case = Case("simplenn", "digits", "cuda", "-", "float32", "eager", 4, 4)
+    profile = read_profile(case, [*labels, *device], Recorded([(0, 8000)], 0.0), calls, set())
+    (mm,) = [row for row in profile.operators if row.operator == "aten::mm"]
+    assert mm.device_s == pytest.approx(3000e-9)
+    assert mm.host_s == pytest.approx(200e-9)
+    (account,) = profile.accounts
+    assert account.phase == "step"
+    assert account.kernel_s == pytest.approx(3000e-9)
+    assert account.runtime_s == pytest.approx(1050e-9)  # the launch, and the wait after the kernel's end
+    assert account.whole_s == pytest.approx(8000e-9)
+    assert profile.device is not None
+    assert profile.device.busy_share == pytest.approx(3 / 8)
+
+
+def test_a_trace_without_a_whole_step_is_refused() -> None:
+    """Rather than told as a step of no time."""
+    with pytest.raises(ValueError, match="no whole step"):
+        read_profile(case_of(1, 1), [], Recorded([], 0.0), {}, set())
+
+
+def test_modules_of_a_nested_network_are_named_in_full(tmp_path: Path) -> None:
+    """As named_modules names them; the innermost has the operator."""
+    subject = Subject(case_of(4, 8))
+    subject.step.model = nn.Sequential(nn.Sequential(nn.Linear(784, 8), nn.Tanh()), nn.Linear(8, 10))
+    subject.step.torch_optimizer = torch.optim.SGD(subject.step.model.parameters(), lr=0.1)
+    subject.save()
+    profile = profile_case(subject, case_of(4, 8), 2, tmp_path / "trace.json.gz")
+    named = {row.operator: row.module for row in of(profile, "forward") if row.module == "0.1"}
+    assert named == {"aten::tanh": "0.1"}
+    assert {row.module for row in of(profile, "forward") if row.operator == "aten::addmm"} == {"0.0", "1"}

@@ -1,0 +1,536 @@
+"""Findings of runs made up by hand: every check that finds, that finds nothing, and that cannot tell."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from made_up_runs import CPU_CASE, CUDA_CASE, block_of, blocks_of, record_of, run_of
+
+from bench.cases import (
+    DEFAULT_ALLOCATOR,
+    DOES_NOT_APPLY,
+    KERNELS,
+    REFERENCE_KERNELS,
+    SMALLEST,
+    SMALLEST_NETWORK,
+    Case,
+)
+from bench.records import Account, CaseCounters, CaseProfile, OperatorCount, PhaseCounters, ProfiledOperator
+from bench.runs import Block, Run
+from bench.verdict import Row, companion_rows, rows_of
+from bench.verdict.evidence import NO_CUDA, UNCOUNTED
+from bench.verdict.findings import CHECKS, Finding, findings_of
+from bench.verdict.limits import COMPUTE, DISPATCH, MEMORY
+
+NAMES = [name for name, _ in CHECKS]
+KERNEL_CASE = replace(CPU_CASE, subject=REFERENCE_KERNELS, batch_size=1, hidden=DOES_NOT_APPLY)
+SMALLEST_CASE = replace(CPU_CASE, batch_size=1, hidden=SMALLEST)
+TWIN = replace(CPU_CASE, variant=DEFAULT_ALLOCATOR)
+WORK = {"gemm_flop": 100e6, "cached_bytes": 50e6, "cold_bytes": 10e6}
+ADAM = {"parameter_bytes": 407_080, "state_bytes": 814_176}
+READ = "aten::_local_scalar_dense"
+WIDEST = 90  # letters of evidence, beside five other columns
+
+
+def call(phase: str, operator: str, calls: int = 1, **changes: Any) -> OperatorCount:  # noqa: ANN401 - its fields
+    usual: dict[str, Any] = {"shapes": "32x128", "dtypes": "float32", "moved_bytes": 0}
+    return OperatorCount(phase, operator, calls=calls, **(usual | changes))
+
+
+HARMLESS = call("forward", "aten::addmm", shapes="128, 32x784, 784x128", moved_bytes=1_000)
+LOOP = call("optimizer", "aten::addcdiv_", 36)
+
+
+def counters_of(*inventory: OperatorCount, **changes: Any) -> CaseCounters:  # noqa: ANN401 - its fields
+    """Return counters with an operator that nobody minds, and those given."""
+    return CaseCounters(**({"phases": {}, "inventory": (HARMLESS, *inventory)} | changes))
+
+
+def phases_of(name: str, **counts: int) -> dict[str, PhaseCounters]:
+    """Return one counter, phase by phase; phases that are not named have none of it."""
+    phases = ("zero_grad", "forward", "loss", "backward", "optimizer")
+    return {phase: PhaseCounters(**{name: counts.get(phase, 0)}) for phase in phases}
+
+
+def profile_of(
+    *operators: ProfiledOperator,
+    case: Case = CPU_CASE,
+    **changes: Any,  # noqa: ANN401 - fields of the profile
+) -> CaseProfile:
+    return CaseProfile(
+        **({"case": case, "steps": 8, "step_s": 1e-3, "accounts": (), "operators": operators} | changes)
+    )
+
+
+def seen(phase: str, operator: str, **changes: Any) -> ProfiledOperator:  # noqa: ANN401 - its fields
+    usual: dict[str, Any] = {"calls": 1.0, "dispatched": True, "host_s": 50e-6, "share": 0.1}
+    shapes, dtypes = (
+        changes.pop(name, value) for name, value in (("shapes", "32x128"), ("dtypes", "float32"))
+    )
+    return ProfiledOperator(phase, operator, "", "", shapes, dtypes, **(usual | changes))
+
+
+def run_with(
+    counters: CaseCounters | None = None,
+    case: Case = CPU_CASE,
+    profiles: Sequence[CaseProfile] = (),
+    **facts: Any,  # noqa: ANN401 - facts of the machine
+) -> Run:
+    return run_of([record_of(case, counters=counters)], profiles=tuple(profiles), machine=facts)
+
+
+def find(run: Run, name: str, rows: Sequence[Row] = (), beside: Sequence[Row] = ()) -> Finding | None:
+    """Return what a check finds in the first case; it must be able to tell."""
+    findings, not_applicable = findings_of(run, rows, beside)
+    assert name in NAMES
+    assert name not in {one.name for one in not_applicable}
+    assert all(len(one.evidence) <= WIDEST for one in findings)
+    return next((one for one in findings if one.name == name), None)
+
+
+def found(run: Run, name: str, rows: Sequence[Row] = (), beside: Sequence[Row] = ()) -> Finding:
+    one = find(run, name, rows, beside)
+    assert one is not None
+    return one
+
+
+def reason(run: Run, name: str, rows: Sequence[Row] = ()) -> str:
+    """Return why a check does not apply to a run; it must find nothing, then."""
+    findings, not_applicable = findings_of(run, rows, ())
+    assert name not in {one.name for one in findings}
+    return next(one.reason for one in not_applicable if one.name == name)
+
+
+def timed(counters: CaseCounters, profiles: Sequence[CaseProfile] = ()) -> tuple[Run, list[Row]]:
+    """Return a run of the usual case, and its rows: 20 µs, 130, 30, 190 and 280 of its 660 µs."""
+    run = run_with(counters, profiles=profiles)
+    return run, rows_of(run, blocks_of(0))
+
+
+def beside_kernels(counters: CaseCounters) -> tuple[Run, list[Row], list[Row]]:
+    """Return a run beside 50 GB/s, the smallest network at 36 operators in 56 µs, and a slower twin."""
+    smallest = CaseCounters({"optimizer": PhaseCounters(operators=36)})
+    run = run_of(
+        [record_of(CPU_CASE, counters=counters)],
+        profiles=(profile_of(page_faults=40.0),),
+        companions=(
+            record_of(KERNEL_CASE, role=REFERENCE_KERNELS, phases=KERNELS, correct=WORK),
+            record_of(SMALLEST_CASE, role=SMALLEST_NETWORK, phases=("optimizer",), counters=smallest),
+            record_of(TWIN, role=DEFAULT_ALLOCATOR, phases=("step",)),
+        ),
+    )
+    laps = dict.fromkeys(KERNELS, 1_000_000)
+    kernels = [block_of(kind, laps=laps, case=1, number=n) for n in range(2) for kind in ("kernels", "cold")]
+    blocks = [*blocks_of(0), *kernels, *blocks_of(2, scale=0.2), *blocks_of(3, scale=1.1)]
+    return run, rows_of(run, blocks), companion_rows(run, blocks)
+
+
+def test_an_optimizer_that_loops_over_its_tensors_is_found() -> None:
+    """36 operators; moving 7 x 407,080 bytes at 50 GB/s takes 57.0 of its 280 µs."""
+    run, rows, beside = beside_kernels(counters_of(LOOP, **ADAM))
+    one = found(run, "optimizer-loop", rows, beside)
+    assert one.case == CPU_CASE
+    assert one.phase == "optimizer"
+    assert (
+        one.evidence == "dispatches 36 operators a step, in a plain loop over the tensors, 42 % of the step"
+    )
+    assert one.next_step == "torch.optim.Adam(..., fused=True)"
+    assert one.gain_s == pytest.approx(280e-6 - 7 * 407_080 / 50e9)
+
+
+def test_two_dispatches_are_the_floor_of_a_small_optimizer() -> None:
+    """Two of 36 operators in 56 µs take 3.1 µs, and 28 kB at 50 GB/s 0.6."""
+    run, rows, beside = beside_kernels(counters_of(LOOP, parameter_bytes=4_000, state_bytes=8_000))
+    assert found(run, "optimizer-loop", rows, beside).gain_s == pytest.approx(280e-6 - 56e-6 * 2 / 36)
+
+
+def test_an_optimizer_at_its_floor_has_nothing_to_gain() -> None:
+    """7 x 40 MB at 50 GB/s would take 5.6 ms, and it takes 0.28: never less than nothing."""
+    run, rows, beside = beside_kernels(counters_of(LOOP, parameter_bytes=40_000_000, state_bytes=80_000_000))
+    assert found(run, "optimizer-loop", rows, beside).gain_s == 0
+
+
+@pytest.mark.parametrize(
+    ("sizes", "why"),
+    [
+        ({}, "unknown: what a fused one would take was not measured"),
+        (
+            {"parameter_bytes": 4_000, "state_bytes": 4_000},
+            "unknown: this is no optimizer with two moments, such as Adam",
+        ),
+    ],
+    ids=["sizes unknown", "one moment"],
+)
+def test_what_a_fused_optimizer_would_save_is_not_guessed(sizes: dict[str, int], why: str) -> None:
+    """Seven values a parameter are Adam's."""
+    run, rows, beside = beside_kernels(counters_of(LOOP, **sizes))
+    one = found(run, "optimizer-loop", rows, beside)
+    assert (one.gain_s, one.gain) == (None, why)
+
+
+def test_without_ceilings_the_gain_of_fusing_is_unknown() -> None:
+    """As where nothing was measured beside the cases."""
+    run, rows = timed(counters_of(LOOP, **ADAM))
+    assert found(run, "optimizer-loop", rows).gain_s is None
+
+
+def test_an_optimizer_over_lists_is_told_apart_from_a_plain_loop() -> None:
+    """Of 12 operators, ten take all tensors at once."""
+    lists = call("optimizer", "aten::_foreach_mul_", 10), call("optimizer", READ, 2)
+    assert found(run_with(counters_of(*lists)), "optimizer-loop").evidence == (
+        "dispatches 12 operators a step, 10 of them _foreach_"
+    )
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [call("optimizer", "aten::_foreach_add_"), call("optimizer", "aten::_fused_adam_", 5)],
+        [call("optimizer", "aten::add_", 4)],
+        [],
+    ],
+    ids=["fused", "four operators", "none"],
+)
+def test_an_optimizer_with_nothing_to_fuse_is_no_finding(calls: list[OperatorCount]) -> None:
+    """A fused one dispatches its operator once for each device and type, however many tensors there are."""
+    assert find(run_with(counters_of(*calls)), "optimizer-loop") is None
+
+
+@pytest.mark.parametrize("operator", ["aten::zero_", "aten::_foreach_zero_", "aten::fill_"])
+def test_gradients_that_are_filled_are_found(operator: str) -> None:
+    """zero_grad takes 20 µs; what backward then adds is known to a profile alone."""
+    run, rows = timed(counters_of(call("zero_grad", operator, 4, moved_bytes=407_080)))
+    one = found(run, "gradients-kept", rows)
+    assert (one.phase, one.evidence) == ("zero_grad", f"fills gradients 4 times a step, 407 kB ({operator})")
+    assert one.gain_s == pytest.approx(20e-6)
+    assert one.gain.startswith("zero_grad alone")
+
+
+def test_what_backward_adds_to_kept_gradients_counts_by_its_share() -> None:
+    """A tenth of 190 µs, and 20 µs of zero_grad."""
+    adding = profile_of(
+        seen("backward", "aten::add_"), seen("backward", "aten::mm"), seen("loss", "aten::add_")
+    )
+    run, rows = timed(counters_of(call("zero_grad", "aten::zero_")), [adding])
+    one = found(run, "gradients-kept", rows)
+    assert one.gain_s == pytest.approx(39e-6)
+    assert one.gain == "zero_grad, and aten::add_ in backward by its profiled time"
+
+
+def test_gradients_that_are_dropped_are_no_finding() -> None:
+    """The default runs no operator; filling in another phase is another matter."""
+    assert find(run_with(counters_of(call("backward", "aten::fill_"))), "gradients-kept") is None
+
+
+def test_gradients_kept_in_a_run_without_times_have_no_gain() -> None:
+    """As where only inference was chosen."""
+    one = found(run_with(counters_of(call("zero_grad", "aten::zero_"))), "gradients-kept")
+    assert (one.gain_s, one.gain) == (None, "unknown: zero_grad was not measured")
+
+
+def test_a_host_that_waits_for_the_device_is_found_with_its_line() -> None:
+    """Two in the loss and one in backward, where the profiler saw the host in `.item()` for 50 µs."""
+    counters = CaseCounters(
+        phases_of("synchronisations", loss=2, backward=1),
+        waits={"backward at hooks.py:7": 1, "loss at model.py:12": 2},
+    )
+    profile = profile_of(seen("loss", READ), case=CUDA_CASE)
+    one = found(run_with(counters, CUDA_CASE, [profile]), "synchronisation")
+    assert (one.phase, one.evidence) == (
+        "loss",
+        "the host waits 3 times a step: loss at model.py:12 and 1 more",
+    )
+    assert one.gain_s == pytest.approx(50e-6)
+    assert one.gain.startswith("at most")
+
+
+def test_what_a_wait_costs_is_unknown_without_a_profile() -> None:
+    """And without its line, the phase is still known."""
+    one = found(
+        run_with(CaseCounters(phases_of("synchronisations", forward=1)), CUDA_CASE), "synchronisation"
+    )
+    assert one.evidence == "the host waits once a step: forward"
+    assert one.gain_s is None
+
+
+def test_a_device_that_is_not_waited_for_is_no_finding() -> None:
+    """Counted, and nought in every phase."""
+    assert find(run_with(CaseCounters(phases_of("synchronisations")), CUDA_CASE), "synchronisation") is None
+
+
+def test_a_number_read_on_the_cpu_is_found() -> None:
+    """A tenth of the 30 µs of the loss; a profile of the optimizer's own reads does not count."""
+    profile = profile_of(seen("loss", READ), seen("optimizer", READ))
+    run, rows = timed(counters_of(call("loss", READ, 2), call("optimizer", READ, 4)), [profile])
+    one = found(run, "synchronisation", rows)
+    assert (one.phase, one.evidence) == ("loss", f"reads a number from a tensor: loss 2 a step ({READ})")
+    assert one.gain_s == pytest.approx(3e-6)
+    assert one.gain.startswith("little on the CPU")
+
+
+def test_what_a_read_costs_is_unknown_without_times() -> None:
+    """A share of a phase that was not timed is no time."""
+    run = run_with(counters_of(call("loss", READ)), profiles=[profile_of(seen("loss", READ))])
+    assert found(run, "synchronisation").gain_s is None
+
+
+def test_the_optimizers_own_reads_are_no_finding() -> None:
+    """Adam reads the step counter of each tensor of parameters."""
+    assert find(run_with(counters_of(call("optimizer", READ, 4))), "synchronisation") is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "gain_s"),
+    [(MEMORY, 130e-6 * 0.75 / 2), (COMPUTE, 130e-6 * 0.5 / 2), (DISPATCH, None)],
+)
+def test_float64_is_found_with_half_of_what_it_has_of_a_limited_phase(
+    limit: str, gain_s: float | None
+) -> None:
+    """3,000 of the 4,000 bytes of forward, and 500 of its 1,000 FLOP; dispatch is the same in any type."""
+    calls = (
+        call("forward", "aten::mm", 2, dtypes="float32, float64", moved_bytes=3_000, flop=500),
+        call("forward", "aten::mm", flop=500),
+        call("zero_grad", "aten::zero_", dtypes="float64"),
+    )
+    run, rows = timed(counters_of(*calls))
+    one = found(run, "float64", [replace(row, limit=limit) for row in rows])
+    assert (one.phase, one.evidence) == ("forward", "calls with float64: forward 2, moving 3,000 bytes")
+    assert one.gain_s == (None if gain_s is None else pytest.approx(gain_s))
+    assert one.gain.startswith("unknown") == (gain_s is None)
+
+
+def test_a_step_without_float64_is_no_finding() -> None:
+    """Nor is one whose float64 tensors are only dropped."""
+    assert find(run_with(counters_of(call("zero_grad", "aten::zero_", dtypes="float64"))), "float64") is None
+
+
+CAST = call("forward", "aten::_to_copy", 2, dtypes="float64", moved_bytes=2 * 32 * 128 * 12)
+
+
+def test_floats_converted_to_another_type_are_found() -> None:
+    """4,096 values twice, 8 bytes read and 4 written each; a tenth of the 130 µs of forward."""
+    other = seen("forward", "aten::_to_copy", shapes="32")
+    profile = profile_of(seen("forward", "aten::_to_copy", dtypes="float64"), other)
+    run, rows = timed(counters_of(CAST), [profile])
+    one = found(run, "mixed-dtypes", rows)
+    assert (one.phase, one.evidence) == ("forward", "converts floats: forward 2, moving 98 kB")
+    assert one.gain_s == pytest.approx(13e-6)
+    assert found(run_with(counters_of(CAST)), "mixed-dtypes").gain_s is None
+
+
+@pytest.mark.parametrize(
+    "cast",
+    [
+        call("forward", "aten::_to_copy", moved_bytes=4_096 * 8),
+        call("forward", "aten::_to_copy", moved_bytes=4_096 * 12),
+        call("forward", "aten::_to_copy", dtypes="uint8", moved_bytes=4_096 * 5),
+        call("forward", "aten::copy_", dtypes="float32, float64", moved_bytes=4_096 * 12),
+        call("forward", "aten::_to_copy", shapes="0x10", moved_bytes=0),
+        call("forward", "aten::_to_copy", shapes="scalar", moved_bytes=8),
+    ],
+    ids=["to the same type", "to integers", "of integers", "another operator", "nothing", "a scalar"],
+)
+def test_what_is_no_conversion_between_floats_is_no_finding(cast: OperatorCount) -> None:
+    """Eight bytes written for a float32 are integers where nothing in the step has float64."""
+    assert find(run_with(counters_of(cast)), "mixed-dtypes") is None
+
+
+def test_copies_between_host_and_device_are_found() -> None:
+    """Two in forward, one in the loss; while no kernel ran the profiler saw 12 µs of copying."""
+    account = Account("step", 1e-4, 12e-6, 0.0, 0.0, 0.0, 0.0)
+    counters = CaseCounters(phases_of("copies", forward=2, loss=1))
+    profile = profile_of(case=CUDA_CASE, accounts=(account,))
+    one = found(run_with(counters, CUDA_CASE, [profile]), "copies-in-step")
+    assert one.evidence == "copies between host and device: forward 2, loss 1 a step"
+    assert (one.phase, one.gain_s) == ("forward", pytest.approx(12e-6))
+    assert found(run_with(counters, CUDA_CASE), "copies-in-step").gain_s is None
+    assert find(run_with(CaseCounters(phases_of("copies")), CUDA_CASE), "copies-in-step") is None
+
+
+def fed(data_ns: int, copy_ns: int) -> tuple[Run, list[Row]]:
+    """Return a run on CUDA whose feeding loop takes 200 µs."""
+    run = run_with(case=CUDA_CASE)
+    host = {"data": data_ns, "copy": 1_000, "rest": 1_000}
+    spans = {"data": 0, "copy": copy_ns, "rest": 1_000}
+    block: Block = block_of("feed", laps=host, device_laps=spans, wall_ns=4 * 200_000)
+    return run, rows_of(run, [block])
+
+
+def test_pageable_copies_are_found() -> None:
+    """60 of 200 µs."""
+    run, rows = fed(0, 60_000)
+    one = found(run, "unpinned-copies", rows)
+    assert one.evidence == "pageable batches take 60 µs to copy, 30 % of the feeding loop"
+    assert (one.phase, one.gain_s) == ("copy", pytest.approx(60e-6))
+
+
+def test_copies_of_a_twentieth_of_the_loop_are_no_finding() -> None:
+    """10 of 200 µs."""
+    assert find(*fed_for("unpinned-copies", 0, 10_000)) is None
+
+
+def fed_for(name: str, data_ns: int, copy_ns: int) -> tuple[Run, str, list[Row]]:
+    run, rows = fed(data_ns, copy_ns)
+    return run, name, rows
+
+
+def test_a_loop_that_waits_for_its_data_is_found() -> None:
+    """50 of 200 µs are more than a fifth, and 40 are not."""
+    one = found(*fed_for("waiting-for-data", 50_000, 0))
+    assert one.evidence == "fetching a batch takes 50 µs, 25 % of the feeding loop"
+    assert (one.phase, one.gain_s) == ("data", pytest.approx(50e-6))
+    assert find(*fed_for("waiting-for-data", 40_000, 0)) is None
+
+
+def test_more_threads_than_cores_are_found() -> None:
+    """Four on two."""
+    one = found(run_with(case=replace(CPU_CASE, threads=4), cores_allowed=2), "threads-above-cores")
+    assert (one.phase, one.evidence) == ("step", "takes 4 threads on 2 cores")
+    assert one.next_step == "--step-threads=2, or torch.set_num_threads(2)"
+    assert one.gain_s is None
+
+
+def test_a_step_that_sets_its_own_threads_is_found() -> None:
+    """As a model does that calls torch.set_num_threads; the cores need not be known."""
+    one = found(run_with(counters_of(threads=2)), "threads-above-cores")
+    assert one.evidence == "sets its own threads: 1 asked for, 2 afterwards"
+
+
+def test_as_many_threads_as_cores_are_no_finding() -> None:
+    """Two on two."""
+    run = run_with(counters_of(threads=2), replace(CPU_CASE, threads=2), cores_allowed=2)
+    assert find(run, "threads-above-cores") is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "next_step"),
+    [
+        ("", "set MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_"),
+        ("MALLOC_TOP_PAD_=1", "find what takes fresh memory: the allocator policy is set already"),
+    ],
+)
+def test_memory_that_goes_back_to_the_kernel_is_found(policy: str, next_step: str) -> None:
+    """17 page faults a step are more than a profiler makes."""
+    run = run_with(profiles=[profile_of(page_faults=17.0)], allocator_policy=policy)
+    one = found(run, "memory-returned")
+    assert one.evidence == "meets 17 page faults a step: memory goes back to the kernel"
+    assert (one.next_step, one.gain_s) == (next_step, None)
+    assert one.gain == "unknown: the default allocator was not measured beside it"
+
+
+def test_the_default_allocator_measured_beside_is_told() -> None:
+    """1.1 times as long, as planted."""
+    one = found(*named("memory-returned", *beside_kernels(counters_of())))
+    assert one.gain == "unknown; the default allocator's step is 1.10 times as long"
+
+
+def named(name: str, run: Run, rows: list[Row], beside: list[Row]) -> tuple[Run, str, list[Row], list[Row]]:
+    return run, name, rows, beside
+
+
+def test_a_few_page_faults_are_no_finding() -> None:
+    """Sixteen may be the profiler's."""
+    assert find(run_with(profiles=[profile_of(page_faults=16.0)]), "memory-returned") is None
+
+
+ODD = call("backward", "aten::mm", 3, shapes="10x32, 32x128")
+
+
+@pytest.mark.parametrize(
+    ("precision", "tf32", "multiple"), [("bfloat16", False, 8), ("float16", False, 8), ("float32", True, 4)]
+)
+def test_products_that_tensor_cores_cannot_take_whole_are_found(
+    precision: str, *, tf32: bool, multiple: int
+) -> None:
+    """Ten classes are no multiple of eight, nor of four; the bias of addmm is no factor."""
+    biased = call("forward", "aten::addmm", shapes="10, 32x784, 784x128")
+    run = run_with(counters_of(ODD, biased), replace(CUDA_CASE, precision=precision), matmul_allow_tf32=tf32)
+    one = found(run, "gemm-shapes")
+    assert one.phase == "backward"
+    assert one.evidence == f"3 of 5 products have a length that {multiple} does not divide: 10x32, 32x128"
+    assert one.gain_s is None
+
+
+def test_products_of_whole_tiles_are_no_finding() -> None:
+    """The number of matrices in a batch of them is not their length."""
+    batched = call("forward", "aten::bmm", shapes="3x32x64, 3x64x8")
+    run = run_with(counters_of(batched), replace(CUDA_CASE, precision="bfloat16"))
+    assert find(run, "gemm-shapes") is None
+
+
+def test_garbage_that_is_collected_in_the_step_is_found() -> None:
+    """Once in the loss."""
+    one = found(run_with(CaseCounters(phases_of("collections", loss=1))), "garbage-collected")
+    assert (one.phase, one.evidence, one.gain_s) == ("loss", "collects garbage: loss 1 a step", None)
+    assert one.next_step == "take gc.collect() out of the loop"
+    assert find(run_with(CaseCounters(phases_of("collections"))), "garbage-collected") is None
+
+
+NOT_COPIED, NOT_FED = "the phase copy was not measured", "the phase data was not measured"
+NO_CORES = "how many cores there are is not on record"
+UNPROFILED = "no case with its tensors in the memory of the host was profiled"
+UNTILED = "float32 products without TF32 do not run on tensor cores"
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "why"),
+    [
+        *((CPU_CASE, name, UNCOUNTED) for name in NAMES[:5]),
+        *((CPU_CASE, name, NO_CUDA) for name in ("copies-in-step", "unpinned-copies", "gemm-shapes")),
+        (CPU_CASE, "waiting-for-data", NOT_FED),
+        (CPU_CASE, "threads-above-cores", NO_CORES),
+        (CPU_CASE, "memory-returned", UNPROFILED),
+        (CPU_CASE, "garbage-collected", UNCOUNTED),
+        (CUDA_CASE, "synchronisation", UNCOUNTED),
+        (CUDA_CASE, "copies-in-step", UNCOUNTED),
+        (CUDA_CASE, "unpinned-copies", NOT_COPIED),
+        (CUDA_CASE, "threads-above-cores", "threads are chosen for cases of the CPU alone"),
+        (CUDA_CASE, "memory-returned", UNPROFILED),
+        (CUDA_CASE, "gemm-shapes", UNTILED),
+        (replace(CUDA_CASE, precision="bfloat16"), "gemm-shapes", UNCOUNTED),
+    ],
+    ids=lambda value: value.key if isinstance(value, Case) else None,
+)
+def test_a_check_that_cannot_be_made_says_why(case: Case, name: str, why: str) -> None:
+    """A run of one case that was neither counted nor timed nor profiled."""
+    assert reason(run_with(case=case), name) == why
+
+
+def test_what_was_asked_for_is_no_finding() -> None:
+    """Types follow from the precision."""
+    double = run_with(counters_of(), replace(CPU_CASE, precision="float64"))
+    assert reason(double, "float64") == "float64 is what was asked for"
+    assert reason(double, "mixed-dtypes") == "a precision other than float32 converts on purpose"
+
+
+def test_every_check_of_a_run_without_a_case_says_so() -> None:
+    """As where all of them failed."""
+    run = run_of([record_of(CPU_CASE, status="failed", counters=counters_of(LOOP))])
+    findings, not_applicable = findings_of(run, (), ())
+    assert not findings
+    assert [one.name for one in not_applicable] == NAMES
+    assert {one.reason for one in not_applicable} == {"no case of this run was measured"}
+
+
+def test_cases_on_cuda_are_the_ones_that_tell_why_a_check_of_theirs_is_not_made() -> None:
+    """It would not be true that none ran there."""
+    run = run_of([record_of(CPU_CASE), record_of(CUDA_CASE)], machine={})
+    assert reason(run, "gemm-shapes") == UNTILED
+    assert reason(run, "copies-in-step") == UNCOUNTED
+
+
+def test_one_case_that_can_be_checked_is_enough() -> None:
+    """And every case has a finding of its own, in the order of the run."""
+    other = replace(CPU_CASE, batch_size=128)
+    records = [
+        record_of(CPU_CASE, counters=counters_of(LOOP)),
+        record_of(CUDA_CASE),
+        record_of(other, counters=counters_of(LOOP)),
+    ]
+    findings, not_applicable = findings_of(run_of(records, machine={}), (), ())
+    assert [(one.name, one.case) for one in findings] == [
+        ("optimizer-loop", CPU_CASE),
+        ("optimizer-loop", other),
+    ]
+    assert not {"optimizer-loop", "gradients-kept"} & {one.name for one in not_applicable}
