@@ -25,7 +25,11 @@ AUTOGRAD = ("autograd::", "torch::autograd::")
 
 @dataclass(frozen=True)
 class Windows:
-    """Hold when each phase of some iterations ran on the host; `steps` and `feeds` are phase → interval."""
+    """Hold when each phase of some iterations ran on the host; `steps` and `feeds` are phase → interval.
+
+    Under `step` is the whole: to the beginning of the next step, so that nothing between the labels is lost,
+    and for the last one to the end of its last phase.
+    """
 
     steps: tuple[Mapping[str, Interval], ...]
     feeds: tuple[Mapping[str, Interval], ...]
@@ -44,11 +48,10 @@ class Windows:
                 group.append({})
             if group:
                 group[-1][event.name] = (event.start_ns, event.end_ns)
-        return cls(tuple(step for step in steps if step.keys() == set(STEP_PHASES)), tuple(feeds))
-
-    def whole_steps(self) -> list[Interval]:
-        """Return each step from the beginning of its first phase to the end of its last."""
-        return [(step[FIRST][0], step[STEP_PHASES[-1]][1]) for step in self.steps]
+        steps = [step for step in steps if step.keys() == set(STEP_PHASES)]
+        ends = [*(step[FIRST][0] for step in steps[1:]), *(step[STEP_PHASES[-1]][1] for step in steps[-1:])]
+        whole = (step | {"step": (step[FIRST][0], end)} for step, end in zip(steps, ends, strict=True))
+        return cls(tuple(whole), tuple(feeds))
 
     def of_phase(self, phase: str) -> list[Interval]:
         """Return when a phase ran."""
@@ -56,12 +59,17 @@ class Windows:
 
     def quiet_half(self) -> "Windows":
         """Return the quicker half of the steps, and of what was fed: the others were disturbed."""
-        return Windows(_quiet(self.steps), _quiet(self.feeds))
+        return Windows(_quiet(self.steps[:-1] or self.steps), _quiet(self.feeds))
 
 
 def _quiet(groups: Sequence[Mapping[str, Interval]]) -> tuple[Mapping[str, Interval], ...]:
-    by_length = sorted(groups, key=lambda group: sum(end - start for start, end in group.values()))
+    by_length = sorted(groups, key=_length)
     return tuple(by_length[: (len(by_length) + 1) // 2])
+
+
+def _length(group: Mapping[str, Interval]) -> int:
+    start, end = group["step"] if "step" in group else (0, sum(end - start for start, end in group.values()))
+    return end - start
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,7 @@ def parts_of(nodes: Sequence[Node], windows: Windows, composites: Collection[str
         (start, end, phase, number)
         for number, group in enumerate((*windows.steps, *windows.feeds))
         for phase, (start, end) in group.items()
+        if phase != "step"
     )
     starts = [start for start, *_ in places]
     parts = []

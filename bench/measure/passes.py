@@ -11,7 +11,7 @@ from bench.measure.campaign import Progress
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
 from bench.records import CaseCounters, CaseProfile, CaseRecord, Notice
 
-PROFILED_STEPS = 16
+PROFILED_STEPS = 17
 TRACES_FOLDER = "traces"
 
 StartWorker = Callable[[str], Asked]

@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -81,15 +82,14 @@ def record(subject: Subject, steps: int, trace: Path) -> Recorded:
 
 
 def _steps(subject: Subject, steps: int) -> list[tuple[int, int]]:
-    laps = []
+    times = []
     for number in range(steps):
-        start = time.perf_counter_ns()
+        times.append(time.perf_counter_ns())
         train_once(subject, number, record_function)
-        laps.append((start, time.perf_counter_ns()))
     if subject.device.type == "cuda":
         torch.cuda.synchronize()
-        laps[-1] = (laps[-1][0], time.perf_counter_ns())
-    return laps
+    times.append(time.perf_counter_ns())
+    return list(pairwise(times))
 
 
 def _feed(subject: Subject, times: int) -> None:
@@ -151,7 +151,7 @@ def read_profile(
         accounts = [
             account_of(p, windows.of_phase(p), events) for p in (*FED, *STEP_PHASES) if windows.of_phase(p)
         ]
-        accounts.append(account_of("step", windows.whole_steps(), events))
+        accounts.append(account_of("step", windows.of_phase("step"), events))
         laps = [recorded.laps[everything.steps.index(step)] for step in windows.steps]
         step_s = sum(end - start for start, end in laps) * NANO / len(laps)
     return CaseProfile(
@@ -168,7 +168,7 @@ def read_profile(
 
 def _steps_and_drain(windows: Windows, events: Sequence[Event]) -> Interval:
     """Return the time from the first step to when the device had done them all, before anything was fed."""
-    first, last = windows.whole_steps()[0][0], windows.whole_steps()[-1][1]
+    first, last = windows.of_phase("step")[0][0], windows.of_phase("step")[-1][1]
     fed = min((start for feed in windows.feeds for start, _ in feed.values()), default=None)
     ends = [
         event.end_ns
