@@ -119,10 +119,13 @@ def calls_of(subject: Subject) -> dict[str, list[Call]]:
 
 
 def composite_operators(calls: Mapping[str, Sequence[Call]]) -> set[str]:
-    """Return the names of all operators that only call others, unless the step dispatched one of the name."""
+    """Return the names of all operators that only call others, unless the step dispatched one of the name.
+
+    And of `detach_`, which torch.tensor calls on what it has made, out of sight of those who count.
+    """
     registered = torch._C._dispatch_get_registrations_for_dispatch_key(COMPOSITE)  # noqa: SLF001 - the only list
     dispatched = {call.operator for of_phase in calls.values() for call in of_phase}
-    return {name.partition(".")[0] for name in registered} - dispatched
+    return {"aten::detach_", *(name.partition(".")[0] for name in registered)} - dispatched
 
 
 def read_profile(

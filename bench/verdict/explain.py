@@ -222,10 +222,13 @@ def shares(profile: CaseProfile | None, phase: str) -> dict[str, float]:
 
 
 def ranked(causes: Sequence[Cause]) -> tuple[Cause, ...]:
-    """Return the causes, those of the whole case first, then by what they cost, exact ones before others."""
+    """Return the causes, those of the whole case first, then exact ones, then others, by what they cost.
+
+    What is exact comes first, since it is certain, and since the times of operators are estimates.
+    """
     return tuple(
         sorted(
             causes,
-            key=lambda cause: (cause.phase != WHOLE_CASE, -abs(cause.seconds or 0.0), not cause.exact),
+            key=lambda cause: (cause.phase != WHOLE_CASE, not cause.exact, -abs(cause.seconds or 0.0)),
         )
     )
