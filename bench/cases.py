@@ -41,6 +41,7 @@ reference kernels, those that find their data in a core's own caches and the cop
 
 DOES_NOT_APPLY = "-"
 REFERENCE_KERNELS = "reference-kernels"
+REFERENCE_NETWORK = "reference-network"
 SMALLEST_NETWORK = "smallest-network"
 MIDDLE_NETWORK = "middle-network"
 SMALLEST = 8  # hidden units of the smallest network: of fewer, none may learn
@@ -70,8 +71,8 @@ class Case:
         """Return the readable, stable name that node ids and tables share."""
         threads = "" if self.threads == DOES_NOT_APPLY else f"-t{self.threads}"
         hidden = "" if self.hidden == DOES_NOT_APPLY else f"-h{self.hidden}"
-        usual = ((self.subject, "simplenn"), (self.dataset, "digits"))
-        tail = "".join(f"-{safe_label(label)}" for label, default in usual if label != default)
+        usual = ((self.subject, ("simplenn",)), (self.dataset, ("digits", DOES_NOT_APPLY)))
+        tail = "".join(f"-{safe_label(label)}" for label, defaults in usual if label not in defaults)
         return f"{self.device}{threads}-{self.precision}-{self.variant}-b{self.batch_size}{hidden}{tail}"
 
     @property
@@ -165,12 +166,12 @@ def companions_of(cases: Iterable[Case], twins: Iterable[Case]) -> list[tuple[st
     """
     places = dict.fromkeys(case.place for case in cases)
     beside = [
-        (role, Case(subject, "digits", device, threads, precision, "eager", batch_size, hidden))
+        (role, Case(subject, DOES_NOT_APPLY, device, threads, precision, "eager", batch_size, hidden))
         for device, threads, precision in places
         for role, subject, batch_size, hidden in (
             (REFERENCE_KERNELS, REFERENCE_KERNELS, 1, DOES_NOT_APPLY),
-            (SMALLEST_NETWORK, "simplenn", 1, SMALLEST),
-            (MIDDLE_NETWORK, "simplenn", REFERENCE_SIZE, REFERENCE_SIZE),
+            (SMALLEST_NETWORK, REFERENCE_NETWORK, 1, SMALLEST),
+            (MIDDLE_NETWORK, REFERENCE_NETWORK, REFERENCE_SIZE, REFERENCE_SIZE),
         )
     ]
     on_cpu = dict(enumerate(case for case in twins if case.device == "cpu"))

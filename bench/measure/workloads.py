@@ -4,10 +4,11 @@ from typing import Protocol
 
 import torch
 
-from bench.cases import REFERENCE_KERNELS, BlockKind, Case
+from bench.cases import REFERENCE_KERNELS, REFERENCE_NETWORK, BlockKind, Case
 from bench.measure.blocks import Workload
 from bench.measure.kernels import ReferenceKernels
 from bench.measure.known import BusyWait, Planted
+from bench.measure.reference_network import ReferenceNetwork
 from bench.measure.subjects import Subject
 
 
@@ -38,5 +39,7 @@ def workload_of(case: Case) -> CaseWorkload:
             return Planted(case, detail)
         case _ if name == REFERENCE_KERNELS:
             return ReferenceKernels(case)
+        case _ if name == REFERENCE_NETWORK:
+            return ReferenceNetwork(case)
         case _:
             return Subject(case)

@@ -35,8 +35,8 @@ CAUSES_ON_SCREEN = 4
 CASES_NAMED = 5
 VERDICTS = (
     "B/A: undisturbed time in B over that in A with its 95 % interval, the machine's drift taken out where"
-    " both runs have references. suspect: surely longer, and by {margin} % or more, in the step or in what is"
-    " named. The runs were made at different times, so this is a screen and not a verdict."
+    " both runs have references. suspect: surely longer, and by {margin} % or more in the step, or twice that"
+    " in what is named. The runs were made at different times, so this is a screen and not a verdict."
 )
 WHY = (
     "What changed, what it costs first. µs: its part of the difference, undisturbed, where profiles tell it;"
@@ -221,15 +221,17 @@ def together(results: Sequence[Compared]) -> list[Group]:
     groups: dict[tuple[object, ...], list[tuple[int, Compared, Cause]]] = {}
     for result in results:
         for place, cause in enumerate(result.causes[:CAUSES_ON_SCREEN]):
-            key = (cause.phase, cause.what, cause.meaning, cause.exact, *_same_change(cause))
+            key = (cause.phase, cause.what, cause.meaning, cause.exact, _same_change(cause))
             groups.setdefault(key, []).append((place, result, cause))
     ordered = sorted(groups.values(), key=lambda group: (min(place for place, *_ in group), -len(group)))
     return [(group[0][2], [(result, cause) for _, result, cause in group]) for group in ordered]
 
 
-def _same_change(cause: Cause) -> tuple[str, ...]:
-    """Return what of a change tells causes apart: other shapes or bytes from case to case do not."""
-    return (cause.change.partition(" per step")[0],) if cause.exact and "x" not in cause.change else ()
+def _same_change(cause: Cause) -> str:
+    """Return what of a change tells causes apart: other sizes from case to case do not."""
+    if cause.meaning == "other shapes":
+        return ""
+    return cause.change.partition(" per step")[0]
 
 
 def _cases(cases: Sequence[Case], everything: Sequence[Case]) -> str:

@@ -65,8 +65,13 @@ def block_times(blocks: Iterable[Block], phase: str, case: Case) -> Times:
 
 
 def with_reference(row: Row, blocks: Sequence[Block], references: References) -> Row:
-    """Return a row with what two runs of it are compared by, if nearly all of its rounds have references."""
-    smallest, middle = references.smallest.get(row.phase, {}), references.middle.get(row.phase, {})
+    """Return a row with what two runs of it are compared by, if nearly all of its rounds have references.
+
+    A phase that the two networks do not have (data, copy) is held against their whole steps.
+    """
+    smallest, middle = (
+        times.get(row.phase, times.get("step", {})) for times in (references.smallest, references.middle)
+    )
     times = block_times(blocks, row.phase, row.case)
     common = sorted(set(times) & set(smallest) & set(middle), key=lambda key: (key[1], key[0]))
     if not row.time_s or len(common) < LEAST_COMMON * len(times):

@@ -4,7 +4,7 @@ Two runs were made at different times, so this is a screen and never a verdict: 
 `not comparable` where the machines differ.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
 
@@ -17,11 +17,14 @@ from bench.verdict.rows import Row
 
 OK, SUSPECT, NOT_COMPARABLE = "ok", "suspect", "not comparable"
 MARGIN = 0.05
-JUDGED = ("step", "data", "copy", "inference")
-"""What is compared by itself; the phases of the step explain the step."""
+JUDGED = {"step": 1.0, "data": 2.0, "copy": 2.0, "inference": 2.0}
+"""What is compared by itself, with how many times the margin: all but the step have much shorter blocks.
 
-LEAST_SHARE, LEAST_S = 0.03, 1e-6
-"""Calls that got slower are told where they are this share of the difference, and this long."""
+The phases of the step explain the step.
+"""
+
+LEAST_SHARE, LEAST_S = 0.05, 1e-6
+"""Calls that got slower are told where they are this share of the whole difference, and this long."""
 
 EXPLAINED = 0.9
 """What is not explained is told where less than this is."""
@@ -56,8 +59,8 @@ class Cause:
 class Compared:
     """Hold how a case fares in two runs: its phases' ratios, the outcome, the difference and its causes.
 
-    `difference_s` is that of the step and, where a loader was measured, of waiting for data; `unexplained_s`
-    is what is left of it without a cause.
+    `difference_s` is that of the step and of waiting for data, each where it differs by the margin;
+    `unexplained_s` is what is left of it without a cause.
     """
 
     case: Case
@@ -83,17 +86,23 @@ def compared(
         for phase in (*JUDGED, *STEP_PHASES)
         if (ratio := _ratio(base.rows.get(phase), candidate.rows.get(phase), same_machine=same_machine))
     }
-    suspects = tuple(phase for phase in JUDGED if phase in ratios and is_slower(ratios[phase], margin))
-    faster = any(is_slower(_inverse(ratios[phase]), margin) for phase in JUDGED if phase in ratios)
-    exact = changes_of(base.counters, candidate.counters)
+    judged = {phase: ratios[phase] for phase in JUDGED if phase in ratios}
+    margins = {phase: margin * times for phase, times in JUDGED.items()}
+    suspects = tuple(p for p, ratio in judged.items() if is_slower(ratio, margins[p]))
+    differing = {p for p, r in judged.items() if p in suspects or is_slower(inverse(r), margins[p])}
     outcome = (SUSPECT if suspects else OK) if same_machine else NOT_COMPARABLE
     differences = differences_of(base, ratios)
-    whole = sum(differences.values())
-    if not (suspects or faster or exact):
-        return Compared(case, outcome, ratios, suspects, whole, 0.0, ())
-    causes = causes_of(base, candidate, differences, exact)
-    known = sum(cause.seconds for cause in causes if cause.seconds is not None)
-    return Compared(case, outcome, ratios, suspects, whole, whole - known, ranked(causes))
+    explained = {p for p in differences if p in differing or ("step" in differing and p in STEP_PHASES)}
+    found = causes_of(base, candidate, differences, explained)
+    whole = sum(differences[phase] for phase in explained)
+    known = sum(cause.seconds or 0.0 for phase, cause in found if phase in explained)
+    causes = ranked([cause for _, cause in found if cause.exact or _matters(cause, whole)])
+    return Compared(case, outcome, ratios, suspects, whole, whole - known, causes)
+
+
+def _matters(cause: Cause, difference_s: float) -> bool:
+    """Tell whether an estimate is large enough to be told, in itself and beside the whole difference."""
+    return abs(cause.seconds or 0.0) >= max(LEAST_S, LEAST_SHARE * abs(difference_s))
 
 
 def is_slower(ratio: Estimate, margin: float) -> bool:
@@ -101,7 +110,8 @@ def is_slower(ratio: Estimate, margin: float) -> bool:
     return ratio.value >= 1 + margin and (ratio.low is None or ratio.low > 1)
 
 
-def _inverse(ratio: Estimate) -> Estimate:
+def inverse(ratio: Estimate) -> Estimate:
+    """Return how many times as long the base takes as the candidate."""
     low = None if ratio.high is None else 1 / ratio.high
     high = None if ratio.low is None else 1 / ratio.low
     return Estimate(1 / ratio.value, low, high, ratio.basis)
@@ -138,23 +148,31 @@ def differences_of(base: Side, ratios: Mapping[str, Estimate]) -> dict[str, floa
 
 
 def causes_of(
-    base: Side, candidate: Side, differences: Mapping[str, float], exact: Sequence[Change]
-) -> list[Cause]:
-    """Return the causes of the differences, phase by phase, and those of the whole case.
+    base: Side, candidate: Side, differences: Mapping[str, float], explained: Collection[str]
+) -> list[tuple[str, Cause]]:
+    """Return the causes with the phase whose difference they are part of.
 
-    Changes in a phase that was not timed are causes of the step's difference.
+    Exact changes are causes everywhere, also where times agree, estimates only in what differs.
+    Where no phase of the step was timed, the changes of all are causes of the step's difference.
     """
-    causes = [
-        Cause(c.phase, c.what, c.change, c.meaning, None, exact=True) for c in exact if c.phase == WHOLE_CASE
+    exact = changes_of(base.counters, candidate.counters)
+    timed = any(phase in differences for phase in STEP_PHASES)
+    found = [
+        (WHOLE_CASE, Cause(c.phase, c.what, c.change, c.meaning, None, exact=True))
+        for c in exact
+        if c.phase == WHOLE_CASE
     ]
-    places = {c: c.phase if c.phase in differences else "step" for c in exact if c.phase != WHOLE_CASE}
-    for phase, difference_s in {"step": None, **differences}.items():
-        own = [change for change, place in places.items() if place == phase]
+    for phase in dict.fromkeys((*(STEP_PHASES if timed else ("step",)), *differences)):
+        own = [
+            c for c in exact if c.phase == phase or (not timed and phase == "step" and c.phase != WHOLE_CASE)
+        ]
+        difference_s = differences.get(phase)
         if base.profile is not None and candidate.profile is not None and difference_s is not None:
-            causes += _by_profile(phase, base, candidate, difference_s, own)
+            causes = _by_profile(phase, base, candidate, difference_s, own)
         else:
-            causes += _by_counters(difference_s, own)
-    return causes
+            causes = _by_counters(difference_s if phase in explained else None, own)
+        found += [(phase, cause) for cause in causes if cause.exact or phase in explained]
+    return found
 
 
 def _by_counters(difference_s: float | None, exact: Sequence[Change]) -> list[Cause]:
@@ -177,10 +195,8 @@ def _by_profile(
     for change in exact:
         names = change.operators & more.keys() if change.operators else {OUTSIDE} & more.keys()
         seconds = sum(more.pop(name) for name in names) if more else None
-        causes.append(Cause(phase, change.what, change.change, change.meaning, seconds, exact=True))
+        causes.append(Cause(change.phase, change.what, change.change, change.meaning, seconds, exact=True))
     for name, seconds in more.items():
-        if abs(seconds) < max(LEAST_S, LEAST_SHARE * abs(difference_s)):
-            continue
         if name == OUTSIDE:
             causes.append(_outside(phase, seconds))
         else:
