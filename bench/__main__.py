@@ -14,6 +14,7 @@ from bench.arguments import (
     MOST_RUNS,
     UNUSABLE,
     CompareOptions,
+    GateOptions,
     Given,
     ProfileOptions,
     ReportOptions,
@@ -24,7 +25,7 @@ from bench.arguments import (
 if TYPE_CHECKING:
     from bench.report import Comparison, Source
 
-OK, FAILED, INTERRUPTED = 0, 1, 130
+OK, FAILED, UNDECIDED, INTERRUPTED = 0, 1, 3, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,6 +42,8 @@ def _run(given: Given) -> int:
             return _selftest(given)
         case ProfileOptions():
             return _profile(given)
+        case GateOptions():
+            return _gate(given)
         case CompareOptions():
             return _compare(given)
         case ReportOptions():
@@ -81,7 +84,7 @@ def _profile(given: ProfileOptions) -> int:
         return _refuse("profile", str(error))
     line.end()
     _print(profiled.text)
-    return OK if profiled.cases else UNUSABLE
+    return OK if profiled.complete else UNUSABLE
 
 
 def _compare(options: CompareOptions) -> int:
@@ -107,10 +110,46 @@ def _compare(options: CompareOptions) -> int:
 
 def _exit_code(comparison: "Comparison", *, fail: bool) -> int:
     """Return 1 where something is slower and that fails, 2 where too little could be compared, else 0."""
+    from bench.verdict.explain import NOT_COMPARABLE
+
     if fail and comparison.suspects:
         return FAILED
-    unusable = not comparison.results or bool(comparison.missing) or (fail and not comparison.same_machine)
+    judged = [result for result in comparison.results if result.outcome != NOT_COMPARABLE]
+    unusable = not comparison.results or bool(comparison.missing) or (fail and not judged)
+    unusable = unusable or (comparison.same_machine and len(judged) < len(comparison.results))
     return UNUSABLE if unusable else OK
+
+
+def _gate(options: GateOptions) -> int:
+    """Judge two revisions, and write what was asked for before anything is printed."""
+    from bench.gate import GateError, gate
+    from bench.measure.revisions import RevisionError
+    from bench.measure.workers import WorkerError
+    from bench.options import OptionError
+    from bench.progress import ProgressLine, StandardError
+    from bench.report.verdicts import gate_record, gate_summary, gate_text
+    from bench.runs import plain_json, replace_file
+
+    line = ProgressLine(StandardError())
+    try:
+        outcome = gate(options, line)
+        line.end()
+        if options.json is not None:
+            replace_file(options.json, plain_json(gate_record(outcome)))
+        if options.summary is not None:
+            with options.summary.open("a") as summary:
+                summary.write(gate_summary(outcome))
+    except (GateError, OptionError, RevisionError, WorkerError) as error:
+        line.end()
+        return _refuse("gate", str(error))
+    except OSError as error:
+        return _refuse("gate", f"{error.filename or 'a file'!r} cannot be written ({error.strerror})")
+    _print(gate_text(outcome))
+    if outcome.interrupted:
+        return INTERRUPTED
+    if outcome.of("slower") or (options.fail_on_counters and outcome.changes):
+        return FAILED
+    return UNDECIDED if options.strict and outcome.of("undecided") else OK
 
 
 def _report(options: ReportOptions) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from bench import options as step_options
-from bench.options import OptionError, Options, fraction
+from bench.options import OptionError, Options, fraction, seconds
 
 UNUSABLE = 2
 MOST_RUNS = 2
@@ -44,13 +44,30 @@ class ProfileOptions:
 
 
 @dataclass(frozen=True)
+class GateOptions:
+    """Hold what `gate` was asked for; without a base the merge base with main is meant."""
+
+    base: str | None
+    candidate: str | None
+    margin: float
+    alpha: float
+    budget_s: float
+    cases: str | None
+    strict: bool
+    fail_on_counters: bool
+    json: Path | None
+    summary: Path | None
+    options: Options
+
+
+@dataclass(frozen=True)
 class SelftestOptions:
     """Hold what `selftest` was asked for."""
 
     quick: bool
 
 
-Given: TypeAlias = ReportOptions | CompareOptions | ProfileOptions | SelftestOptions
+Given: TypeAlias = ReportOptions | CompareOptions | ProfileOptions | GateOptions | SelftestOptions
 Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - the type has no public name
 Build: TypeAlias = Callable[[argparse.Namespace], Given]
 
@@ -69,6 +86,7 @@ def parse(argv: Sequence[str] | None, description: str | None) -> Given:
         "report": _report(commands),
         "compare": _compare(commands),
         "profile": _profile(commands),
+        "gate": _gate(commands),
         "selftest": _selftest(commands),
     }
     given = parser.parse_args(argv)
@@ -138,6 +156,45 @@ def _profile(commands: Commands) -> tuple[_Parser, Build]:
         raw: dict[str, Any] = {name: getattr(given, name) for name in step_options.destinations()}
         raw["step_budget"] = raw["step_budget"] or PROFILE_BUDGET
         return ProfileOptions(Options.build(raw | {"step_profile": True}))
+
+    return parser, build
+
+
+def _gate(commands: Commands) -> tuple[_Parser, Build]:
+    parser = commands.add_parser(
+        "gate",
+        help="measure two revisions against each other, and say which cases are proven slower or the same",
+        description="Measure two revisions of the code against each other in one go. Exit code 0: nothing is"
+        " proven slower; 1: something is; 2: nothing could be decided; 3: undecided, with --strict.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--base", metavar="REV", help="what is compared with (default: merge base with main)")
+    parser.add_argument("--cand", metavar="REV", help="what is judged (default: the working tree)")
+    parser.add_argument(
+        "--margin", default="5%", metavar="SHARE", help="slower by more is never a pass (5%%)"
+    )
+    parser.add_argument(
+        "--alpha", default="0.5%", metavar="SHARE", help="false alarms per run of equal code (0.5%%)"
+    )
+    parser.add_argument("--budget", default="10m", metavar="TIME", help="time for all of it (default: 10m)")
+    parser.add_argument("--cases", metavar="EXPR", help="choose cases as pytest -k does: 'b32 and not h512'")
+    parser.add_argument("--strict", action="store_true", help="exit with 3 where something is undecided")
+    parser.add_argument("--fail-on-counters", action="store_true", help="exit with 1 where a counter changed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the outcome here as JSON")
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="append a job summary in Markdown")
+    step_options.declare(parser.add_argument)
+
+    def build(given: argparse.Namespace) -> Given:
+        raw: dict[str, Any] = {name: getattr(given, name) for name in step_options.destinations()}
+        if raw["step_budget"] is not None:
+            raise OptionError("--step-budget: the gate has a time of its own (use --budget)")
+        defaults = {"step_devices": "cpu", "step_threads": "1"}
+        raw |= {name: value for name, value in defaults.items() if raw[name] is None}
+        return GateOptions(
+            given.base, given.cand, fraction("--margin", given.margin), fraction("--alpha", given.alpha),
+            seconds("--budget", given.budget), given.cases, given.strict, given.fail_on_counters, given.json,
+            given.summary, Options.build(raw),
+        )  # fmt: skip
 
     return parser, build
 

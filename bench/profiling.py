@@ -14,9 +14,9 @@ TOLD = ("operators", "accounting", "device", "findings")
 
 @dataclass(frozen=True)
 class Profiled:
-    """Hold how many cases were profiled, and what is told of them."""
+    """Hold whether all cases that this machine can run were profiled, and what is told of them."""
 
-    cases: int
+    complete: bool
     text: str
 
 
@@ -35,8 +35,10 @@ def profile(options: Options, progress: Progress) -> Profiled:
     finally:
         suite.close()
     if suite.run is None or suite.folder is None:
-        return Profiled(0, "nothing was recorded")
+        return Profiled(complete=False, text="nothing was recorded")
     report = render(suite.run, list(suite.rows.values()), suite.beside)
     write_tables(suite.folder, report)
-    cases = sum(not profile.role for profile in suite.run.profiles)
-    return Profiled(cases, f"run folder: {suite.folder}\n\n{report.chosen(TOLD)}")
+    profiled = {profile.case for profile in suite.run.profiles}
+    wanted = [record.case for record in suite.run.cases if record.status != "skipped"]
+    complete = bool(wanted) and all(case in profiled for case in wanted)
+    return Profiled(complete, f"run folder: {suite.folder}\n\n{report.chosen(TOLD)}")

@@ -160,8 +160,8 @@ class CaseProfile(msgspec.Struct, frozen=True):
     """Hold what the profiler pass saw of one case; its times are never step times.
 
     `step_s` is a step under the profiler by the worker's own clock, over the `steps` that the accounts are
-    of. `disagreement` says in words where the profiler and the counters saw different operators, and is empty
-    where they agree. `page_faults` are those of a step.
+    of, and `median_step_s` the median of all. `disagreement` says in words where the profiler and the
+    counters saw different operators, and is empty where they agree. `page_faults` are those of a step.
     """
 
     case: Case
@@ -170,6 +170,7 @@ class CaseProfile(msgspec.Struct, frozen=True):
     accounts: tuple[Account, ...]
     operators: tuple[ProfiledOperator, ...]
     device: DeviceActivity | None = None
+    median_step_s: float | None = None
     role: str = ""
     disagreement: str = ""
     page_faults: float = 0.0

@@ -72,7 +72,7 @@ def length(intervals: Iterable[Interval]) -> int:
 
 def activity_of(window: Interval, steps: int, events: Sequence[Event]) -> DeviceActivity | None:
     """Return how the device spent a window of so many steps; None where nothing ran on one."""
-    on_device = [event for event in events if event.category in ON_DEVICE]
+    on_device = [e for e in events if e.category in ON_DEVICE and window[0] <= e.start_ns < window[1]]
     busy = within([window], [(event.start_ns, event.end_ns) for event in on_device])
     if not busy or window[1] <= window[0]:
         return None

@@ -126,12 +126,14 @@ def _called_ns(node: Node) -> int:
     return sum(child.event.length_ns for child in node.children if child.event.category not in RUNTIME)
 
 
-def named(parts: Sequence[Part], calls: Mapping[str, Sequence[Call]]) -> tuple[list[Part], str]:
+def named(parts: Sequence[Part], calls: Mapping[str, Sequence[Call]], steps: int) -> tuple[list[Part], str]:
     """Return the operators with the calls that counters saw, and in words where the two disagree.
 
     Step by step and phase by phase the operators must come in the same order with the same names.
     """
-    of_phase: dict[tuple[int, str], list[int]] = defaultdict(list)
+    of_phase: dict[tuple[int, str], list[int]] = {
+        (step, phase): [] for step in range(steps) for phase in calls
+    }
     for place, part in enumerate(parts):
         if part.dispatched and part.phase in calls:
             of_phase[part.step, part.phase].append(place)

@@ -9,6 +9,9 @@ import msgspec
 from bench.cases import BlockKind, Case
 from bench.records import CaseCounters, CaseProfile
 
+NOT_HELD = "is not held by this worker"
+"""How a request about a case that was never prepared is refused."""
+
 _LENGTH = struct.Struct("!Q")
 Message = TypeVar("Message")
 
@@ -124,7 +127,13 @@ Reply: TypeAlias = Hello | Prepared | Measured | Profiled | Counted | ClockRead 
 
 
 class Fork(msgspec.Struct, frozen=True, tag=True):
-    """Ask the launcher for a worker; the worker's end of its pipe travels along."""
+    """Ask the launcher for a worker; the worker's end of its pipe travels along.
+
+    `code_path` is where it looks first for the code that it measures, and `core` the only one it may use.
+    """
+
+    code_path: str = ""
+    core: int | None = None
 
 
 class Forked(msgspec.Struct, frozen=True, tag=True):

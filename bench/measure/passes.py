@@ -1,18 +1,21 @@
 """The passes after the timed campaign: what cases do is counted, and where their operators spend time."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec.structs
 
-from bench.cases import SMALLEST_NETWORK, reference_case, safe_label
+from bench.cases import SMALLEST_NETWORK, STEP_PHASES, reference_case, safe_label
 from bench.measure import messages
 from bench.measure.campaign import Progress
+from bench.measure.messages import NOT_HELD
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
 from bench.records import CaseCounters, CaseProfile, CaseRecord, Notice
 
 PROFILED_STEPS = 17
 TRACES_FOLDER = "traces"
+MOST_TOLD = 3
 
 StartWorker = Callable[[str], Asked]
 Workers = Mapping[tuple[str, int], Asked]
@@ -60,8 +63,14 @@ def _counted(record: CaseRecord, workers: dict[str, Asked], start_worker: StartW
     return reply.reason if isinstance(reply, messages.Refused) else "no answer"
 
 
-def profile_cases(
-    records: Sequence[CaseRecord], workers: Workers, folder: Path, progress: Progress, *, every: bool
+def profile_cases(  # noqa: PLR0913 - what a pass needs
+    records: Sequence[CaseRecord],
+    workers: Workers,
+    start_worker: StartWorker,
+    folder: Path,
+    progress: Progress,
+    *,
+    every: bool,
 ) -> tuple[list[CaseProfile], list[Notice]]:
     """Profile every case, or one of each device, and the smallest network beside it; traces go to the folder.
 
@@ -70,9 +79,10 @@ def profile_cases(
     chosen = {n: records[n] for n in to_profile(records, every=every)}
     profiles: list[CaseProfile] = []
     notices: list[Notice] = []
+    usual = {device: worker for (device, launch), worker in workers.items() if launch == 0}
     for done, (number, record) in enumerate(chosen.items()):
         progress("profile", done, len(chosen), None)
-        found = _profiled(workers.get((record.case.device, 0)), number, record, folder)
+        found = _profiled(usual, start_worker, number, record, folder)
         if isinstance(found, str):
             cause = f"{record.case.key} could not be profiled ({found})"
             notices.append(Notice(cause, "the times are complete without its operators"))
@@ -97,17 +107,48 @@ def to_profile(records: Sequence[CaseRecord], *, every: bool) -> list[int]:
     return [*chosen, *smallest]
 
 
-def _profiled(worker: Asked | None, number: int, record: CaseRecord, folder: Path) -> CaseProfile | str:
-    """Return the profile of a case, or in a few words why there is none."""
-    if worker is None:
-        return "its worker process is gone"
+def _profiled(
+    workers: dict[str, Asked], start_worker: StartWorker, number: int, record: CaseRecord, folder: Path
+) -> CaseProfile | str:
+    """Return the profile of a case, or in a few words why there is none.
+
+    In the worker that timed it or, where that is gone, in a new one, which those after it go on with.
+    """
+    device = record.case.device
     beside = f"{safe_label(record.role)}-" if record.role else ""
     trace = Path(TRACES_FOLDER) / f"{beside}{record.case.key}.json.gz"
     request = messages.Profile(number, record.case, PROFILED_STEPS, str((folder / trace).absolute()))
     try:
-        reply = worker.ask(request, REQUEST_TIMEOUT_S)
+        if device not in workers:
+            workers[device] = start_worker(device)
+        reply = workers[device].ask(request, REQUEST_TIMEOUT_S)
+        if isinstance(reply, messages.Refused) and NOT_HELD in reply.reason:
+            workers[device].ask(messages.Prepare(number, record.case, warm_up=False), REQUEST_TIMEOUT_S)
+            reply = workers[device].ask(request, REQUEST_TIMEOUT_S)
     except WorkerError as error:
+        workers.pop(device, None)
         return f"its worker process {error}"
     if isinstance(reply, messages.Profiled):
-        return msgspec.structs.replace(reply.profile, role=record.role, trace=str(trace))
+        profile = msgspec.structs.replace(reply.profile, role=record.role, trace=str(trace))
+        return msgspec.structs.replace(
+            profile, disagreement=profile.disagreement or disagreement(profile, record)
+        )
     return reply.reason if isinstance(reply, messages.Refused) else "no answer"
+
+
+def disagreement(profile: CaseProfile, record: CaseRecord) -> str:
+    """Return in words where a profile saw other calls than were counted elsewhere, or nothing."""
+    if record.counters is None:
+        return ""
+    counted, seen = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for one in record.counters.inventory:
+        counted[one.phase, one.operator] += one.calls
+    for row in profile.operators:
+        if row.dispatched and row.phase in STEP_PHASES:
+            seen[row.phase, row.operator] += round(row.calls)
+    differing = [key for key in counted | seen if counted[key] != seen[key]]
+    told = [
+        f"{phase} {name} {seen[phase, name]} times, counted {counted[phase, name]}"
+        for phase, name in differing
+    ]
+    return f"the profiler saw {', '.join(told[:MOST_TOLD])}" if told else ""

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
@@ -142,7 +143,7 @@ def read_profile(
         raise ValueError("the trace holds no whole step")
     on_device = case.device == "cuda"
     windows = everything if on_device else everything.quiet_half()
-    parts, disagreement = named(parts_of(nodes, windows, composites), calls)
+    parts, disagreement = named(parts_of(nodes, windows, composites), calls, len(windows.steps))
     parts = with_makers(parts)
     rows = rows_of_profile(parts, windows, device_ns(parts, nodes, events), on_device=on_device)
     window = _steps_and_drain(everything, events)
@@ -163,6 +164,7 @@ def read_profile(
         step_s,
         tuple(accounts),
         rows,
+        median_step_s=median(end - start for start, end in recorded.laps) * NANO,
         device=activity_of(window, len(everything.steps), events),
         disagreement=disagreement,
         page_faults=recorded.page_faults,

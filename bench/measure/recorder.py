@@ -102,7 +102,7 @@ class Recorder:
             notices=(*self.run.notices, *_missed(counted[own:]), *notices),
         )
         profiles, notices = profile_cases(
-            counted, conductor.workers, self.folder.path, progress, every=self._every
+            counted, conductor.workers, self._start_worker, self.folder.path, progress, every=self._every
         )
         self._update(profiles=tuple(profiles), notices=(*self.run.notices, *notices))
 

@@ -1,22 +1,12 @@
-"""The process that measures: it imports torch, holds cases, and answers one request after another.
+"""What measures: it holds cases, and answers one request after another; `bench.measure.processes` runs it."""
 
-`python -m bench.measure.worker launcher FD` imports torch once and forks a worker for every request;
-`python -m bench.measure.worker worker FD` is a worker by itself, as CUDA needs it (a CUDA context does
-not survive a fork). Both end when the other side of their pipe does, so a killed parent leaves no orphan.
-"""
-
-import ctypes
 import gc
-import os
-import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -29,11 +19,10 @@ from bench.measure.kernels import release_buffers
 from bench.measure.known import busy_wait
 from bench.measure.profiler import profile_case
 from bench.measure.subjects import Subject, release_batches
-from bench.measure.torch_facts import torch_facts
 from bench.measure.workloads import CaseWorkload, workload_of
 
 NANO = 1e-9
-NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+Answers: TypeAlias = dict[type, Callable[[Any], messages.Reply]]
 STEADY_WITHIN = 0.10
 WARM_UP_HALF_S = 0.010
 WARM_UP_TRIES = 5
@@ -46,7 +35,7 @@ class Worker:
         self.subjects: dict[int, CaseWorkload] = {}
         self.threads: dict[int, int] = {}
         self.clocks: dict[tuple[str, bool], Clock] = {}
-        self._answers: dict[type, Callable[[Any], messages.Reply]] = {
+        self._answers: Answers = {
             messages.Prepare: self._prepare,
             messages.Measure: self._measure,
             messages.SpinUp: self._spin_up,
@@ -135,6 +124,8 @@ class Worker:
         return messages.Done()
 
     def _subject(self, number: int) -> Subject:
+        if number not in self.subjects:
+            raise LookupError(f"case {number} {messages.NOT_HELD}")
         subject = self.subjects[number]
         if not isinstance(subject, Subject):
             raise TypeError(f"case {number} is no network, so that it has no phases to look into")
@@ -181,92 +172,3 @@ def in_one_sentence(error: BaseException) -> str:
     first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
     return f"out of memory: {first_line}" if memory else f"{type(error).__name__}: {first_line}"
-
-
-def serve(channel: messages.Channel) -> None:
-    """Answer requests until the other side is gone."""
-    worker = Worker()
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            channel.send(worker.answer(channel.receive(messages.Request)))
-
-
-def launch_workers(sock: socket.socket) -> None:
-    """Import what a step needs once, then fork a worker for every request until the other side is gone."""
-    channel = messages.Channel(sock)
-    ask_as_usual = ask_driver_for_cuda()
-    hello = messages.Hello(torch.get_num_threads(), torch.cuda.is_available(), torch_facts())
-    torch.set_num_threads(1)  # a fork is safe only where no thread pool was started
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimizer of a process imports for 1 s
-    gc.freeze()
-    channel.send(hello)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            request = channel.receive(messages.Fork | messages.Reap)
-            if isinstance(request, messages.Fork):
-                channel.send(messages.Forked(_fork(sock, ask_as_usual)))
-            else:
-                channel.send(messages.Reaped(os.waitstatus_to_exitcode(os.waitpid(request.pid, 0)[1])))
-
-
-def _fork(control: socket.socket, ask_as_usual: Callable[[], None]) -> int:
-    _, fds, _, _ = socket.recv_fds(control, 1, 1)
-    pid = os.fork()
-    if pid:
-        os.close(fds[0])
-        return pid
-    control.close()
-    ask_as_usual()
-    die_with_parent()
-    go_first_when_memory_runs_out()
-    serve(messages.Channel(socket.socket(fileno=fds[0])))
-    os._exit(0)
-
-
-def ask_driver_for_cuda() -> Callable[[], None]:
-    """Have `is_available()` ask the driver's library, and return what makes it ask as usual again.
-
-    A fork is usable only while CUDA is not initialised, which the usual way does. In the workers, though, it
-    must be the usual one: Adam asks several times a step, and the other way takes 30 times as long.
-    """
-    usual = os.environ.get(NVML_CHECK)
-    os.environ[NVML_CHECK] = "1"
-
-    def ask_as_usual() -> None:
-        os.environ.pop(NVML_CHECK)
-        if usual is not None:
-            os.environ[NVML_CHECK] = usual
-
-    return ask_as_usual
-
-
-def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def go_first_when_memory_runs_out() -> None:
-    """Ask Linux to pick this process, and not the session, when it must end one to get memory back."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-def main(role: str, fd: str) -> None:
-    """Be a launcher or a worker on an inherited socket; Ctrl-C is the parent's to handle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent()
-    sock = socket.socket(fileno=int(fd))
-    if role == "launcher":
-        launch_workers(sock)
-        return
-    go_first_when_memory_runs_out()
-    channel = messages.Channel(sock)
-    channel.send(messages.Hello(torch.get_num_threads(), torch.cuda.is_available(), torch_facts()))
-    gc.freeze()
-    serve(channel)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
-    os._exit(0)  # nothing is left to save, and the libraries' own clean-up prints what it leaks

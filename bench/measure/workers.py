@@ -86,16 +86,26 @@ def _without_policy(environment: Mapping[str, str]) -> dict[str, str]:
 class Launcher:
     """Own the process that imported torch once, and the workers forked from it or spawned beside it.
 
-    `policy` is what the environment of all of them has beyond that of the user.
+    `policy` is what the environment of all of them has beyond that of the user. Workers `of_any_code` import
+    the code that they measure themselves, each from where it is told; `python` is whose torch they
+    run, and `more` is set in their environment, too.
     """
 
-    def __init__(self, policy: Mapping[str, str] = ALLOCATOR_POLICY) -> None:
-        self._policy = policy
+    def __init__(
+        self,
+        policy: Mapping[str, str] = ALLOCATOR_POLICY,
+        *,
+        of_any_code: bool = False,
+        python: str = sys.executable,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        self._policy = {**policy, **(more or {})}
+        self._python = python
         self._beside: Launcher | None = None
         self._workers: list[Worker] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
-        self._control, self._process = self._start("launcher")
+        self._control, self._process = self._start("launcher-of-any-code" if of_any_code else "launcher")
         self._hello: messages.Hello | None = None
 
     def __enter__(self) -> Self:
@@ -113,13 +123,16 @@ class Launcher:
             self._hello = self._greeting(self._control, self._process)
         return self._hello
 
-    def fork(self) -> Worker:
-        """Return a new worker forked from the process that has imported torch; raises WorkerError."""
+    def fork(self, code_path: str = "", core: int | None = None) -> Worker:
+        """Return a new worker forked from the process that has imported torch; raises WorkerError.
+
+        It looks first in `code_path` for the code that it measures, and may use no core but `core`.
+        """
         _ = self.hello
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                self._control.send(messages.Fork())
+                self._control.send(messages.Fork(code_path, core))
                 socket.send_fds(self._control.sock, [b"F"], [theirs.fileno()])
             pid = self._control.receive(messages.Forked, START_TIMEOUT_S).pid
         except (EOFError, OSError):
@@ -135,9 +148,9 @@ class Launcher:
             self._beside = Launcher(policy={})
         return self._beside
 
-    def spawn(self) -> Worker:
+    def spawn(self, code_path: str = "") -> Worker:
         """Return a new worker in a process of its own, as CUDA needs it; raises WorkerError."""
-        channel, process = self._start("worker")
+        channel, process = self._start("worker", *([code_path] if code_path else []))
         self._greeting(channel, process)
         return self._keep(Worker(channel, SpawnedEnding(process)))
 
@@ -170,11 +183,11 @@ class Launcher:
         self._workers.append(worker)
         return worker
 
-    def _start(self, role: str) -> tuple[messages.Channel, subprocess.Popen[bytes]]:
+    def _start(self, role: str, *arguments: str) -> tuple[messages.Channel, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(  # noqa: S603 - this project's own program
-                [sys.executable, "-m", "bench.measure.worker", role, str(theirs.fileno())],
+                [self._python, "-m", "bench.measure.processes", role, str(theirs.fileno()), *arguments],
                 pass_fds=(theirs.fileno(),),
                 env={**_without_policy(os.environ), **self._policy},
                 stdin=subprocess.DEVNULL,

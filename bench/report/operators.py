@@ -13,6 +13,7 @@ from bench.verdict import Row
 from bench.verdict.profiles import bound_of, slowed_by, smallest_of, split_of, unaccounted
 
 ON_SCREEN = 12
+ABSENT = "-"
 MICRO = 1e-6
 PARTS = ("kernel_s", "copy_s", "memset_s", "runtime_s", "operator_s", "python_s")
 NEVER_STEP_TIMES = (
@@ -26,24 +27,31 @@ def own_profiles(profiles: Sequence[CaseProfile]) -> dict[Case, CaseProfile]:
     return {profile.case: profile for profile in profiles if not profile.role}
 
 
-def operator_table(profiles: Sequence[CaseProfile]) -> Table | None:
-    """Return the operators of every profiled case; on the screen those of one that take longest."""
+def operator_tables(profiles: Sequence[CaseProfile]) -> list[Table]:
+    """Return the operators of one profiled case of each device; the first file has those of every case."""
     own = own_profiles(profiles)
-    reference = reference_case(dict(enumerate(own)))
-    if reference is None:
-        return None
     columns = shown_columns(own)
-    shown = list(own.values())[reference]
     raw = [_raw(profile, operator, columns) for profile in own.values() for operator in profile.operators]
-    of_step = [operator for operator in shown.operators if operator.phase in STEP_PHASES]
+    tables: list[Table] = []
+    for device in dict.fromkeys(case.device for case in own):
+        cases = {number: case for number, case in enumerate(own) if case.device == device}
+        reference = reference_case(cases)
+        if reference is not None:
+            name = f"operators_{device}" if tables else "operators"
+            tables.append(_operator_table(name, own[cases[reference]], pd.DataFrame(raw)))
+    return tables
+
+
+def _operator_table(name: str, profile: CaseProfile, raw: pd.DataFrame) -> Table:
+    of_step = [operator for operator in profile.operators if operator.phase in STEP_PHASES]
     top = sorted(of_step, key=_self_time, reverse=True)[:ON_SCREEN]
     caption = (
         f"The {len(top)} of {len(of_step)} lines that take longest by themselves, each without the operators"
-        f" it calls. {NEVER_STEP_TIMES} The CSV has all lines of {'every case' if len(own) > 1 else 'it'},"
-        " with shapes, types, bytes and FLOP."
+        f" it calls. {NEVER_STEP_TIMES} The CSV has all lines of every profiled case, with shapes, types,"
+        " bytes and FLOP."
     )
-    title = f"What is in the phases of {shown.case.key}"
-    return Table("operators", title, caption, pd.DataFrame(_lines(top)), pd.DataFrame(raw))
+    title = f"What is in the phases of {profile.case.key}"
+    return Table(name, title, caption, pd.DataFrame(_lines(top)), raw)
 
 
 def _lines(operators: Sequence[ProfiledOperator]) -> list[dict[str, str]]:
@@ -78,7 +86,7 @@ def _raw(profile: CaseProfile, operator: ProfiledOperator, columns: Sequence[str
 
 
 def _self_time(operator: ProfiledOperator) -> float:
-    return operator.device_s or operator.host_s
+    return operator.host_s if operator.device_s is None else operator.device_s
 
 
 def _in(seconds: float | None, unit: float) -> str:
@@ -104,10 +112,12 @@ def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None
         "Shares of the profiled step, without overlap or gap. kernels: what operators take beyond what the"
         " same take in a network with next to nothing to do; dispatch: that much, once for each call;"
         " Python: all time outside of operators. More threads can only make the kernels faster."
-        " profiler: what it adds to the step."
+        " On a device: what was under way, a kernel before a copy, a memset, a call of the runtime, an"
+        " operator, Python. profiler: what it adds to the step, median to median."
     )
     title = f"Where the wall clock of a step goes ({shared_by(own)})"
-    return Table("accounting", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
+    shown = pd.DataFrame(lines).fillna(ABSENT)  # a CPU and a device are told by different columns
+    return Table("accounting", title, caption, shown, pd.DataFrame(raw))
 
 
 def _shares(profile: CaseProfile, profiles: Sequence[CaseProfile]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from bench.report.devices import device_table
 from bench.report.facts import facts_table, machine_table
 from bench.report.findings import finding_table
 from bench.report.frame import cells_of, without_skipped
-from bench.report.operators import account_table, activity_table, operator_table, profile_lines
+from bench.report.operators import account_table, activity_table, operator_tables, profile_lines
 from bench.report.outcomes import cut_short, notice_lines, outcome_lines
 from bench.report.phases import enqueue_table, share_table, time_table
 from bench.report.sentences import three_sentences
@@ -76,7 +76,7 @@ def render(run: Run, rows: Sequence[Row], beside: Sequence[Row] = ()) -> Report:
         share_table(cells),
         enqueue_table(cells),
         anatomy_table(cells, ceilings),
-        operator_table(run.profiles),
+        *operator_tables(run.profiles),
         account_table(run.profiles, cells),
         activity_table(run.profiles, cells),
         finding_table(*findings_of(run, rows, beside)),

@@ -39,9 +39,9 @@ VERDICTS = (
     " in what is named. The runs were made at different times, so this is a screen and not a verdict."
 )
 WHY = (
-    "What changed, what it costs first. µs: its part of the difference, undisturbed, where profiles tell it;"
-    " changes in calls, types, shapes and counters are exact, slower calls are estimates. In braces: in how"
-    " many cases."
+    "What changed, by what it costs, exact changes (calls, types, shapes, counters) before estimates of less"
+    " than twice their cost. µs: its part of the difference where profiles tell it, an estimate from some"
+    " profiled steps. In braces: in how many cases."
 )
 
 
@@ -57,6 +57,8 @@ class Comparison:
     missing: tuple[Case, ...]
     margin: float
     same_machine: bool
+    timed: tuple[int, int]
+    """How many cases have times in either run."""
 
     @property
     def suspects(self) -> list[Compared]:
@@ -80,7 +82,7 @@ class Comparison:
             *machines_line(self.base, self.candidate),
             *setting_lines(self.base, self.candidate),
             *unexplained_lines(self.results),
-            *without_evidence(self.base, self.candidate),
+            *without_evidence(self.base, self.candidate, self.timed),
             *_partners("new in B", self.new),
             *_partners("missing from B", self.missing),
             summary(self),
@@ -102,6 +104,7 @@ def compare_cases(base: Source, candidate: Source, margin: float = MARGIN) -> Co
         tuple(case for case in a if case not in b),
         margin,
         same_machine,
+        (len(a), len(b)),
     )
 
 
@@ -176,8 +179,8 @@ def _raw_ratio(result: Compared, columns: Sequence[str], comparison: Comparison)
     return record | {
         "outcome": result.outcome,
         "suspects": " ".join(result.suspects),
-        "difference_s": result.difference_s,
-        "unexplained_s": result.unexplained_s,
+        "difference_s": sum(part.difference_s for part in result.parts.values()),
+        "unexplained_s": sum(part.unexplained_s for part in result.parts.values()),
     }
 
 
@@ -249,11 +252,7 @@ def _span(seconds: Sequence[float | None]) -> str:
 
 
 def _largest_share(group: Sequence[tuple[Compared, Cause]]) -> str:
-    shares = [
-        cause.seconds / result.difference_s
-        for result, cause in group
-        if cause.seconds is not None and result.difference_s
-    ]
+    shares = [share for result, cause in group if (share := result.share(cause)) is not None]
     return percentage(max(shares, key=abs)) if shares else NOT_AVAILABLE
 
 
@@ -266,7 +265,7 @@ def _raw_cause(result: Compared, place: int, cause: Cause) -> dict[str, object]:
         "change": cause.change,
         "meaning": cause.meaning,
         "seconds": cause.seconds,
-        "share": cause.seconds / result.difference_s if cause.seconds and result.difference_s else None,
+        "share": result.share(cause),
         "exact": cause.exact,
     }
 
@@ -292,29 +291,43 @@ def _code(run: Run) -> str:
 
 
 def unexplained_lines(results: Sequence[Compared]) -> list[str]:
-    """Name the cases of which more than a tenth of the difference has no cause."""
-    left = {
-        result.case.key: result
+    """Name the cases of which more than a tenth of a difference has no cause, and count what is not shown."""
+    left = [
+        f"{part} of {result.case.key} {found.unexplained_s / MICROSECONDS.seconds:+.1f} of"
+        f" {found.difference_s / MICROSECONDS.seconds:+.1f} µs"
         for result in results
-        if result.suspects and abs(result.unexplained_s) > (1 - EXPLAINED) * abs(result.difference_s)
-    }
-    told = [
-        f"{key} {result.unexplained_s / MICROSECONDS.seconds:+.1f} of"
-        f" {result.difference_s / MICROSECONDS.seconds:+.1f} µs"
-        for key, result in list(left.items())[:CASES_NAMED]
+        for part, found in result.parts.items()
+        if abs(found.unexplained_s) > (1 - EXPLAINED) * abs(found.difference_s)
     ]
     more = f" and {len(left) - CASES_NAMED} more" if len(left) > CASES_NAMED else ""
-    return [f"- Unexplained: {', '.join(told)}{more}."] if left else []
+    lines = [f"- Unexplained: {', '.join(left[:CASES_NAMED])}{more}."] if left else []
+    hidden = sum(max(0, len(result.causes) - CAUSES_ON_SCREEN) for result in results)
+    return lines + (
+        [f"- Not shown: {hidden} causes that cost less (--out DIR writes all)."] if hidden else []
+    )
 
 
-def without_evidence(base: Run, candidate: Run) -> list[str]:
+def without_evidence(base: Run, candidate: Run, timed: tuple[int, int]) -> list[str]:
     """Say what a run lacks that would explain more, and how to have it next time."""
     lacking = []
-    if not all(any(r.counters for r in run.cases) for run in (base, candidate)):
-        lacking.append("counters are missing from a run, so that changed operators cannot be told")
-    profiled = [{p.case for p in run.profiles if not p.role} for run in (base, candidate)]
-    if not profiled[0] & profiled[1]:
-        lacking.append("no case was profiled in both runs, so that operators have no times (--step-profile)")
+    runs = (("A", base), ("B", candidate))
+    for name, run in runs:
+        if not any(record.counters for record in run.cases):
+            lacking.append(f"{name} has no counters, so that changed operators cannot be told")
+    for name, cases in (("A", timed[0]), ("B", timed[1])):
+        if not cases:
+            lacking.append(f"{name} has no times: its laps are missing or no round was finished")
+    common = {r.case for r in base.cases} & {r.case for r in candidate.cases}
+    profiled = [{p.case for p in run.profiles if not p.role} & common for _, run in runs]
+    both = profiled[0] & profiled[1]
+    if len(both) < len(common):
+        lacking.append(
+            f"{len(both)} of {len(common)} cases were profiled in both runs; what operators cost in the"
+            " others is unknown (--step-profile)"
+        )
+    failed = [f"{r.case.key} ({r.reason})" for r in candidate.cases if r.status == "failed"]
+    if failed:
+        lacking.append(f"failed in B: {', '.join(failed[:CASES_NAMED])}")
     return [f"- Note: {line}." for line in lacking]
 
 

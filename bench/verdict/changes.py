@@ -1,11 +1,11 @@
 """Changes: what a case does differently in two runs, counted and exact, whatever the clocks say."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.cases import STEP_PHASES
-from bench.records import CaseCounters, OperatorCount
+from bench.records import CaseCounters, OperatorCount, PhaseCounters
 
 MOST_NAMED = 3
 KILO = 1e3
@@ -52,14 +52,20 @@ def _of_the_case(base: CaseCounters, candidate: CaseCounters) -> list[Change]:
         found.append(
             _numbers(WHOLE_CASE, "parameter bytes", base.parameter_bytes, candidate.parameter_bytes, meaning)
         )
-    if _differ(base.state_bytes, candidate.state_bytes) and not found:
-        meaning = "another optimizer, or other options of it"
-        found.append(
-            _numbers(WHOLE_CASE, "optimizer state bytes", base.state_bytes, candidate.state_bytes, meaning)
-        )
+    if not any(change.what.startswith("parameter") for change in found):
+        found += [
+            _numbers(WHOLE_CASE, label, getattr(base, name), getattr(candidate, name), meaning)
+            for name, label, meaning in SIZES
+            if _differ(getattr(base, name), getattr(candidate, name))
+        ]
     return found
 
 
+SIZES = (
+    ("gradient_bytes", "gradient bytes", "other gradients are kept"),
+    ("state_bytes", "optimizer state bytes", "another optimizer, or other options of it"),
+    ("leaked_bytes", "bytes leaked by some steps", "what is kept from step to step"),
+)
 COUNTED = {
     "collections": ("garbage collections", "the garbage collector is called in the step"),
     "synchronisations": ("synchronisations", "the host waits for the device"),
@@ -68,26 +74,53 @@ COUNTED = {
 }
 """Counters that tell something which the list of operators does not."""
 
+FOLLOWING = (
+    "operators",
+    "flop",
+    "moved_bytes",
+    "autograd_nodes",
+    "allocations",
+    "allocated_bytes",
+    "peak_bytes",
+)
+"""Counters that mostly follow from the operators, told where these are the same."""
+
 
 def _of_phases(base: CaseCounters, candidate: CaseCounters) -> list[Change]:
     found = []
-    for phase in STEP_PHASES:
+    for phase in (*STEP_PHASES, "inference"):
         a, b = base.phases.get(phase), candidate.phases.get(phase)
         if a is None or b is None:
             continue
         for name, (label, meaning) in COUNTED.items():
             before, after = getattr(a, name), getattr(b, name)
-            if _differ(before, after):
-                sites = _sites(phase, candidate) if name == "synchronisations" else ""
-                found.append(
-                    _numbers(phase, label, before, after, (meaning if after > before else "") + sites)
-                )
-    return found
+            told_by_line = name == "synchronisations" and (base.waits or candidate.waits)
+            if _differ(before, after) and not told_by_line:
+                found.append(_numbers(phase, label, before, after, meaning if after > before else ""))
+        if uses_of(base.inventory, phase) == uses_of(candidate.inventory, phase):
+            following = [name for name in FOLLOWING if _differ(getattr(a, name), getattr(b, name))]
+            if following:
+                found.append(_following(phase, following, a, b))
+    return [*found, *_waits(base, candidate)]
 
 
-def _sites(phase: str, counters: CaseCounters) -> str:
-    places = [site.removeprefix(f"{phase} at ") for site in counters.waits if site.startswith(f"{phase} at ")]
-    return f" at {', '.join(places[:MOST_NAMED])}" if places else ""
+def _following(phase: str, names: Sequence[str], a: PhaseCounters, b: PhaseCounters) -> Change:
+    told = [f"{name.replace('_', ' ')} {getattr(a, name):,} → {getattr(b, name):,}" for name in names]
+    what = ", ".join(name.replace("_", " ") for name in names)
+    return Change(phase, what, "; ".join(told), "the same operators, used or kept otherwise")
+
+
+def _waits(base: CaseCounters, candidate: CaseCounters) -> list[Change]:
+    """Return the lines of code at which the host waits for the device more or less often."""
+    sites = dict.fromkeys((*base.waits, *candidate.waits))
+    return [
+        _numbers(
+            site.partition(" at ")[0], f"waits at {site.partition(' at ')[2]}",
+            base.waits.get(site, 0), candidate.waits.get(site, 0), "the host waits for the device",
+        )
+        for site in sites
+        if base.waits.get(site, 0) != candidate.waits.get(site, 0)
+    ]  # fmt: skip
 
 
 def _differ(a: int | None, b: int | None) -> bool:
@@ -100,12 +133,12 @@ def _numbers(phase: str, what: str, a: int | None, b: int | None, meaning: str =
 
 @dataclass(frozen=True)
 class Use:
-    """Hold how one phase uses one operator: calls, bytes moved, and at which shapes and types."""
+    """Hold how one phase uses one operator: calls, bytes moved, and how often at which shapes and types."""
 
     calls: int = 0
     moved_bytes: int = 0
-    shapes: frozenset[str] = frozenset()
-    dtypes: frozenset[str] = frozenset()
+    shapes: frozenset[tuple[str, int]] = frozenset()
+    dtypes: frozenset[tuple[str, int]] = frozenset()
 
 
 def uses_of(inventory: Iterable[OperatorCount], phase: str) -> dict[str, Use]:
@@ -118,11 +151,15 @@ def uses_of(inventory: Iterable[OperatorCount], phase: str) -> dict[str, Use]:
         name: Use(
             sum(one.calls for one in group),
             sum(one.moved_bytes for one in group),
-            frozenset(one.shapes for one in group),
-            frozenset(one.dtypes for one in group),
+            _counted(one.shapes for one in group for _ in range(one.calls)),
+            _counted(one.dtypes for one in group for _ in range(one.calls)),
         )
         for name, group in groups.items()
     }
+
+
+def _counted(words: Iterable[str]) -> frozenset[tuple[str, int]]:
+    return frozenset(Counter(words).items())
 
 
 def _of_operators(phase: str, base: CaseCounters, candidate: CaseCounters) -> list[Change]:
@@ -136,13 +173,13 @@ def _of_operators(phase: str, base: CaseCounters, candidate: CaseCounters) -> li
     if calls:
         found.append(_other_calls(phase, calls, a, b))
     if dtypes:
-        types = [", ".join(sorted(set().union(*(uses[n].dtypes for n in dtypes)))) for uses in (a, b)]
+        types = [", ".join(sorted({kind for n in dtypes for kind, _ in uses[n].dtypes})) for uses in (a, b)]
         found.append(
             Change(phase, _listed(dtypes), f"{types[0]} → {types[1]}", "other types", frozenset(dtypes))
         )
     if shapes:
         first = shapes[0]
-        words = [" and ".join(sorted(uses[first].shapes)) for uses in (a, b)]
+        words = [" and ".join(sorted(shape for shape, _ in uses[first].shapes)) for uses in (a, b)]
         found.append(
             Change(phase, _listed(shapes), f"{words[0]} → {words[1]}", "other shapes", frozenset(shapes))
         )
@@ -161,7 +198,8 @@ def _other_calls(phase: str, names: Sequence[str], a: dict[str, Use], b: dict[st
         phase,
         _listed(ranked),
         f"{_listed(calls)} per step{moved}",
-        meaning_of(phase, {n for n in names if more(n) > 0}, {n for n in names if more(n) < 0}),
+        _other_way(phase, set(a), set(b))
+        or meaning_of(phase, {n for n in names if more(n) > 0}, {n for n in names if more(n) < 0}),
         frozenset(names),
     )
 
@@ -184,14 +222,20 @@ MEANINGS = (
 
 def meaning_of(phase: str, new: set[str], gone: set[str]) -> str:
     """Return what it means that a phase calls some operators more and others less, where that is known."""
-    if phase == "optimizer" and _way(new) and _way(gone) and _way(new) != _way(gone):
-        return f"{_way(new)} instead of {_way(gone)}"
     fitting = (
         meaning
         for where, more, less, meaning in MEANINGS
         if where in ("", phase) and _any(more, new) and _any(less, gone)
     )
     return next(fitting, "")
+
+
+def _other_way(phase: str, before: set[str], after: set[str]) -> str:
+    """Return how an optimizer goes over its tensors, where that is another way than before."""
+    ways = _way(before), _way(after)
+    return (
+        f"{ways[1]} instead of {ways[0]}" if phase == "optimizer" and all(ways) and ways[0] != ways[1] else ""
+    )
 
 
 def _any(part: str, names: set[str]) -> bool:

@@ -59,7 +59,7 @@ def optimizer_loop(known: Evidence) -> Outcome:
     return Seen(
         "optimizer",
         f"dispatches {operators:,} operators a step, {how}{of_step}",
-        "torch.optim.Adam(..., fused=True)",
+        "fused=True, where the optimizer has it, as Adam, AdamW and SGD have",
         gain_s,
         gain,
     )

@@ -6,9 +6,6 @@ MOST_COPYING = 0.05
 MOST_WAITING = 0.20
 """Feeding that takes a smaller share of its loop is not worth a change of the loop."""
 
-MOST_PAGE_FAULTS = 16.0
-"""So many in a step may be the profiler's, which writes down what it sees."""
-
 
 def unpinned_copies(known: Evidence) -> Outcome:
     """See what copying batches from pageable memory takes: the feed copies without pinning."""
@@ -64,25 +61,18 @@ def _threads(evidence: str, next_step: str) -> Seen:
 
 
 def memory_returned(known: Evidence) -> Outcome:
-    """See whether each step takes memory from the kernel anew, whose first touch is a page fault."""
-    if known.on_cuda or known.profile is None:
-        return "no case with its tensors in the memory of the host was profiled"
-    if known.profile.page_faults <= MOST_PAGE_FAULTS:
+    """See whether the step takes surely longer under the default allocator, which may return memory."""
+    twin, own = known.default_allocator, known.rows.get("step")
+    if twin is None or own is None:
+        return "the step was not measured under the default allocator"
+    if not (twin.time_s and twin.time_low_s and own.time_s and own.time_high_s):
+        return "the interval of the step under the default allocator is unknown"
+    if twin.time_low_s <= own.time_high_s:
         return None
     return Seen(
         "step",
-        f"meets {known.profile.page_faults:,.0f} page faults a step: memory goes back to the kernel",
-        "find what takes fresh memory: the allocator policy is set already"
-        if known.machine.get("allocator_policy")
-        else "set MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_",
-        None,
-        _under_default(known),
+        f"{twin.time_s / own.time_s:.2f} times as long under the default allocator",
+        "set MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ as the suite does",
+        twin.time_s - own.time_s,
+        "the difference, for a script that runs without",
     )
-
-
-def _under_default(known: Evidence) -> str:
-    """Return how the step under the default allocator compares, where the run has measured that."""
-    usual_s, twin = known.time_s("step"), known.default_allocator
-    if not usual_s or twin is None or not twin.time_s:
-        return "unknown: the default allocator was not measured beside it"
-    return f"unknown; the default allocator's step is {twin.time_s / usual_s:.2f} times as long"

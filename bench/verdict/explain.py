@@ -56,58 +56,98 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Hold how a case fares in two runs: its phases' ratios, the outcome, the difference and its causes.
+class Part:
+    """Hold by how many seconds the step, or what is compared beside it, differs, and what has no cause."""
 
-    `difference_s` is that of the step and of waiting for data, each where it differs by the margin;
-    `unexplained_s` is what is left of it without a cause.
+    difference_s: float
+    unexplained_s: float
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Hold how a case fares in two runs: its phases' ratios, the outcome, the differences and their causes.
+
+    `parts` are those of step, data, copy and inference that differ by their margin or more, up or down.
     """
 
     case: Case
     outcome: str
     ratios: Mapping[str, Estimate]
     suspects: tuple[str, ...]
-    difference_s: float
-    unexplained_s: float
+    parts: Mapping[str, Part]
     causes: tuple[Cause, ...]
 
-    @property
-    def differs(self) -> bool:
-        """Tell whether there is anything to explain: a time that surely differs, or an exact change."""
-        return bool(self.causes)
+    def share(self, cause: Cause) -> float | None:
+        """Return a cause's part of the difference that it explains; None where either is unknown."""
+        part = self.parts.get(part_of(cause.phase))
+        return (
+            None
+            if cause.seconds is None or not part or not part.difference_s
+            else cause.seconds / part.difference_s
+        )
+
+
+def part_of(phase: str) -> str:
+    """Return what a phase is compared as a part of."""
+    return phase if phase in JUDGED else "step"
 
 
 def compared(
     case: Case, base: Side, candidate: Side, *, same_machine: bool, margin: float = MARGIN
 ) -> Compared:
-    """Return how a case fares in two runs; causes are given where its times or its counters differ."""
+    """Return how a case fares in two runs; causes are given where its times or its counters differ.
+
+    Not comparable are runs of two machines, and a case whose step only one run timed. Where neither timed it
+    as a whole, its phases are judged one by one.
+    """
     ratios = {
         phase: ratio
         for phase in (*JUDGED, *STEP_PHASES)
         if (ratio := _ratio(base.rows.get(phase), candidate.rows.get(phase), same_machine=same_machine))
     }
-    judged = {phase: ratios[phase] for phase in JUDGED if phase in ratios}
-    margins = {phase: margin * times for phase, times in JUDGED.items()}
-    suspects = tuple(p for p, ratio in judged.items() if is_slower(ratio, margins[p]))
-    differing = {p for p, r in judged.items() if p in suspects or is_slower(inverse(r), margins[p])}
-    outcome = (SUSPECT if suspects else OK) if same_machine else NOT_COMPARABLE
+    margins = margins_of(base, candidate, margin)
+    suspects = tuple(p for p, times in margins.items() if p in ratios and is_slower(ratios[p], times))
+    faster = {p for p, times in margins.items() if p in ratios and is_slower(inverse(ratios[p]), times)}
+    comparable = same_machine and any(phase in ratios for phase in margins)
+    outcome = (SUSPECT if suspects else OK) if comparable else NOT_COMPARABLE
     differences = differences_of(base, ratios)
-    explained = {p for p in differences if p in differing or ("step" in differing and p in STEP_PHASES)}
+    explained = {part_of(phase) for phase in (*suspects, *faster)}
     found = causes_of(base, candidate, differences, explained)
-    whole = sum(differences[phase] for phase in explained)
-    known = sum(cause.seconds or 0.0 for phase, cause in found if phase in explained)
-    causes = ranked([cause for _, cause in found if cause.exact or _matters(cause, whole)])
-    return Compared(case, outcome, ratios, suspects, whole, whole - known, causes)
+    parts = {part: _part(part, differences, found) for part in sorted(explained)}
+    causes = [cause for cause in found if cause.exact or _matters(cause, parts)]
+    return Compared(case, outcome, ratios, suspects, parts, ranked(causes))
 
 
-def _matters(cause: Cause, difference_s: float) -> bool:
+def margins_of(base: Side, candidate: Side, margin: float) -> dict[str, float]:
+    """Return what is judged, each with its margin; nothing of the step where only one run timed it."""
+    margins = {phase: margin * times for phase, times in JUDGED.items()}
+    timed = ["step" in side.rows for side in (base, candidate)]
+    if not any(timed):
+        margins |= dict.fromkeys(STEP_PHASES, margin * 2)
+    return margins if all(timed) or not any(timed) else {}
+
+
+def _part(part: str, differences: Mapping[str, float], causes: Sequence[Cause]) -> Part:
+    """Return a part's difference, and what is left of it without what has a cause.
+
+    Time outside of operators is known by place alone: it explains waiting for data, and no phase of the step.
+    """
+    whole = sum(seconds for phase, seconds in differences.items() if part_of(phase) == part)
+    known = [
+        c.seconds or 0.0 for c in causes if part_of(c.phase) == part and (c.what != OUTSIDE or part != "step")
+    ]
+    return Part(whole, whole - sum(known))
+
+
+def _matters(cause: Cause, parts: Mapping[str, Part]) -> bool:
     """Tell whether an estimate is large enough to be told, in itself and beside the whole difference."""
-    return abs(cause.seconds or 0.0) >= max(LEAST_S, LEAST_SHARE * abs(difference_s))
+    whole = parts[part_of(cause.phase)].difference_s
+    return abs(cause.seconds or 0.0) >= max(LEAST_S, LEAST_SHARE * abs(whole))
 
 
 def is_slower(ratio: Estimate, margin: float) -> bool:
-    """Tell whether a ratio is above the margin, and surely above 1 where it has an interval."""
-    return ratio.value >= 1 + margin and (ratio.low is None or ratio.low > 1)
+    """Tell whether a ratio is above the margin, and surely above 1, which none without an interval is."""
+    return ratio.value >= 1 + margin and ratio.low is not None and ratio.low > 1
 
 
 def inverse(ratio: Estimate) -> Estimate:
@@ -139,7 +179,7 @@ def differences_of(base: Side, ratios: Mapping[str, Estimate]) -> dict[str, floa
     found = {
         phase: (ratio.value - 1) * (base.rows[phase].time_s or 0.0)
         for phase, ratio in ratios.items()
-        if phase in (*STEP_PHASES, "step", "data", "copy")
+        if phase in (*STEP_PHASES, *JUDGED)
     }
     parts = sum(found.get(phase, 0.0) for phase in STEP_PHASES)
     if "step" in found and any(phase in found for phase in STEP_PHASES):
@@ -149,60 +189,31 @@ def differences_of(base: Side, ratios: Mapping[str, Estimate]) -> dict[str, floa
 
 def causes_of(
     base: Side, candidate: Side, differences: Mapping[str, float], explained: Collection[str]
-) -> list[tuple[str, Cause]]:
-    """Return the causes with the phase whose difference they are part of.
-
-    Exact changes are causes everywhere, also where times agree, estimates only in what differs.
-    Where no phase of the step was timed, the changes of all are causes of the step's difference.
-    """
+) -> list[Cause]:
+    """Return the causes: exact changes everywhere, also where times agree, estimates only in what differs."""
     exact = changes_of(base.counters, candidate.counters)
-    timed = any(phase in differences for phase in STEP_PHASES)
-    found = [
-        (WHOLE_CASE, Cause(c.phase, c.what, c.change, c.meaning, None, exact=True))
-        for c in exact
-        if c.phase == WHOLE_CASE
-    ]
-    for phase in dict.fromkeys((*(STEP_PHASES if timed else ("step",)), *differences)):
-        own = [
-            c for c in exact if c.phase == phase or (not timed and phase == "step" and c.phase != WHOLE_CASE)
-        ]
-        difference_s = differences.get(phase)
-        if base.profile is not None and candidate.profile is not None and difference_s is not None:
-            causes = _by_profile(phase, base, candidate, difference_s, own)
-        else:
-            causes = _by_counters(difference_s if phase in explained else None, own)
-        found += [(phase, cause) for cause in causes if cause.exact or phase in explained]
+    found = [_certain(change, None) for change in exact if change.phase == WHOLE_CASE]
+    for phase in dict.fromkeys((*STEP_PHASES, *JUDGED)):
+        own = [change for change in exact if change.phase == phase]
+        more = operator_differences(phase, base, candidate, differences.get(phase))
+        for change in own:
+            names = (change.operators or {OUTSIDE}) & more.keys()
+            found.append(_certain(change, sum(more.pop(name) for name in names) if names else None))
+        if part_of(phase) in explained:
+            counted = base.counters is not None and candidate.counters is not None
+            found += [_estimated(phase, name, seconds, counted=counted) for name, seconds in more.items()]
     return found
 
 
-def _by_counters(difference_s: float | None, exact: Sequence[Change]) -> list[Cause]:
-    """Return the changes of a phase without profiles: together they are what its difference comes from."""
-    return [
-        Cause(c.phase, c.what, c.change, c.meaning, None if number else difference_s, exact=True)
-        for number, c in enumerate(sorted(exact, key=lambda change: not change.operators))
-    ]
+def _certain(change: Change, seconds: float | None) -> Cause:
+    return Cause(change.phase, change.what, change.change, change.meaning, seconds, exact=True)
 
 
-def _by_profile(
-    phase: str, base: Side, candidate: Side, difference_s: float, exact: Sequence[Change]
-) -> list[Cause]:
-    """Return the causes of a phase's difference by what each of its operators takes more or less.
-
-    The profiler's times are stretched, so the shares that it saw are applied to the undisturbed times.
-    """
-    more = operator_differences(phase, base, candidate, difference_s)
-    causes = []
-    for change in exact:
-        names = change.operators & more.keys() if change.operators else {OUTSIDE} & more.keys()
-        seconds = sum(more.pop(name) for name in names) if more else None
-        causes.append(Cause(change.phase, change.what, change.change, change.meaning, seconds, exact=True))
-    for name, seconds in more.items():
-        if name == OUTSIDE:
-            causes.append(_outside(phase, seconds))
-        else:
-            word = "slower calls" if seconds > 0 else "faster calls"
-            causes.append(Cause(phase, name, word, "the same calls at the same shapes", seconds, exact=False))
-    return causes
+def _estimated(phase: str, name: str, seconds: float, *, counted: bool) -> Cause:
+    if name == OUTSIDE:
+        return _outside(phase, seconds)
+    word = "slower calls" if seconds > 0 else "faster calls"
+    return Cause(phase, name, word, "as often as before" if counted else "", seconds, exact=False)
 
 
 def _outside(phase: str, seconds: float) -> Cause:
@@ -213,38 +224,46 @@ def _outside(phase: str, seconds: float) -> Cause:
     return Cause(phase, OUTSIDE, word, meaning, seconds, exact=False)
 
 
-def operator_differences(phase: str, base: Side, candidate: Side, difference_s: float) -> dict[str, float]:
-    """Return by how many seconds each operator of a phase differs; they add up to the phase's difference."""
+def operator_differences(
+    phase: str, base: Side, candidate: Side, difference_s: float | None
+) -> dict[str, float]:
+    """Return by how many seconds each operator of a phase differs, with what is outside of them.
+
+    On the CPU the profiler's times are stretched, so the shares that it saw are applied to the undisturbed
+    times. On a device they are not: what its kernels do not account for is outside. Empty without profiles.
+    """
     row = base.rows.get(phase)
-    if row is None or not row.time_s:
+    sides = [side.profile for side in (base, candidate) if side.profile is not None]
+    if row is None or not row.time_s or difference_s is None or len(sides) < len((base, candidate)):
         return {}
-    before, after = shares(base.profile, phase), shares(candidate.profile, phase)
+    if row.device != "cpu" and phase in STEP_PHASES:
+        before, after = (_sums(side, phase, "device_s") for side in sides)
+        more = {n: after.get(n, 0.0) - before.get(n, 0.0) for n in {**before, **after} if n != OUTSIDE}
+        return more | {OUTSIDE: difference_s - sum(more.values())}
+    before, after = (_sums(side, phase, "share") for side in sides)
     if not before or not after:
         return {}
-    time_s = row.time_s, row.time_s + difference_s
-    return {
-        name: after.get(name, 0.0) * time_s[1] - before.get(name, 0.0) * time_s[0]
-        for name in {**before, **after}
-    }
+    times = row.time_s, row.time_s + difference_s
+    return {n: after.get(n, 0.0) * times[1] - before.get(n, 0.0) * times[0] for n in {**before, **after}}
 
 
-def shares(profile: CaseProfile | None, phase: str) -> dict[str, float]:
-    """Return the share of a phase that each operator takes by itself, what is outside of them included."""
+def _sums(profile: CaseProfile, phase: str, name: str) -> dict[str, float]:
+    """Return a figure of each operator of a phase, over its lines, what is outside of them included."""
     found: dict[str, float] = {}
-    for operator in profile.operators if profile else ():
+    for operator in profile.operators:
         if operator.phase == phase:
-            found[operator.operator] = found.get(operator.operator, 0.0) + operator.share
+            found[operator.operator] = found.get(operator.operator, 0.0) + (getattr(operator, name) or 0.0)
     return found
 
 
 def ranked(causes: Sequence[Cause]) -> tuple[Cause, ...]:
-    """Return the causes, those of the whole case first, then exact ones, then others, by what they cost.
+    """Return the causes: those of the whole case first, then exact ones of unknown cost, then by cost.
 
-    What is exact comes first, since it is certain, and since the times of operators are estimates.
+    What is exact weighs twice, since it is certain, and the times of operators are estimates.
     """
-    return tuple(
-        sorted(
-            causes,
-            key=lambda cause: (cause.phase != WHOLE_CASE, not cause.exact, -abs(cause.seconds or 0.0)),
-        )
-    )
+
+    def place(cause: Cause) -> tuple[bool, bool, float]:
+        unknown = cause.seconds is None
+        return cause.phase != WHOLE_CASE, not unknown, -abs(cause.seconds or 0.0) * (1 + cause.exact)
+
+    return tuple(sorted(causes, key=place))

@@ -45,7 +45,7 @@ def split_of(profile: CaseProfile, smallest: CaseProfile | None) -> Split | None
     An operator that the smallest network does not have is held against the median of those that it has.
     """
     account = profile.account("step")
-    if smallest is None or account is None or not account.whole_s or profile.device is not None:
+    if smallest is None or account is None or not account.whole_s or profile.case.device != "cpu":
         return None
     costs: dict[tuple[str, str, str], float] = {}
     for operator in step_operators(smallest):
@@ -73,7 +73,9 @@ def _kind(operator: ProfiledOperator) -> tuple[str, str, str]:
 
 def slowed_by(profile: CaseProfile, row: Row | None) -> float | None:
     """Return how many times as long the step takes under the profiler as in the median without."""
-    return profile.step_s / row.median_s if row is not None and row.median_s else None
+    if row is None or not row.median_s or profile.median_step_s is None:
+        return None
+    return profile.median_step_s / row.median_s
 
 
 def unaccounted(profile: CaseProfile) -> float | None:

@@ -7,9 +7,9 @@ from made_up_runs import CPU_CASE, CUDA_CASE, record_of
 
 from bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS, SMALLEST_NETWORK
 from bench.measure import messages
-from bench.measure.passes import count_cases, profile_cases, to_profile
+from bench.measure.passes import count_cases, disagreement, profile_cases, to_profile
 from bench.measure.workers import WorkerError
-from bench.records import CaseCounters, PhaseCounters
+from bench.records import CaseCounters, CaseProfile, OperatorCount, PhaseCounters
 
 COUNTERS = CaseCounters({"forward": PhaseCounters(flop=13)})
 
@@ -97,12 +97,65 @@ def test_only_networks_that_went_well_are_counted() -> None:
 
 def test_a_case_that_cannot_be_profiled_is_a_notice() -> None:
     """The times are complete without its operators; a worker that is gone is one, too."""
-    for workers, reason in (({("cpu", 0): Counting()}, "no luck"), ({}, "its worker process is gone")):
-        profiles, notices = profile_cases(
-            [record_of(CPU_CASE)], workers, Path("nowhere"), silent, every=False
-        )
-        assert profiles == []
-        assert f"could not be profiled ({reason})" in notices[0].cause
+    profiles, notices = profile_cases(
+        [record_of(CPU_CASE)],
+        {("cpu", 0): Counting()},
+        lambda _: Counting(),
+        Path("nowhere"),
+        silent,
+        every=False,
+    )
+    assert profiles == []
+    assert "could not be profiled (no luck)" in notices[0].cause
+
+
+class Profiling:
+    """Profile what it holds; one case kills it."""
+
+    def __init__(self) -> None:
+        self.held: set[int] = set()
+
+    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
+        assert timeout > 0
+        if isinstance(request, messages.Prepare):
+            self.held.add(request.number)
+            return messages.Prepared({}, steady=True, correct={})
+        assert isinstance(request, messages.Profile)
+        if request.number not in self.held:
+            return messages.Refused(f"LookupError: case {request.number} {messages.NOT_HELD}")
+        if request.case.batch_size == 666:
+            raise WorkerError("was killed by signal 9")
+        return messages.Profiled(CaseProfile(request.case, 1, 1.0, (), ()))
+
+
+def test_a_worker_that_dies_costs_the_case_that_it_profiled_alone() -> None:
+    """A new one is started for those after it, and prepared with what it is asked for."""
+    first = Profiling()
+    first.held = {0, 1, 2}
+    started: list[Profiling] = []
+
+    def start(_pool: str) -> Profiling:
+        started.append(Profiling())
+        return started[-1]
+
+    records = [record_of(replace(CPU_CASE, batch_size=n)) for n in (1, 666, 2)]
+    profiles, notices = profile_cases(
+        records, {("cpu", 0): first}, start, Path("nowhere"), silent, every=True
+    )
+    assert [profile.case.batch_size for profile in profiles] == [1, 2]
+    assert len(started) == 1
+    assert "666" in notices[0].cause
+
+
+def test_a_profile_is_held_against_what_was_counted_elsewhere() -> None:
+    """Two products counted, none seen."""
+    counters = CaseCounters(
+        {}, inventory=(OperatorCount("forward", "aten::mm", "4x4, 4x4", "float32", 2, 0),)
+    )
+    profile = CaseProfile(CPU_CASE, 1, 1.0, (), ())
+    said = disagreement(profile, record_of(CPU_CASE, counters=counters))
+    assert said == "the profiler saw forward aten::mm 0 times, counted 2"
+    assert disagreement(profile, record_of(CPU_CASE)) == ""
 
 
 def test_every_case_or_one_of_each_device_is_profiled_and_the_smallest_network_beside() -> None:

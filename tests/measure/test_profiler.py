@@ -61,7 +61,7 @@ def test_the_account_adds_up_to_the_step_by_another_clock(profiled: tuple[Subjec
     _, profile = profiled
     step = profile.account("step")
     assert step is not None
-    assert step.whole_s == pytest.approx(profile.step_s, rel=0.02)
+    assert step.whole_s == pytest.approx(profile.step_s, rel=0.01)
     parts = [profile.account(phase) for phase in STEP_PHASES]
     assert 0.5 * step.whole_s < sum(part.whole_s for part in parts if part) < step.whole_s
 

@@ -1,7 +1,5 @@
 """The reference network shares no code with what is measured."""
 
-from collections.abc import Iterator
-
 import pytest
 from torch import Tensor
 
@@ -18,24 +16,24 @@ from bench.measure.counters import count_case
 from bench.measure.reference_network import ReferenceNetwork
 from bench.measure.subjects import Subject
 from bench.measure.workloads import workload_of
-from nncore import evaluate, model, step
+from nncore.model import SimpleNN
+from nncore.step import TrainStep
 
 CASE = Case(REFERENCE_NETWORK, DOES_NOT_APPLY, "cpu", 1, "float32", "eager", 1, SMALLEST)
 
 
 @pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Break everything of nncore that a subject of the user's would run."""
 
     def refuse(*_arguments: object) -> Tensor:
         raise AssertionError("the reference network runs the code that is measured")
 
     for name in ("__init__", "zero_grad", "forward", "loss", "backward", "optimizer", "__call__"):
-        monkeypatch.setattr(step.TrainStep, name, refuse)
-    monkeypatch.setattr(model.SimpleNN, "__init__", refuse)
+        monkeypatch.setattr(TrainStep, name, refuse)
+    monkeypatch.setattr(SimpleNN, "__init__", refuse)
     monkeypatch.setattr("nncore.data.load_dataset", refuse)
-    monkeypatch.setattr(evaluate, "evaluating", refuse)
-    yield
+    monkeypatch.setattr("bench.measure.subjects.evaluating", refuse)
 
 
 @pytest.mark.usefixtures("broken")

@@ -15,8 +15,9 @@ from bench.measure import messages
 from bench.measure.blocks import IncorrectError, run_block
 from bench.measure.clock import HostClock
 from bench.measure.known import busy_wait
+from bench.measure.processes import NVML_CHECK, ask_driver_for_cuda
 from bench.measure.subjects import Subject
-from bench.measure.worker import NVML_CHECK, Worker, ask_driver_for_cuda, in_one_sentence
+from bench.measure.worker import Worker, in_one_sentence
 from bench.measure.workers import Launcher, WorkerError
 
 CASE = Case("simplenn", "digits", "cpu", 1, "float32", "eager", 32, 16)

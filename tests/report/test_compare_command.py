@@ -130,8 +130,8 @@ def test_a_run_without_counters_says_what_cannot_be_told(
     (base / "run.json").write_bytes(json.dumps(run).encode())
     assert compare(base, saved(tmp_path, "b")) == 0
     out = capsys.readouterr().out
-    assert "counters are missing from a run" in out
-    assert "no case was profiled in both runs" in out
+    assert "A has no counters" in out
+    assert "0 of 1 cases were profiled in both runs" in out
     assert "1 ok" in out
 
 
@@ -197,3 +197,24 @@ def test_torch_is_not_imported(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0
+
+
+def test_a_run_whose_step_was_not_timed_is_no_green_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2: what was asked for could not be compared."""
+    base, other = saved(tmp_path, "a"), saved(tmp_path, "b")
+    record = json.loads((other / "run.json").read_text())
+    for case in record["cases"]:
+        case["phases"] = ["inference"]
+    (other / "run.json").write_text(json.dumps(record))
+    assert compare(base, other, "--fail-above", "5%") == 2
+    assert "1 not comparable" in capsys.readouterr().out
+
+
+def test_runs_without_laps_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rather than comparing 0 of 0 without a word."""
+    base, other = saved(tmp_path, "a"), saved(tmp_path, "b")
+    (other / "samples.npz").unlink()
+    assert compare(base, other) == 2
+    assert "B has no times" in capsys.readouterr().out

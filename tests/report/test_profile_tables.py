@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec.structs
 import pytest
 from made_up_runs import (
     CPU_CASE,
@@ -39,7 +40,9 @@ OPERATORS = (
     operator("backward", "aten::mm", 90, 1.0, module="fc1", made_by="aten::addmm"),
 )
 ACCOUNT = Account("step", 0, 0, 0, 0, 600 * MICRO, 400 * MICRO)
-PROFILE = CaseProfile(CPU_CASE, 8, 995 * MICRO, (ACCOUNT,), OPERATORS, trace="traces/a.json.gz")
+PROFILE = CaseProfile(
+    CPU_CASE, 8, 995 * MICRO, (ACCOUNT,), OPERATORS, median_step_s=995 * MICRO, trace="traces/a.json.gz"
+)
 SMALLEST = CaseProfile(
     replace(CPU_CASE, batch_size=1, hidden=8), 8, 1e-4, (ACCOUNT,),
     (
@@ -137,3 +140,18 @@ def test_no_time_of_the_profiler_is_shown_as_a_step_time() -> None:
     assert "995" not in report.full_text
     raw: pd.DataFrame = table_of(report, "accounting").raw
     assert raw["profiled_step_s"].iloc[0] == pytest.approx(995 * MICRO)
+
+
+def test_a_processor_and_a_device_are_told_in_one_report() -> None:
+    """By different columns; what one does not have is a dash, on the screen and in the files."""
+    activity = DeviceActivity(0.33, 0.01, 40.0, 39.0, 1e-4, 2e-6, 9e-6, 0.4)
+    on_device = tuple(msgspec.structs.replace(one, device_s=1e-6) for one in OPERATORS)
+    cuda = CaseProfile(CUDA_CASE, 8, 1e-3, (ACCOUNT,), on_device, device=activity)
+    blocks = [*blocks_of(0), *cuda_blocks_of(1)]
+    records = [record_of(CPU_CASE), record_of(CUDA_CASE)]
+    report = told(run_of(records, profiles=(PROFILE, SMALLEST, cuda)), blocks)
+    assert "What is in the phases of cuda" in report.full_text
+    assert "What is in the phases of cpu" in report.full_text
+    assert {"operators", "operators_cuda", "device"} <= set(names_of(report))
+    (cpu_row, cuda_row) = (line(report, "accounting", number) for number in (0, 1))
+    assert (cpu_row["kernels %"], cuda_row["kernels %"]) == ("21", "-")

@@ -46,7 +46,7 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the processes that measure for a session."""
     children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "bench.measure.worker" in child.cmdline()]
+    return [child for child in children if "bench.measure.processes" in child.cmdline()]
 
 
 def report(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ import pytest
 from sessions import SMALL, session
 
 from bench.cases import PHASES, STEP_PHASES
-from bench.runs import Block, Run, read_blocks, read_run
+from bench.runs import SCHEMA_VERSION, Block, Run, read_blocks, read_run
 
 CPU_PHASES = [phase for phase in PHASES if phase != "copy"]
 
@@ -67,7 +67,7 @@ def test_parameters_are_strings_and_integers(measured: Measured) -> None:
 def test_our_file_is_theirs_and_one_key_more(measured: Measured) -> None:
     """Every reader of pytest-benchmark's file reads ours."""
     assert {"machine_info", "commit_info", "benchmarks", "datetime", "version"} <= set(measured.ours)
-    assert measured.ours["nncore_bench"]["schema_version"] == 1
+    assert measured.ours["nncore_bench"]["schema_version"] == SCHEMA_VERSION
     assert measured.ours["nncore_bench"]["run"]["id"] == measured.folder.name
     for ours, theirs in zip(measured.ours["benchmarks"], measured.theirs["benchmarks"], strict=True):
         assert ours["stats"] == theirs["stats"]

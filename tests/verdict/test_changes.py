@@ -100,7 +100,26 @@ def test_counters_of_a_phase_are_told_with_the_line_that_waits() -> None:
     )
     collections, waits = changes_of(base, candidate)
     assert (collections.what, collections.change) == ("garbage collections", "0 → 1")
-    assert waits.meaning == "the host waits for the device at step.py:41"
+    assert (waits.what, waits.change) == ("waits at step.py:41", "0 → 2")
+
+
+def test_counters_that_follow_from_operators_are_told_where_these_are_the_same() -> None:
+    """A tensor kept alive doubles the peak of the same operators; with an operator more it says nothing new."""
+    base = counters([use("forward", "aten::mm")], phases={"forward": PhaseCounters(peak_bytes=4)})
+    kept = counters([use("forward", "aten::mm")], phases={"forward": PhaseCounters(peak_bytes=8)})
+    (change,) = changes_of(base, kept)
+    assert (change.what, change.change) == ("peak bytes", "peak bytes 4 → 8")
+    more = counters([use("forward", "aten::mm", 2)], phases={"forward": PhaseCounters(peak_bytes=8)})
+    (change,) = changes_of(base, more)
+    assert change.what == "aten::mm"
+
+
+def test_calls_that_move_from_one_shape_to_another_are_told() -> None:
+    """Two and one of them, or one and two: as many calls in all."""
+    base = [use("forward", "aten::t", 2, shapes="4x4"), use("forward", "aten::t", 1, shapes="8x8")]
+    other = [use("forward", "aten::t", 1, shapes="4x4"), use("forward", "aten::t", 2, shapes="8x8")]
+    (change,) = changes_of(counters(base), counters(other))
+    assert change.meaning == "other shapes"
 
 
 def test_many_changed_operators_are_named_up_to_three() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec.structs
 import pytest
 from made_up_runs import CPU_CASE
 
@@ -77,17 +78,17 @@ def test_runs_of_two_machines_are_never_judged() -> None:
     assert result.ratios["step"].value == pytest.approx(2.0)
 
 
-def test_without_profiles_an_exact_change_has_the_difference_of_its_phase() -> None:
-    """50 µs more in the forward phase, where a clone is new; nothing is left."""
+def test_without_profiles_an_exact_change_is_told_and_its_cost_is_not() -> None:
+    """50 µs more in the forward phase, where a clone is new: what the clone costs nobody has seen."""
     base = Side(rows_of(TIMES), counted(("forward", "aten::addmm", 2)))
     slower = TIMES | {"forward": 180.0, "step": 710.0}
     candidate = Side(rows_of(slower), counted(("forward", "aten::addmm", 2), ("forward", "aten::clone", 1)))
     result = explained(base, candidate)
     first = result.causes[0]
     assert (first.phase, first.what, first.exact) == ("forward", "aten::clone", True)
-    assert first.seconds == pytest.approx(50 * MICRO)
-    assert result.difference_s == pytest.approx(50 * MICRO)
-    assert result.unexplained_s == pytest.approx(0, abs=1e-12)
+    assert first.seconds is None
+    assert result.parts["step"].difference_s == pytest.approx(50 * MICRO)
+    assert result.parts["step"].unexplained_s == pytest.approx(50 * MICRO)
 
 
 def test_without_evidence_the_whole_difference_is_unexplained() -> None:
@@ -95,7 +96,7 @@ def test_without_evidence_the_whole_difference_is_unexplained() -> None:
     slower = rows_of(TIMES | {"forward": 180.0, "step": 710.0})
     result = explained(Side(rows_of(TIMES)), Side(slower))
     assert result.outcome == SUSPECT
-    assert result.unexplained_s == pytest.approx(50 * MICRO)
+    assert result.parts["step"].unexplained_s == pytest.approx(50 * MICRO)
 
 
 def test_with_profiles_every_operator_has_its_part_and_the_parts_add_up() -> None:
@@ -109,7 +110,8 @@ def test_with_profiles_every_operator_has_its_part_and_the_parts_add_up() -> Non
     (cause,) = result.causes
     assert (cause.what, cause.change, cause.exact) == ("aten::mm", "slower calls", False)
     assert cause.seconds == pytest.approx(65 * MICRO)
-    assert result.unexplained_s == pytest.approx(0, abs=1e-9)
+    assert result.parts["step"].unexplained_s == pytest.approx(0, abs=1e-9)
+    assert result.share(cause) == pytest.approx(1.0)
 
 
 def test_time_outside_of_operators_goes_to_the_collector_that_was_called() -> None:
@@ -160,3 +162,79 @@ def test_a_phase_of_which_a_time_is_missing_is_left_out() -> None:
     candidate = dict(rows_of(TIMES))
     candidate["forward"] = replace(candidate["forward"], time_s=None)
     assert "forward" not in explained(Side(base), Side(candidate)).ratios
+
+
+def test_time_outside_of_operators_explains_no_phase_of_the_step() -> None:
+    """Its place is known and its cause is not: 130 µs are left, where a loader's would be explained."""
+    base = Side(rows_of(TIMES), msgs(0), profiled("forward", {"aten::mm": 0.5, OUTSIDE: 0.5}))
+    slower = rows_of(TIMES | {"forward": 260.0, "step": 790.0})
+    result = explained(base, Side(slower, msgs(0), profiled("forward", {"aten::mm": 0.25, OUTSIDE: 0.75})))
+    assert result.parts["step"].unexplained_s == pytest.approx(130 * MICRO)
+
+
+def test_a_cheap_exact_change_does_not_hide_a_costly_estimate() -> None:
+    """0.5 µs of a new clone, and 100 µs of slower products."""
+    names = {"aten::mm": 0.5, OUTSIDE: 0.5}
+    base = Side(rows_of(TIMES), counted(("forward", "aten::mm", 1)), profiled("forward", names))
+    counters = counted(("forward", "aten::mm", 1), ("forward", "aten::clone", 1))
+    shares = {"aten::mm": 165 / 230.5, "aten::clone": 0.5 / 230.5, OUTSIDE: 65 / 230.5}
+    slower = rows_of(TIMES | {"forward": 230.5, "step": 760.5})
+    causes = explained(base, Side(slower, counters, profiled("forward", shares))).causes
+    assert [cause.what for cause in causes] == ["aten::mm", "aten::clone"]
+    assert causes[0].seconds == pytest.approx(100 * MICRO)
+
+
+def test_a_slower_inference_has_a_part_of_its_own() -> None:
+    """And is unexplained, since nothing of it is profiled."""
+    times = TIMES | {"inference": 100.0}
+    result = explained(Side(rows_of(times)), Side(rows_of(times | {"inference": 300.0})))
+    assert result.suspects == ("inference",)
+    assert result.parts["inference"].unexplained_s == pytest.approx(200 * MICRO)
+
+
+def test_parts_that_cancel_each_other_are_told_apart() -> None:
+    """Data takes 100 µs more and the step 100 less: 100 in each, and not 0."""
+    base = Side(rows_of(TIMES | {"data": 100.0}))
+    result = explained(base, Side(rows_of(TIMES | {"data": 200.0, "optimizer": 180.0, "step": 560.0})))
+    assert result.parts["data"].difference_s == pytest.approx(100 * MICRO)
+    assert result.parts["step"].difference_s == pytest.approx(-100 * MICRO)
+
+
+def test_without_a_whole_step_its_phases_are_judged() -> None:
+    """Three times as long a forward phase is suspect by itself."""
+    only = {"forward": 130.0}
+    result = explained(Side(rows_of(only)), Side(rows_of({"forward": 390.0})))
+    assert (result.outcome, result.suspects) == (SUSPECT, ("forward",))
+
+
+def test_a_step_that_only_one_run_timed_is_not_comparable() -> None:
+    """Rather than ok for want of anything to judge."""
+    result = explained(Side(rows_of(TIMES)), Side(rows_of({"inference": 100.0})))
+    assert result.outcome == NOT_COMPARABLE
+
+
+def test_a_ratio_without_an_interval_is_never_suspect() -> None:
+    """However large: it is not known how sure it is."""
+    base, slower = rows_of(TIMES), rows_of({n: 2 * t for n, t in TIMES.items()})
+    blank = {phase: replace(row, time_high_s=None, time_low_s=None) for phase, row in slower.items()}
+    assert explained(Side(base), Side(blank)).outcome == OK
+
+
+def test_on_a_device_the_kernels_have_their_own_time_and_the_rest_is_outside() -> None:
+    """A kernel that takes 1,000 µs more, on a host that is as it was."""
+    rows = {phase: replace(row, device="cuda") for phase, row in rows_of(TIMES).items()}
+    slower = {
+        p: replace(row, device="cuda")
+        for p, row in rows_of(TIMES | {"forward": 1130.0, "step": 1660.0}).items()
+    }
+
+    def on_device(mm_us: float) -> CaseProfile:
+        profile = profiled("forward", {"aten::mm": 0.2, "aten::relu": 0.2, OUTSIDE: 0.6})
+        times = {"aten::mm": mm_us, "aten::relu": 20.0, OUTSIDE: 0.0}
+        operators = tuple(
+            msgspec.structs.replace(one, device_s=times[one.operator] * MICRO) for one in profile.operators
+        )
+        return msgspec.structs.replace(profile, operators=operators)
+
+    (cause,) = explained(Side(rows, None, on_device(80)), Side(slower, None, on_device(1080))).causes
+    assert (cause.what, cause.seconds) == ("aten::mm", pytest.approx(1000 * MICRO))

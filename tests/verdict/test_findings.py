@@ -135,7 +135,7 @@ def test_an_optimizer_that_loops_over_its_tensors_is_found() -> None:
     assert (
         one.evidence == "dispatches 36 operators a step, in a plain loop over the tensors, 42 % of the step"
     )
-    assert one.next_step == "torch.optim.Adam(..., fused=True)"
+    assert one.next_step == "fused=True, where the optimizer has it, as Adam, AdamW and SGD have"
     assert one.gain_s == pytest.approx(280e-6 - 7 * 407_080 / 50e9)
 
 
@@ -403,35 +403,15 @@ def test_as_many_threads_as_cores_are_no_finding() -> None:
     assert find(run, "threads-above-cores") is None
 
 
-@pytest.mark.parametrize(
-    ("policy", "next_step"),
-    [
-        ("", "set MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_"),
-        ("MALLOC_TOP_PAD_=1", "find what takes fresh memory: the allocator policy is set already"),
-    ],
-)
-def test_memory_that_goes_back_to_the_kernel_is_found(policy: str, next_step: str) -> None:
-    """17 page faults a step are more than a profiler makes."""
-    run = run_with(profiles=[profile_of(page_faults=17.0)], allocator_policy=policy)
-    one = found(run, "memory-returned")
-    assert one.evidence == "meets 17 page faults a step: memory goes back to the kernel"
-    assert (one.next_step, one.gain_s) == (next_step, None)
-    assert one.gain == "unknown: the default allocator was not measured beside it"
-
-
-def test_the_default_allocator_measured_beside_is_told() -> None:
-    """1.1 times as long, as planted."""
+def test_a_step_that_is_surely_slower_under_the_default_allocator_is_found() -> None:
+    """1.1 times as long, as planted: 66 of 660 µs."""
     one = found(*named("memory-returned", *beside_kernels(counters_of())))
-    assert one.gain == "unknown; the default allocator's step is 1.10 times as long"
+    assert one.evidence == "1.10 times as long under the default allocator"
+    assert one.gain_s == pytest.approx(66e-6, rel=0.01)
 
 
 def named(name: str, run: Run, rows: list[Row], beside: list[Row]) -> tuple[Run, str, list[Row], list[Row]]:
     return run, name, rows, beside
-
-
-def test_a_few_page_faults_are_no_finding() -> None:
-    """Sixteen may be the profiler's."""
-    assert find(run_with(profiles=[profile_of(page_faults=16.0)]), "memory-returned") is None
 
 
 ODD = call("backward", "aten::mm", 3, shapes="10x32, 32x128")
@@ -469,7 +449,7 @@ def test_garbage_that_is_collected_in_the_step_is_found() -> None:
 
 NOT_COPIED, NOT_FED = "the phase copy was not measured", "the phase data was not measured"
 NO_CORES = "how many cores there are is not on record"
-UNPROFILED = "no case with its tensors in the memory of the host was profiled"
+NO_TWIN = "the step was not measured under the default allocator"
 UNTILED = "float32 products without TF32 do not run on tensor cores"
 
 
@@ -480,13 +460,13 @@ UNTILED = "float32 products without TF32 do not run on tensor cores"
         *((CPU_CASE, name, NO_CUDA) for name in ("copies-in-step", "unpinned-copies", "gemm-shapes")),
         (CPU_CASE, "waiting-for-data", NOT_FED),
         (CPU_CASE, "threads-above-cores", NO_CORES),
-        (CPU_CASE, "memory-returned", UNPROFILED),
+        (CPU_CASE, "memory-returned", NO_TWIN),
         (CPU_CASE, "garbage-collected", UNCOUNTED),
         (CUDA_CASE, "synchronisation", UNCOUNTED),
         (CUDA_CASE, "copies-in-step", UNCOUNTED),
         (CUDA_CASE, "unpinned-copies", NOT_COPIED),
         (CUDA_CASE, "threads-above-cores", "threads are chosen for cases of the CPU alone"),
-        (CUDA_CASE, "memory-returned", UNPROFILED),
+        (CUDA_CASE, "memory-returned", NO_TWIN),
         (CUDA_CASE, "gemm-shapes", UNTILED),
         (replace(CUDA_CASE, precision="bfloat16"), "gemm-shapes", UNCOUNTED),
     ],

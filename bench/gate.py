@@ -1,0 +1,276 @@
+"""The regression gate: two revisions measured against each other in one go, and a verdict for each case.
+
+What they do is counted first and compared exactly. Then launch pairs are measured in two stages: a screening
+one that can only pass, and a confirming one, on fresh pairs alone.
+"""
+
+import os
+import random
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bench.arguments import GateOptions
+from bench.cases import Case
+from bench.measure import messages
+from bench.measure.campaign import Progress
+from bench.measure.pairs import BASE, CANDIDATE, MEASURED, Arm, ArmError, Pairing, Ratios, Times, ratios_of
+from bench.measure.revisions import WORKING_TREE, Layout, Repository
+from bench.measure.workers import REQUEST_TIMEOUT_S, Launcher, WorkerError
+from bench.options import OptionError
+from bench.records import CaseCounters
+from bench.selection import selection
+from bench.suite import Suite
+from bench.verdict.changes import Change, changes_of
+from bench.verdict.gating import (
+    CaseRatios,
+    Column,
+    Decision,
+    Rule,
+    case_columns,
+    confirm,
+    group_columns,
+    screen,
+)
+from bench.verdict.outcome import Outcome
+
+ARMS = ("base", "candidate")
+PAIRS_PER_PARENT = 4
+MOST_VOID = 3
+"""A case whose pair is void so many times in a row cannot be measured."""
+
+MOST_PAIRS = 64
+"""The confirming stage takes no more, however much of the budget is left."""
+
+HASH_SEEDS = 2**32
+SUITE_MARGIN = 0.015
+
+
+class GateError(RuntimeError):
+    """Say in one sentence why nothing can be decided."""
+
+
+Pairs = dict[int, list[Ratios]]
+"""What was measured of each case, by its number: one entry a launch pair."""
+
+
+@dataclass
+class Gate:
+    """Measure pairs and decide; `launcher` starts a parent process that has imported torch alone."""
+
+    names: tuple[str, str]
+    cases: Sequence[Case]
+    layout: Layout
+    rule: Rule
+    budget_s: float
+    progress: Progress
+    random: random.Random
+    launcher: Callable[[Mapping[str, str]], Launcher] = field(
+        default=lambda more: Launcher(of_any_code=True, more=more)
+    )
+    now: Callable[[], float] = time.monotonic
+    void: int = 0
+
+    def __post_init__(self) -> None:
+        self._parent: Launcher | None = None
+        self._pairs_of_parent = 0
+        self._started = self.now()
+        self._pairing = Pairing(self.cases, self._launch, cores(), self.random)
+
+    def run(self) -> Outcome:
+        """Run the gate; whatever is not decided when it is interrupted stays undecided. Raises GateError."""
+        changes: dict[Case, tuple[Change, ...]] = {}
+        first: Pairs = {}
+        second: Pairs = {}
+        decisions: dict[str, Decision] = {}
+        interrupted = False
+        try:
+            changes = self._changes()
+            self._stage("screening", range(len(self.cases)), self.rule.first_pairs, first)
+            decisions = screen(self._columns(first), self.rule)
+            left = self._left(decisions)
+            if left:
+                self._stage("confirming", left, self._planned(len(left)), second)
+                # What has passed stays passed; means are judged again only over all of their cases.
+                fresh = [c for c in self._columns(second) if decisions[c.name].verdict == "undecided"]
+                coins = np.random.default_rng(self.random.randrange(HASH_SEEDS))
+                decisions |= confirm(fresh, self.rule, coins)
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            self._retire()
+        return Outcome(
+            *self.names,
+            self.rule,
+            tuple(self.cases),
+            changes,
+            decisions,
+            self._phases(first, second),
+            self.now() - self._started,
+            (pairs_in(first), pairs_in(second)),
+            self.void,
+            interrupted,
+        )
+
+    def _changes(self) -> dict[Case, tuple[Change, ...]]:
+        """Return what the arms do differently, counted: the same answer on every machine."""
+        counted = [self._counted(arm) for arm in (BASE, CANDIDATE)]
+        found = {
+            case: tuple(changes_of(counted[BASE][case], counted[CANDIDATE][case])) for case in self.cases
+        }
+        return {case: changes for case, changes in found.items() if changes}
+
+    def _counted(self, arm: int) -> dict[Case, CaseCounters]:
+        worker = self._launch(self.layout.paths(swapped=False)[arm], None)
+        found = {}
+        try:
+            for number, case in enumerate(self.cases):
+                self.progress(f"counters of {ARMS[arm]}", number, len(self.cases), None)
+                for request in (messages.Prepare(number, case, warm_up=False), messages.Count(number)):
+                    reply = worker.ask(request, REQUEST_TIMEOUT_S)
+                    if isinstance(reply, messages.Refused):
+                        raise GateError(f"{case.key} cannot run in the {ARMS[arm]}: {reply.reason}")
+                    if isinstance(reply, messages.Counted):
+                        found[case] = reply.counters
+        except WorkerError as error:
+            raise GateError(f"the {ARMS[arm]} cannot be counted: its worker process {error}") from None
+        finally:
+            worker.close()
+        return found
+
+    def _stage(self, name: str, numbers: Collection[int], pairs: int, found: Pairs) -> None:
+        """Measure so many pairs of some cases; what is there stays when it is interrupted."""
+        begin = self.now()
+        for done in range(pairs):
+            left = (self.now() - begin) / done * (pairs - done) if done else None
+            self.progress(name, done, pairs, left)
+            for number, ratios in self._pair(numbers).items():
+                found.setdefault(number, []).append(ratios)
+
+    def _pair(self, numbers: Collection[int]) -> dict[int, Ratios]:
+        """Return what one pair showed; one in which an arm dies is void, whichever it is, and repeated."""
+        for _ in range(MOST_VOID):
+            paths = self.layout.paths(swapped=self.random.random() < 0.5)  # noqa: PLR2004 - a fair coin
+            try:
+                return ratios_of(self._pairing.measure(paths, sorted(numbers)))
+            except ArmError as error:
+                self.void += 1
+                self._retire()
+                last = error
+        what = last.case.key if last.case else "the worker"
+        raise GateError(
+            f"{what} cannot be measured in the {ARMS[last.arm]}: {last} ({MOST_VOID} times in a row)"
+        )
+
+    def _launch(self, path: Path, core: int | None) -> Arm:
+        """Return a worker of the code in a folder, forked from a parent that is replaced now and then."""
+        if self._pairs_of_parent >= 2 * PAIRS_PER_PARENT:
+            self._retire()
+        if self._parent is None:
+            seed = {"PYTHONHASHSEED": str(self.random.randrange(HASH_SEEDS))}
+            self._parent = self.launcher(seed)
+        self._pairs_of_parent += 1
+        return self._parent.fork(str(path), core)
+
+    def _retire(self) -> None:
+        """End the parent and every worker of it."""
+        if self._parent is not None:
+            self._parent.close()
+        self._parent, self._pairs_of_parent = None, 0
+
+    def _columns(self, found: Pairs) -> list[Column]:
+        measured = [
+            CaseRatios(self.cases[n].key, self.cases[n].device, by_phase(ratios, 0), by_phase(ratios, 1))
+            for n, ratios in found.items()
+        ]
+        return [*case_columns(measured, self.rule), *group_columns(measured, self.rule)]
+
+    def _left(self, decisions: Mapping[str, Decision]) -> list[int]:
+        """Return the cases for the confirming stage: those left open, or all where a mean over them is."""
+        open_names = {name for name, decision in decisions.items() if decision.verdict == "undecided"}
+        keys = [case.key for case in self.cases]
+        if open_names - set(keys):
+            return list(range(len(keys)))
+        return [number for number, key in enumerate(keys) if key in open_names]
+
+    def _planned(self, cases: int) -> int:
+        """Return the pairs of the confirming stage: what the budget allows, fixed before the first one."""
+        spent = self.now() - self._started
+        per_pair = spent / self.rule.first_pairs * cases / len(self.cases)
+        affordable = int((self.budget_s - spent) / per_pair) if per_pair else MOST_PAIRS
+        return max(self.rule.second_pairs, min(MOST_PAIRS, affordable))
+
+    def _phases(self, *stages: Pairs) -> dict[Case, dict[str, tuple[float, float]]]:
+        """Return by how many seconds each phase of each case differs, and what it takes in the base."""
+        found = {}
+        for number, case in enumerate(self.cases):
+            ratios = [one for stage in reversed(stages) for one in stage.get(number, [])]
+            if ratios:
+                base_s = np.median([one.base_s for one in ratios], axis=0)
+                factor = np.exp(np.mean([one.low for one in ratios], axis=0))
+                found[case] = {
+                    phase: (float((factor[place] - 1) * base_s[place]), float(base_s[place]))
+                    for place, phase in enumerate(MEASURED)
+                }
+        return found
+
+
+def by_phase(ratios: Sequence[Ratios], kind: int) -> dict[str, Times]:
+    """Return the log-ratios of low estimates (kind 0) or block means (1) by phase, each of shape [pairs]."""
+    table = np.array([(one.low, one.mean)[kind] for one in ratios])
+    return {phase: table[:, place] for place, phase in enumerate(MEASURED)}
+
+
+def pairs_in(found: Pairs) -> int:
+    """Return how many pairs were finished."""
+    return min((len(ratios) for ratios in found.values()), default=0)
+
+
+def cores() -> Sequence[int | None]:
+    """Return the cores that this process may use; none where the system does not tell."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [None]
+    return sorted(os.sched_getaffinity(0))
+
+
+def gate(asked: GateOptions, progress: Progress) -> Outcome:
+    """Return the outcome for two revisions; raises GateError, OptionError, RevisionError, WorkerError."""
+    rule = _rule(asked)
+    repository = Repository(Path.cwd())
+    base = repository.revision(asked.base) if asked.base else repository.merge_base()
+    candidate = repository.revision(asked.candidate or WORKING_TREE)
+    cases = chosen_cases(asked)
+    with Layout(repository, base, candidate) as layout:
+        return Gate(
+            (base.short, candidate.short), cases, layout, rule, asked.budget_s, progress,
+            random.Random(random.SystemRandom().randrange(HASH_SEEDS)),  # noqa: S311 - coins, and no secret
+        ).run()  # fmt: skip
+
+
+def _rule(asked: GateOptions) -> Rule:
+    try:
+        return Rule(margin=asked.margin, alpha=asked.alpha, suite_margin=min(SUITE_MARGIN, asked.margin))
+    except ValueError as error:
+        raise OptionError(f"--{error}") from None
+
+
+def chosen_cases(asked: GateOptions) -> list[Case]:
+    """Return the cases of the grid that were chosen; raises OptionError where there are none."""
+    suite = Suite(asked.options)
+    try:
+        cases = suite.cases
+    finally:
+        suite.close()
+    if asked.cases is not None:
+        matches = selection("--cases", asked.cases)
+        cases = [case for case in cases if matches(case.key)]
+        if not cases:
+            raise OptionError(
+                f"--cases: {asked.cases!r} matches no case of the grid (python -m bench gate --help)"
+            )
+    if any(case.device != "cpu" for case in cases):
+        raise OptionError("--step-devices: the gate measures the CPU only so far (use --step-devices=cpu)")
+    return cases

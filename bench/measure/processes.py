@@ -1,0 +1,145 @@
+"""The processes that measure: how they start, what they share, and how they end.
+
+`python -m bench.measure.processes launcher FD` imports torch once and forks a worker for every request, and
+`python -m bench.measure.processes launcher-of-any-code FD` does so without the code that is measured, which
+each worker imports from where it is told; `python -m bench.measure.processes worker FD` is a worker by
+itself, as CUDA needs it (a CUDA context does not survive a fork). All end when the other side of their pipe
+does, so a killed parent leaves no orphan.
+"""
+
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from bench.measure import messages
+from bench.measure.torch_facts import torch_facts
+
+LAUNCHER, OF_ANY_CODE, WORKER = "launcher", "launcher-of-any-code", "worker"
+LAUNCHERS = (LAUNCHER, OF_ANY_CODE)
+NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+
+
+def serve(channel: messages.Channel) -> None:
+    """Answer requests until the other side is gone."""
+    answer = answering()
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            channel.send(answer(channel.receive(messages.Request)))
+
+
+def answering() -> Callable[[messages.Request], messages.Reply]:
+    """Return what answers requests: a worker or, where the measured code cannot be imported, why not."""
+    try:
+        from bench.measure.worker import Worker  # noqa: PLC0415 - which imports the code that is measured
+    except Exception as error:  # noqa: BLE001 - a revision may fail to import in any way
+        refused = messages.Refused(f"its code cannot be imported ({type(error).__name__}: {error})")
+        return lambda _: refused
+    return Worker().answer
+
+
+def launch_workers(sock: socket.socket, *, of_any_code: bool) -> None:
+    """Import what a step needs once, then fork a worker for every request until the other side is gone.
+
+    Where the workers are `of_any_code`, each imports the code that it measures itself, from where it is told.
+    """
+    channel = messages.Channel(sock)
+    if not of_any_code:
+        import bench.measure.worker  # noqa: F401, PLC0415 - for the workers, which share it
+    ask_as_usual = ask_driver_for_cuda()
+    hello = messages.Hello(torch.get_num_threads(), torch.cuda.is_available(), torch_facts())
+    torch.set_num_threads(1)  # a fork is safe only where no thread pool was started
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimizer of a process imports for 1 s
+    gc.freeze()
+    channel.send(hello)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            request = channel.receive(messages.Fork | messages.Reap)
+            if isinstance(request, messages.Fork):
+                channel.send(messages.Forked(_fork(sock, request, ask_as_usual)))
+            else:
+                channel.send(messages.Reaped(_exit_code(request.pid)))
+
+
+def _exit_code(pid: int) -> int:
+    """Return how a worker ended; whoever asks twice is told that it was killed."""
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return -signal.SIGKILL
+
+
+def _fork(control: socket.socket, request: messages.Fork, ask_as_usual: Callable[[], None]) -> int:
+    _, fds, _, _ = socket.recv_fds(control, 1, 1)
+    pid = os.fork()
+    if pid:
+        os.close(fds[0])
+        return pid
+    control.close()
+    ask_as_usual()
+    die_with_parent()
+    go_first_when_memory_runs_out()
+    if request.code_path:
+        sys.path.insert(0, request.code_path)
+    if request.core is not None:
+        os.sched_setaffinity(0, {request.core})
+    serve(messages.Channel(socket.socket(fileno=fds[0])))
+    os._exit(0)
+
+
+def ask_driver_for_cuda() -> Callable[[], None]:
+    """Have `is_available()` ask the driver's library, and return what makes it ask as usual again.
+
+    A fork is usable only while CUDA is not initialised, which the usual way does. In the workers, though, it
+    must be the usual one: Adam asks several times a step, and the other way takes 30 times as long.
+    """
+    usual = os.environ.get(NVML_CHECK)
+    os.environ[NVML_CHECK] = "1"
+
+    def ask_as_usual() -> None:
+        os.environ.pop(NVML_CHECK)
+        if usual is not None:
+            os.environ[NVML_CHECK] = usual
+
+    return ask_as_usual
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def go_first_when_memory_runs_out() -> None:
+    """Ask Linux to pick this process, and not the session, when it must end one to get memory back."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def main(role: str, fd: str, code_path: str = "") -> None:
+    """Be a launcher, one of workers of any code, or a worker by itself; Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
+    sock = socket.socket(fileno=int(fd))
+    if role in LAUNCHERS:
+        launch_workers(sock, of_any_code=role == OF_ANY_CODE)
+        return
+    go_first_when_memory_runs_out()
+    if code_path:
+        sys.path.insert(0, code_path)
+    channel = messages.Channel(sock)
+    channel.send(messages.Hello(torch.get_num_threads(), torch.cuda.is_available(), torch_facts()))
+    gc.freeze()
+    serve(channel)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    os._exit(0)  # nothing is left to save, and the libraries' own clean-up prints what it leaks

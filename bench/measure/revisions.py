@@ -1,0 +1,133 @@
+"""Revisions: the code of two versions laid out side by side, in folders that differ in a letter."""
+
+import io
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+WORKING_TREE = "working tree"
+MAIN_BRANCHES = ("origin/main", "main", "origin/master", "master")
+SLOTS = ("p", "q")
+
+
+class RevisionError(ValueError):
+    """Say in one sentence why a revision cannot be had."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """Name a version of the code: as it was typed, and its commit (empty for a working tree)."""
+
+    name: str
+    commit: str
+
+    @property
+    def short(self) -> str:
+        """Return the name with its commit, for people."""
+        return self.name if not self.commit else f"{self.name} ({self.commit[:10]})"
+
+
+class Repository:
+    """Speak with git about the repository of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = Path(_git(folder, "rev-parse", "--show-toplevel").strip())
+
+    def revision(self, name: str) -> Revision:
+        """Return a revision by anything that git calls one, or the working tree; raises RevisionError."""
+        if name == WORKING_TREE:
+            return Revision(name, "")
+        try:
+            commit = _git(self.root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
+        except RevisionError:
+            raise RevisionError(
+                f"{name!r} is no revision of {self.root} (git log --oneline has some)"
+            ) from None
+        return Revision(name, commit)
+
+    def merge_base(self) -> Revision:
+        """Return where this branch left main; raises RevisionError where there is no main."""
+        for branch in MAIN_BRANCHES:
+            try:
+                commit = _git(self.root, "merge-base", "HEAD", branch).strip()
+            except RevisionError:
+                continue
+            return Revision(f"merge base with {branch}", commit)
+        raise RevisionError(f"{self.root} has no branch main to compare with (name one: --base REV)")
+
+    def lay_out(self, revision: Revision, folder: Path) -> None:
+        """Put the code of a revision into a folder: no history, and nothing that git ignores."""
+        folder.mkdir(parents=True)
+        if revision.commit:
+            archive = _git_bytes(self.root, "archive", "--format=tar", revision.commit)
+            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+                tar.extractall(folder, filter="data")
+            return
+        listed = _git(self.root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+        for name in filter(None, listed.split("\0")):
+            source, target = self.root / name, folder / name
+            if source.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target)
+
+
+class Layout:
+    """Hold both revisions twice, each once under either letter, until it is left.
+
+    `paths(swapped)` are the folders of base and candidate; swapped ones have the letters the other way round.
+    """
+
+    def __init__(self, repository: Repository, base: Revision, candidate: Revision) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="gate-"))
+        try:
+            for revision, swapped in ((base, False), (base, True), (candidate, False), (candidate, True)):
+                repository.lay_out(revision, self._place(revision is candidate, swapped=swapped))
+        except BaseException:
+            self.close()
+            raise
+
+    def paths(self, *, swapped: bool) -> tuple[Path, Path]:
+        """Return the folders of base and candidate."""
+        return self._place(is_candidate=False, swapped=swapped), self._place(
+            is_candidate=True, swapped=swapped
+        )
+
+    def _place(self, is_candidate: bool, *, swapped: bool) -> Path:  # noqa: FBT001 - which of two arms
+        pair = "2" if swapped else "1"
+        return self._folder / pair / SLOTS[is_candidate != swapped]
+
+    def close(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return _git_bytes(folder, *arguments).decode(errors="replace")
+
+
+def _git_bytes(folder: Path, *arguments: str) -> bytes:
+    try:
+        result = subprocess.run(  # noqa: S603 - fixed arguments
+            ["git", "-C", str(folder), *arguments],  # noqa: S607 - the user's own git
+            capture_output=True,
+            check=False,
+        )
+    except OSError as error:
+        raise RevisionError(f"git cannot be run ({error.strerror}), and revisions come from it") from None
+    if result.returncode:
+        said = result.stderr.decode(errors="replace").strip().splitlines()
+        raise RevisionError(f"git {arguments[0]} failed: {said[-1] if said else 'it said nothing'}")
+    return result.stdout

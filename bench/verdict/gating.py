@@ -1,0 +1,356 @@
+"""The gate's decisions: what log-ratios of launch pairs prove, in two stages. Pure functions, values out.
+
+The first stage can only pass a column or leave it open; the second judges those left open on fresh pairs
+alone, so that having been picked by chance is no evidence. "Slower" is one claim over all columns, with one
+false-alarm rate; "same" is a claim per column, proven by its interval and not by a large p.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, inf, log1p, sqrt
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from scipy.special import stdtrit
+
+from bench.verdict.signflip import DRAWS, FEWEST_PAIRS, Floats, sign_flips, smallest_p
+
+Kind: TypeAlias = Literal["case", "phase", "device", "suite"]
+Verdict: TypeAlias = Literal["slower", "faster", "same", "undecided"]
+Stage: TypeAlias = Literal[1, 2]
+
+STEP = "step"
+SUITE = "suite"
+TAIL_CHANGED = "tail changed"
+"""How the reason begins where the undisturbed time is proven same and the block mean is not."""
+
+DETECTION = 0.9
+"""The share of changes of the smallest detectable size that are detected."""
+
+LARGEST_LOG = 700.0
+"""Beyond it a ratio is infinite: its exponential leaves the range of floating-point numbers."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Hold what is decided before anything is measured; shares, and numbers of launch pairs.
+
+    `margin` is what a case, a phase or a device may be slower by and still pass, `suite_margin` the same of
+    the mean over all cases, which is known better. `alpha` is the share of runs of identical code in which
+    anything at all may be called slower, `alpha_pass` that of the two-sided interval that proves "same".
+    """
+
+    margin: float = 0.05
+    alpha: float = 0.005
+    alpha_pass: float = 0.05
+    first_pairs: int = 8
+    second_pairs: int = 16
+    suite_margin: float = 0.015
+
+    def __post_init__(self) -> None:
+        for name in ("margin", "alpha", "alpha_pass", "suite_margin"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name}: {getattr(self, name)} is not a share between 0 and 1 (example: 0.05)"
+                )
+        for name in ("first_pairs", "second_pairs"):
+            if getattr(self, name) < FEWEST_PAIRS:
+                raise ValueError(
+                    f"{name}: {getattr(self, name)} leaves no spread to judge by (give 2 or more)"
+                )
+        if smallest_p(self.second_pairs) > self.alpha:
+            raise ValueError(self._out_of_reach)
+
+    @property
+    def _out_of_reach(self) -> str:
+        smallest = smallest_p(self.second_pairs)
+        if self.alpha < 1 / DRAWS:
+            return (
+                f"alpha: {self.alpha} is below 1 in {DRAWS:,}, the smallest p of the test (give a larger one)"
+            )
+        return (
+            f"second_pairs: {self.second_pairs} pairs give no p below {smallest:.2g}, so nothing could be"
+            f" slower at alpha {self.alpha} (give more pairs, or a larger alpha)"
+        )
+
+    def margin_of(self, kind: Kind) -> float:
+        """Return the margin of a kind of column."""
+        return self.suite_margin if kind == SUITE else self.margin
+
+
+@dataclass(frozen=True, eq=False)
+class CaseRatios:
+    """Hold the log-ratios of one case, candidate over base: of each phase an array of shape [pairs].
+
+    `low` are those of the low estimates, `mean` those of the block means. Both name the same phases, and the
+    whole step is one of them.
+    """
+
+    name: str
+    device: str
+    low: Mapping[str, Floats]
+    mean: Mapping[str, Floats]
+
+    def __post_init__(self) -> None:
+        if STEP not in self.low or set(self.low) != set(self.mean):
+            raise ValueError(
+                f"case {self.name}: low estimates of {', '.join(self.low) or 'nothing'} and block means of"
+                f" {', '.join(self.mean) or 'nothing'} (give both of the same phases, the step among them)"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """Hold what one verdict is about: log-ratios of shape [pairs], of low estimates and of block means.
+
+    `margin` is the share by which it may be slower and still pass.
+    """
+
+    name: str
+    kind: Kind
+    low: Floats
+    mean: Floats
+    margin: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"{self.name}: {self.kind!r} is no kind of column ({', '.join(get_args(Kind))})")
+        if not 0 < self.margin < 1:
+            raise ValueError(
+                f"{self.name}: margin {self.margin} is not a share between 0 and 1 (example: 0.05)"
+            )
+        if self.low.ndim != 1 or self.low.shape != self.mean.shape or len(self.low) < FEWEST_PAIRS:
+            raise ValueError(
+                f"{self.name}: log-ratios of shapes {self.low.shape} and {self.mean.shape} (give one of each"
+                " kind for every launch pair, two pairs or more)"
+            )
+        if not (np.isfinite(self.low).all() and np.isfinite(self.mean).all()):
+            raise ValueError(f"{self.name}: a log-ratio is not finite (leave void pairs out, of all columns)")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Hold the verdict on one column, and what it rests on.
+
+    `ratio` is how many times as long the candidate takes by its low estimates, `low` and `high` the two-sided
+    interval of it, `mean_ratio_high` the upper bound of the ratio of block means. `p` is the adjusted p of
+    "slower", None in stage 1, which cannot say that. `detectable` is the smallest change, as a share, that
+    the second stage detects (see `smallest_detectable`). `reason` says in words why.
+    """
+
+    name: str
+    kind: Kind
+    verdict: Verdict
+    ratio: float
+    low: float
+    high: float
+    mean_ratio_high: float
+    p: float | None
+    detectable: float
+    pairs: int
+    stage: Stage
+    reason: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Hold the mean of some log-ratios, the two-sided interval of it, and their standard deviation."""
+
+    centre: float
+    low: float
+    high: float
+    deviation: float
+
+
+def interval(log_ratios: Floats, alpha: float) -> Interval:
+    """Return Student's interval of the mean: mean ± t(1 - alpha/2, B - 1) · s / √B of B log-ratios."""
+    pairs = len(log_ratios)
+    centre, deviation = float(log_ratios.mean()), float(log_ratios.std(ddof=1))
+    half = _quantile(1 - alpha / 2, pairs) * deviation / sqrt(pairs)
+    return Interval(centre, centre - half, centre + half, deviation)
+
+
+def _quantile(share: float, pairs: int) -> float:
+    return float(stdtrit(pairs - 1, share))
+
+
+def smallest_detectable(deviation: float, pairs: int, columns: int, margin: float, alpha: float) -> float:
+    """Return the smallest change, as a share, that stage 2 calls slower about nine times in ten.
+
+    With e = s / √B of B pairs and m columns, it is the larger of what the test needs, (t(1 - alpha/m) +
+    t(0.9)) · e, and what the margin needs, log(1 + margin/2) + t(0.9) · e, on the logarithmic scale; t has
+    B - 1 degrees of freedom. Student's test with Bonferroni's bound stands in for the sign-flip test, and s
+    for what it estimates. Simulated with 16 pairs and independent columns, 85 to 91 % of such changes are
+    found among up to 36 columns, and 82 % among 100.
+    """
+    error = deviation / sqrt(pairs)
+    found = _quantile(DETECTION, pairs) * error
+    by_chance = _quantile(1 - alpha / columns, pairs) * error
+    return _as_ratio(max(by_chance, log1p(margin / 2)) + found) - 1
+
+
+def _as_ratio(log_ratio: float) -> float:
+    return exp(log_ratio) if log_ratio < LARGEST_LOG else inf
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Hold what a column showed: both intervals against its margin, and p where there was a test."""
+
+    low: Interval
+    mean: Interval
+    margin: float
+    p: float | None
+
+    @property
+    def slower_by_half(self) -> bool:
+        return self.low.centre >= log1p(self.margin / 2)
+
+    @property
+    def low_within(self) -> bool:
+        return self.low.high < log1p(self.margin)
+
+    @property
+    def mean_within(self) -> bool:
+        return self.mean.high < log1p(self.margin)
+
+    @property
+    def surely_faster(self) -> bool:
+        return self.low.high < 0 and self.low.centre <= -log1p(self.margin / 2)
+
+
+def screen(columns: Sequence[Column], rule: Rule) -> dict[str, Decision]:
+    """Judge the first stage's pairs: a column is same or faster, or left open as undecided; by name.
+
+    Nothing is slower here, however slow it looks. What is detectable is what the second stage would detect of
+    it with the spread seen here, were no column to pass.
+    """
+    _check_together(columns)
+    return {
+        column.name: _decision(column, None, rule, columns=len(columns), pairs=rule.second_pairs)
+        for column in columns
+    }
+
+
+def confirm(columns: Sequence[Column], rule: Rule, random: np.random.Generator) -> dict[str, Decision]:
+    """Judge the second stage's pairs, all of them fresh; by name.
+
+    Slower: adjusted p at most alpha and the mean log-ratio at least log(1 + margin/2). Same: the upper bounds
+    of low estimate and block mean below log(1 + margin). Faster: the same, the upper bound below 0, and the
+    mean log-ratio at most -log(1 + margin/2). A column that is both slower and within its margin, known so
+    well that +3 % is neither noise nor 5 %, is slower. Raises ValueError where columns differ in their pairs.
+    """
+    _check_together(columns)
+    if not columns:
+        return {}
+    flips = sign_flips(np.stack([column.low for column in columns]), random)
+    return {
+        column.name: _decision(column, float(p), rule, columns=len(columns), pairs=len(column.low))
+        for column, p in zip(columns, flips.adjusted, strict=True)
+    }
+
+
+def _check_together(columns: Sequence[Column]) -> None:
+    twice = [name for name, count in Counter(column.name for column in columns).items() if count > 1]
+    if twice:
+        raise ValueError(f"columns: {', '.join(twice)} named more than once (give each a name of its own)")
+    counts = sorted({len(column.low) for column in columns})
+    if len(counts) > 1:
+        raise ValueError(
+            f"columns of {' and '.join(map(str, counts))} pairs (a pair void in one is left out of all)"
+        )
+
+
+def _decision(column: Column, p: float | None, rule: Rule, *, columns: int, pairs: int) -> Decision:
+    """Return the verdict on one of so many columns; `pairs` are those the second stage has or will have."""
+    low, mean = interval(column.low, rule.alpha_pass), interval(column.mean, rule.alpha_pass)
+    verdict, reason = _verdict(_Seen(low, mean, column.margin, p), rule)
+    return Decision(
+        name=column.name,
+        kind=column.kind,
+        verdict=verdict,
+        ratio=_as_ratio(low.centre),
+        low=_as_ratio(low.low),
+        high=_as_ratio(low.high),
+        mean_ratio_high=_as_ratio(mean.high),
+        p=p,
+        detectable=smallest_detectable(low.deviation, pairs, columns, column.margin, rule.alpha),
+        pairs=len(column.low),
+        stage=1 if p is None else 2,
+        reason=reason,
+    )
+
+
+def _verdict(seen: _Seen, rule: Rule) -> tuple[Verdict, str]:
+    """Return the verdict and its reason; slower comes first, lest a margin hide a proven slowdown."""
+    if seen.p is not None and seen.p <= rule.alpha and seen.slower_by_half:
+        return "slower", f"{_change(seen.low.centre)}, at least half the margin, with p {seen.p:.4f}"
+    if not (seen.low_within and seen.mean_within):
+        return "undecided", _left_open(seen)
+    if seen.surely_faster:
+        return "faster", f"{_change(seen.low.centre)}, at most {_change(seen.low.high)}"
+    bounds = f"at most {_change(seen.low.high)}, block means {_change(seen.mean.high)}"
+    return "same", f"{bounds}, with a margin of {100 * seen.margin:.1f} %"
+
+
+def _left_open(seen: _Seen) -> str:
+    """Return why neither verdict is proven."""
+    if seen.low_within:
+        return f"{TAIL_CHANGED}: block means may be {_change(seen.mean.high)}, low estimates pass"
+    bound = f"may be {_change(seen.low.high)}, above the margin of {100 * seen.margin:.1f} %"
+    if seen.p is None:
+        return bound
+    return f"{bound}; {_change(seen.low.centre)} on average, with p {seen.p:.4f}"
+
+
+def _change(log_ratio: float) -> str:
+    return f"{100 * (_as_ratio(log_ratio) - 1):+.1f} %"
+
+
+def block_log_ratios(base: Floats, candidate: Floats) -> float:
+    """Return the log-ratio of one launch pair: the median over its samples of log(candidate / base).
+
+    Both have shape [samples]: the smallest times, in any one unit, of two blocks measured side by side.
+    """
+    if base.shape != candidate.shape or not base.size:
+        raise ValueError(f"samples of shapes {base.shape} and {candidate.shape} (give as many of both arms)")
+    if not (base.min() > 0 and candidate.min() > 0):
+        least = min(base.min(), candidate.min())
+        raise ValueError(f"samples: a time of {least} is not above zero (leave void blocks out of both arms)")
+    return float(np.median(np.log(candidate / base)))
+
+
+def case_columns(cases: Iterable[CaseRatios], rule: Rule) -> list[Column]:
+    """Return one column per case: its whole step."""
+    return [
+        Column(case.name, "case", case.low[STEP], case.mean[STEP], rule.margin_of("case")) for case in cases
+    ]
+
+
+def group_columns(cases: Sequence[CaseRatios], rule: Rule) -> list[Column]:
+    """Return the columns over cases, each the mean log-ratio of its cases: phases, devices and the suite.
+
+    A phase is the mean over the cases that have it; a device that of its cases' steps, where there are two
+    devices or more; the suite that of all steps. A single case is no suite: the suite's narrower margin
+    would take the place of its own.
+    """
+    phases = [phase for phase in dict.fromkeys(name for case in cases for name in case.low) if phase != STEP]
+    devices = list(dict.fromkeys(case.device for case in cases))
+    found = [_mean_over([c for c in cases if p in c.low], p, p, "phase", rule) for p in phases]
+    if len(devices) > 1:
+        found += [_mean_over([c for c in cases if c.device == d], STEP, d, "device", rule) for d in devices]
+    if len(cases) > 1:
+        found.append(_mean_over(cases, STEP, SUITE, "suite", rule))
+    return found
+
+
+def _mean_over(cases: Sequence[CaseRatios], phase: str, name: str, kind: Kind, rule: Rule) -> Column:
+    counts = sorted({len(side[phase]) for case in cases for side in (case.low, case.mean)})
+    if len(counts) > 1:
+        raise ValueError(
+            f"{name}: cases of {' and '.join(map(str, counts))} pairs (a pair void in one is left out of all)"
+        )
+    low = np.mean([case.low[phase] for case in cases], axis=0)
+    mean = np.mean([case.mean[phase] for case in cases], axis=0)
+    return Column(name, kind, low, mean, rule.margin_of(kind))

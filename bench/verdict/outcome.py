@@ -1,0 +1,46 @@
+"""The outcome of a gate: what was counted, what was decided, and what it took."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.cases import Case
+from bench.verdict.changes import Change
+from bench.verdict.gating import Decision, Rule
+
+SLOWER, UNDECIDED, FASTER, SAME = "slower", "undecided", "faster", "same"
+VERDICTS = (SLOWER, UNDECIDED, FASTER, SAME)
+"""In the order in which they are told."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Hold what a gate found: exact changes and decisions, and what it took.
+
+    `phases` has, for each case, by how many seconds each phase differs and what it takes in the base; `pairs`
+    are those of the two stages, and `void` those that were measured again since an arm died or hung.
+    """
+
+    base: str
+    candidate: str
+    rule: Rule
+    cases: tuple[Case, ...]
+    changes: Mapping[Case, tuple[Change, ...]]
+    decisions: Mapping[str, Decision]
+    phases: Mapping[Case, Mapping[str, tuple[float, float]]]
+    seconds: float
+    pairs: tuple[int, int]
+    void: int
+    interrupted: bool
+
+    def of(self, verdict: str) -> list[Decision]:
+        """Return the decisions with a verdict."""
+        return [decision for decision in self.decisions.values() if decision.verdict == verdict]
+
+    @property
+    def ranked(self) -> list[Decision]:
+        """Return the decisions as they are told: slower ones first, of equals the largest ratio."""
+        return [
+            decision
+            for verdict in VERDICTS
+            for decision in sorted(self.of(verdict), key=lambda decision: -decision.ratio)
+        ]

@@ -1,0 +1,121 @@
+"""`python -m bench gate` on real revisions of a copy of the project, and its exit codes and files."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.measure.revisions import Repository
+
+ROOT = Path(__file__).parents[2]
+GRID = ("--step-batch-sizes=32", "--step-hidden=128", "--budget=20")
+SLOWER = (
+    "logits: Tensor = self.model(inputs)",
+    "logits: Tensor = self.model(self.model(inputs) @ inputs[:10] + inputs)",
+)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=A", "-c", "user.email=a@b.c")
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a repository with the project, and a branch on which the forward phase does twice the work."""
+    folder = tmp_path_factory.mktemp("project")
+    for package in ("bench", "nncore"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    git(folder, "init", "-b", "main")
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "base")
+    git(folder, "checkout", "-b", "slower")
+    step = folder / "nncore" / "step.py"
+    assert SLOWER[0] in step.read_text()
+    step.write_text(step.read_text().replace(*SLOWER))
+    git(folder, "commit", "-am", "twice the work")
+    git(folder, "checkout", "-b", "broken", "main")
+    step.write_text("import nothing_of_this_name\n")
+    git(folder, "commit", "-am", "does not import")
+    git(folder, "checkout", "main")
+    return folder
+
+
+def gate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
+    return subprocess.run(
+        [sys.executable, "-m", "bench", "gate", *GRID, *arguments],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_twice_the_work_is_slower_with_its_phase_and_its_operators(project: Path, tmp_path: Path) -> None:
+    """Exit code 1, and the same in JSON and in the job summary."""
+    done = gate(
+        project,
+        "--base",
+        "main",
+        "--cand",
+        "slower",
+        f"--json={tmp_path / 'a.json'}",
+        f"--summary={tmp_path / 'a.md'}",
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "counted: forward: aten::" in done.stdout
+    assert "is slower by" in done.stdout
+    assert "forward" in done.stdout.partition("is slower by")[2].partition(";")[0]
+    record = json.loads((tmp_path / "a.json").read_text())
+    (case,) = [one for one in record["decisions"] if one["kind"] == "case"]
+    assert case["verdict"] == "slower"
+    assert case["ratio"] > 1.1
+    assert (tmp_path / "a.md").read_text().startswith("# Gate: slower")
+
+
+def test_identical_code_is_not_slower(project: Path) -> None:
+    """Exit code 0: same or undecided, and nothing that is counted changed."""
+    done = gate(project, "--base", "main", "--cand", "HEAD")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "counted:" not in done.stdout
+    assert " 0 void" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--base", "nowhere"), "'nowhere' is no revision of"),
+        (("--base", "main", "--cases", "b999"), "--cases: 'b999' matches no case of the grid"),
+        (("--base", "main", "--cases", "b32 and"), "--cases: 'b32 and' is no expression"),
+        (("--base", "main", "--step-budget=9"), "--step-budget: the gate has a time of its own"),
+        (("--base", "main", "--margin=5"), "--margin: '5' is not between 0 and 100 %"),
+        (("--base", "main", "--cand", "broken"), "its code cannot be imported (ModuleNotFoundError"),
+    ],
+)
+def test_bad_input_is_one_sentence(project: Path, arguments: tuple[str, ...], sentence: str) -> None:
+    """Exit code 2, before anything is measured."""
+    done = gate(project, *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_is_left_behind(project: Path) -> None:
+    """No process, no folder, and nothing in the repository."""
+    known = Repository(project)
+    assert known.revision("HEAD") == replace(known.revision("main"), name="HEAD")
+    assert not (project / ".git" / "worktrees").exists()
+    assert not [
+        line for line in git(project, "status", "--porcelain").splitlines() if "__pycache__" not in line
+    ]
+    assert not list(Path(tempfile.gettempdir()).glob("gate-*"))

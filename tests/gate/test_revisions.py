@@ -1,0 +1,88 @@
+"""Revisions laid out from real repositories."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench.measure.revisions import WORKING_TREE, Layout, Repository, RevisionError
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=A", "-c", "user.email=a@b.c")
+    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)  # noqa: S607
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Return a repository with two commits, one of them on a branch, and changes on top."""
+    git(tmp_path, "init", "-b", "main")
+    (tmp_path / "code.py").write_text("one")
+    (tmp_path / ".gitignore").write_text("ignored\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "one")
+    git(tmp_path, "checkout", "-b", "work")
+    (tmp_path / "code.py").write_text("two")
+    git(tmp_path, "commit", "-am", "two")
+    (tmp_path / "code.py").write_text("three")
+    (tmp_path / "new.py").write_text("new")
+    (tmp_path / "ignored").write_text("ignored")
+    return tmp_path
+
+
+def test_each_revision_has_its_own_code_under_either_letter(repository: Path) -> None:
+    """The working tree with what is not committed, without what git ignores."""
+    known = Repository(repository)
+    with Layout(known, known.revision("main"), known.revision(WORKING_TREE)) as layout:
+        folders = [layout.paths(swapped=swapped) for swapped in (False, True)]
+        for base, candidate in folders:
+            assert (base / "code.py").read_text() == "one"
+            assert (candidate / "code.py").read_text() == "three"
+            assert (candidate / "new.py").exists()
+            assert not (candidate / "ignored").exists()
+            assert len(str(base)) == len(str(candidate))
+        assert [pair[0].name for pair in folders] == ["p", "q"]
+    assert not folders[0][0].exists()
+
+
+def test_the_merge_base_is_where_the_branch_left_main(repository: Path) -> None:
+    """And not what main has become since."""
+    known = Repository(repository)
+    assert known.merge_base().commit == known.revision("main").commit
+    assert known.revision("HEAD").commit != known.revision("main").commit
+
+
+def test_the_repository_itself_is_left_as_it_was(repository: Path) -> None:
+    """No worktree is registered, nothing is checked out."""
+    known = Repository(repository)
+    before = sorted(path.name for path in repository.iterdir())
+    Layout(known, known.revision("main"), known.revision("HEAD")).close()
+    assert sorted(path.name for path in repository.iterdir()) == before
+    assert (repository / "code.py").read_text() == "three"
+    assert not (repository / ".git" / "worktrees").exists()
+
+
+def test_an_unknown_revision_is_one_sentence(repository: Path) -> None:
+    """That names it."""
+    with pytest.raises(RevisionError, match="'nowhere' is no revision of"):
+        Repository(repository).revision("nowhere")
+
+
+def test_a_folder_outside_of_git_is_one_sentence(tmp_path: Path) -> None:
+    """In git's own words."""
+    with pytest.raises(RevisionError, match="not a git repository"):
+        Repository(tmp_path)
+
+
+def test_without_git_it_is_one_sentence(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no traceback."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(RevisionError, match="git cannot be run"):
+        Repository(repository)
+
+
+def test_a_repository_without_main_asks_for_a_base(repository: Path) -> None:
+    """Rather than comparing with something else."""
+    git(repository, "branch", "-D", "main")
+    with pytest.raises(RevisionError, match="--base REV"):
+        Repository(repository).merge_base()

@@ -1,0 +1,94 @@
+"""What a gate found, told: slower first, changes as counted, and no more than a summary may hold."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from made_up_runs import CPU_CASE
+
+from bench.cases import STEP_PHASES
+from bench.report.verdicts import MOST_SUMMARY_BYTES, gate_record, gate_summary, gate_text, headline
+from bench.runs import plain_json
+from bench.verdict.changes import Change
+from bench.verdict.gating import Decision, Rule
+from bench.verdict.outcome import Outcome
+
+MICRO = 1e-6
+OTHER = replace(CPU_CASE, batch_size=128)
+CLONE = Change("forward", "aten::clone", "+1 aten::clone per step", "a tensor is copied")
+
+
+def decision(name: str, verdict: str, ratio: float = 1.0, kind: str = "case") -> Decision:
+    return Decision(
+        name, kind, verdict, ratio, ratio - 0.01, ratio + 0.01, ratio, 0.001, 0.03, 16, 2, "because of this"  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def outcome(*decisions: Decision, **changes: object) -> Outcome:
+    phases = dict.fromkeys(STEP_PHASES, (0.0, 100 * MICRO))
+    phases |= {
+        "forward": (60 * MICRO, 100 * MICRO),
+        "loss": (5 * MICRO, 20 * MICRO),
+        "step": (66 * MICRO, 660 * MICRO),
+    }
+    usual: dict[str, object] = {
+        "base": "main (0123456789)", "candidate": "working tree", "rule": Rule(), "cases": (CPU_CASE, OTHER),
+        "changes": {CPU_CASE: (CLONE,)},
+        "decisions": {one.name: one for one in decisions}, "phases": {CPU_CASE: phases}, "seconds": 61.0,
+        "pairs": (8, 16), "void": 0, "interrupted": False,
+    }  # fmt: skip
+    return Outcome(**(usual | changes))  # type: ignore[arg-type]
+
+
+def test_what_is_slower_comes_first_with_where_and_why() -> None:
+    """66 µs of the step, 60 of them in forward, where a clone was counted, and how to see it again."""
+    text = gate_text(outcome(decision(OTHER.key, "same"), decision(CPU_CASE.key, "slower", 1.1)))
+    assert text.startswith(
+        "# Gate: working tree against main (0123456789): slower (margin 5.0 %: 1 slower, 1 same)"
+    )
+    table = text.partition("## Verdicts")[2]
+    assert table.index("slower") < table.index(OTHER.key)
+    assert f"{CPU_CASE.key} is slower by 66.0 µs: forward 60.0 of 100, loss 5.0 of 20.0" in text
+    assert "counted there: +1 aten::clone per step" in text
+    assert f"python -m bench gate --base main --cases '{CPU_CASE.key}'" in text
+    assert (
+        f"- counted: forward: aten::clone +1 aten::clone per step (a tensor is copied) [{CPU_CASE.key}]"
+        in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "interrupted", "words"),
+    [
+        (["same", "faster"], False, "not slower"),
+        (["same", "undecided"], False, "undecided"),
+        (["slower", "undecided"], False, "slower"),
+        ([], True, "interrupted, so undecided"),
+    ],
+)
+def test_the_headline_is_the_worst_of_all(verdicts: list[str], interrupted: bool, words: str) -> None:  # noqa: FBT001
+    """And green only where everything is proven."""
+    found = outcome(
+        *(decision(str(n), verdict) for n, verdict in enumerate(verdicts)), interrupted=interrupted
+    )
+    assert f": {words} (margin" in headline(found)
+
+
+def test_the_record_is_plain_json() -> None:
+    """Everything that is printed, as numbers."""
+    record = json.loads(plain_json(gate_record(outcome(decision(CPU_CASE.key, "slower", 1.1)))))
+    assert record["verdicts"] == {"slower": 1, "undecided": 0, "faster": 0, "same": 0}
+    assert record["decisions"][0]["ratio"] == pytest.approx(1.1)
+    assert record["changes"][CPU_CASE.key][0]["what"] == "aten::clone"
+    assert record["phases"][CPU_CASE.key]["forward"] == {"difference_s": 60 * MICRO, "base_s": 100 * MICRO}
+
+
+def test_a_summary_never_holds_more_than_a_job_summary_may() -> None:
+    """Of 2,000 columns those that are the same are left out first."""
+    many = [decision(f"case {number}", "same") for number in range(2_000)]
+    summary = gate_summary(outcome(decision(CPU_CASE.key, "slower", 1.1), *many))
+    assert len(summary.encode()) <= MOST_SUMMARY_BYTES
+    assert "1 slower" in summary
+    assert "rows that are the same are left out" in summary
+    slower = [decision(f"case {number}", "slower") for number in range(2_000)]
+    assert len(gate_summary(outcome(*slower, phases={}, cases=())).encode()) <= MOST_SUMMARY_BYTES

@@ -1,0 +1,422 @@
+"""Decisions of the gate, against scipy's intervals, closed forms, and simulated machines."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import exp, inf, log, sqrt
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bench.verdict.gating import (
+    SUITE,
+    TAIL_CHANGED,
+    CaseRatios,
+    Column,
+    Decision,
+    Kind,
+    Rule,
+    block_log_ratios,
+    case_columns,
+    confirm,
+    group_columns,
+    interval,
+    screen,
+    smallest_detectable,
+)
+from bench.verdict.signflip import Floats, sign_flips
+
+RULE = Rule()
+
+
+def pairs_of(ratio: float, deviation: float, pairs: int = 16) -> Floats:
+    """Return log-ratios with exactly this mean and standard deviation, spread evenly and not in order."""
+    even = np.random.default_rng(0).permutation(np.arange(pairs) - (pairs - 1) / 2)
+    return log(ratio) + deviation * even / even.std(ddof=1)
+
+
+def column(
+    ratio: float,
+    deviation: float = 0.005,
+    *,
+    mean: tuple[float, float] | None = None,
+    pairs: int = 16,
+    name: str = "a",
+) -> Column:
+    """Return a column of a known ratio; `mean` is the ratio and deviation of its block means, if others."""
+    low = pairs_of(ratio, deviation, pairs)
+    return Column(name, "case", low, low if mean is None else pairs_of(*mean, pairs), RULE.margin)
+
+
+def confirmed(*columns: Column, rule: Rule = RULE) -> list[Decision]:
+    return list(confirm(columns, rule, np.random.default_rng(0)).values())
+
+
+def test_the_interval_is_students() -> None:
+    """Mean and bounds are those of scipy, on ratios."""
+    log_ratios = np.random.default_rng(1).normal(0.01, 0.02, 16)
+    expected = stats.t.interval(0.95, 15, loc=log_ratios.mean(), scale=stats.sem(log_ratios))
+    found = interval(log_ratios, 0.05)
+    assert (found.low, found.high) == pytest.approx(expected)
+    decision = confirmed(Column("a", "case", log_ratios, log_ratios + 0.001, 0.05))[0]
+    assert decision.ratio == pytest.approx(stats.gmean(np.exp(log_ratios)))
+    assert (decision.low, decision.high) == pytest.approx(tuple(np.exp(expected)))
+    assert decision.mean_ratio_high == pytest.approx(exp(expected[1] + 0.001))
+
+
+@pytest.mark.parametrize(("deviation", "columns"), [(0.001, 1), (0.02, 12), (0.02, 100), (0.05, 3)])
+def test_the_smallest_detectable_change_is_its_closed_form(deviation: float, columns: int) -> None:
+    """With scipy's quantiles; the margin decides where pairs scatter little, the test where they scatter."""
+    error = deviation / sqrt(16)
+    by_chance = exp((stats.t.ppf(1 - 0.005 / columns, 15) + stats.t.ppf(0.9, 15)) * error) - 1
+    by_margin = exp(log(1 + 0.05 / 2) + stats.t.ppf(0.9, 15) * error) - 1
+    expected = max(by_chance, by_margin)
+    assert smallest_detectable(deviation, 16, columns, 0.05, 0.005) == pytest.approx(expected)
+
+
+def test_what_cannot_be_detected_at_all_is_infinite() -> None:
+    """Two pairs that are far apart, with a rate divided among a thousand columns."""
+    assert smallest_detectable(0.5, 2, 1000, 0.05, 0.005) == inf
+
+
+def test_detectable_counts_the_columns_of_the_second_stage_and_its_pairs() -> None:
+    """In stage 1 all columns and the pairs planned, in stage 2 those that are there."""
+    first = [column(1.0, 0.02, pairs=8, name=name) for name in "abc"]
+    second = [column(1.0, 0.02, pairs=20, name=name) for name in "ab"]
+    screened, decided = screen(first, RULE)["a"], confirmed(*second)[0]
+    assert screened.detectable == pytest.approx(smallest_detectable(0.02, 16, 3, 0.05, 0.005))
+    assert decided.detectable == pytest.approx(smallest_detectable(0.02, 20, 2, 0.05, 0.005))
+
+
+@pytest.mark.parametrize(("columns", "deviation", "share"), [(1, 0.02, 0.9), (12, 0.05, 0.86)])
+def test_a_change_of_the_smallest_detectable_size_is_found_about_nine_times_in_ten(
+    columns: int, deviation: float, share: float
+) -> None:
+    """120 runs of 16 pairs: the share that a longer simulation found, less three standard errors."""
+    random = np.random.default_rng(21)
+    shift = log(1 + smallest_detectable(deviation, 16, columns, 0.05, 0.005))
+    found = 0
+    for _ in range(120):
+        values = random.normal(0, deviation, (columns, 16))
+        values[0] += shift
+        named = [Column(str(number), "case", y, y, 0.05) for number, y in enumerate(values)]
+        found += confirm(named, RULE, random)["0"].verdict == "slower"
+    assert found / 120 >= share - 3 * sqrt(share * (1 - share) / 120)
+
+
+def test_five_percent_slower_is_slower() -> None:
+    """And p is the adjusted one of the sign-flip test, with the words to say so."""
+    columns = [column(1.05, 0.02), column(1.0, 0.02, name="b")]
+    slower, same = confirmed(*columns)
+    flips = sign_flips(np.stack([one.low for one in columns]), np.random.default_rng(0))
+    assert (slower.verdict, same.verdict) == ("slower", "same")
+    assert [slower.p, same.p] == flips.adjusted.tolist()
+    assert slower.reason == f"+5.0 %, at least half the margin, with p {slower.p:.4f}"
+    assert (slower.pairs, slower.stage, slower.kind) == (16, 2, "case")
+
+
+def test_a_change_of_less_than_half_the_margin_is_not_slower_however_sure() -> None:
+    """+2 % known to a hair passes; with block means that do not pass it is undecided, and not slower."""
+    sure = column(1.02, 0.001)
+    decision = confirmed(sure)[0]
+    assert decision.p is not None
+    assert decision.p <= RULE.alpha
+    assert decision.verdict == "same"
+    assert confirmed(replace(sure, mean=sure.low + 0.05))[0].verdict == "undecided"
+
+
+def test_a_change_of_less_than_half_the_margin_that_may_be_above_it_is_undecided() -> None:
+    """+2 % with an upper bound of +5.3 %, where p is small enough at an alpha of 20 %."""
+    decision = confirmed(column(1.02, 0.06), rule=replace(RULE, alpha=0.2))[0]
+    assert decision.p is not None
+    assert decision.p <= 0.2
+    assert decision.verdict == "undecided"
+
+
+def test_a_change_that_is_both_within_the_margin_and_surely_above_half_of_it_is_slower() -> None:
+    """+3 % known to 0.1 %, at a margin of 5 %: the first stage passes it, the second alone would not."""
+    assert confirmed(column(1.03, 0.002))[0].verdict == "slower"
+    assert screen([column(1.03, 0.002, pairs=8)], RULE)["a"].verdict == "same"
+
+
+def test_seven_percent_seen_by_chance_is_undecided() -> None:
+    """The pairs scatter by 20 %: neither verdict is proven, and the reason says how much it may be."""
+    decision = confirmed(column(1.07, 0.2))[0]
+    assert decision.verdict == "undecided"
+    assert decision.reason.startswith(
+        "may be +19.0 %, above the margin of 5.0 %; +7.0 % on average, with p 0."
+    )
+
+
+def test_a_tail_that_grew_is_not_a_pass() -> None:
+    """Low estimates are alike, block means 17 % apart: undecided in both stages, never same."""
+    for found in (
+        confirmed(column(1.0, mean=(1.17, 0.02)))[0],
+        screen([column(1.0, mean=(1.17, 0.02), pairs=8)], RULE)["a"],
+    ):
+        assert found.verdict == "undecided"
+        assert found.reason.startswith(f"{TAIL_CHANGED}: block means may be +1")
+
+
+def test_block_means_that_scatter_too_much_are_not_a_pass_either() -> None:
+    """+2 % on average, but +6.5 % by their upper bound: it is the bound that counts."""
+    decision = confirmed(column(1.0, mean=(1.02, 0.08)))[0]
+    assert (decision.verdict, decision.mean_ratio_high) == ("undecided", pytest.approx(1.0644, abs=1e-4))
+
+
+def test_a_tail_that_shrank_while_the_low_estimate_grew_is_slower() -> None:
+    """Block means cannot buy back what the undisturbed step lost."""
+    assert confirmed(column(1.06, 0.01, mean=(0.9, 0.01)))[0].verdict == "slower"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"), [(0.95, "faster"), (1 / 1.026, "faster"), (1 / 1.024, "same"), (1.0, "same")]
+)
+def test_faster_is_surely_faster_and_by_half_the_margin(ratio: float, verdict: str) -> None:
+    """In either stage."""
+    assert confirmed(column(ratio))[0].verdict == verdict
+    assert screen([column(ratio, pairs=8)], RULE)["a"].verdict == verdict
+
+
+def test_a_mean_that_is_faster_by_chance_is_same() -> None:
+    """-3 % on average with an interval that holds zero."""
+    decision = confirmed(column(0.97, 0.065))[0]
+    assert decision.low < 1 < decision.high
+    assert decision.verdict == "same"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"), [(1.0, "same"), (0.9, "faster"), (1.05, "undecided"), (2.0, "undecided")]
+)
+def test_the_first_stage_passes_or_leaves_open(ratio: float, verdict: str) -> None:
+    """It has no p, and nothing is slower in it, were it twice as long."""
+    decision = screen([column(ratio, pairs=8)], RULE)["a"]
+    assert (decision.verdict, decision.p, decision.stage, decision.pairs) == (verdict, None, 1, 8)
+
+
+def test_pairs_that_never_differ_are_decided_without_a_spread() -> None:
+    """Identical times are same, and a constant +10 % is slower; the detectable change is half the margin."""
+    same, slower = confirmed(
+        Column("a", "case", np.zeros(16), np.zeros(16), 0.05),
+        Column("b", "case", np.full(16, log(1.1)), np.full(16, log(1.1)), 0.05),
+    )
+    assert (same.verdict, same.low, same.high, same.p) == ("same", 1.0, 1.0, 1.0)
+    assert (slower.verdict, slower.ratio) == ("slower", pytest.approx(1.1))
+    assert same.detectable == pytest.approx(0.025)
+
+
+def test_too_few_pairs_prove_no_slowdown() -> None:
+    """Seven pairs of an interrupted run: p is 1 in 128 at best, above alpha."""
+    decision = confirmed(column(1.2, pairs=7))[0]
+    assert (decision.verdict, decision.p) == ("undecided", 2.0**-7)
+
+
+def test_nothing_left_open_needs_no_second_stage() -> None:
+    """No columns, no decisions."""
+    assert confirm([], RULE, np.random.default_rng(0)) == {}
+    assert screen([], RULE) == {}
+
+
+def test_identical_arms_are_called_slower_once_in_twenty_runs_at_most() -> None:
+    """Of 400 runs of 20 correlated columns at alpha 5 %, the binomial 99.9 % bound at most.
+
+    The margin is small beside the noise, so that p alone decides.
+    """
+    random, rule = np.random.default_rng(31), replace(RULE, alpha=0.05, second_pairs=10)
+    alarms = 0
+    for _ in range(400):
+        noise = 0.02 * (random.normal(size=10) + random.normal(size=(20, 10))) / sqrt(2)
+        columns = [Column(str(number), "case", y, y, 0.0001) for number, y in enumerate(noise)]
+        alarms += any(d.verdict == "slower" for d in confirm(columns, rule, random).values())
+    assert alarms <= stats.binom.ppf(0.9995, 400, 0.05)
+    assert alarms > 0
+
+
+def test_five_percent_in_one_of_twelve_cases_is_found() -> None:
+    """Of 100 runs with 2 % between launch pairs, by the rule as it stands: at least 97, and no other case."""
+    random = np.random.default_rng(32)
+    found = others = 0
+    for _ in range(100):
+        noise = random.normal(0, 0.02, (12, 16))
+        noise[3] += log(1.05)
+        columns = [Column(str(number), "case", y, y, 0.05) for number, y in enumerate(noise)]
+        slower = [name for name, d in confirm(columns, RULE, random).items() if d.verdict == "slower"]
+        found += "3" in slower
+        others += any(name != "3" for name in slower)
+    assert found >= 97
+    assert others <= stats.binom.ppf(0.9995, 100, 0.005)
+
+
+def test_a_true_five_percent_seldom_passes() -> None:
+    """Of 2,000 columns at the margin's edge 2.5 % pass the first stage, by the binomial 99.9 % interval."""
+    values = np.random.default_rng(33).normal(log(1.05), 0.02, (2000, 8))
+    columns = [Column(str(number), "case", y, y, 0.05) for number, y in enumerate(values)]
+    passed = sum(decision.verdict == "same" for decision in screen(columns, RULE).values())
+    low, high = stats.binom.interval(0.999, 2000, 0.025)
+    assert low <= passed <= high
+
+
+def test_columns_of_unlike_pairs_are_refused() -> None:
+    """A sign belongs to a pair, in all columns alike."""
+    with pytest.raises(ValueError, match="columns of 8 and 16 pairs"):
+        confirmed(column(1.0, pairs=8), column(1.0, name="b"))
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    """One verdict would silently replace the other."""
+    with pytest.raises(ValueError, match="a named more than once"):
+        screen([column(1.0), column(1.1)], RULE)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"margin": 5.0}, "margin: 5.0 is not a share"),
+        ({"suite_margin": 0.0}, "suite_margin: 0.0 is not a share"),
+        ({"alpha": float("nan")}, "alpha: nan is not a share"),
+        ({"alpha_pass": 1.0}, "alpha_pass: 1.0 is not a share"),
+        ({"first_pairs": 1}, "first_pairs: 1 leaves no spread"),
+        ({"second_pairs": 0}, "second_pairs: 0 leaves no spread"),
+        ({"second_pairs": 7}, "second_pairs: 7 pairs give no p below 0.0078.*alpha 0.005"),
+        ({"alpha": 0.00001}, "alpha: 1e-05 is below 1 in 10,000"),
+    ],
+)
+def test_a_rule_that_cannot_work_is_refused_in_one_sentence(wrong: Mapping[str, Any], message: str) -> None:
+    """It names the value and the way out."""
+    with pytest.raises(ValueError, match=message) as error:
+        Rule(**wrong)
+    assert "(" in str(error.value)
+
+
+def test_eight_pairs_are_enough_for_the_usual_rate() -> None:
+    """1 in 256 is below 0.5 %."""
+    assert Rule(second_pairs=8).second_pairs == 8
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"kind": "casing"}, "'casing' is no kind of column"),
+        ({"margin": 5.0}, "margin 5.0 is not a share"),
+        ({"low": np.zeros(15)}, r"shapes \(15,\) and \(16,\)"),
+        ({"low": np.zeros(1), "mean": np.zeros(1)}, "two pairs or more"),
+        ({"mean": np.full(16, np.nan)}, "not finite"),
+    ],
+)
+def test_a_column_that_cannot_be_judged_is_refused(wrong: Mapping[str, Any], message: str) -> None:
+    """Its name is in the sentence."""
+    with pytest.raises(ValueError, match=f"a: .*{message}"):
+        replace(column(1.0), **wrong)
+
+
+def test_the_log_ratio_of_a_pair_is_the_median_over_its_samples() -> None:
+    """One disturbed sample of five does not move it, and swapping the arms turns its sign."""
+    base, candidate = np.array([1.0, 2.0, 4.0, 1.0, 1.0]), np.array([1.1, 2.2, 4.4, 9.0, 1.05])
+    assert block_log_ratios(base, candidate) == pytest.approx(log(1.1))
+    assert block_log_ratios(candidate, base) == pytest.approx(-log(1.1))
+    assert block_log_ratios(base[:2], np.array([1.0, 4.0])) == pytest.approx(log(2) / 2)
+
+
+@pytest.mark.parametrize(
+    ("base", "candidate", "message"),
+    [
+        ([1.0], [1.0, 2.0], "as many of both"),
+        ([], [], "as many of both"),
+        ([1.0], [0.0], "0.0 is not above zero"),
+    ],
+)
+def test_samples_that_make_no_pair_are_refused(
+    base: list[float], candidate: list[float], message: str
+) -> None:
+    """Rather than giving an infinite ratio."""
+    with pytest.raises(ValueError, match=message):
+        block_log_ratios(np.array(base), np.array(candidate))
+
+
+def case(name: str, device: str, **low: float) -> CaseRatios:
+    """Return a case whose low log-ratios are constant, per phase, and whose block means are twice those."""
+    return CaseRatios(
+        name,
+        device,
+        {phase: np.array([value, value]) for phase, value in low.items()},
+        {phase: np.array([2 * value, 2 * value]) for phase, value in low.items()},
+    )
+
+
+GRID = (
+    case("one", "cpu", forward=0.01, step=0.04),
+    case("two", "cpu", forward=0.03, step=0.08),
+    case("graph", "cuda", step=0.30),
+)
+
+
+def test_groups_are_the_means_over_their_cases() -> None:
+    """A phase over those that have it, a device and the suite over whole steps, each with its margin."""
+    found = {one.name: (one.kind, one.low[0], one.mean[1], one.margin) for one in group_columns(GRID, RULE)}
+    assert found == {
+        "forward": ("phase", pytest.approx(0.02), pytest.approx(0.04), 0.05),
+        "cpu": ("device", pytest.approx(0.06), pytest.approx(0.12), 0.05),
+        "cuda": ("device", pytest.approx(0.30), pytest.approx(0.60), 0.05),
+        "suite": ("suite", pytest.approx(0.14), pytest.approx(0.28), 0.015),
+    }
+
+
+def test_groups_are_means_pair_by_pair() -> None:
+    """A pair stays a pair."""
+    ones, twos = np.array([0.0, 0.1, 0.2]), np.array([0.2, 0.1, 0.0])
+    cases = [CaseRatios(name, "cpu", {"step": y}, {"step": y}) for name, y in (("one", ones), ("two", twos))]
+    assert group_columns(cases, RULE)[-1].low.tolist() == pytest.approx([0.1, 0.1, 0.1])
+
+
+def test_one_device_is_no_column_and_one_case_is_no_suite() -> None:
+    """They would be what they are made of, the latter at a narrower margin."""
+    assert [one.name for one in group_columns(GRID[:2], RULE)] == ["forward", SUITE]
+    assert [one.name for one in group_columns(GRID[:1], RULE)] == ["forward"]
+    assert group_columns([], RULE) == []
+
+
+def test_the_column_of_a_case_is_its_step() -> None:
+    """Under the case's own name."""
+    columns = case_columns(GRID, RULE)
+    assert [(one.name, one.kind, one.low[0]) for one in columns] == [
+        ("one", "case", 0.04),
+        ("two", "case", 0.08),
+        ("graph", "case", 0.30),
+    ]
+
+
+def test_a_suite_that_is_slower_where_no_case_is() -> None:
+    """+1.5 % everywhere, at a margin of 1.5 %: the suite is slower, and each of the cases is the same."""
+    random = np.random.default_rng(41)
+    shifted = {str(n): log(1.015) + random.normal(0, 0.01, 16) for n in range(12)}
+    cases = [CaseRatios(name, "cpu", {"step": y}, {"step": y}) for name, y in shifted.items()]
+    columns = [*case_columns(cases, RULE), *group_columns(cases, RULE)]
+    found = {decision.name: decision.verdict for decision in confirmed(*columns)}
+    assert found.pop(SUITE) == "slower"
+    assert set(found.values()) == {"same"}
+
+
+def test_cases_of_unlike_pairs_make_no_group() -> None:
+    """The sentence says which group."""
+    odd = CaseRatios("odd", "cpu", {"step": np.zeros(3)}, {"step": np.zeros(3)})
+    with pytest.raises(ValueError, match="suite: cases of 2 and 3 pairs"):
+        group_columns([case("one", "cpu", step=0.0), odd], RULE)
+
+
+def test_a_case_without_its_step_is_refused() -> None:
+    """And so is one whose block means are of other phases."""
+    with pytest.raises(ValueError, match=r"case one: .*the step among them"):
+        case("one", "cpu", forward=0.0)
+    with pytest.raises(ValueError, match="block means of nothing"):
+        CaseRatios("one", "cpu", {"step": np.zeros(2)}, {})
+
+
+def test_every_kind_has_a_margin() -> None:
+    """The suite has its own."""
+    assert {kind: RULE.margin_of(kind) for kind in get_args(Kind)} == {
+        "case": 0.05,
+        "phase": 0.05,
+        "device": 0.05,
+        "suite": 0.015,
+    }
