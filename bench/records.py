@@ -77,7 +77,7 @@ class CaseCounters(msgspec.Struct, frozen=True):
     counters included, and `leaked_bytes` how many more bytes are alive on the device after the last of
     several counted steps than after the first; None is unknown. `threads` is how many the step was left
     with, and `waits` how often the host waits for the device, by phase and line of code. `inventory` holds
-    every operator of the step.
+    every operator of the step and of inference.
     """
 
     phases: dict[str, PhaseCounters]

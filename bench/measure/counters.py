@@ -44,7 +44,7 @@ def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # n
         leaked_bytes=None if counts.memory is None else counts.memory.leaked_bytes,
         threads=torch.get_num_threads(),
         waits=counts.sites,
-        inventory=inventory_of({phase: counts.operators[phase] for phase in STEP_PHASES}),
+        inventory=inventory_of({phase: counts.operators[phase] for phase in (*STEP_PHASES, "inference")}),
         **sizes,
     )
 

@@ -142,7 +142,7 @@ def disagreement(profile: CaseProfile, record: CaseRecord) -> str:
         return ""
     counted, seen = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for one in record.counters.inventory:
-        counted[one.phase, one.operator] += one.calls
+        counted[one.phase, one.operator] += one.calls * (one.phase in STEP_PHASES)
     for row in profile.operators:
         if row.dispatched and row.phase in STEP_PHASES:
             seen[row.phase, row.operator] += round(row.calls)

@@ -9,6 +9,7 @@ from bench.records import CaseCounters, OperatorCount, PhaseCounters
 
 MOST_NAMED = 3
 KILO = 1e3
+COUNTED_PHASES = (*STEP_PHASES, "inference")
 WHOLE_CASE = "case"
 """The phase of what concerns them all."""
 
@@ -19,7 +20,7 @@ LOOP, FOREACH, FUSED = "a loop over tensors", "_foreach_ operators", "a _fused_ 
 class Change:
     """Hold an exact difference of a phase: what it is about, from what to what, and what it means, if known.
 
-    `operators` are the names of the operators it is about.
+    `operators` are the names of the operators it is about; `outside` says that its time is outside of all.
     """
 
     phase: str
@@ -27,6 +28,7 @@ class Change:
     change: str
     meaning: str = ""
     operators: frozenset[str] = frozenset()
+    outside: bool = False
 
 
 def changes_of(base: CaseCounters | None, candidate: CaseCounters | None) -> list[Change]:
@@ -36,7 +38,7 @@ def changes_of(base: CaseCounters | None, candidate: CaseCounters | None) -> lis
     return [
         *_of_the_case(base, candidate),
         *_of_phases(base, candidate),
-        *(change for phase in STEP_PHASES for change in _of_operators(phase, base, candidate)),
+        *(change for phase in COUNTED_PHASES for change in _of_operators(phase, base, candidate)),
     ]
 
 
@@ -88,7 +90,7 @@ FOLLOWING = (
 
 def _of_phases(base: CaseCounters, candidate: CaseCounters) -> list[Change]:
     found = []
-    for phase in (*STEP_PHASES, "inference"):
+    for phase in COUNTED_PHASES:
         a, b = base.phases.get(phase), candidate.phases.get(phase)
         if a is None or b is None:
             continue
@@ -128,7 +130,7 @@ def _differ(a: int | None, b: int | None) -> bool:
 
 
 def _numbers(phase: str, what: str, a: int | None, b: int | None, meaning: str = "") -> Change:
-    return Change(phase, what, f"{a:,} → {b:,}", meaning)
+    return Change(phase, what, f"{a:,} → {b:,}", meaning, outside=phase != WHOLE_CASE)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ The phases of the step explain the step.
 """
 
 LEAST_SHARE, LEAST_S = 0.05, 1e-6
-"""Calls that got slower are told where they are this share of the whole difference, and this long."""
+"""Slower calls are told where they are this share of the difference and of their phase, and this long."""
 
 EXPLAINED = 0.9
 """What is not explained is told where less than this is."""
@@ -114,7 +114,7 @@ def compared(
     explained = {part_of(phase) for phase in (*suspects, *faster)}
     found = causes_of(base, candidate, differences, explained)
     parts = {part: _part(part, differences, found) for part in sorted(explained)}
-    causes = [cause for cause in found if cause.exact or _matters(cause, parts)]
+    causes = [cause for cause in found if cause.exact or _matters(cause, parts, base)]
     return Compared(case, outcome, ratios, suspects, parts, ranked(causes))
 
 
@@ -139,10 +139,14 @@ def _part(part: str, differences: Mapping[str, float], causes: Sequence[Cause]) 
     return Part(whole, whole - sum(known))
 
 
-def _matters(cause: Cause, parts: Mapping[str, Part]) -> bool:
-    """Tell whether an estimate is large enough to be told, in itself and beside the whole difference."""
-    whole = parts[part_of(cause.phase)].difference_s
-    return abs(cause.seconds or 0.0) >= max(LEAST_S, LEAST_SHARE * abs(whole))
+def _matters(cause: Cause, parts: Mapping[str, Part], base: Side) -> bool:
+    """Tell whether an estimate is large enough to be told, beside the whole difference and its phase.
+
+    Shares of a phase repeat within some percent from profile to profile.
+    """
+    phase_s = base.rows[cause.phase].time_s or 0.0
+    whole_s = abs(parts[part_of(cause.phase)].difference_s)
+    return abs(cause.seconds or 0.0) >= max(LEAST_S, LEAST_SHARE * whole_s, LEAST_SHARE * phase_s)
 
 
 def is_slower(ratio: Estimate, margin: float) -> bool:
@@ -197,7 +201,7 @@ def causes_of(
         own = [change for change in exact if change.phase == phase]
         more = operator_differences(phase, base, candidate, differences.get(phase))
         for change in own:
-            names = (change.operators or {OUTSIDE}) & more.keys()
+            names = (change.operators or ({OUTSIDE} if change.outside else set())) & more.keys()
             found.append(_certain(change, sum(more.pop(name) for name in names) if names else None))
         if part_of(phase) in explained:
             counted = base.counters is not None and candidate.counters is not None
@@ -257,13 +261,20 @@ def _sums(profile: CaseProfile, phase: str, name: str) -> dict[str, float]:
 
 
 def ranked(causes: Sequence[Cause]) -> tuple[Cause, ...]:
-    """Return the causes: those of the whole case first, then exact ones of unknown cost, then by cost.
+    """Return the causes: those of the whole case first, then by what they cost, those of unknown cost last.
 
-    What is exact weighs twice, since it is certain, and the times of operators are estimates.
+    What is exact weighs twice, since it is certain, and the times of operators are estimates. An exact change
+    of backward follows from one of forward or loss and comes after it, whatever it costs.
     """
+    makers = [_weight(cause) for cause in causes if cause.exact and cause.phase in ("forward", "loss")]
 
-    def place(cause: Cause) -> tuple[bool, bool, float]:
-        unknown = cause.seconds is None
-        return cause.phase != WHOLE_CASE, not unknown, -abs(cause.seconds or 0.0) * (1 + cause.exact)
+    def place(cause: Cause) -> tuple[bool, float, bool]:
+        follows = bool(makers) and cause.exact and cause.phase == "backward"
+        weight = min(_weight(cause), max(makers)) if follows else _weight(cause)
+        return cause.phase != WHOLE_CASE, -weight, follows
 
     return tuple(sorted(causes, key=place))
+
+
+def _weight(cause: Cause) -> float:
+    return abs(cause.seconds or 0.0) * (1 + cause.exact)

@@ -104,7 +104,7 @@ def test_counters_of_a_phase_are_told_with_the_line_that_waits() -> None:
 
 
 def test_counters_that_follow_from_operators_are_told_where_these_are_the_same() -> None:
-    """A tensor kept alive doubles the peak of the same operators; with an operator more it says nothing new."""
+    """A tensor kept alive doubles the peak; with an operator more the peak says nothing new."""
     base = counters([use("forward", "aten::mm")], phases={"forward": PhaseCounters(peak_bytes=4)})
     kept = counters([use("forward", "aten::mm")], phases={"forward": PhaseCounters(peak_bytes=8)})
     (change,) = changes_of(base, kept)
