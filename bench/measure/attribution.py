@@ -57,18 +57,30 @@ class Windows:
         """Return when a phase ran."""
         return [group[phase] for group in (*self.steps, *self.feeds) if phase in group]
 
-    def quiet_half(self) -> "Windows":
-        """Return the quicker half of the steps, and of what was fed: the others were disturbed."""
-        return Windows(_quiet(self.steps[:-1] or self.steps), _quiet(self.feeds))
+    def quiet_half(self, laps: Sequence[Interval]) -> "Windows":
+        """Return the quicker half of the steps, and of what was fed: the others were disturbed.
+
+        `laps` is when the steps ran by another clock. The longer of both says how long a step took: what
+        comes between a reading of that clock and the label lies in the step of one and the neighbour's of
+        the other.
+        """
+        longer = [
+            max(_length(step["step"]), _length(lap)) for step, lap in zip(self.steps, laps, strict=True)
+        ]
+        fed = [sum(map(_length, feed.values())) for feed in self.feeds]
+        whole = len(self.steps) - 1 or 1  # the last one ends with its last phase
+        return Windows(_quiet(self.steps[:whole], longer[:whole]), _quiet(self.feeds, fed))
 
 
-def _quiet(groups: Sequence[Mapping[str, Interval]]) -> tuple[Mapping[str, Interval], ...]:
-    by_length = sorted(groups, key=_length)
-    return tuple(by_length[: (len(by_length) + 1) // 2])
+def _quiet(
+    groups: Sequence[Mapping[str, Interval]], lengths: Sequence[int]
+) -> tuple[Mapping[str, Interval], ...]:
+    order = sorted(range(len(groups)), key=lengths.__getitem__)
+    return tuple(groups[place] for place in order[: (len(groups) + 1) // 2])
 
 
-def _length(group: Mapping[str, Interval]) -> int:
-    start, end = group["step"] if "step" in group else (0, sum(end - start for start, end in group.values()))
+def _length(interval: Interval) -> int:
+    start, end = interval
     return end - start
 
 

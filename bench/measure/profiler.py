@@ -142,7 +142,7 @@ def read_profile(
     if not everything.steps:
         raise ValueError("the trace holds no whole step")
     on_device = case.device == "cuda"
-    windows = everything if on_device else everything.quiet_half()
+    windows = everything if on_device else everything.quiet_half(recorded.laps)
     parts, disagreement = named(parts_of(nodes, windows, composites), calls, len(windows.steps))
     parts = with_makers(parts)
     rows = rows_of_profile(parts, windows, device_ns(parts, nodes, events), on_device=on_device)

@@ -1,6 +1,8 @@
 """The profiler pass: real steps, attributed to phases, modules and forward operators, and made-up traces."""
 
 from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 from torch import nn
 
 from bench.cases import STEP_PHASES, Case
+from bench.measure.attribution import Windows
 from bench.measure.counters import count_case
 from bench.measure.operator_counts import Call
 from bench.measure.profiler import Recorded, profile_case, read_profile
@@ -161,6 +164,17 @@ def test_a_trace_without_a_whole_step_is_refused() -> None:
     """Rather than told as a step of no time."""
     with pytest.raises(ValueError, match="no whole step"):
         read_profile(case_of(1, 1), [], Recorded([], 0.0), {}, set())
+
+
+def test_a_step_that_either_clock_saw_disturbed_is_left_out() -> None:
+    """A hold-up between the reading and the label is in one step by the one, in the next by the other."""
+    by_label, by_reading = (10, 10, 30, 10, 9), (10, 30, 10, 10, 9)
+    steps = tuple({"step": interval} for interval in one_after_the_other(by_label))
+    assert Windows(steps, ()).quiet_half(one_after_the_other(by_reading)).steps == (steps[0], steps[3])
+
+
+def one_after_the_other(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    return list(pairwise(accumulate(lengths, initial=0)))
 
 
 def test_modules_of_a_nested_network_are_named_in_full(tmp_path: Path) -> None:
