@@ -22,6 +22,9 @@ FED = ("data", "copy")
 AUTOGRAD = ("autograd::", "torch::autograd::")
 """How the profiler names what autograd's engine does between the operators."""
 
+CLOCKS_AGREE = 0.005
+"""Two clocks that differ by more on a step saw something between their readings."""
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -60,23 +63,22 @@ class Windows:
     def quiet_half(self, laps: Sequence[Interval]) -> "Windows":
         """Return the quicker half of the steps, and of what was fed: the others were disturbed.
 
-        `laps` is when the steps ran by another clock. The longer of both says how long a step took: what
-        comes between a reading of that clock and the label lies in the step of one and the neighbour's of
-        the other.
+        `laps` is when the steps ran by another clock. A hold-up between its reading and the label is in one
+        step by the one and in its neighbour by the other, so steps of which they differ come last. Where
+        they differ in all, the quicker half of those is returned, and differs.
         """
-        longer = [
-            max(_length(step["step"]), _length(lap)) for step, lap in zip(self.steps, laps, strict=True)
-        ]
-        fed = [sum(map(_length, feed.values())) for feed in self.feeds]
+        pairs = [(_length(step["step"]), _length(lap)) for step, lap in zip(self.steps, laps, strict=True)]
+        order = [(max(pair) > (1 + CLOCKS_AGREE) * min(pair), max(pair)) for pair in pairs]
+        fed = [(False, sum(map(_length, feed.values()))) for feed in self.feeds]
         whole = len(self.steps) - 1 or 1  # the last one ends with its last phase
-        return Windows(_quiet(self.steps[:whole], longer[:whole]), _quiet(self.feeds, fed))
+        return Windows(_first_half(self.steps[:whole], order[:whole]), _first_half(self.feeds, fed))
 
 
-def _quiet(
-    groups: Sequence[Mapping[str, Interval]], lengths: Sequence[int]
+def _first_half(
+    groups: Sequence[Mapping[str, Interval]], order: Sequence[tuple[bool, int]]
 ) -> tuple[Mapping[str, Interval], ...]:
-    order = sorted(range(len(groups)), key=lengths.__getitem__)
-    return tuple(groups[place] for place in order[: (len(groups) + 1) // 2])
+    places = sorted(range(len(groups)), key=order.__getitem__)
+    return tuple(groups[place] for place in places[: (len(groups) + 1) // 2])
 
 
 def _length(interval: Interval) -> int:

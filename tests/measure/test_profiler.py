@@ -168,9 +168,17 @@ def test_a_trace_without_a_whole_step_is_refused() -> None:
 
 def test_a_step_that_either_clock_saw_disturbed_is_left_out() -> None:
     """A hold-up between the reading and the label is in one step by the one, in the next by the other."""
-    by_label, by_reading = (10, 10, 30, 10, 9), (10, 30, 10, 10, 9)
+    by_label, by_reading = (990, 800, 820, 999, 1000, 9), (991, 820, 800, 999, 1000, 9)
     steps = tuple({"step": interval} for interval in one_after_the_other(by_label))
-    assert Windows(steps, ()).quiet_half(one_after_the_other(by_reading)).steps == (steps[0], steps[3])
+    quiet = Windows(steps, ()).quiet_half(one_after_the_other(by_reading))
+    assert quiet.steps == (steps[0], steps[3], steps[4])
+
+
+def test_clocks_that_never_agree_are_not_made_to() -> None:
+    """The account shall miss the step where a clock is wrong."""
+    steps = tuple({"step": interval} for interval in one_after_the_other((300, 100, 200, 50)))
+    quiet = Windows(steps, ()).quiet_half(one_after_the_other((330, 110, 220, 55)))
+    assert quiet.steps == (steps[1], steps[2])
 
 
 def one_after_the_other(lengths: Sequence[int]) -> list[tuple[int, int]]:
