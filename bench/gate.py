@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -30,12 +31,14 @@ from bench.verdict.gating import (
     Column,
     Decision,
     Rule,
+    Stage,
     case_columns,
     confirm,
     group_columns,
+    pairs_needed,
     screen,
 )
-from bench.verdict.outcome import Outcome
+from bench.verdict.outcome import UNDECIDED, Outcome, PairRecord
 
 ARMS = ("base", "candidate")
 PAIRS_PER_PARENT = 4
@@ -90,12 +93,14 @@ class Gate:
         try:
             changes = self._changes()
             self._stage("screening", range(len(self.cases)), self.rule.first_pairs, first)
-            decisions = screen(self._columns(first), self.rule)
+            columns = self._columns(first)
+            decisions = screen(columns, self.rule)
             left = self._left(decisions)
             if left:
-                self._stage("confirming", left, self._planned(len(left)), second)
+                undecided = [c for c in columns if decisions[c.name].verdict == UNDECIDED]
+                self._stage("confirming", left, self._planned(undecided, len(left)), second)
                 # What has passed stays passed; means are judged again only over all of their cases.
-                fresh = [c for c in self._columns(second) if decisions[c.name].verdict == "undecided"]
+                fresh = [c for c in self._columns(second) if decisions[c.name].verdict == UNDECIDED]
                 coins = np.random.default_rng(self.random.randrange(HASH_SEEDS))
                 decisions |= confirm(fresh, self.rule, coins)
         except KeyboardInterrupt:
@@ -111,6 +116,7 @@ class Gate:
             self._phases(first, second),
             self.now() - self._started,
             (pairs_in(first), pairs_in(second)),
+            self._measured(first, second),
             self.void,
             interrupted,
         )
@@ -190,18 +196,30 @@ class Gate:
 
     def _left(self, decisions: Mapping[str, Decision]) -> list[int]:
         """Return the cases for the confirming stage: those left open, or all where a mean over them is."""
-        open_names = {name for name, decision in decisions.items() if decision.verdict == "undecided"}
+        open_names = {name for name, decision in decisions.items() if decision.verdict == UNDECIDED}
         keys = [case.key for case in self.cases]
         if open_names - set(keys):
             return list(range(len(keys)))
         return [number for number, key in enumerate(keys) if key in open_names]
 
-    def _planned(self, cases: int) -> int:
-        """Return the pairs of the confirming stage: what the budget allows, fixed before the first one."""
+    def _planned(self, columns: Sequence[Column], cases: int) -> int:
+        """Return the pairs of the confirming stage: what its columns need and the budget allows.
+
+        Fixed before the first one, by what the screening showed alone.
+        """
         spent = self.now() - self._started
         per_pair = spent / self.rule.first_pairs * cases / len(self.cases)
         affordable = int((self.budget_s - spent) / per_pair) if per_pair else MOST_PAIRS
-        return max(self.rule.second_pairs, min(MOST_PAIRS, affordable))
+        needed = pairs_needed(columns, self.rule, MOST_PAIRS)
+        return max(self.rule.second_pairs, min(needed, affordable))
+
+    def _measured(self, *stages: Pairs) -> dict[Case, list[PairRecord]]:
+        """Return what each pair showed of each case."""
+        found: dict[Case, list[PairRecord]] = {}
+        for stage, pairs in zip(get_args(Stage), stages, strict=True):
+            for number, ratios in pairs.items():
+                found.setdefault(self.cases[number], []).extend(_record(stage, one) for one in ratios)
+        return found
 
     def _phases(self, *stages: Pairs) -> dict[Case, dict[str, tuple[float, float]]]:
         """Return by how many seconds each phase of each case differs, and what it takes in the base."""
@@ -216,6 +234,12 @@ class Gate:
                     for place, phase in enumerate(MEASURED)
                 }
         return found
+
+
+def _record(stage: Stage, ratios: Ratios) -> PairRecord:
+    low, mean = (dict(zip(MEASURED, kind.tolist(), strict=True)) for kind in (ratios.low, ratios.mean))
+    low_ns, mean_ns = ratios.steps_ns.tolist()
+    return PairRecord(stage, low, mean, low_ns, mean_ns)
 
 
 def by_phase(ratios: Sequence[Ratios], kind: int) -> dict[str, Times]:

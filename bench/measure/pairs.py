@@ -144,12 +144,14 @@ class Ratios:
     """Hold what one pair showed of a case, each of shape [measured].
 
     `low` and `mean` are log-ratios, candidate over base, of smallest and mean laps: medians over the samples.
-    `base_s` is the smallest lap of the base in seconds.
+    `base_s` is the smallest lap of the base in seconds. `steps_ns` are the samples of the whole step in
+    nanoseconds, of shape [smallest or mean lap, samples, arms].
     """
 
     low: Times
     mean: Times
     base_s: Times
+    steps_ns: Times
 
 
 def ratios_of(samples: Mapping[int, Sequence[Sample]]) -> dict[int, Ratios]:
@@ -160,4 +162,5 @@ def ratios_of(samples: Mapping[int, Sequence[Sample]]) -> dict[int, Ratios]:
 def _ratios(samples: Sequence[Sample]) -> Ratios:
     lows, means = np.array([one.low for one in samples]), np.array([one.mean for one in samples])
     low, mean = (np.median(np.log(kind[:, CANDIDATE] / kind[:, BASE]), axis=0) for kind in (lows, means))
-    return Ratios(low, mean, lows[:, BASE].min(axis=0) * NANO)
+    steps = np.stack([lows[:, :, 0], means[:, :, 0]])
+    return Ratios(low, mean, lows[:, BASE].min(axis=0) * NANO, steps)

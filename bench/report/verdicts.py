@@ -55,6 +55,7 @@ def gate_record(outcome: Outcome) -> dict[str, Any]:
         "seconds": outcome.seconds,
         "pairs": outcome.pairs,
         "void_pairs": outcome.void,
+        "measured": {case.key: [asdict(pair) for pair in pairs] for case, pairs in outcome.measured.items()},
         "interrupted": outcome.interrupted,
     }  # fmt: skip
 

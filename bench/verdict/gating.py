@@ -190,6 +190,26 @@ def smallest_detectable(deviation: float, pairs: int, columns: int, margin: floa
     return _as_ratio(max(by_chance, log1p(margin / 2)) + found) - 1
 
 
+def pairs_needed(columns: Sequence["Column"], rule: Rule, most: int) -> int:
+    """Return how many pairs the second stage needs to decide on columns with the spread seen in the first.
+
+    That is, to detect a slowdown by the margin, and to prove "same" of what is the same nine times in ten, by
+    low estimates and by block means: at least `rule.second_pairs`, and at most `most`.
+    """
+
+    def decides(pairs: int, column: "Column") -> bool:
+        low, mean = (float(kind.std(ddof=1)) for kind in (column.low, column.mean))
+        by_interval = _quantile(1 - rule.alpha_pass / 2, pairs) + _quantile(DETECTION, pairs)
+        proves_same = by_interval * max(low, mean) / sqrt(pairs) <= log1p(column.margin)
+        detects = smallest_detectable(low, pairs, len(columns), column.margin, rule.alpha)
+        return proves_same and detects <= column.margin
+
+    for pairs in range(rule.second_pairs, most):
+        if all(decides(pairs, column) for column in columns):
+            return pairs
+    return max(most, rule.second_pairs)
+
+
 def _as_ratio(log_ratio: float) -> float:
     return exp(log_ratio) if log_ratio < LARGEST_LOG else inf
 

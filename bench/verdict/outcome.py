@@ -1,11 +1,11 @@
 """The outcome of a gate: what was counted, what was decided, and what it took."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.cases import Case
 from bench.verdict.changes import Change
-from bench.verdict.gating import Decision, Rule
+from bench.verdict.gating import Decision, Rule, Stage
 
 SLOWER, UNDECIDED, FASTER, SAME = "slower", "undecided", "faster", "same"
 VERDICTS = (SLOWER, UNDECIDED, FASTER, SAME)
@@ -13,11 +13,27 @@ VERDICTS = (SLOWER, UNDECIDED, FASTER, SAME)
 
 
 @dataclass(frozen=True)
+class PairRecord:
+    """Hold what one launch pair showed of a case, so that others can judge it again.
+
+    `low` and `mean` are log-ratios by phase; `low_ns` and `mean_ns` the smallest and mean lap of each sample
+    of the whole step, base and candidate, in nanoseconds.
+    """
+
+    stage: Stage
+    low: Mapping[str, float]
+    mean: Mapping[str, float]
+    low_ns: Sequence[tuple[float, float]]
+    mean_ns: Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """Hold what a gate found: exact changes and decisions, and what it took.
 
     `phases` has, for each case, by how many seconds each phase differs and what it takes in the base; `pairs`
-    are those of the two stages, and `void` those that were measured again since an arm died or hung.
+    are those of the two stages, `measured` what each of them showed, and `void` those that were measured
+    again since an arm died or hung.
     """
 
     base: str
@@ -29,6 +45,7 @@ class Outcome:
     phases: Mapping[Case, Mapping[str, tuple[float, float]]]
     seconds: float
     pairs: tuple[int, int]
+    measured: Mapping[Case, Sequence[PairRecord]]
     void: int
     interrupted: bool
 

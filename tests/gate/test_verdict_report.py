@@ -11,11 +11,12 @@ from bench.report.verdicts import MOST_SUMMARY_BYTES, gate_record, gate_summary,
 from bench.runs import plain_json
 from bench.verdict.changes import Change
 from bench.verdict.gating import Decision, Rule
-from bench.verdict.outcome import Outcome
+from bench.verdict.outcome import Outcome, PairRecord
 
 MICRO = 1e-6
 OTHER = replace(CPU_CASE, batch_size=128)
 CLONE = Change("forward", "aten::clone", "+1 aten::clone per step", "a tensor is copied")
+PAIR = PairRecord(1, {"step": 0.1}, {"step": 0.2}, ((660.0, 726.0),), ((700.0, 770.0),))
 
 
 def decision(name: str, verdict: str, ratio: float = 1.0, kind: str = "case") -> Decision:
@@ -35,7 +36,7 @@ def outcome(*decisions: Decision, **changes: object) -> Outcome:
         "base": "main (0123456789)", "candidate": "working tree", "rule": Rule(), "cases": (CPU_CASE, OTHER),
         "changes": {CPU_CASE: (CLONE,)},
         "decisions": {one.name: one for one in decisions}, "phases": {CPU_CASE: phases}, "seconds": 61.0,
-        "pairs": (8, 16), "void": 0, "interrupted": False,
+        "pairs": (8, 16), "measured": {CPU_CASE: (PAIR,)}, "void": 0, "interrupted": False,
     }  # fmt: skip
     return Outcome(**(usual | changes))  # type: ignore[arg-type]
 
@@ -80,6 +81,7 @@ def test_the_record_is_plain_json() -> None:
     assert record["verdicts"] == {"slower": 1, "undecided": 0, "faster": 0, "same": 0}
     assert record["decisions"][0]["ratio"] == pytest.approx(1.1)
     assert record["changes"][CPU_CASE.key][0]["what"] == "aten::clone"
+    assert record["measured"][CPU_CASE.key][0]["low_ns"] == [[660.0, 726.0]]
     assert record["phases"][CPU_CASE.key]["forward"] == {"difference_s": 60 * MICRO, "base_s": 100 * MICRO}
 
 

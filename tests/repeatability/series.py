@@ -57,7 +57,7 @@ class Settings:
     extra: tuple[str, ...] = ()
 
 
-def settle(out: Path, settings: Settings) -> None:
+def settle(out: Path, settings: Any) -> None:  # noqa: ANN401 - any dataclass
     """Leave the settings in the folder of the series; raise SeriesError if it was begun with others."""
     wanted = json.loads(plain_json(asdict(settings)))
     path = out / SETTINGS_FILE
@@ -153,12 +153,12 @@ def alone(out: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def run_session(command: Sequence[str], log: Path, *, lock: int) -> int:
-    """Run a session in a process of its own, on the code of this checkout."""
+def run_session(command: Sequence[str], log: Path, *, lock: int, cwd: Path = ROOT) -> int:
+    """Run a session in a process of its own, on the code of a folder."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
     with log.open("w") as file:
         return subprocess.run(
-            command, cwd=ROOT, env=environment, stdout=file, stderr=file, pass_fds=[lock], check=False
+            command, cwd=cwd, env=environment, stdout=file, stderr=file, pass_fds=[lock], check=False
         ).returncode
 
 

@@ -22,6 +22,7 @@ from bench.verdict.gating import (
     confirm,
     group_columns,
     interval,
+    pairs_needed,
     screen,
     smallest_detectable,
 )
@@ -420,3 +421,28 @@ def test_every_kind_has_a_margin() -> None:
         "device": 0.05,
         "suite": 0.015,
     }
+
+
+@pytest.mark.parametrize("deviation", [0.01, 0.03, 0.04, 0.05])
+def test_the_pairs_needed_detect_the_margin_and_prove_what_is_the_same(deviation: float) -> None:
+    """The fewest that do both, by scipy's quantiles; never fewer than the rule's."""
+    columns = [column(1.0, deviation, name="a"), column(1.0, 0.001, name="b")]
+    found = pairs_needed(columns, RULE, 64)
+
+    def enough(pairs: int) -> bool:
+        error, t = deviation / sqrt(pairs), stats.t(pairs - 1)
+        same = (t.ppf(0.975) + t.ppf(0.9)) * error <= log(1.05)
+        larger = max(t.ppf(1 - 0.005 / 2) * error, log(1.025))
+        return bool(same and larger + t.ppf(0.9) * error <= log(1.05))
+
+    assert enough(found)
+    assert found == RULE.second_pairs or not enough(found - 1)
+
+
+def test_no_more_pairs_than_allowed_are_needed() -> None:
+    """A tail that is too wide needs more, as low estimates do."""
+    calm = column(1.0, 0.001, name="a")
+    wide = column(1.0, 0.001, mean=(1.0, 0.06), name="b")
+    assert pairs_needed([calm], RULE, 64) == 16
+    assert 16 < pairs_needed([wide], RULE, 64) < 64
+    assert pairs_needed([column(1.0, 0.5)], RULE, 64) == 64

@@ -1,0 +1,154 @@
+"""Arms whose difference is known: a repository of nncore with a branch for each difference.
+
+A planted one is made by running on after each phase for a share of what it took, so that it is as exact as
+the clock and takes its part in all noise. Both arms carry the same code for it, the base with nothing to add.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PHASES = ("zero_grad", "forward", "loss", "backward", "optimizer")
+ONE_CASE = (32, 128)
+"""Batch size and hidden width of the case in which alone something is slower."""
+
+BASE = "base"
+PLANTED = """
+
+from time import perf_counter_ns
+
+PLANTED = {planted!r}
+TrainStep.held_up, TrainStep.number = False, 0
+
+
+def held_up(phase, run):
+    here = phase in PLANTED["phases"]
+    share, extra_ns = (PLANTED["share"], PLANTED["extra_ns"]) if here else (0.0, 0)
+    case, every, times = PLANTED["case"], PLANTED["every"], PLANTED["times"]
+
+    def phase_and_more(self, *given):
+        begin = perf_counter_ns()
+        result = run(self, *given)
+        end = perf_counter_ns()
+        if phase == "forward":
+            self.number += 1
+            self.held_up = case is None or case == (len(given[0]), len(next(self.model.parameters())))
+        more = share * (end - begin) + extra_ns if self.held_up else 0
+        if every and not self.number % every:
+            more += (times - 1) * (end - begin)
+        while perf_counter_ns() < end + more:
+            pass
+        return result
+
+    return phase_and_more
+
+
+for name in {phases!r}:
+    setattr(TrainStep, name, held_up(name, getattr(TrainStep, name)))
+"""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Hold what is added to phases: a share of each call, nanoseconds, or every so many steps times as long.
+
+    `case` is the batch size and the hidden width in which alone it is; None is every case.
+    """
+
+    share: float = 0.0
+    extra_ns: int = 0
+    phases: tuple[str, ...] = PHASES
+    case: tuple[int, int] | None = None
+    every: int = 0
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Hold a difference of two arms: what is planted, the margin to judge it at, and what must be found.
+
+    `slower` names the column that the gate has to call slower: ONE for the case of ONE_CASE, and None where
+    nothing is slower; `tail` says that no case may pass.
+    """
+
+    planted: Planted
+    margin: str = "5%"
+    slower: str | None = None
+    tail: bool = False
+
+
+ONE = "one case"
+NEUTRAL = ("comment", "import", "renamed")
+"""Branches that differ from the base in nothing that matters."""
+
+EVERYWHERE = Planted(share=0.05)
+DIFFERENCES: Mapping[str, Difference] = {
+    "case-5": Difference(replace(EVERYWHERE, case=ONE_CASE), slower=ONE),
+    "case-3": Difference(Planted(share=0.03, case=ONE_CASE), "3%", ONE),
+    "case-2": Difference(Planted(share=0.02, case=ONE_CASE), "2%", ONE),
+    "backward-5": Difference(replace(EVERYWHERE, phases=("backward",)), slower="backward"),
+    "call-20us": Difference(Planted(extra_ns=20_000, phases=("forward",)), slower="forward"),
+    "suite-1.5": Difference(Planted(share=0.015), slower="suite"),
+    "tail": Difference(Planted(every=50, times=10), tail=True),
+}
+
+
+def planted_repository(folder: Path) -> Path:
+    """Return a repository of nncore in a new folder, with a branch for the base and for each difference."""
+    package = folder / "nncore"
+    shutil.copytree(ROOT / "nncore", package, ignore=shutil.ignore_patterns("__pycache__"))
+    step = package / "step.py"
+    original = step.read_text()
+    _git(folder, "init", "--quiet", "-b", BASE)
+    step.write_text(original + code_of(Planted()))
+    _commit(folder, BASE)
+    for name, difference in DIFFERENCES.items():
+        _branch(folder, name)
+        step.write_text(original + code_of(difference.planted))
+        _commit(folder, name)
+    for name in NEUTRAL:
+        _branch(folder, name)
+        _change_nothing(package, name)
+        _commit(folder, name)
+    _git(folder, "checkout", "--quiet", BASE)
+    return folder
+
+
+def code_of(planted: Planted) -> str:
+    """Return what is added to nncore/step.py."""
+    return PLANTED.format(planted=asdict(planted), phases=PHASES)
+
+
+def _change_nothing(package: Path, name: str) -> None:
+    step, model = package / "step.py", package / "model.py"
+    if name == "comment":
+        step.write_text(f"# A comment of one line.\n{step.read_text()}")
+    elif name == "import":
+        model.write_text(f"{model.read_text()}\nimport html.entities  # nobody uses it\n")
+    else:
+        step.rename(package / "training_step.py")
+        step.write_text("from nncore.training_step import TrainStep\n")
+
+
+def arms_of(scenario: str, number: int) -> tuple[str, str]:
+    """Return base and candidate of a run: neutral ones in turn, each as often on either side."""
+    if scenario in DIFFERENCES:
+        return BASE, scenario
+    other = NEUTRAL[number % len(NEUTRAL)]
+    return (BASE, other) if number // len(NEUTRAL) % 2 else (other, BASE)
+
+
+def _branch(folder: Path, name: str) -> None:
+    _git(folder, "checkout", "--quiet", "-b", name, BASE)
+
+
+def _commit(folder: Path, message: str) -> None:
+    _git(folder, "add", "--all")
+    _git(folder, "-c", "user.name=planted", "-c", "user.email=planted@localhost", "commit", "-qm", message)
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-C", str(folder), *arguments], check=True)  # noqa: S607 - the user's own git

@@ -1,0 +1,185 @@
+"""Say how often the gate was right, and what other tools' rules say of the same samples.
+
+    python tests/repeatability/judge_gates.py DIR [DIR...]
+
+Reads what gates.py left.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from arms import DIFFERENCES, ONE, ONE_CASE
+from gates import SAME
+from rules import RULES, Samples
+from scipy import stats
+from series import SETTINGS_FILE
+
+CONFIDENCE = 0.95
+
+
+class JudgeError(RuntimeError):
+    """Say in one sentence why a folder cannot be judged."""
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Hold the gates of one series: which scenario and load, and the record of each run."""
+
+    scenario: str
+    load: str
+    records: Sequence[dict[str, Any]]
+
+    @property
+    def target(self) -> str | None:
+        """Return the column that must be found slower."""
+        slower = DIFFERENCES[self.scenario].slower if self.scenario != SAME else None
+        if slower != ONE:
+            return slower
+        ending = f"b{ONE_CASE[0]}-h{ONE_CASE[1]}"
+        return next(name for name in verdicts(self.records[0], "case") if name.endswith(ending))
+
+
+def read_gates(folder: Path) -> Gates:
+    """Read a series."""
+    try:
+        settings = json.loads((folder / SETTINGS_FILE).read_bytes())
+    except OSError as error:
+        raise JudgeError(f"{str(folder)!r} is no series of gates ({error.strerror})") from None
+    files = sorted(folder.glob("[0-9]*.json"))
+    if not files:
+        raise JudgeError(f"{str(folder)!r} has no finished gate")
+    return Gates(settings["scenario"], settings["load"], [json.loads(file.read_bytes()) for file in files])
+
+
+def verdicts(record: dict[str, Any], kind: str | None = None) -> dict[str, str]:
+    """Return the verdict of each column by name, of one kind or of all."""
+    return {one["name"]: one["verdict"] for one in record["decisions"] if kind in (None, one["kind"])}
+
+
+def slower(record: dict[str, Any]) -> set[str]:
+    """Return the columns that were called slower."""
+    return {name for name, verdict in verdicts(record).items() if verdict == "slower"}
+
+
+def bounds(count: int, of: int) -> str:
+    """Return a count with the one-sided 95 % bounds of its share (Clopper and Pearson)."""
+    found = stats.binomtest(count, of).proportion_ci(2 * CONFIDENCE - 1, method="exact")
+    return f"{count} of {of} ({100 * found.low:.1f} to {100 * found.high:.1f} %)"
+
+
+def gate_table(series: Sequence[Gates]) -> str:
+    """Return a line for each series: how often it was right, false alarms, and what it left open."""
+    return pd.DataFrame([_line(gates) for gates in series]).to_markdown(index=False, disable_numparse=True)
+
+
+def _line(gates: Gates) -> dict[str, str]:
+    records, runs, target = gates.records, len(gates.records), gates.target
+    found = sum(target in slower(record) for record in records)
+    passed = sum(passes(record, gates) for record in records)
+    is_open = sum("undecided" in verdicts(record).values() for record in records)
+    seconds = [record["seconds"] for record in records]
+    return {
+        "scenario": gates.scenario,
+        "load": gates.load,
+        "found": "-" if target is None else bounds(found, runs),
+        "false alarms": bounds(sum(bool(slower(r)) for r in records), runs)
+        if gates.scenario == SAME
+        else "-",
+        "false passes": "-" if gates.scenario == SAME else bounds(passed, runs),
+        "with something undecided": bounds(is_open, runs),
+        "seconds, median (most)": f"{median(seconds):.0f} ({max(seconds):.0f})",
+    }
+
+
+def passes(record: dict[str, Any], gates: Gates) -> bool:
+    """Say whether what is slower was called the same or faster; of a tail, whether any case was."""
+    found = verdicts(record) if gates.target else verdicts(record, "case")
+    wanted = [found[gates.target]] if gates.target else list(found.values())
+    return any(verdict in ("same", "faster") for verdict in wanted)
+
+
+def bias_table(series: Sequence[Gates]) -> str:
+    """Return for each case the mean log-ratio of all screening pairs of arms that are the same.
+
+    Two-sided, by Student's t; the pairs of the screening stage alone, since those of the confirming one were
+    picked by what was seen.
+    """
+    records = [record for gates in series if gates.scenario == SAME for record in gates.records]
+    cases = list(records[0]["measured"]) if records else []
+    lines = []
+    for case in cases:
+        values = np.array(
+            [
+                pair["low"]["step"]
+                for record in records
+                for pair in record["measured"][case]
+                if pair["stage"] == 1
+            ]
+        )
+        test = stats.ttest_1samp(values, 0.0)
+        interval = test.confidence_interval(CONFIDENCE)
+        lines.append(
+            {
+                "case": case,
+                "pairs": str(len(values)),
+                "mean %": f"{100 * values.mean():+.3f}",
+                "95 %": f"{100 * interval.low:+.3f} to {100 * interval.high:+.3f}",
+                "deviation of a pair %": f"{100 * values.std(ddof=1):.2f}",
+                "p of all cases": f"{min(1.0, len(cases) * float(test.pvalue)):.3f}",
+            }
+        )
+    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+
+
+def rules_table(series: Sequence[Gates]) -> str:
+    """Return how often each rule calls anything slower, of all cases of a run; ours as well."""
+    lines = []
+    for gates in series:
+        line = {"scenario": gates.scenario, "load": gates.load}
+        reds = {name: sum(red_by(name, record) for record in gates.records) for name in RULES}
+        ours = sum(bool(slower(record)) for record in gates.records)
+        for name, count in {"this gate": ours, **reds}.items():
+            line[name] = f"{count} of {len(gates.records)}"
+        lines.append(line)
+    return pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+
+
+def red_by(name: str, record: dict[str, Any]) -> bool:
+    """Say whether a rule calls any case of a gate slower, by the samples of its screening stage."""
+    return any(RULES[name](samples_of(pairs)) for pairs in record["measured"].values())
+
+
+def samples_of(pairs: Sequence[dict[str, Any]]) -> Samples:
+    """Return the samples of a case in the screening stage."""
+    low, mean = (
+        np.concatenate([np.array(pair[kind], float) for pair in pairs if pair["stage"] == 1])
+        for kind in ("low_ns", "mean_ns")
+    )
+    return Samples((low[:, 0], low[:, 1]), (mean[:, 0], mean[:, 1]))
+
+
+def judge(folders: Sequence[Path]) -> str:
+    """Return all tables."""
+    series = [read_gates(folder) for folder in folders]
+    parts = [
+        gate_table(series),
+        "Red by any case, other tools' rules on the same samples:",
+        rules_table(series),
+    ]
+    if any(gates.scenario == SAME for gates in series):
+        parts += ["Log-ratios of arms that are the same:", bias_table(series)]
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    try:
+        print(judge([Path(name) for name in sys.argv[1:]]))  # noqa: T201 - the edge
+    except JudgeError as error:
+        sys.exit(str(error))
