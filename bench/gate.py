@@ -81,6 +81,7 @@ class Gate:
         self._parent: Launcher | None = None
         self._pairs_of_parent = 0
         self._started = self.now()
+        self._judged: list[int] = list(range(len(self.cases)))
         self._pairing = Pairing(self.cases, self._launch, cores(), self.random)
 
     def run(self) -> Outcome:
@@ -92,7 +93,7 @@ class Gate:
         interrupted = False
         try:
             changes = self._changes()
-            self._stage("screening", range(len(self.cases)), self.rule.first_pairs, first)
+            self._stage("screening", self._judged, self.rule.first_pairs, first)
             columns = self._columns(first)
             decisions = screen(columns, self.rule)
             left = self._left(decisions)
@@ -110,7 +111,8 @@ class Gate:
         return Outcome(
             *self.names,
             self.rule,
-            tuple(self.cases),
+            tuple(self.cases[number] for number in self._judged),
+            tuple(case for number, case in enumerate(self.cases) if number not in self._judged),
             changes,
             decisions,
             self._phases(first, second),
@@ -122,23 +124,38 @@ class Gate:
         )
 
     def _changes(self) -> dict[Case, tuple[Change, ...]]:
-        """Return what the arms do differently, counted: the same answer on every machine."""
-        counted = [self._counted(arm) for arm in (BASE, CANDIDATE)]
-        found = {
-            case: tuple(changes_of(counted[BASE][case], counted[CANDIDATE][case])) for case in self.cases
-        }
+        """Return what the arms do differently, counted: the same answer on every machine.
+
+        A case that the base cannot run is new and not judged; one that the candidate cannot is an error.
+        """
+        base, candidate = self._counted(BASE), self._counted(CANDIDATE)
+        for case, counters in candidate.items():
+            if isinstance(counters, str):
+                raise GateError(f"{case.key} cannot run in the candidate: {counters}")
+        self._judged = [n for n, case in enumerate(self.cases) if not isinstance(base[case], str)]
+        if not self._judged:
+            raise GateError(
+                f"no case can run in both: {self.cases[0].key} in the base: {base[self.cases[0]]}"
+            )
+        found = {}
+        for case in (self.cases[number] for number in self._judged):
+            before, after = base[case], candidate[case]
+            if isinstance(before, CaseCounters) and isinstance(after, CaseCounters):
+                found[case] = tuple(changes_of(before, after))
         return {case: changes for case, changes in found.items() if changes}
 
-    def _counted(self, arm: int) -> dict[Case, CaseCounters]:
+    def _counted(self, arm: int) -> dict[Case, CaseCounters | str]:
+        """Return the counters of each case in an arm, or why it cannot run there."""
         worker = self._launch(self.layout.paths(swapped=False)[arm], None)
-        found = {}
+        found: dict[Case, CaseCounters | str] = {}
         try:
             for number, case in enumerate(self.cases):
                 self.progress(f"counters of {ARMS[arm]}", number, len(self.cases), None)
                 for request in (messages.Prepare(number, case, warm_up=False), messages.Count(number)):
                     reply = worker.ask(request, REQUEST_TIMEOUT_S)
                     if isinstance(reply, messages.Refused):
-                        raise GateError(f"{case.key} cannot run in the {ARMS[arm]}: {reply.reason}")
+                        found[case] = reply.reason
+                        break
                     if isinstance(reply, messages.Counted):
                         found[case] = reply.counters
         except WorkerError as error:
@@ -197,10 +214,10 @@ class Gate:
     def _left(self, decisions: Mapping[str, Decision]) -> list[int]:
         """Return the cases for the confirming stage: those left open, or all where a mean over them is."""
         open_names = {name for name, decision in decisions.items() if decision.verdict == UNDECIDED}
-        keys = [case.key for case in self.cases]
-        if open_names - set(keys):
-            return list(range(len(keys)))
-        return [number for number, key in enumerate(keys) if key in open_names]
+        keys = {number: self.cases[number].key for number in self._judged}
+        if open_names - set(keys.values()):
+            return list(keys)
+        return [number for number, key in keys.items() if key in open_names]
 
     def _planned(self, columns: Sequence[Column], cases: int) -> int:
         """Return the pairs of the confirming stage: what its columns need and the budget allows.
@@ -208,7 +225,7 @@ class Gate:
         Fixed before the first one, by what the screening showed alone.
         """
         spent = self.now() - self._started
-        per_pair = spent / self.rule.first_pairs * cases / len(self.cases)
+        per_pair = spent / self.rule.first_pairs * cases / len(self._judged)
         affordable = int((self.budget_s - spent) / per_pair) if per_pair else MOST_PAIRS
         needed = pairs_needed(columns, self.rule, MOST_PAIRS)
         return max(self.rule.second_pairs, min(needed, affordable))

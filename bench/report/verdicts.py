@@ -46,6 +46,7 @@ def gate_record(outcome: Outcome) -> dict[str, Any]:
         "base": outcome.base,
         "candidate": outcome.candidate,
         "rule": asdict(outcome.rule),
+        "new": [case.key for case in outcome.new],
         "verdicts": {verdict: len(outcome.of(verdict)) for verdict in VERDICTS},
         "decisions": [asdict(decision) for decision in outcome.ranked],
         "changes": {case.key: [{**asdict(one), "operators": sorted(one.operators)} for one in changes]
@@ -78,7 +79,11 @@ def change_lines(outcome: Outcome) -> list[str]:
         for change in changes:
             meaning = f" ({change.meaning})" if change.meaning else ""
             groups.setdefault(f"{change.phase}: {change.what} {change.change}{meaning}", []).append(case)
-    return [f"- counted: {words} [{_cases(cases, outcome)}]" for words, cases in groups.items()]
+    counted = [f"- counted: {words} [{_cases(cases, outcome)}]" for words, cases in groups.items()]
+    return [
+        *counted,
+        *(f"- new: {case.key} cannot run in the base, and is not judged" for case in outcome.new),
+    ]
 
 
 def _cases(cases: list[Case], outcome: Outcome) -> str:

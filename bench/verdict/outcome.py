@@ -31,6 +31,7 @@ class PairRecord:
 class Outcome:
     """Hold what a gate found: exact changes and decisions, and what it took.
 
+    `cases` were judged; `new` are those that the base cannot run, so that there is nothing to judge.
     `phases` has, for each case, by how many seconds each phase differs and what it takes in the base; `pairs`
     are those of the two stages, `measured` what each of them showed, and `void` those that were measured
     again since an arm died or hung.
@@ -40,6 +41,7 @@ class Outcome:
     candidate: str
     rule: Rule
     cases: tuple[Case, ...]
+    new: tuple[Case, ...]
     changes: Mapping[Case, tuple[Change, ...]]
     decisions: Mapping[str, Decision]
     phases: Mapping[Case, Mapping[str, tuple[float, float]]]

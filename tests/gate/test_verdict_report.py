@@ -34,7 +34,7 @@ def outcome(*decisions: Decision, **changes: object) -> Outcome:
     }
     usual: dict[str, object] = {
         "base": "main (0123456789)", "candidate": "working tree", "rule": Rule(), "cases": (CPU_CASE, OTHER),
-        "changes": {CPU_CASE: (CLONE,)},
+        "new": (), "changes": {CPU_CASE: (CLONE,)},
         "decisions": {one.name: one for one in decisions}, "phases": {CPU_CASE: phases}, "seconds": 61.0,
         "pairs": (8, 16), "measured": {CPU_CASE: (PAIR,)}, "void": 0, "interrupted": False,
     }  # fmt: skip
@@ -73,6 +73,13 @@ def test_the_headline_is_the_worst_of_all(verdicts: list[str], interrupted: bool
         *(decision(str(n), verdict) for n, verdict in enumerate(verdicts)), interrupted=interrupted
     )
     assert f": {words} (margin" in headline(found)
+
+
+def test_a_new_case_is_told_and_not_judged() -> None:
+    """Its absence from the table is no oversight."""
+    found = outcome(decision(OTHER.key, "same"), new=(CPU_CASE,))
+    assert f"- new: {CPU_CASE.key} cannot run in the base" in gate_text(found)
+    assert gate_record(found)["new"] == [CPU_CASE.key]
 
 
 def test_the_record_is_plain_json() -> None:

@@ -1,0 +1,211 @@
+"""The gate's stages with workers that answer at once: times are known, nothing is measured."""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_up_runs import CPU_CASE
+
+from bench.cases import Case
+from bench.gate import PAIRS_PER_PARENT, Gate, GateError
+from bench.measure import messages
+from bench.measure.workers import WorkerError
+from bench.records import CaseCounters
+from bench.report.verdicts import headline
+from bench.verdict.gating import Rule
+from bench.verdict.outcome import Outcome
+
+LAPS = np.array([20, 130, 30, 190, 280, 10]) * 1000
+CASES = (CPU_CASE, replace(CPU_CASE, hidden=512))
+BASE_ALONE = "base"
+Answer = Callable[[str, messages.Request], messages.Reply | None]
+
+
+class Layout:
+    """Name both arms by their folders."""
+
+    def paths(self, *, swapped: bool) -> tuple[Path, Path]:
+        letters = ("q", "p") if swapped else ("p", "q")
+        return Path(letters[0]) / "base", Path(letters[1]) / "candidate"
+
+
+class Worker:
+    """Answer as every worker does, unless `special` has another answer; noise is 0.1 %."""
+
+    def __init__(self, path: str, special: Answer, noise: np.random.Generator, slower: float) -> None:
+        self.arm, self.special, self.noise = Path(path).name, special, noise
+        self.factor = slower if self.arm == "candidate" else 1.0
+
+    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
+        assert timeout > 0
+        if (reply := self.special(self.arm, request)) is not None:
+            return reply
+        if isinstance(request, messages.Prepare):
+            return messages.Prepared({"plain": 660e-6, "laps": 660e-6}, steady=True, correct={})
+        if isinstance(request, messages.Count):
+            return messages.Counted(CaseCounters({}, parameters=7))
+        assert isinstance(request, messages.Measure)
+        laps = LAPS * self.factor * self.noise.normal(1, 0.001, (request.iterations + 1, len(LAPS)))
+        return messages.Measured(laps.astype(np.int64).tobytes(), None, 1)
+
+    def close(self) -> None:
+        pass
+
+
+class Parents:
+    """Start parents that start workers, and keep what they were given."""
+
+    def __init__(self, special: Answer, slower: float) -> None:
+        self.special, self.slower, self.noise = special, slower, np.random.default_rng(1)
+        self.seeds: list[str] = []
+        self.closed = 0
+
+    def __call__(self, more: Mapping[str, str]) -> "Parents":
+        self.seeds.append(more["PYTHONHASHSEED"])
+        return self
+
+    def fork(self, path: str, _: int | None) -> Worker:
+        return Worker(path, self.special, self.noise, self.slower)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def judged(
+    special: Answer = lambda _, __: None,
+    slower: float = 1.0,
+    cases: tuple[Case, ...] = CASES,
+    **more: Any,  # noqa: ANN401 - fields of the gate
+) -> tuple[Outcome, Parents]:
+    parents = Parents(special, slower)
+    coins = random.Random(1)  # noqa: S311 - coins, and no secret
+    given: dict[str, Any] = {"budget_s": 600.0, "progress": lambda *_: None} | more
+    gate = Gate(
+        names=("base", "candidate"), cases=cases, layout=Layout(),  # type: ignore[arg-type]
+        rule=Rule(), random=coins, launcher=parents, **given,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return gate.run(), parents
+
+
+def test_what_is_the_same_passes_the_screening() -> None:
+    """And nothing is left for the confirming stage."""
+    outcome, parents = judged()
+    assert {decision.verdict for decision in outcome.decisions.values()} == {"same"}
+    assert outcome.pairs == (8, 0)
+    assert {len(pairs) for pairs in outcome.measured.values()} == {8}
+    assert parents.closed == len(parents.seeds)
+
+
+def test_what_is_slower_is_called_so_on_fresh_pairs_alone() -> None:
+    """10 % in every case: all columns, with what they were judged by in the record."""
+    outcome, _ = judged(slower=1.1)
+    assert {decision.verdict for decision in outcome.decisions.values()} == {"slower"}
+    assert outcome.pairs == (8, Rule().second_pairs)
+    stages = [pair.stage for pair in outcome.measured[CPU_CASE]]
+    assert stages == [1] * 8 + [2] * 16
+    second = [pair.low["step"] for pair in outcome.measured[CPU_CASE] if pair.stage == 2]
+    assert outcome.decisions[CPU_CASE.key].ratio == pytest.approx(np.exp(np.mean(second)))
+    low = np.array(outcome.measured[CPU_CASE][0].low_ns)
+    assert low.shape == (8, 2)
+    assert low[:, 1] / low[:, 0] == pytest.approx(1.1, rel=0.01)
+
+
+def test_a_fresh_parent_comes_every_few_pairs_with_a_hash_seed_of_its_own() -> None:
+    """Forks of one parent share its memory's places and its hash seed."""
+    _, parents = judged(slower=1.1)
+    launches = 2 + 2 * (8 + 16)
+    assert len(parents.seeds) == -(-launches // (2 * PAIRS_PER_PARENT))
+    assert len(set(parents.seeds)) == len(parents.seeds)
+
+
+def refusing(arm: str, *cases: Case) -> Answer:
+    def answer(name: str, request: messages.Request) -> messages.Reply | None:
+        if name == arm and isinstance(request, messages.Prepare) and request.case in cases:
+            return messages.Refused("it is not there")
+        return None
+
+    return answer
+
+
+def test_a_case_that_the_candidate_cannot_run_is_an_error() -> None:
+    """Never a pass."""
+    with pytest.raises(GateError, match="cannot run in the candidate: it is not there"):
+        judged(refusing("candidate", CASES[1]))
+
+
+def test_a_case_that_the_base_cannot_run_is_new() -> None:
+    """The others are judged, and with one left there is no suite."""
+    outcome, _ = judged(refusing("base", CASES[0]), slower=1.1)
+    assert outcome.new == CASES[:1]
+    assert outcome.cases == CASES[1:]
+    assert CASES[0].key not in outcome.decisions
+    assert outcome.decisions[CASES[1].key].verdict == "slower"
+    assert "suite" not in outcome.decisions
+
+
+def test_no_case_in_common_is_an_error() -> None:
+    """With the first one's reason."""
+    with pytest.raises(GateError, match=r"no case can run in both: .* in the base: it is not there"):
+        judged(refusing("base", *CASES))
+
+
+def test_a_pair_whose_arm_dies_is_void_and_measured_again() -> None:
+    """Whichever arm it is; the figures hold whole pairs alone."""
+    deaths = iter([False] * 40 + [True])
+
+    def dying(_: str, request: messages.Request) -> messages.Reply | None:
+        if isinstance(request, messages.Measure) and next(deaths, False):
+            raise WorkerError("was killed")
+        return None
+
+    outcome, _ = judged(dying)
+    assert outcome.void == 1
+    assert outcome.pairs == (8, 0)
+
+
+def test_an_arm_that_always_dies_is_an_error_that_names_it() -> None:
+    """With the case it was busy with."""
+
+    def dying(arm: str, request: messages.Request) -> messages.Reply | None:
+        if arm == "base" and isinstance(request, messages.Measure):
+            raise WorkerError("was killed")
+        return None
+
+    with pytest.raises(GateError, match=r"cannot be measured in the base: .*was killed \(3 times in a row\)"):
+        judged(dying)
+
+
+def test_ctrl_c_leaves_what_is_known() -> None:
+    """In the confirming stage: what was screened stays, and nothing is slower."""
+    asked = iter(range(10**6))
+
+    def interrupted(_: str, request: messages.Request) -> messages.Reply | None:
+        if isinstance(request, messages.Measure) and next(asked) > 8 * 8 * 2 * 2:
+            raise KeyboardInterrupt
+        return None
+
+    outcome, parents = judged(interrupted, slower=1.1)
+    assert outcome.interrupted
+    assert {decision.verdict for decision in outcome.decisions.values()} == {"undecided"}
+    assert "interrupted, so undecided" in headline(outcome)
+    assert parents.closed == len(parents.seeds)
+
+
+def test_the_budget_bounds_the_pairs_that_are_wanted() -> None:
+    """A noise of 4 % wants more than 16 pairs; a budget that is spent leaves the rule's."""
+    wide = np.random.default_rng(2)
+
+    def noisy(_: str, request: messages.Request) -> messages.Reply | None:
+        if not isinstance(request, messages.Measure):
+            return None
+        laps = np.tile(LAPS, (request.iterations + 1, 1)) * wide.normal(1, 0.1)
+        return messages.Measured(laps.astype(np.int64).tobytes(), None, 1)
+
+    times = iter(np.arange(0.0, 1e6, 1.0))
+    rich, _ = judged(noisy, budget_s=1e6, now=lambda: float(next(times)))
+    poor, _ = judged(noisy, budget_s=1.0, now=lambda: float(next(times)))
+    assert rich.pairs[1] > poor.pairs[1] == Rule().second_pairs
