@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.arguments import (
@@ -90,12 +89,12 @@ def _profile(given: ProfileOptions) -> int:
 def _compare(options: CompareOptions) -> int:
     """Compare two runs; exit code 1 only where that was asked for, 2 where something cannot be compared."""
     from bench.report import compare_cases, read_source, write_comparison
-    from bench.runs import RunError
+    from bench.runs import RunError, found_run
     from bench.verdict.explain import MARGIN
 
     try:
         base, candidate = (
-            read_source(_found(run, options.results)) for run in (options.base, options.candidate)
+            read_source(found_run(run, options.results)) for run in (options.base, options.candidate)
         )
         comparison = compare_cases(base, candidate, options.fail_above or MARGIN)
         if options.out is not None:
@@ -167,18 +166,13 @@ def _report(options: ReportOptions) -> int:
 def report_text(options: ReportOptions) -> str:
     """Return what `report` prints, and bring the tables in the folder of a single run up to date."""
     from bench.report import read_source, side_by_side
-    from bench.runs import newest_run
+    from bench.runs import found_run, newest_run
 
-    runs = [_found(run, options.results) for run in options.runs] or [newest_run(options.results)]
+    runs = [found_run(run, options.results) for run in options.runs] or [newest_run(options.results)]
     sources = [read_source(path) for path in runs]
     if len(sources) == MOST_RUNS:
         return side_by_side(*sources)
     return _single(sources[0], everything=options.everything)
-
-
-def _found(run: Path, results: Path) -> Path:
-    """Return the run as typed or, for the bare name that reports print, in the results folder."""
-    return results / run if not run.exists() and (results / run).exists() else run
 
 
 def _single(source: "Source", *, everything: bool) -> str:

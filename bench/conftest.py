@@ -3,6 +3,7 @@
 import os
 import random
 import shlex
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from bench.measure.plan import Plan
 from bench.measure.workers import WorkerError
 from bench.options import OptionError, Options
 from bench.progress import ProgressLine, Silence
-from bench.runs import BENCHMARK_FILE, OUR_KEY, plain_json, replace_file
+from bench.runs import BENCHMARK_FILE, OUR_KEY, RunError, found_run, plain_json, replace_file
 from bench.suite import Suite, own_part
 
 SUITE = pytest.StashKey[Suite]()
 STATS = pytest.StashKey[list[Any]]()
 REPORT = pytest.StashKey[Any]()
+BASELINE = pytest.StashKey[Any]()  # a Source, whose module imports pandas
+SCREEN = pytest.StashKey[Any]()  # a Comparison, likewise
 PARAMETERS = ("phase", "subject", "device", "threads", "precision", "variant", "batch_size", "hidden")
 COLUMNS = ["min", "median", "mean", "stddev", "rounds"]
 DEFAULT_MIN_ROUNDS = 5  # pytest-benchmark's own
@@ -39,6 +42,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the `--step-…` options."""
     group = parser.getgroup("step", "nncore-bench: where the time of a training step goes")
     step_options.declare(group.addoption)
+    group.addoption(
+        "--step-baseline",
+        metavar="RUN",
+        help="screen this run against a stored one: each case is ok, suspect or not comparable",
+    )
+    group.addoption(
+        "--step-fail-on-suspect",
+        action="store_true",
+        default=False,
+        help="fail the session where the screen finds a case suspect",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -53,12 +67,28 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         suite = Suite(Options.build({name: config.getoption(name) for name in step_options.destinations()}))
         config.stash[SUITE] = suite
+        read_baseline(config, suite.options.results)
         if measures(config):
             suite.get_ready()
         if not config.getoption("collectonly"):
             suite.refuse_what_cannot_be()
-    except (OptionError, WorkerError) as error:
+    except (OptionError, WorkerError, RunError) as error:
         raise pytest.UsageError(str(error)) from None
+
+
+def read_baseline(config: pytest.Config, results: Path) -> None:
+    """Read the stored run to screen against; raises OptionError or RunError where there is none to read."""
+    typed = config.getoption("step_baseline")
+    if typed is None:
+        if config.getoption("step_fail_on_suspect"):
+            raise OptionError("--step-fail-on-suspect: nothing is suspect without --step-baseline=RUN")
+        return
+    from bench.report import read_source  # noqa: PLC0415 - pandas takes a second to import
+
+    try:
+        config.stash[BASELINE] = read_source(found_run(Path(typed), results))
+    except RunError as error:
+        raise OptionError(f"--step-baseline: {error}") from None
 
 
 def refuse_meaningless_options(config: pytest.Config) -> None:
@@ -100,9 +130,17 @@ def case_of(item: pytest.Item) -> tuple[Case, str] | None:
     return Case(dataset=item.config.stash[SUITE].options.dataset, **parameters), phase
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop(session: pytest.Session) -> None:
-    """Measure all selected cases together, before the first test runs."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Measure all selected cases together before the first test runs, and screen them after the last."""
+    measure_selected(session)
+    result = yield
+    screen(session)
+    return result
+
+
+def measure_selected(session: pytest.Session) -> None:
+    """Measure the cases of all selected tests."""
     config = session.config
     selected = {item: cell for item in session.items if (cell := case_of(item))}
     broken = session.testsfailed and not config.option.continue_on_collection_errors
@@ -120,6 +158,20 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         raise pytest.UsageError(str(error)) from None
     finally:
         line.end()
+
+
+def screen(session: pytest.Session) -> None:
+    """Compare what was measured with the baseline; a suspect fails the session where that was asked for."""
+    suite, baseline = session.config.stash[SUITE], session.config.stash.get(BASELINE, None)
+    if baseline is None or suite.run is None or suite.folder is None:
+        return
+    from bench.report import Source, compare_cases, write_comparison  # noqa: PLC0415 - pandas, as above
+
+    measured = Source(suite.run, list(suite.rows.values()), suite.beside, suite.folder)
+    session.config.stash[SCREEN] = comparison = compare_cases(baseline, measured)
+    write_comparison(suite.folder, comparison)
+    if comparison.suspects and session.config.getoption("step_fail_on_suspect"):
+        session.testsfailed += 1
 
 
 def plan_of(config: pytest.Config, cases: int) -> Plan:
@@ -206,6 +258,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     terminalreporter.write_line(f"\nrun folder: {config.stash[SUITE].folder}\n")
     terminalreporter.write_line(report.text)
+    if (comparison := config.stash.get(SCREEN, None)) is not None:
+        from bench.report import screen_lines  # noqa: PLC0415 - pandas, as above
+
+        terminalreporter.section("against the baseline")
+        terminalreporter.write_line("\n".join([comparison.text, *screen_lines(comparison)]))
+        if comparison.suspects and config.getoption("step_fail_on_suspect"):
+            terminalreporter.write_line("failed: a case is suspect, and --step-fail-on-suspect was given")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

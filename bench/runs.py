@@ -247,6 +247,11 @@ def read_blocks(path: Path) -> Iterator[Block]:
         yield from blocks
 
 
+def found_run(run: Path, results: Path) -> Path:
+    """Return the run as typed or, for the bare name that reports print, in the results folder."""
+    return results / run if not run.exists() and (results / run).exists() else run
+
+
 def newest_run(results: Path) -> Path:
     """Return the newest run of a results folder; its name begins with the time."""
     runs = sorted({file.parent for name in (RUN_FILE, BENCHMARK_FILE) for file in results.glob(f"*/{name}")})

@@ -5,7 +5,7 @@ from bench.report.source import Source, read_source
 from bench.report.tables import Table
 from bench.report.versus import side_by_side
 from bench.report.whole import Report, render, write_tables
-from bench.report.why import Comparison, compare_cases, write_comparison
+from bench.report.why import Comparison, compare_cases, screen_lines, write_comparison
 
 __all__ = [
     "Comparison",
@@ -16,6 +16,7 @@ __all__ = [
     "named",
     "read_source",
     "render",
+    "screen_lines",
     "side_by_side",
     "write_comparison",
     "write_tables",

@@ -108,6 +108,19 @@ def compare_cases(base: Source, candidate: Source, margin: float = MARGIN) -> Co
     )
 
 
+def screen_lines(comparison: Comparison) -> list[str]:
+    """Return what follows from a comparison with a stored run: that suspicion is no verdict, and what is."""
+    if not comparison.suspects:
+        return []
+    base = comparison.base.code.commit or "REV"
+    cases = " or ".join(result.case.key for result in comparison.suspects)
+    return [
+        "",
+        "Suspect is no verdict, since the runs are of different times. One comes from measuring both now:",
+        f"python -m bench gate --base {base[:12]} --cases '{cases}'",
+    ]
+
+
 def write_comparison(folder: Path, comparison: Comparison) -> None:
     """Write what is printed to `compare.md`, and its tables as Markdown and as CSV."""
     write_files(folder, comparison.tables)
