@@ -31,17 +31,19 @@ def held_up(phase, run):
 
     def phase_and_more(self, *given):
         begin = perf_counter_ns()
-        result = run(self, *given)
-        end = perf_counter_ns()
         if phase == "forward":
             if not self.number:
                 self.width = len(next(self.model.parameters()))
             self.number += 1
-            self.held_up = case in (None, (len(given[0]), self.width))  # the same work in either arm
-        more = share * (end - begin) + extra_ns if self.held_up else 0
+            self.held_up = case in (None, (len(given[0]), self.width))
+        result = run(self, *given)
+        took = perf_counter_ns() - begin
+        more = share * took + extra_ns if self.held_up else 0
         if every and not self.number % every:
-            more += (times - 1) * (end - begin)
-        while perf_counter_ns() < end + more:
+            more += (times - 1) * took
+        # From now on, lest the time hide what the lines above take, which the other arm pays as well.
+        until = perf_counter_ns() + more
+        while perf_counter_ns() < until:
             pass
         return result
 
