@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415 - pandas takes a second to import, and --help and a mistyped option must answer at once.
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -130,6 +131,9 @@ def _gate(options: GateOptions) -> int:
     from bench.runs import plain_json, replace_file
 
     line = ProgressLine(StandardError())
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # a cancelled job cleans up and says what it knows
     try:
         outcome = gate(options, line)
         line.end()

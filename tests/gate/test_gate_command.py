@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,17 +47,26 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def gate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a gate, whose temporary folders are beside the repository."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
-    return subprocess.run(
+    temporary = folder.with_name("temporary")
+    temporary.mkdir(exist_ok=True)
+    return subprocess.Popen(
         [sys.executable, "-m", "bench", "gate", *GRID, *arguments],
         cwd=folder,
-        env=environment | {"PYTHONPATH": str(folder)},
-        capture_output=True,
+        env=environment | {"PYTHONPATH": str(folder), "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
-        check=False,
     )
+
+
+def gate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Return what a gate printed, and how it ended."""
+    process = started(folder, *arguments)
+    out, errors = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
 def test_twice_the_work_is_slower_with_its_phase_and_its_operators(project: Path, tmp_path: Path) -> None:
@@ -110,6 +118,20 @@ def test_bad_input_is_one_sentence(project: Path, arguments: tuple[str, ...], se
     assert "Traceback" not in done.stderr
 
 
+def test_a_cancelled_gate_says_what_is_known_and_cleans_up(project: Path) -> None:
+    """A job that is cancelled gets SIGTERM: as Ctrl-C, it is undecided, with exit code 130."""
+    process = started(project, "--base", "main")
+    assert process.stderr is not None
+    while "screening" not in (told := process.stderr.readline()):
+        assert told, "the gate ended before it could be cancelled"
+    process.terminate()
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted, so undecided" in out
+    assert "Traceback" not in errors
+    assert not list(project.with_name("temporary").glob("gate-*"))
+
+
 def test_nothing_is_left_behind(project: Path) -> None:
     """No process, no folder, and nothing in the repository."""
     known = Repository(project)
@@ -118,4 +140,4 @@ def test_nothing_is_left_behind(project: Path) -> None:
     assert not [
         line for line in git(project, "status", "--porcelain").splitlines() if "__pycache__" not in line
     ]
-    assert not list(Path(tempfile.gettempdir()).glob("gate-*"))
+    assert not list(project.with_name("temporary").glob("gate-*"))
