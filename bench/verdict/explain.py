@@ -26,6 +26,13 @@ The phases of the step explain the step.
 LEAST_SHARE, LEAST_S = 0.05, 1e-6
 """Slower calls are told where they are this share of the difference and of their phase, and this long."""
 
+CERTAIN = 10
+"""A counted change goes before an estimate up to this many times as costly.
+
+Beside a busy neighbour the time of an operator that did not change differs by several times what one more
+small operator costs.
+"""
+
 EXPLAINED = 0.9
 """What is not explained is told where less than this is."""
 
@@ -263,8 +270,8 @@ def _sums(profile: CaseProfile, phase: str, name: str) -> dict[str, float]:
 def ranked(causes: Sequence[Cause]) -> tuple[Cause, ...]:
     """Return the causes: those of the whole case first, then by what they cost, those of unknown cost last.
 
-    What is exact weighs twice, since it is certain, and the times of operators are estimates. An exact change
-    of backward follows from one of forward or loss and comes after it, whatever it costs.
+    What was counted weighs `CERTAIN` times. A counted change of backward follows from one of forward or loss
+    and comes after it, whatever it costs.
     """
     makers = [_weight(cause) for cause in causes if cause.exact and cause.phase in ("forward", "loss")]
 
@@ -277,4 +284,4 @@ def ranked(causes: Sequence[Cause]) -> tuple[Cause, ...]:
 
 
 def _weight(cause: Cause) -> float:
-    return abs(cause.seconds or 0.0) * (1 + cause.exact)
+    return abs(cause.seconds or 0.0) * (CERTAIN if cause.exact else 1)
