@@ -8,6 +8,7 @@ from typing import Protocol
 
 from bench.cases import BLOCK_LAPS, BlockKind
 from bench.measure.clock import Clock
+from bench.measure.scheduling import waited_ns
 from bench.runs import Nanoseconds
 
 
@@ -34,11 +35,15 @@ LEAST_ITERATIONS = 4
 
 @dataclass(frozen=True)
 class Laps:
-    """Hold the laps of a block, shape [iterations, laps] in nanoseconds, the leading iteration first."""
+    """Hold the laps of a block, shape [iterations, laps] in nanoseconds, the leading iteration first.
+
+    `waited_ns` is for how long others had the core during the counted iterations.
+    """
 
     host: Nanoseconds
     device: Nanoseconds | None
     wall_ns: int
+    waited_ns: int
 
 
 def run_block(workload: Workload, clock: Clock, kind: BlockKind, iterations: int) -> Laps:
@@ -55,15 +60,18 @@ def run_block(workload: Workload, clock: Clock, kind: BlockKind, iterations: int
         clock.begin(marks=(iterations + 1) * len(BLOCK_LAPS[kind]) + 1)
         run(0, clock.mark)
         clock.settle()
+        waited = waited_ns()
         start = clock.now()
         for number in range(1, iterations + 1):
             run(number, clock.mark)
         clock.mark()
         clock.settle()
         wall_ns = clock.now() - start
+        waited = waited_ns() - waited
     shape = (iterations + 1, len(BLOCK_LAPS[kind]))
     device = clock.device_laps()
-    return Laps(clock.host_laps().reshape(shape), None if device is None else device.reshape(shape), wall_ns)
+    device = None if device is None else device.reshape(shape)
+    return Laps(clock.host_laps().reshape(shape), device, wall_ns, waited)
 
 
 @contextmanager

@@ -87,11 +87,15 @@ class Prepared(msgspec.Struct, frozen=True, tag=True):
 
 
 class Measured(msgspec.Struct, frozen=True, tag=True):
-    """Answer Measure: laps as int64 nanoseconds, iteration after iteration, the leading one first."""
+    """Answer Measure: laps as int64 nanoseconds, iteration after iteration, the leading one first.
+
+    `waited_ns` is for how long others had the core during all but the leading one.
+    """
 
     host: bytes
     device: bytes | None
     wall_ns: int
+    waited_ns: int = 0
 
 
 class Profiled(msgspec.Struct, frozen=True, tag=True):

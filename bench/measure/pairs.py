@@ -20,6 +20,9 @@ from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
 
 BLOCK_S = 0.008
 SAMPLES = 8
+LENGTHS = 3
+"""Blocks are longer than the shortest by up to one step in so many, lest all meet alike what is periodic."""
+
 BASE, CANDIDATE = 0, 1
 MEASURED = ("step", *STEP_PHASES)
 NANO = 1e-9
@@ -51,11 +54,13 @@ class ArmError(RuntimeError):
 class Sample:
     """Hold a block of both arms: of each of MEASURED the smallest and the mean lap, in nanoseconds.
 
-    Shapes [arm, measured].
+    Shapes [arm, measured]. The mean is without the time that others had the core; `clock_mean`, of shape
+    [arm], is that of the whole step with it, as a clock alone sees it.
     """
 
     low: Times
     mean: Times
+    clock_mean: Times
 
 
 @dataclass
@@ -103,12 +108,14 @@ class Pairing:
             self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds["plain"]))
 
     def _sample(self, arms: Mapping[int, Arm], number: int) -> Sample:
-        low, mean = np.empty((2, len(MEASURED))), np.empty((2, len(MEASURED)))
+        low, mean, clock_mean = np.empty((2, len(MEASURED))), np.empty((2, len(MEASURED))), np.empty(2)
+        steps = self.steps[number]
+        steps += self.random.randrange(steps // LENGTHS + 1)
         for arm in self._either_first():
-            reply = self._ask(arms, arm, number, messages.Measure(number, "laps", self.steps[number]))
+            reply = self._ask(arms, arm, number, messages.Measure(number, "laps", steps))
             if isinstance(reply, messages.Measured):
-                low[arm], mean[arm] = times_of(reply)
-        return Sample(low, mean)
+                low[arm], mean[arm], clock_mean[arm] = times_of(reply)
+        return Sample(low, mean, clock_mean)
 
     def _ask(
         self, arms: Mapping[int, Arm], arm: int, number: int, request: messages.Request
@@ -128,15 +135,31 @@ class Pairing:
         return self.random.sample(list(numbers), len(numbers))
 
 
-def times_of(reply: messages.Measured) -> tuple[Times, Times]:
-    """Return the smallest and the mean counted lap of each of MEASURED; the step is the sum of its laps."""
-    columns = len(BLOCK_LAPS["laps"])
-    source = reply.host if reply.device is None else reply.device
-    laps = np.frombuffer(source, np.int64).reshape(-1, columns)[1:]
+def times_of(reply: messages.Measured) -> tuple[Times, Times, float]:
+    """Return what a sample holds of one arm, of the counted laps; the step is the sum of its laps."""
     names = BLOCK_LAPS["laps"]
-    phases = laps[:, [names.index(phase) for phase in STEP_PHASES]]
-    everything = np.column_stack([laps.sum(axis=1), phases]).astype(np.float64)
-    return everything.min(axis=0), everything.mean(axis=0)
+    source, waited_ns = (reply.host, reply.waited_ns) if reply.device is None else (reply.device, 0)
+    laps = np.frombuffer(source, np.int64).reshape(-1, len(names))[1:].astype(np.float64)
+    columns = [names.index(phase) for phase in STEP_PHASES]
+
+    def measured(laps: Times) -> Times:
+        return np.column_stack([laps.sum(axis=1), laps[:, columns]])
+
+    mean = measured(without_waiting(laps, waited_ns)).mean(axis=0)
+    return measured(laps).min(axis=0), mean, float(laps.sum(axis=1).mean())
+
+
+def without_waiting(laps: Times, waited_ns: float) -> Times:
+    """Return laps, of shape [iterations, laps], without the time that others had the core.
+
+    Only its sum is known. A turn of another lasts as long as many laps, so it is taken from those that stand
+    out most above the smallest of their column, down to that.
+    """
+    above = (laps - laps.min(axis=0)).ravel()
+    order = np.argsort(-above)
+    taken = np.zeros_like(above)
+    taken[order] = np.clip(waited_ns - (np.cumsum(above[order]) - above[order]), 0.0, above[order])
+    return laps - taken.reshape(laps.shape)
 
 
 @dataclass(frozen=True)
@@ -144,8 +167,9 @@ class Ratios:
     """Hold what one pair showed of a case, each of shape [measured].
 
     `low` and `mean` are log-ratios, candidate over base, of smallest and mean laps: medians over the samples.
-    `base_s` is the smallest lap of the base in seconds. `steps_ns` are the samples of the whole step in
-    nanoseconds, of shape [smallest or mean lap, samples, arms].
+    Of the mean laps of the whole step it is that of their sums, in which a slow call counts however rare it
+    is and whatever phase it is in. `base_s` is the smallest lap of the base in seconds. `steps_ns` are the
+    samples of the whole step in nanoseconds, of shape [smallest or mean lap by the clock, samples, arms].
     """
 
     low: Times
@@ -162,5 +186,6 @@ def ratios_of(samples: Mapping[int, Sequence[Sample]]) -> dict[int, Ratios]:
 def _ratios(samples: Sequence[Sample]) -> Ratios:
     lows, means = np.array([one.low for one in samples]), np.array([one.mean for one in samples])
     low, mean = (np.median(np.log(kind[:, CANDIDATE] / kind[:, BASE]), axis=0) for kind in (lows, means))
-    steps = np.stack([lows[:, :, 0], means[:, :, 0]])
+    mean[0] = np.log(means[:, CANDIDATE, 0].sum() / means[:, BASE, 0].sum())
+    steps = np.stack([lows[:, :, 0], np.array([one.clock_mean for one in samples])])
     return Ratios(low, mean, lows[:, BASE].min(axis=0) * NANO, steps)

@@ -96,7 +96,7 @@ class Worker:
         if compiled := compilations() - before:
             raise IncorrectError(f"torch.compile compiled {compiled} frames inside a timed block")
         device = None if laps.device is None else laps.device.tobytes()
-        return messages.Measured(laps.host.tobytes(), device, laps.wall_ns)
+        return messages.Measured(laps.host.tobytes(), device, laps.wall_ns, laps.waited_ns)
 
     def _block(self, number: int, kind: BlockKind, iterations: int) -> Laps:
         subject = self.subjects[number]

@@ -43,7 +43,7 @@ class Rule:
 
     margin: float = 0.05
     alpha: float = 0.005
-    alpha_pass: float = 0.05
+    alpha_pass: float = 0.02
     first_pairs: int = 8
     second_pairs: int = 16
     suite_margin: float = 0.015
@@ -326,19 +326,6 @@ def _left_open(seen: _Seen) -> str:
 
 def _change(log_ratio: float) -> str:
     return f"{100 * (_as_ratio(log_ratio) - 1):+.1f} %"
-
-
-def block_log_ratios(base: Floats, candidate: Floats) -> float:
-    """Return the log-ratio of one launch pair: the median over its samples of log(candidate / base).
-
-    Both have shape [samples]: the smallest times, in any one unit, of two blocks measured side by side.
-    """
-    if base.shape != candidate.shape or not base.size:
-        raise ValueError(f"samples of shapes {base.shape} and {candidate.shape} (give as many of both arms)")
-    if not (base.min() > 0 and candidate.min() > 0):
-        least = min(base.min(), candidate.min())
-        raise ValueError(f"samples: a time of {least} is not above zero (leave void blocks out of both arms)")
-    return float(np.median(np.log(candidate / base)))
 
 
 def case_columns(cases: Iterable[CaseRatios], rule: Rule) -> list[Column]:

@@ -17,7 +17,6 @@ from bench.verdict.gating import (
     Decision,
     Kind,
     Rule,
-    block_log_ratios,
     case_columns,
     confirm,
     group_columns,
@@ -28,7 +27,7 @@ from bench.verdict.gating import (
 )
 from bench.verdict.signflip import Floats, sign_flips
 
-RULE = Rule()
+RULE = Rule(alpha_pass=0.05)
 
 
 def pairs_of(ratio: float, deviation: float, pairs: int = 16) -> Floats:
@@ -250,11 +249,11 @@ def test_five_percent_in_one_of_twelve_cases_is_found() -> None:
 
 
 def test_a_true_five_percent_seldom_passes() -> None:
-    """Of 2,000 columns at the margin's edge 2.5 % pass the first stage, by the binomial 99.9 % interval."""
+    """Of 2,000 columns at the margin's edge 1 % pass the first stage, by the binomial 99.9 % interval."""
     values = np.random.default_rng(33).normal(log(1.05), 0.02, (2000, 8))
     columns = [Column(str(number), "case", y, y, 0.05) for number, y in enumerate(values)]
-    passed = sum(decision.verdict == "same" for decision in screen(columns, RULE).values())
-    low, high = stats.binom.interval(0.999, 2000, 0.025)
+    passed = sum(decision.verdict == "same" for decision in screen(columns, Rule()).values())
+    low, high = stats.binom.interval(0.999, 2000, 0.01)
     assert low <= passed <= high
 
 
@@ -309,30 +308,6 @@ def test_a_column_that_cannot_be_judged_is_refused(wrong: Mapping[str, Any], mes
     """Its name is in the sentence."""
     with pytest.raises(ValueError, match=f"a: .*{message}"):
         replace(column(1.0), **wrong)
-
-
-def test_the_log_ratio_of_a_pair_is_the_median_over_its_samples() -> None:
-    """One disturbed sample of five does not move it, and swapping the arms turns its sign."""
-    base, candidate = np.array([1.0, 2.0, 4.0, 1.0, 1.0]), np.array([1.1, 2.2, 4.4, 9.0, 1.05])
-    assert block_log_ratios(base, candidate) == pytest.approx(log(1.1))
-    assert block_log_ratios(candidate, base) == pytest.approx(-log(1.1))
-    assert block_log_ratios(base[:2], np.array([1.0, 4.0])) == pytest.approx(log(2) / 2)
-
-
-@pytest.mark.parametrize(
-    ("base", "candidate", "message"),
-    [
-        ([1.0], [1.0, 2.0], "as many of both"),
-        ([], [], "as many of both"),
-        ([1.0], [0.0], "0.0 is not above zero"),
-    ],
-)
-def test_samples_that_make_no_pair_are_refused(
-    base: list[float], candidate: list[float], message: str
-) -> None:
-    """Rather than giving an infinite ratio."""
-    with pytest.raises(ValueError, match=message):
-        block_log_ratios(np.array(base), np.array(candidate))
 
 
 def case(name: str, device: str, **low: float) -> CaseRatios:
