@@ -5,7 +5,7 @@
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from bench.arguments import (
 
 if TYPE_CHECKING:
     from bench.report import Comparison, Source
+    from bench.verdict.truth import Check
 
 OK, FAILED, UNDECIDED, INTERRUPTED = 0, 1, 3, 130
 
@@ -52,18 +53,29 @@ def _run(given: Given) -> int:
 
 def _selftest(options: SelftestOptions) -> int:
     """Print a line for every check as soon as it is known, and how many failed."""
+    from bench.gate import GateError
     from bench.measure.workers import WorkerError
     from bench.progress import ProgressLine, StandardError
     from bench.selftest import FULL, QUICK, selftest
+    from bench.selftest_gate import selftest_gate
 
     failed = done = 0
     line = ProgressLine(StandardError())
+    found: Iterable[Check | str] = (
+        selftest_gate(options.runs, line)
+        if options.gate
+        else selftest(QUICK if options.quick else FULL, line)
+    )
     try:
-        for check in selftest(QUICK if options.quick else FULL, line):
+        for check in found:
             line.end()
+            if isinstance(check, str):
+                _print(check)
+                continue
             _print(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.figure}")
             done, failed = done + 1, failed + (not check.passed)
-    except WorkerError as error:
+    except (WorkerError, GateError) as error:
+        line.end()
         return _refuse("selftest", f"nothing can be measured here: {error}")
     _print(f"{done - failed} of {done} checks passed")
     return FAILED if failed else OK

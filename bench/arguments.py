@@ -1,6 +1,7 @@
 """The command line of `python -m bench`: what can be typed, read and checked into one frozen record each."""
 
 import argparse
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,10 @@ class GateOptions:
     candidate: str | None
     margin: float
     alpha: float
-    budget_s: float
+    budget_s: float | None
     cases: str | None
+    base_python: str | None
+    candidate_python: str | None
     strict: bool
     fail_on_counters: bool
     json: Path | None
@@ -65,6 +68,8 @@ class SelftestOptions:
     """Hold what `selftest` was asked for."""
 
     quick: bool
+    gate: bool
+    runs: int
 
 
 Given: TypeAlias = ReportOptions | CompareOptions | ProfileOptions | GateOptions | SelftestOptions
@@ -176,8 +181,11 @@ def _gate(commands: Commands) -> tuple[_Parser, Build]:
     parser.add_argument(
         "--alpha", default="0.5%", metavar="SHARE", help="false alarms per run of equal code (0.5%%)"
     )
-    parser.add_argument("--budget", default="10m", metavar="TIME", help="time for all of it (default: 10m)")
+    parser.add_argument("--budget", metavar="TIME", help="time for all of it (default: 10m a device)")
     parser.add_argument("--cases", metavar="EXPR", help="choose cases as pytest -k does: 'b32 and not h512'")
+    text = "the Python of the {}, in the environment of its torch (default: this one)"
+    parser.add_argument("--base-python", metavar="PYTHON", help=text.format("base"))
+    parser.add_argument("--cand-python", metavar="PYTHON", help=text.format("candidate"))
     parser.add_argument("--strict", action="store_true", help="exit with 3 where something is undecided")
     parser.add_argument("--fail-on-counters", action="store_true", help="exit with 1 where a counter changed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the outcome here as JSON")
@@ -191,12 +199,30 @@ def _gate(commands: Commands) -> tuple[_Parser, Build]:
         defaults = {"step_devices": "cpu", "step_threads": "1"}
         raw |= {name: value for name, value in defaults.items() if raw[name] is None}
         return GateOptions(
-            given.base, given.cand, fraction("--margin", given.margin), fraction("--alpha", given.alpha),
-            seconds("--budget", given.budget), given.cases, given.strict, given.fail_on_counters, given.json,
-            given.summary, Options.build(raw),
-        )  # fmt: skip
+            base=given.base,
+            candidate=given.cand,
+            margin=fraction("--margin", given.margin),
+            alpha=fraction("--alpha", given.alpha),
+            budget_s=None if given.budget is None else seconds("--budget", given.budget),
+            cases=given.cases,
+            base_python=_python("--base-python", given.base_python),
+            candidate_python=_python("--cand-python", given.cand_python),
+            strict=given.strict,
+            fail_on_counters=given.fail_on_counters,
+            json=given.json,
+            summary=given.summary,
+            options=Options.build(raw),
+        )
 
     return parser, build
+
+
+def _python(option: str, given: str | None) -> str | None:
+    """Return the path of a Python that can be run, or None where none was given; raises OptionError."""
+    found = None if given is None else shutil.which(given)
+    if given is not None and found is None:
+        raise OptionError(f"{option}: {given!r} is no program (example: .venv/bin/python)")
+    return None if found is None else str(Path(found).absolute())
 
 
 def _selftest(commands: Commands) -> tuple[_Parser, Build]:
@@ -208,7 +234,19 @@ def _selftest(commands: Commands) -> tuple[_Parser, Build]:
         allow_abbrev=False,
     )
     parser.add_argument("--quick", action="store_true", help="fewer cases and launches, half a minute")
-    return parser, lambda given: SelftestOptions(given.quick)
+    parser.add_argument(
+        "--gate",
+        action="store_true",
+        help="test the gate instead: false alarms on equal code and detection of +5%%, some 40 s a run",
+    )
+    parser.add_argument("--runs", default="10", metavar="N", help="runs of --gate (default: 10)")
+
+    def build(given: argparse.Namespace) -> Given:
+        if not given.runs.isdecimal() or not int(given.runs):
+            raise OptionError(f"--runs: {given.runs!r} is no number above 0 (example: 10)")
+        return SelftestOptions(given.quick, given.gate, int(given.runs))
+
+    return parser, build
 
 
 def _add_results(parser: _Parser) -> None:

@@ -6,9 +6,10 @@ one that can only pass, and a confirming one, on fresh pairs alone.
 
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -16,16 +17,17 @@ import numpy as np
 
 from bench.arguments import GateOptions
 from bench.cases import Case
-from bench.measure import messages
+from bench.measure.arms import ARMS, Arms
 from bench.measure.campaign import Progress
-from bench.measure.pairs import BASE, CANDIDATE, MEASURED, Arm, ArmError, Pairing, Ratios, Times, ratios_of
-from bench.measure.revisions import WORKING_TREE, Layout, Repository
-from bench.measure.workers import REQUEST_TIMEOUT_S, Launcher, WorkerError
+from bench.measure.pairs import BASE, CANDIDATE, MEASURED, ArmError, Pairing, Ratios, Times, ratios_of
+from bench.measure.parents import HASH_SEEDS, Parents
+from bench.measure.revisions import WORKING_TREE, Layout, Repository, Revision
 from bench.options import OptionError
 from bench.records import CaseCounters
 from bench.selection import selection
 from bench.suite import Suite
 from bench.verdict.changes import Change, changes_of
+from bench.verdict.explain import Cause
 from bench.verdict.gating import (
     CaseRatios,
     Column,
@@ -38,18 +40,19 @@ from bench.verdict.gating import (
     pairs_needed,
     screen,
 )
-from bench.verdict.outcome import UNDECIDED, Outcome, PairRecord
+from bench.verdict.outcome import SLOWER, UNDECIDED, Outcome, PairRecord
+from bench.verdict.slower import causes_of_slower
 
-ARMS = ("base", "candidate")
-PAIRS_PER_PARENT = 4
+MOST_EXPLAINED = 12
 MOST_VOID = 3
 """A case whose pair is void so many times in a row cannot be measured."""
 
 MOST_PAIRS = 64
 """The confirming stage takes no more, however much of the budget is left."""
 
-HASH_SEEDS = 2**32
 SUITE_MARGIN = 0.015
+PACKAGE = "nncore"
+BUDGET_S = 600.0
 
 
 class GateError(RuntimeError):
@@ -62,7 +65,7 @@ Pairs = dict[int, list[Ratios]]
 
 @dataclass
 class Gate:
-    """Measure pairs and decide; `launcher` starts a parent process that has imported torch alone."""
+    """Measure pairs and decide; `parents` start the workers of both arms."""
 
     names: tuple[str, str]
     cases: Sequence[Case]
@@ -71,18 +74,16 @@ class Gate:
     budget_s: float
     progress: Progress
     random: random.Random
-    launcher: Callable[[Mapping[str, str]], Launcher] = field(
-        default=lambda more: Launcher(of_any_code=True, more=more)
-    )
+    parents: Parents
     now: Callable[[], float] = time.monotonic
     void: int = 0
 
     def __post_init__(self) -> None:
-        self._parent: Launcher | None = None
-        self._pairs_of_parent = 0
         self._started = self.now()
         self._judged: list[int] = list(range(len(self.cases)))
-        self._pairing = Pairing(self.cases, self._launch, cores(), self.random)
+        self._pairing = Pairing(self.cases, self.parents.launch, cores(), self.random)
+        self._arms = Arms(self.cases, self.layout, self.parents, self.progress)
+        self._counters: dict[Case, tuple[CaseCounters, CaseCounters]] = {}
 
     def run(self) -> Outcome:
         """Run the gate; whatever is not decided when it is interrupted stays undecided. Raises GateError."""
@@ -90,6 +91,7 @@ class Gate:
         first: Pairs = {}
         second: Pairs = {}
         decisions: dict[str, Decision] = {}
+        causes: dict[Case, tuple[Cause, ...]] = {}
         interrupted = False
         try:
             changes = self._changes()
@@ -104,10 +106,11 @@ class Gate:
                 fresh = [c for c in self._columns(second) if decisions[c.name].verdict == UNDECIDED]
                 coins = np.random.default_rng(self.random.randrange(HASH_SEEDS))
                 decisions |= confirm(fresh, self.rule, coins)
+            causes = self._causes(decisions, self._phases(first, second))
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            self._retire()
+            self.parents.close()
         return Outcome(
             *self.names,
             self.rule,
@@ -116,6 +119,7 @@ class Gate:
             changes,
             decisions,
             self._phases(first, second),
+            causes,
             self.now() - self._started,
             (pairs_in(first), pairs_in(second)),
             self._measured(first, second),
@@ -128,7 +132,10 @@ class Gate:
 
         A case that the base cannot run is new and not judged; one that the candidate cannot is an error.
         """
-        base, candidate = self._counted(BASE), self._counted(CANDIDATE)
+        try:
+            base, candidate = (self._arms.counted(arm) for arm in (BASE, CANDIDATE))
+        except ArmError as error:
+            raise GateError(f"the {ARMS[error.arm]} cannot be counted: {error}") from None
         for case, counters in candidate.items():
             if isinstance(counters, str):
                 raise GateError(f"{case.key} cannot run in the candidate: {counters}")
@@ -137,32 +144,28 @@ class Gate:
             raise GateError(
                 f"no case can run in both: {self.cases[0].key} in the base: {base[self.cases[0]]}"
             )
-        found = {}
         for case in (self.cases[number] for number in self._judged):
             before, after = base[case], candidate[case]
             if isinstance(before, CaseCounters) and isinstance(after, CaseCounters):
-                found[case] = tuple(changes_of(before, after))
+                self._counters[case] = before, after
+        found = {case: tuple(changes_of(*counters)) for case, counters in self._counters.items()}
         return {case: changes for case, changes in found.items() if changes}
 
-    def _counted(self, arm: int) -> dict[Case, CaseCounters | str]:
-        """Return the counters of each case in an arm, or why it cannot run there."""
-        worker = self._launch(self.layout.paths(swapped=False)[arm], None)
-        found: dict[Case, CaseCounters | str] = {}
-        try:
-            for number, case in enumerate(self.cases):
-                self.progress(f"counters of {ARMS[arm]}", number, len(self.cases), None)
-                for request in (messages.Prepare(number, case, warm_up=False), messages.Count(number)):
-                    reply = worker.ask(request, REQUEST_TIMEOUT_S)
-                    if isinstance(reply, messages.Refused):
-                        found[case] = reply.reason
-                        break
-                    if isinstance(reply, messages.Counted):
-                        found[case] = reply.counters
-        except WorkerError as error:
-            raise GateError(f"the {ARMS[arm]} cannot be counted: its worker process {error}") from None
-        finally:
-            worker.close()
-        return found
+    def _causes(
+        self, decisions: Mapping[str, Decision], phases: Mapping[Case, Mapping[str, tuple[float, float]]]
+    ) -> dict[Case, tuple[Cause, ...]]:
+        """Return what makes the slowest of the slower cases slower, by what both arms count and profile."""
+        slower = [case for case in phases if decisions[case.key].verdict == SLOWER]
+        chosen = sorted(slower, key=lambda case: -decisions[case.key].ratio)[:MOST_EXPLAINED]
+        if not chosen:
+            return {}
+        base, candidate = (self._arms.profiled(arm, chosen) for arm in (BASE, CANDIDATE))
+        return {
+            case: causes_of_slower(
+                case, phases[case], self._counters[case], (base.get(case), candidate.get(case))
+            )
+            for case in chosen
+        }
 
     def _stage(self, name: str, numbers: Collection[int], pairs: int, found: Pairs) -> None:
         """Measure so many pairs of some cases; what is there stays when it is interrupted."""
@@ -181,28 +184,12 @@ class Gate:
                 return ratios_of(self._pairing.measure(paths, sorted(numbers)))
             except ArmError as error:
                 self.void += 1
-                self._retire()
+                self.parents.close()
                 last = error
         what = last.case.key if last.case else "the worker"
         raise GateError(
             f"{what} cannot be measured in the {ARMS[last.arm]}: {last} ({MOST_VOID} times in a row)"
         )
-
-    def _launch(self, path: Path, core: int | None) -> Arm:
-        """Return a worker of the code in a folder, forked from a parent that is replaced now and then."""
-        if self._pairs_of_parent >= 2 * PAIRS_PER_PARENT:
-            self._retire()
-        if self._parent is None:
-            seed = {"PYTHONHASHSEED": str(self.random.randrange(HASH_SEEDS))}
-            self._parent = self.launcher(seed)
-        self._pairs_of_parent += 1
-        return self._parent.fork(str(path), core)
-
-    def _retire(self) -> None:
-        """End the parent and every worker of it."""
-        if self._parent is not None:
-            self._parent.close()
-        self._parent, self._pairs_of_parent = None, 0
 
     def _columns(self, found: Pairs) -> list[Column]:
         measured = [
@@ -281,14 +268,52 @@ def gate(asked: GateOptions, progress: Progress) -> Outcome:
     """Return the outcome for two revisions; raises GateError, OptionError, RevisionError, WorkerError."""
     rule = _rule(asked)
     repository = Repository(Path.cwd())
-    base = repository.revision(asked.base) if asked.base else repository.merge_base()
     candidate = repository.revision(asked.candidate or WORKING_TREE)
+    base = _base(asked, repository, candidate)
+    pythons = (asked.base_python or sys.executable, asked.candidate_python or sys.executable)
     cases = chosen_cases(asked)
+    names = (base.short, candidate.short)
+    if len(set(pythons)) > 1:
+        names = (f"{base.short} with {pythons[BASE]}", f"{candidate.short} with {pythons[CANDIDATE]}")
     with Layout(repository, base, candidate) as layout:
-        return Gate(
-            (base.short, candidate.short), cases, layout, rule, asked.budget_s, progress,
-            random.Random(random.SystemRandom().randrange(HASH_SEEDS)),  # noqa: S311 - coins, and no secret
-        ).run()  # fmt: skip
+        _check_that_it_is_there(layout, names)
+        return judged(names, cases, layout, rule, _budget_s(asked, cases), progress, pythons)
+
+
+def judged(  # noqa: PLR0913, PLR0917 - a gate is made of these
+    names: tuple[str, str],
+    cases: Sequence[Case],
+    layout: Layout,
+    rule: Rule,
+    budget_s: float,
+    progress: Progress,
+    pythons: tuple[str, str] = (sys.executable, sys.executable),
+) -> Outcome:
+    """Return the outcome of a gate with coins of its own."""
+    coins = random.Random(random.SystemRandom().randrange(HASH_SEEDS))  # noqa: S311 - coins, and no secret
+    return Gate(names, cases, layout, rule, budget_s, progress, coins, Parents(pythons, coins)).run()
+
+
+def _base(asked: GateOptions, repository: Repository, candidate: Revision) -> Revision:
+    """Return what is compared with; two Pythons without a base are compared with the same code."""
+    if asked.base:
+        return repository.revision(asked.base)
+    return candidate if asked.base_python or asked.candidate_python else repository.merge_base()
+
+
+def _check_that_it_is_there(layout: Layout, names: tuple[str, str]) -> None:
+    """Raise GateError where an arm has no code of its own, lest it measure the instrument's."""
+    for name, path in zip(names, layout.paths(swapped=False), strict=True):
+        if not (path / PACKAGE).is_dir():
+            raise GateError(
+                f"{name} has no package {PACKAGE}, which is what is measured (name a REV that has)"
+            )
+
+
+def _budget_s(asked: GateOptions, cases: Sequence[Case]) -> float:
+    """Return the time for all of it: by default, CUDA cases have as much again, since each launch imports."""
+    devices = {case.device for case in cases}
+    return BUDGET_S * len(devices) if asked.budget_s is None else asked.budget_s
 
 
 def _rule(asked: GateOptions) -> Rule:
@@ -299,19 +324,25 @@ def _rule(asked: GateOptions) -> Rule:
 
 
 def chosen_cases(asked: GateOptions) -> list[Case]:
-    """Return the cases of the grid that were chosen; raises OptionError where there are none."""
+    """Return the chosen cases of the grid; raises OptionError where there is none or one cannot run here."""
     suite = Suite(asked.options)
     try:
-        cases = suite.cases
+        cases = _matching(suite.cases, asked.cases)
+        cannot = next(filter(None, map(suite.skip_reason, cases)), "")
     finally:
         suite.close()
-    if asked.cases is not None:
-        matches = selection("--cases", asked.cases)
-        cases = [case for case in cases if matches(case.key)]
-        if not cases:
-            raise OptionError(
-                f"--cases: {asked.cases!r} matches no case of the grid (python -m bench gate --help)"
-            )
-    if any(case.device != "cpu" for case in cases):
-        raise OptionError("--step-devices: the gate measures the CPU only so far (use --step-devices=cpu)")
+    if cannot:
+        raise OptionError(f"--step-devices: {cannot} (use --step-devices=cpu)")
     return cases
+
+
+def _matching(cases: list[Case], expression: str | None) -> list[Case]:
+    if expression is None:
+        return cases
+    matches = selection("--cases", expression)
+    chosen = [case for case in cases if matches(case.key)]
+    if not chosen:
+        raise OptionError(
+            f"--cases: {expression!r} matches no case of the grid (python -m bench gate --help)"
+        )
+    return chosen

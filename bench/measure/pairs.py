@@ -35,8 +35,8 @@ class Arm(Asked, Protocol):
         """End it."""
 
 
-Launch = Callable[[Path, int | None], Arm]
-"""Start a worker that measures the code of a folder, on a core."""
+Launch = Callable[[int, str, Path, int | None], Arm]
+"""Start a worker of an arm for a device that measures the code of a folder, on a core."""
 
 Times = npt.NDArray[np.float64]
 
@@ -75,12 +75,22 @@ class Pairing:
     steps: dict[int, int] = field(default_factory=dict)
 
     def measure(self, paths: tuple[Path, Path], numbers: Sequence[int]) -> dict[int, list[Sample]]:
-        """Return the samples of the cases of these numbers in one pair of fresh launches; raises ArmError."""
+        """Return the samples of the cases of these numbers in one pair of fresh launches a device.
+
+        Raises ArmError.
+        """
+        found: dict[int, list[Sample]] = {}
+        devices = list(dict.fromkeys(self.cases[number].device for number in numbers))
+        for device in self.random.sample(devices, len(devices)):
+            found |= self._pair(device, paths, [n for n in numbers if self.cases[n].device == device])
+        return found
+
+    def _pair(self, device: str, paths: tuple[Path, Path], numbers: Sequence[int]) -> dict[int, list[Sample]]:
         core = self.random.choice(self.cores)
         arms: dict[int, Arm] = {}
         try:
             for arm in self._either_first():
-                arms[arm] = self._launched(arm, paths[arm], core)
+                arms[arm] = self._launched(arm, device, paths[arm], core)
             return self._measured(arms, numbers)
         finally:
             for arm in sorted(arms):
@@ -96,9 +106,9 @@ class Pairing:
                 found[number].append(self._sample(arms, number))
         return found
 
-    def _launched(self, arm: int, path: Path, core: int | None) -> Arm:
+    def _launched(self, arm: int, device: str, path: Path, core: int | None) -> Arm:
         try:
-            return self.launch(path, core)
+            return self.launch(arm, device, path, core)
         except WorkerError as error:
             raise ArmError(arm, None, str(error)) from None
 
@@ -159,7 +169,8 @@ def without_waiting(laps: Times, waited_ns: float) -> Times:
     order = np.argsort(-above)
     taken = np.zeros_like(above)
     taken[order] = np.clip(waited_ns - (np.cumsum(above[order]) - above[order]), 0.0, above[order])
-    return laps - taken.reshape(laps.shape)
+    left: Times = laps - taken.reshape(laps.shape)
+    return left
 
 
 @dataclass(frozen=True)
@@ -185,7 +196,9 @@ def ratios_of(samples: Mapping[int, Sequence[Sample]]) -> dict[int, Ratios]:
 
 def _ratios(samples: Sequence[Sample]) -> Ratios:
     lows, means = np.array([one.low for one in samples]), np.array([one.mean for one in samples])
-    low, mean = (np.median(np.log(kind[:, CANDIDATE] / kind[:, BASE]), axis=0) for kind in (lows, means))
+    low, mean = (
+        np.asarray(np.median(np.log(kind[:, CANDIDATE] / kind[:, BASE]), axis=0)) for kind in (lows, means)
+    )
     mean[0] = np.log(means[:, CANDIDATE, 0].sum() / means[:, BASE, 0].sum())
     steps = np.stack([lows[:, :, 0], np.array([one.clock_mean for one in samples])])
     return Ratios(low, mean, lows[:, BASE].min(axis=0) * NANO, steps)

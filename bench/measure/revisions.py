@@ -1,18 +1,25 @@
 """Revisions: the code of two versions laid out side by side, in folders that differ in a letter."""
 
+import fcntl
 import io
 import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 WORKING_TREE = "working tree"
 MAIN_BRANCHES = ("origin/main", "main", "origin/master", "master")
 SLOTS = ("p", "q")
+PREFIX, LOCK = "gate-", "lock"
+YOUNG_S = 60
+"""A folder as young may not be locked yet."""
 
 
 class RevisionError(ValueError):
@@ -76,34 +83,45 @@ class Repository:
                 shutil.copy2(source, target)
 
 
+class LaysOut(Protocol):
+    """Put the code of revisions into folders, as a repository does."""
+
+    def lay_out(self, revision: Revision, folder: Path) -> None:
+        """Put the code of a revision into a folder that does not exist yet."""
+
+
 class Layout:
     """Hold both revisions twice, each once under either letter, until it is left.
 
     `paths(swapped)` are the folders of base and candidate; swapped ones have the letters the other way round.
     """
 
-    def __init__(self, repository: Repository, base: Revision, candidate: Revision) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="gate-"))
+    def __init__(self, repository: LaysOut, base: Revision, candidate: Revision) -> None:
+        remove_abandoned()
+        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self._lock = (self._folder / LOCK).open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
-            for revision, swapped in ((base, False), (base, True), (candidate, False), (candidate, True)):
-                repository.lay_out(revision, self._place(revision is candidate, swapped=swapped))
+            for is_candidate, swapped in product((False, True), repeat=2):
+                place = self._place(is_candidate=is_candidate, swapped=swapped)
+                repository.lay_out(candidate if is_candidate else base, place)
         except BaseException:
             self.close()
             raise
 
     def paths(self, *, swapped: bool) -> tuple[Path, Path]:
         """Return the folders of base and candidate."""
-        return self._place(is_candidate=False, swapped=swapped), self._place(
-            is_candidate=True, swapped=swapped
-        )
+        base, candidate = (self._place(is_candidate=arm, swapped=swapped) for arm in (False, True))
+        return base, candidate
 
-    def _place(self, is_candidate: bool, *, swapped: bool) -> Path:  # noqa: FBT001 - which of two arms
+    def _place(self, *, is_candidate: bool, swapped: bool) -> Path:
         pair = "2" if swapped else "1"
         return self._folder / pair / SLOTS[is_candidate != swapped]
 
     def close(self) -> None:
         """Remove everything."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -112,6 +130,15 @@ class Layout:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def remove_abandoned() -> None:
+    """Remove the folders of gates that were killed: nobody holds their lock."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError), (folder / LOCK).open() as lock:
+            if time.time() - folder.stat().st_mtime > YOUNG_S:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _git(folder: Path, *arguments: str) -> str:

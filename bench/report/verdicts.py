@@ -9,10 +9,12 @@ from bench.cases import STEP_PHASES, Case
 from bench.report.format import MICROSECONDS, NOT_AVAILABLE, decimals, number, percentage
 from bench.report.ratios import Ratio
 from bench.report.tables import Table
+from bench.verdict.explain import Cause
 from bench.verdict.outcome import SAME, SLOWER, UNDECIDED, VERDICTS, Outcome
 
 MOST_SUMMARY_BYTES = 60_000
 PHASES_TOLD = 3
+CAUSES_TOLD = 3
 CAPTION = (
     "ratio: undisturbed times, candidate over base, with the interval that proves same. slower: adjusted p"
     " of all columns at most {alpha} %, and at least half the margin. same, faster: proven to be slower by no"
@@ -53,6 +55,7 @@ def gate_record(outcome: Outcome) -> dict[str, Any]:
                     for case, changes in outcome.changes.items()},
         "phases": {case.key: {phase: {"difference_s": d, "base_s": b} for phase, (d, b) in phases.items()}
                    for case, phases in outcome.phases.items()},
+        "causes": {case.key: [asdict(cause) for cause in causes] for case, causes in outcome.causes.items()},
         "seconds": outcome.seconds,
         "pairs": outcome.pairs,
         "void_pairs": outcome.void,
@@ -134,12 +137,16 @@ def _explained(outcome: Outcome, case: Case) -> str:
         f"{phase} {decimals(phases[phase][0] / MICROSECONDS.seconds, 1)} of {_micro(phases[phase][1])}"
         for phase in ranked
     )
-    changed = [change for change in outcome.changes.get(case, ()) if change.phase in (*ranked[:1], "case")]
-    because = (
-        f"; counted there: {changed[0].change}" if changed else "; nothing that is counted changed there"
-    )
+    causes = "; ".join(_cause(cause) for cause in outcome.causes.get(case, ())[:CAUSES_TOLD])
+    because = f". Because: {causes}" if causes else ""
     again = f"python -m bench gate --base {outcome.base.split(' ')[0]} --cases {case.key!r}"
     return f"- {case.key} is slower by {_micro(whole)} µs: {told}{because}. Again: `{again}`"
+
+
+def _cause(cause: Cause) -> str:
+    meaning = f" ({cause.meaning})" if cause.meaning else ""
+    cost = "" if cause.seconds is None else f" {cause.seconds / MICROSECONDS.seconds:+,.1f} µs"
+    return f"{cause.phase} {cause.what} {cause.change}{meaning}{cost}"
 
 
 def account(outcome: Outcome) -> str:

@@ -40,7 +40,7 @@ VERDICTS = (
 )
 WHY = (
     "What changed, by what it costs, exact changes (calls, types, shapes, counters) before estimates of less"
-    " than twice their cost. µs: its part of the difference where profiles tell it, an estimate from some"
+    " than ten times their cost. µs: its part of the difference where profiles tell it, an estimate from some"
     " profiled steps. In braces: in how many cases."
 )
 

@@ -118,11 +118,20 @@ def compared(
     comparable = same_machine and any(phase in ratios for phase in margins)
     outcome = (SUSPECT if suspects else OK) if comparable else NOT_COMPARABLE
     differences = differences_of(base, ratios)
-    explained = {part_of(phase) for phase in (*suspects, *faster)}
-    found = causes_of(base, candidate, differences, explained)
-    parts = {part: _part(part, differences, found) for part in sorted(explained)}
-    causes = [cause for cause in found if cause.exact or _matters(cause, parts, base)]
-    return Compared(case, outcome, ratios, suspects, parts, ranked(causes))
+    parts = {part_of(phase) for phase in (*suspects, *faster)}
+    return Compared(case, outcome, ratios, suspects, *explained(base, candidate, differences, parts))
+
+
+def explained(
+    base: Side, candidate: Side, differences: Mapping[str, float], parts: Collection[str]
+) -> tuple[dict[str, Part], tuple[Cause, ...]]:
+    """Return the differences of some of JUDGED in seconds, and the causes, the first one first.
+
+    `differences` are in seconds by phase, under `step` what its phases leave over.
+    """
+    found = causes_of(base, candidate, differences, parts)
+    whole = {part: _part(part, differences, found) for part in sorted(parts)}
+    return whole, ranked([cause for cause in found if cause.exact or _matters(cause, whole, base)])
 
 
 def margins_of(base: Side, candidate: Side, margin: float) -> dict[str, float]:

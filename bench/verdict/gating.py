@@ -194,13 +194,16 @@ def pairs_needed(columns: Sequence["Column"], rule: Rule, most: int) -> int:
     """Return how many pairs the second stage needs to decide on columns with the spread seen in the first.
 
     That is, to detect a slowdown by the margin, and to prove "same" of what is the same nine times in ten, by
-    low estimates and by block means: at least `rule.second_pairs`, and at most `most`.
+    low estimates and by block means: at least `rule.second_pairs`, and at most `most`. What was surely beyond
+    its margin is not to be proven the same, however many pairs there are.
     """
 
     def decides(pairs: int, column: "Column") -> bool:
         low, mean = (float(kind.std(ddof=1)) for kind in (column.low, column.mean))
         by_interval = _quantile(1 - rule.alpha_pass / 2, pairs) + _quantile(DETECTION, pairs)
-        proves_same = by_interval * max(low, mean) / sqrt(pairs) <= log1p(column.margin)
+        margin = log1p(column.margin)
+        beyond = any(interval(kind, rule.alpha_pass).low > margin for kind in (column.low, column.mean))
+        proves_same = beyond or by_interval * max(low, mean) / sqrt(pairs) <= margin
         detects = smallest_detectable(low, pairs, len(columns), column.margin, rule.alpha)
         return proves_same and detects <= column.margin
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from bench.cases import Case
 from bench.verdict.changes import Change
+from bench.verdict.explain import Cause
 from bench.verdict.gating import Decision, Rule, Stage
 
 SLOWER, UNDECIDED, FASTER, SAME = "slower", "undecided", "faster", "same"
@@ -32,9 +33,9 @@ class Outcome:
     """Hold what a gate found: exact changes and decisions, and what it took.
 
     `cases` were judged; `new` are those that the base cannot run, so that there is nothing to judge.
-    `phases` has, for each case, by how many seconds each phase differs and what it takes in the base; `pairs`
-    are those of the two stages, `measured` what each of them showed, and `void` those that were measured
-    again since an arm died or hung.
+    `phases` has, for each case, by how many seconds each phase differs and what it takes in the base;
+    `causes` are what makes slower cases slower, the first one first. `pairs` are those of the two stages,
+    `measured` what each of them showed, and `void` those that were measured again since an arm died or hung.
     """
 
     base: str
@@ -45,6 +46,7 @@ class Outcome:
     changes: Mapping[Case, tuple[Change, ...]]
     decisions: Mapping[str, Decision]
     phases: Mapping[Case, Mapping[str, tuple[float, float]]]
+    causes: Mapping[Case, tuple[Cause, ...]]
     seconds: float
     pairs: tuple[int, int]
     measured: Mapping[Case, Sequence[PairRecord]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import log
 
 import numpy as np
-from scipy.stats import binom
+from scipy.stats import binom, binomtest
 
 from bench.cases import BLOCK_LAPS, STEP_PHASES, UNATTRIBUTED, BlockKind
 from bench.runs import Block
@@ -95,6 +95,28 @@ def _excess(blocks: Sequence[Block], phase: str) -> float:
         delayed.append(laps[4::3])  # of 1, 4, 7, … without the first, which follows the leading iteration
         before.append(laps[3 : 3 + 3 * len(delayed[-1]) : 3])
     return float(np.concatenate(delayed).min() - np.concatenate(before).min())
+
+
+def bounds(count: int, of: int) -> str:
+    """Return a count with the one-sided 95 % bounds of its share (Clopper and Pearson)."""
+    found = binomtest(count, of).proportion_ci(2 * COVERAGE - 1, method="exact")
+    return f"{count} of {of} ({100 * found.low:.1f} to {100 * found.high:.1f} %)"
+
+
+def at_most(name: str, what: str, count: int, of: int, share: float) -> Check:
+    """Check that something that happens with at most a share did not happen more often (99.9 % bound)."""
+    passed = of > 0 and count <= binom.ppf(CERTAINTY, of, share)
+    return Check(
+        name, bool(passed), f"{bounds(count, of) if of else 'none'} {what}, meant at most {share:.1%}"
+    )
+
+
+def at_least(name: str, what: str, count: int, of: int, share: float) -> Check:
+    """Check that something that happens with at least a share did not happen less often (99.9 % bound)."""
+    passed = of > 0 and count >= binom.ppf(1 - CERTAINTY, of, share)
+    return Check(
+        name, bool(passed), f"{bounds(count, of) if of else 'none'} {what}, meant at least {share:.0%}"
+    )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.measure.revisions import Repository
 
@@ -43,6 +44,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(folder, "checkout", "-b", "broken", "main")
     step.write_text("import nothing_of_this_name\n")
     git(folder, "commit", "-am", "does not import")
+    git(folder, "checkout", "-b", "empty", "main")
+    git(folder, "rm", "-r", "nncore")
+    git(folder, "commit", "-m", "nothing to measure")
     git(folder, "checkout", "main")
     return folder
 
@@ -107,6 +111,14 @@ def test_identical_code_is_not_slower(project: Path) -> None:
         (("--base", "main", "--cases", "b32 and"), "--cases: 'b32 and' is no expression"),
         (("--base", "main", "--step-budget=9"), "--step-budget: the gate has a time of its own"),
         (("--base", "main", "--margin=5"), "--margin: '5' is not between 0 and 100 %"),
+        (("--base", "main", "--cand", "empty"), "has no package nncore, which is what is measured"),
+        pytest.param(
+            ("--base", "main", "--step-devices=cuda"),
+            "--step-devices: ",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
+        ),
+        (("--base-python", "no/python"), "--base-python: 'no/python' is no program"),
+        (("--base-python", "/bin/true"), "the measuring process did not start"),
         (("--base", "main", "--cand", "broken"), "its code cannot be imported (ModuleNotFoundError"),
     ],
 )
@@ -116,6 +128,17 @@ def test_bad_input_is_one_sentence(project: Path, arguments: tuple[str, ...], se
     assert done.returncode == 2
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_two_pythons_measure_the_same_code(project: Path, tmp_path: Path) -> None:
+    """The other one is this one by another name; without a base both arms have the candidate's code."""
+    other = tmp_path / "other-python"
+    other.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    other.chmod(0o755)
+    done = gate(project, "--base-python", str(other))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"working tree with {sys.executable} against working tree with {other}" in done.stdout
+    assert "counted:" not in done.stdout
 
 
 def test_a_cancelled_gate_says_what_is_known_and_cleans_up(project: Path) -> None:

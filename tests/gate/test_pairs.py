@@ -16,6 +16,7 @@ from bench.measure.pairs import (
     ArmError,
     Pairing,
     Sample,
+    Times,
     ratios_of,
     times_of,
     without_waiting,
@@ -61,7 +62,9 @@ PATHS = (Path("base"), Path("candidate"))
 
 def pairing(events: list[str], seed: int = 0, cases: int = 2, kind: type[Arm] = Arm) -> Pairing:
     coins = random.Random(seed)  # noqa: S311 - coins, and no secret
-    return Pairing([CPU_CASE] * cases, lambda path, _: kind(path, events), [0, 1], coins, samples=4)
+    return Pairing(
+        [CPU_CASE] * cases, lambda _arm, _device, path, _core: kind(path, events), [0, 1], coins, samples=4
+    )
 
 
 def test_a_slower_phase_comes_out_as_its_logarithm() -> None:
@@ -198,7 +201,7 @@ def test_low_estimates_are_the_median_over_the_samples_and_swapped_arms_turn_the
     """One disturbed sample of five does not move it; it moves the ratio of the sums."""
     base, candidate = np.array([1.0, 2.0, 4.0, 1.0, 1.0]), np.array([1.1, 2.2, 4.4, 9.0, 1.05])
 
-    def found(*arms: np.ndarray) -> tuple[float, float]:
+    def found(*arms: Times) -> tuple[float, float]:
         pairs = [np.tile(pair, (len(MEASURED), 1)).T for pair in zip(*arms, strict=True)]
         ratios = ratios_of({0: [Sample(times, times, times[:, 0]) for times in pairs]})[0]
         return ratios.low[0], ratios.mean[0]

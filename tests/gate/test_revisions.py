@@ -1,11 +1,14 @@
 """Revisions laid out from real repositories."""
 
+import os
 import subprocess
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
-from bench.measure.revisions import WORKING_TREE, Layout, Repository, RevisionError
+from bench.measure.revisions import LOCK, WORKING_TREE, Layout, Repository, RevisionError
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -50,6 +53,34 @@ def test_the_merge_base_is_where_the_branch_left_main(repository: Path) -> None:
     known = Repository(repository)
     assert known.merge_base().commit == known.revision("main").commit
     assert known.revision("HEAD").commit != known.revision("main").commit
+
+
+def test_what_a_killed_gate_left_is_removed_by_the_next_one(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing that is in use, too young to be locked, or somebody else's."""
+    place = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    hour_ago = time.time() - 3600
+    for name, files in (
+        ("gate-killed", [LOCK, "code.py"]),
+        ("gate-young", [LOCK]),
+        ("gate-other", ["code.py"]),
+    ):
+        (place / name).mkdir()
+        for file in files:
+            (place / name / file).touch()
+        if name != "gate-young":
+            os.utime(place / name, (hour_ago, hour_ago))
+    known = Repository(repository)
+    with Layout(known, known.revision("main"), known.revision("HEAD")) as layout:
+        in_use = layout.paths(swapped=False)[0].parents[1]
+        os.utime(in_use, (hour_ago, hour_ago))
+        with Layout(known, known.revision("main"), known.revision("HEAD")):
+            left = {folder.name for folder in place.iterdir()}
+        assert in_use.name in left
+        assert left >= {"gate-young", "gate-other"}
+        assert "gate-killed" not in left
 
 
 def test_the_repository_itself_is_left_as_it_was(repository: Path) -> None:

@@ -1,6 +1,7 @@
 """The gate's stages with workers that answer at once: times are known, nothing is measured."""
 
 import random
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_runs import CPU_CASE
+from made_up_runs import CPU_CASE, CUDA_CASE
 
 from bench.cases import Case
-from bench.gate import PAIRS_PER_PARENT, Gate, GateError
+from bench.gate import Gate, GateError
 from bench.measure import messages
+from bench.measure.parents import PAIRS_PER_PARENT, Parents
 from bench.measure.workers import WorkerError
-from bench.records import CaseCounters
-from bench.report.verdicts import headline
+from bench.records import OUTSIDE, CaseCounters, CaseProfile, ProfiledOperator
+from bench.report.verdicts import gate_record, gate_text, headline
 from bench.verdict.gating import Rule
 from bench.verdict.outcome import Outcome
 
@@ -33,6 +35,17 @@ class Layout:
         return Path(letters[0]) / "base", Path(letters[1]) / "candidate"
 
 
+def profile_of(factor: float, case: Case) -> CaseProfile:
+    """Return a profile in which whatever makes the candidate slower is the product of forward."""
+    product = 80.0 + 130 * (factor - 1)
+    shares = {"aten::addmm": product / (130 * factor), OUTSIDE: 50 / (130 * factor)}
+    operators = tuple(
+        ProfiledOperator("forward", name, "fc1", "", "", "", 1.0, name != OUTSIDE, 0.0, share)
+        for name, share in shares.items()
+    )
+    return CaseProfile(case, 17, 660e-6, (), operators)
+
+
 class Worker:
     """Answer as every worker does, unless `special` has another answer; noise is 0.1 %."""
 
@@ -48,6 +61,8 @@ class Worker:
             return messages.Prepared({"plain": 660e-6, "laps": 660e-6}, steady=True, correct={})
         if isinstance(request, messages.Count):
             return messages.Counted(CaseCounters({}, parameters=7))
+        if isinstance(request, messages.Profile):
+            return messages.Profiled(profile_of(self.factor, request.case))
         assert isinstance(request, messages.Measure)
         laps = LAPS * self.factor * self.noise.normal(1, 0.001, (request.iterations + 1, len(LAPS)))
         return messages.Measured(laps.astype(np.int64).tobytes(), None, 1)
@@ -56,19 +71,28 @@ class Worker:
         pass
 
 
-class Parents:
+class Started:
     """Start parents that start workers, and keep what they were given."""
 
     def __init__(self, special: Answer, slower: float) -> None:
         self.special, self.slower, self.noise = special, slower, np.random.default_rng(1)
         self.seeds: list[str] = []
+        self.pythons: list[str] = []
+        self.forked: list[str] = []
+        self.spawned: list[str] = []
         self.closed = 0
 
-    def __call__(self, more: Mapping[str, str]) -> "Parents":
+    def __call__(self, python: str, more: Mapping[str, str]) -> "Started":
+        self.pythons.append(python)
         self.seeds.append(more["PYTHONHASHSEED"])
         return self
 
     def fork(self, path: str, _: int | None) -> Worker:
+        self.forked.append(path)
+        return Worker(path, self.special, self.noise, self.slower)
+
+    def spawn(self, path: str) -> Worker:
+        self.spawned.append(path)
         return Worker(path, self.special, self.noise, self.slower)
 
     def close(self) -> None:
@@ -79,16 +103,17 @@ def judged(
     special: Answer = lambda _, __: None,
     slower: float = 1.0,
     cases: tuple[Case, ...] = CASES,
+    pythons: tuple[str, str] = (sys.executable, sys.executable),
     **more: Any,  # noqa: ANN401 - fields of the gate
-) -> tuple[Outcome, Parents]:
-    parents = Parents(special, slower)
+) -> tuple[Outcome, Started]:
+    started = Started(special, slower)
     coins = random.Random(1)  # noqa: S311 - coins, and no secret
     given: dict[str, Any] = {"budget_s": 600.0, "progress": lambda *_: None} | more
     gate = Gate(
         names=("base", "candidate"), cases=cases, layout=Layout(),  # type: ignore[arg-type]
-        rule=Rule(), random=coins, launcher=parents, **given,  # type: ignore[arg-type]
+        rule=Rule(), random=coins, parents=Parents(pythons, coins, started), **given,  # type: ignore[arg-type]
     )  # fmt: skip
-    return gate.run(), parents
+    return gate.run(), started
 
 
 def test_what_is_the_same_passes_the_screening() -> None:
@@ -120,6 +145,70 @@ def test_a_fresh_parent_comes_every_few_pairs_with_a_hash_seed_of_its_own() -> N
     launches = 2 + 2 * (8 + 16)
     assert len(parents.seeds) == -(-launches // (2 * PAIRS_PER_PARENT))
     assert len(set(parents.seeds)) == len(parents.seeds)
+
+
+def test_what_makes_a_case_slower_is_told_by_phase_and_operator() -> None:
+    """10 % more everywhere, and profiles that lay forward's to its product: 13 of 130 µs."""
+    outcome, _ = judged(slower=1.1)
+    causes = outcome.causes[CPU_CASE]
+    (product,) = [cause for cause in causes if cause.phase == "forward"]
+    assert (product.what, product.change) == ("aten::addmm", "slower calls")
+    assert product.seconds == pytest.approx(13e-6, rel=0.05)
+    text = gate_text(outcome)
+    assert "Because: " in text
+    assert "forward aten::addmm slower calls" in text
+    assert "causes" in gate_record(outcome)
+
+
+def test_a_case_that_cannot_be_profiled_is_slower_all_the_same() -> None:
+    """With its phases alone."""
+
+    def refuse(_: str, request: messages.Request) -> messages.Reply | None:
+        return messages.Refused("no profiler here") if isinstance(request, messages.Profile) else None
+
+    outcome, _ = judged(refuse, slower=1.1)
+    assert outcome.causes == {CPU_CASE: (), CASES[1]: ()}
+    assert "Because" not in gate_text(outcome)
+    assert {decision.verdict for decision in outcome.decisions.values()} == {"slower"}
+
+
+def test_cuda_arms_are_spawned_and_a_device_is_a_column() -> None:
+    """A context does not survive a fork; times are those of the device, on which nothing is slower here."""
+
+    def spans(arm: str, request: messages.Request) -> messages.Reply | None:
+        if not isinstance(request, messages.Measure) or request.number == 0:
+            return None
+        host = np.tile(LAPS * (3 if arm == "candidate" else 1), (request.iterations + 1, 1))
+        device = np.tile(LAPS, (request.iterations + 1, 1))
+        return messages.Measured(host.astype(np.int64).tobytes(), device.astype(np.int64).tobytes(), 1)
+
+    outcome, started = judged(spans, cases=(CPU_CASE, CUDA_CASE))
+    pairs = 2 * (1 + 8)  # counted once, then screened
+    assert (len(started.forked), len(started.spawned)) == (pairs, pairs)
+    assert {name for name, one in outcome.decisions.items() if one.kind == "device"} == {"cpu", "cuda"}
+    assert {one.verdict for one in outcome.decisions.values()} == {"same"}
+
+
+def test_two_pythons_have_a_parent_each() -> None:
+    """Both are replaced as often, and every fork is of its own arm."""
+    outcome, started = judged(pythons=("one/python", "other/python"))
+    assert outcome.pairs == (8, 0)
+    assert started.pythons.count("one/python") == started.pythons.count("other/python")
+    assert len(started.seeds) == 2 * -(-(1 + 8) // PAIRS_PER_PARENT)
+    assert started.closed == len(started.seeds)
+
+
+def test_a_python_that_does_not_start_is_named() -> None:
+    """With what it said."""
+
+    class Broken(Started):
+        def fork(self, path: str, core: int | None) -> Worker:
+            raise WorkerError(f"did not start {path} {core}: No module named 'torch'")
+
+    coins = random.Random(1)  # noqa: S311 - coins, and no secret
+    parents = Parents(("one/python", "one/python"), coins, Broken(lambda *_: None, 1.0))  # type: ignore[arg-type]
+    with pytest.raises(WorkerError, match=r"No module named 'torch' \(with one/python\)"):
+        parents.launch(0, "cpu", Path("p"), None)
 
 
 def refusing(arm: str, *cases: Case) -> Answer:

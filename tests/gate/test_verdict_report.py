@@ -10,12 +10,17 @@ from bench.cases import STEP_PHASES
 from bench.report.verdicts import MOST_SUMMARY_BYTES, gate_record, gate_summary, gate_text, headline
 from bench.runs import plain_json
 from bench.verdict.changes import Change
+from bench.verdict.explain import Cause
 from bench.verdict.gating import Decision, Rule
 from bench.verdict.outcome import Outcome, PairRecord
 
 MICRO = 1e-6
 OTHER = replace(CPU_CASE, batch_size=128)
 CLONE = Change("forward", "aten::clone", "+1 aten::clone per step", "a tensor is copied")
+CLONED = Cause(
+    "forward", "aten::clone", "+1 aten::clone per step", "a tensor is copied", 40 * MICRO, exact=True
+)
+SLOWER_CALLS = Cause("forward", "aten::addmm", "slower calls", "", 20 * MICRO, exact=False)
 PAIR = PairRecord(1, {"step": 0.1}, {"step": 0.2}, ((660.0, 726.0),), ((700.0, 770.0),))
 
 
@@ -36,7 +41,8 @@ def outcome(*decisions: Decision, **changes: object) -> Outcome:
         "base": "main (0123456789)", "candidate": "working tree", "rule": Rule(), "cases": (CPU_CASE, OTHER),
         "new": (), "changes": {CPU_CASE: (CLONE,)},
         "decisions": {one.name: one for one in decisions}, "phases": {CPU_CASE: phases}, "seconds": 61.0,
-        "pairs": (8, 16), "measured": {CPU_CASE: (PAIR,)}, "void": 0, "interrupted": False,
+        "causes": {CPU_CASE: (CLONED, SLOWER_CALLS)}, "pairs": (8, 16), "measured": {CPU_CASE: (PAIR,)},
+        "void": 0, "interrupted": False,
     }  # fmt: skip
     return Outcome(**(usual | changes))  # type: ignore[arg-type]
 
@@ -50,7 +56,10 @@ def test_what_is_slower_comes_first_with_where_and_why() -> None:
     table = text.partition("## Verdicts")[2]
     assert table.index("slower") < table.index(OTHER.key)
     assert f"{CPU_CASE.key} is slower by 66.0 µs: forward 60.0 of 100, loss 5.0 of 20.0" in text
-    assert "counted there: +1 aten::clone per step" in text
+    assert (
+        "Because: forward aten::clone +1 aten::clone per step (a tensor is copied) +40.0 µs;"
+        " forward aten::addmm slower calls +20.0 µs. Again:" in text
+    )
     assert f"python -m bench gate --base main --cases '{CPU_CASE.key}'" in text
     assert (
         f"- counted: forward: aten::clone +1 aten::clone per step (a tensor is copied) [{CPU_CASE.key}]"

@@ -1,73 +1,18 @@
-"""Arms whose difference is known: a repository of nncore with a branch for each difference.
-
-A planted one is made by running on after each phase for a share of what it took, so that it is as exact as
-the clock and takes its part in all noise. Both arms carry the same code for it, the base with nothing to add.
-"""
+"""Arms whose difference is known: a repository of nncore with a branch for each difference."""
 
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.measure.planted import Planted, code_of
+
 ROOT = Path(__file__).parents[2]
-PHASES = ("zero_grad", "forward", "loss", "backward", "optimizer")
 ONE_CASE = (32, 128)
 """Batch size and hidden width of the case in which alone something is slower."""
 
 BASE = "base"
-PLANTED = """
-
-from time import perf_counter_ns
-
-PLANTED = {planted!r}
-TrainStep.held_up, TrainStep.number = False, 0
-
-
-def held_up(phase, run):
-    here = phase in PLANTED["phases"]
-    share, extra_ns = (PLANTED["share"], PLANTED["extra_ns"]) if here else (0.0, 0)
-    case, every, times = PLANTED["case"], PLANTED["every"], PLANTED["times"]
-
-    def phase_and_more(self, *given):
-        begin = perf_counter_ns()
-        if phase == "forward":
-            if not self.number:
-                self.width = len(next(self.model.parameters()))
-            self.number += 1
-            self.held_up = case in (None, (len(given[0]), self.width))
-        result = run(self, *given)
-        took = perf_counter_ns() - begin
-        more = share * took + extra_ns if self.held_up else 0
-        if every and not self.number % every:
-            more += (times - 1) * took
-        # From now on, lest the time hide what the lines above take, which the other arm pays as well.
-        until = perf_counter_ns() + more
-        while perf_counter_ns() < until:
-            pass
-        return result
-
-    return phase_and_more
-
-
-for name in {phases!r}:
-    setattr(TrainStep, name, held_up(name, getattr(TrainStep, name)))
-"""
-
-
-@dataclass(frozen=True)
-class Planted:
-    """Hold what is added to phases: a share of each call, nanoseconds, or every so many steps times as long.
-
-    `case` is the batch size and the hidden width in which alone it is; None is every case.
-    """
-
-    share: float = 0.0
-    extra_ns: int = 0
-    phases: tuple[str, ...] = PHASES
-    case: tuple[int, int] | None = None
-    every: int = 0
-    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -119,11 +64,6 @@ def planted_repository(folder: Path) -> Path:
         _commit(folder, name)
     _git(folder, "checkout", "--quiet", BASE)
     return folder
-
-
-def code_of(planted: Planted) -> str:
-    """Return what is added to nncore/step.py."""
-    return PLANTED.format(planted=asdict(planted), phases=PHASES)
 
 
 def _change_nothing(package: Path, name: str) -> None:

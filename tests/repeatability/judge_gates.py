@@ -21,6 +21,8 @@ from rules import RULES, Samples
 from scipy import stats
 from series import SETTINGS_FILE
 
+from bench.verdict.truth import bounds
+
 CONFIDENCE = 0.95
 
 
@@ -66,12 +68,6 @@ def verdicts(record: dict[str, Any], kind: str | None = None) -> dict[str, str]:
 def slower(record: dict[str, Any]) -> set[str]:
     """Return the columns that were called slower."""
     return {name for name, verdict in verdicts(record).items() if verdict == "slower"}
-
-
-def bounds(count: int, of: int) -> str:
-    """Return a count with the one-sided 95 % bounds of its share (Clopper and Pearson)."""
-    found = stats.binomtest(count, of).proportion_ci(2 * CONFIDENCE - 1, method="exact")
-    return f"{count} of {of} ({100 * found.low:.1f} to {100 * found.high:.1f} %)"
 
 
 def gate_table(series: Sequence[Gates]) -> str:

@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from arms import BASE, DIFFERENCES, NEUTRAL, PHASES, Planted, arms_of, code_of, planted_repository
+from arms import BASE, DIFFERENCES, NEUTRAL, arms_of, planted_repository
 from gates import SAME, GateSettings, command_of, go_on
-from judge_gates import Gates, JudgeError, bias_table, bounds, gate_table, judge, passes, red_by
+from judge_gates import Gates, JudgeError, bias_table, gate_table, judge, passes, red_by
 from rules import RULES, Samples
 from scipy import stats
 from series import SeriesError, settle
+
+from bench.cases import STEP_PHASES as PHASES
+from bench.measure.planted import Planted, code_of
+from bench.verdict.truth import bounds
 
 TOOK = 1_000_000
 CASE = "cpu-t1-float32-eager-b32-h128"

@@ -421,3 +421,10 @@ def test_no_more_pairs_than_allowed_are_needed() -> None:
     assert pairs_needed([calm], RULE, 64) == 16
     assert 16 < pairs_needed([wide], RULE, 64) < 64
     assert pairs_needed([column(1.0, 0.5)], RULE, 64) == 64
+
+
+def test_what_is_surely_beyond_its_margin_is_not_to_be_proven_the_same() -> None:
+    """A mean that grew by 20 % and scatters by 6 % takes no more pairs, one that may be the same does."""
+    scattered = Column("a", "case", pairs_of(1.0, 0.001, 8), pairs_of(1.2, 0.06, 8), 0.05)
+    assert pairs_needed([scattered], RULE, 64) == 16
+    assert pairs_needed([replace(scattered, mean=pairs_of(1.01, 0.06, 8))], RULE, 64) > 16

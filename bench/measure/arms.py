@@ -1,0 +1,77 @@
+"""Arms by themselves: what the code of a revision does, counted and profiled in a process of its own."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from bench.cases import Case
+from bench.measure import messages
+from bench.measure.campaign import Progress
+from bench.measure.pairs import Arm, ArmError
+from bench.measure.parents import Parents
+from bench.measure.passes import PROFILED_STEPS
+from bench.measure.revisions import Layout
+from bench.measure.workers import REQUEST_TIMEOUT_S, WorkerError
+from bench.records import CaseCounters, CaseProfile
+
+ARMS = ("base", "candidate")
+Counters = dict[Case, CaseCounters | str]
+"""What was counted of each case, or why it cannot run."""
+
+
+class Arms:
+    """Ask either arm about cases, in a fresh worker for each device."""
+
+    def __init__(self, cases: Sequence[Case], layout: Layout, parents: Parents, progress: Progress) -> None:
+        self.cases = cases
+        self.layout = layout
+        self.parents = parents
+        self.progress = progress
+
+    def counted(self, arm: int) -> Counters:
+        """Return the counters of each case, or why it cannot run; raises ArmError where the worker dies."""
+        found: Counters = {}
+        try:
+            for worker, number, case in self._each(arm, self.cases, "counters"):
+                reply = worker.ask(messages.Prepare(number, case, warm_up=False), REQUEST_TIMEOUT_S)
+                if isinstance(reply, messages.Prepared):
+                    reply = worker.ask(messages.Count(number), REQUEST_TIMEOUT_S)
+                if isinstance(reply, messages.Refused):
+                    found[case] = reply.reason
+                if isinstance(reply, messages.Counted):
+                    found[case] = reply.counters
+        except WorkerError as error:
+            raise ArmError(arm, None, f"its worker process {error}") from None
+        return found
+
+    def profiled(self, arm: int, cases: Sequence[Case]) -> dict[Case, CaseProfile]:
+        """Return the profiles of cases; those that cannot be profiled are left out."""
+        found = {}
+        with suppress(WorkerError), tempfile.TemporaryDirectory(prefix="traces-") as folder:
+            trace = str(Path(folder) / "trace.json.gz")
+            for worker, number, case in self._each(arm, cases, "profile"):
+                worker.ask(messages.Prepare(number, case, warm_up=True), REQUEST_TIMEOUT_S)
+                request = messages.Profile(number, case, PROFILED_STEPS, trace)
+                reply = worker.ask(request, REQUEST_TIMEOUT_S)
+                if isinstance(reply, messages.Profiled):
+                    found[case] = reply.profile
+        return found
+
+    def _each(self, arm: int, cases: Sequence[Case], what: str) -> Iterator[tuple[Arm, int, Case]]:
+        """Yield each case with its number and a worker of its device."""
+        done = 0
+        for device in dict.fromkeys(case.device for case in cases):
+            with self._worker(arm, device) as worker:
+                for case in (case for case in cases if case.device == device):
+                    self.progress(f"{what} of {ARMS[arm]}", done, len(cases), None)
+                    yield worker, self.cases.index(case), case
+                    done += 1
+
+    @contextmanager
+    def _worker(self, arm: int, device: str) -> Iterator[Arm]:
+        worker = self.parents.launch(arm, device, self.layout.paths(swapped=False)[arm], None)
+        try:
+            yield worker
+        finally:
+            worker.close()

@@ -1,0 +1,68 @@
+"""Parents: the processes that workers of both arms are forked from, or spawned beside, replaced now and then.
+
+Forks of one parent share the places of its memory and its hash seed, so an arm meets many of both. Arms of
+one Python share their parent, and what differs between them is their code alone.
+"""
+
+import os
+import random
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bench.measure.pairs import Arm
+from bench.measure.workers import Launcher, WorkerError
+
+PAIRS_PER_PARENT = 4
+HASH_SEEDS = 2**32
+INSTRUMENT = Path(__file__).parents[2]
+"""Where the measuring code is: every Python measures with this one."""
+
+StartParent = Callable[[str, Mapping[str, str]], Launcher]
+
+
+def start_parent(python: str, environment: Mapping[str, str]) -> Launcher:
+    """Return the process of a Python that has imported torch, and no code that is measured."""
+    if python != sys.executable:
+        path = [str(INSTRUMENT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {**environment, "PYTHONPATH": os.pathsep.join(path)}
+    return Launcher(of_any_code=True, python=python, more=environment)
+
+
+class Parents:
+    """Keep a parent of each arm's Python; `pythons` are those of base and candidate."""
+
+    def __init__(
+        self, pythons: tuple[str, str], coins: random.Random, start: StartParent = start_parent
+    ) -> None:
+        self._pythons = pythons
+        self._coins = coins
+        self._start = start
+        self._parents: dict[str, tuple[Launcher, int]] = {}
+        self._most = 2 * PAIRS_PER_PARENT // len(set(pythons))
+
+    def launch(self, arm: int, device: str, path: Path, core: int | None) -> Arm:
+        """Return a worker of an arm for a device, of the code in a folder, on a core; raises WorkerError.
+
+        For CUDA it is spawned, since a context does not survive a fork, and may use every core: its backward
+        runs on a thread of its own.
+        """
+        python = self._pythons[arm]
+        parent, forks = self._parents.pop(python, (None, 0))
+        if parent is not None and forks >= self._most:
+            parent.close()
+            parent, forks = None, 0
+        try:
+            if parent is None:
+                seed = str(self._coins.randrange(HASH_SEEDS))
+                parent = self._start(python, {"PYTHONHASHSEED": seed})
+            self._parents[python] = (parent, forks + 1)
+            return parent.fork(str(path), core) if device == "cpu" else parent.spawn(str(path))
+        except (WorkerError, OSError) as error:
+            raise WorkerError(f"{error} (with {python})") from None
+
+    def close(self) -> None:
+        """End the parents and every worker of them."""
+        for parent, _ in self._parents.values():
+            parent.close()
+        self._parents.clear()
