@@ -9,7 +9,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -27,23 +27,15 @@ from bench.records import CaseCounters
 from bench.selection import selection
 from bench.suite import Suite
 from bench.verdict.changes import Change, changes_of
+from bench.verdict.columns import CaseRatios, Column, case_columns, group_columns
 from bench.verdict.explain import Cause
-from bench.verdict.gating import (
-    CaseRatios,
-    Column,
-    Decision,
-    Rule,
-    Stage,
-    case_columns,
-    confirm,
-    group_columns,
-    pairs_needed,
-    screen,
-)
+from bench.verdict.gating import Decision, Stage, confirm, pairs_needed, screen
 from bench.verdict.outcome import SLOWER, UNDECIDED, Outcome, PairRecord
+from bench.verdict.rule import Rule
+from bench.verdict.signflip import FEWEST_PAIRS
 from bench.verdict.slower import causes_of_slower
 
-MOST_EXPLAINED = 12
+MOST_EXPLAINED, EXAMPLES = 12, 2
 MOST_VOID = 3
 """A case whose pair is void so many times in a row cannot be measured."""
 
@@ -109,6 +101,7 @@ class Gate:
             causes = self._causes(decisions, self._phases(first, second))
         except KeyboardInterrupt:
             interrupted = True
+            decisions = decisions or self._known(first)
         finally:
             self.parents.close()
         return Outcome(
@@ -154,11 +147,15 @@ class Gate:
     def _causes(
         self, decisions: Mapping[str, Decision], phases: Mapping[Case, Mapping[str, tuple[float, float]]]
     ) -> dict[Case, tuple[Cause, ...]]:
-        """Return what makes the slowest of the slower cases slower, by what both arms count and profile."""
-        slower = [case for case in phases if decisions[case.key].verdict == SLOWER]
-        chosen = sorted(slower, key=lambda case: -decisions[case.key].ratio)[:MOST_EXPLAINED]
-        if not chosen:
+        """Return what makes the slowest of the slower cases slower, by what both arms count and profile.
+
+        Where only means over cases are slower, those of the cases that differ most.
+        """
+        if not any(decision.verdict == SLOWER for decision in decisions.values()):
             return {}
+        ranked = sorted(phases, key=lambda case: -decisions[case.key].ratio)
+        slower = [case for case in ranked if decisions[case.key].verdict == SLOWER]
+        chosen = slower[:MOST_EXPLAINED] or ranked[:EXAMPLES]
         base, candidate = (self._arms.profiled(arm, chosen) for arm in (BASE, CANDIDATE))
         return {
             case: causes_of_slower(
@@ -205,6 +202,14 @@ class Gate:
         if open_names - set(keys.values()):
             return list(keys)
         return [number for number, key in keys.items() if key in open_names]
+
+    def _known(self, first: Pairs) -> dict[str, Decision]:
+        """Return what an unfinished screening shows so far: nothing is decided by it."""
+        if pairs_in(first) < FEWEST_PAIRS:
+            return {}
+        known = screen(self._columns(first), self.rule)
+        reason = f"interrupted after {pairs_in(first)} of {self.rule.first_pairs} pairs"
+        return {name: replace(one, verdict="undecided", reason=reason) for name, one in known.items()}
 
     def _planned(self, columns: Sequence[Column], cases: int) -> int:
         """Return the pairs of the confirming stage: what its columns need and the budget allows.

@@ -83,7 +83,7 @@ class ProgressLine:
 
 def progress_text(stage: str, done: int, total: int, seconds_left: float | None) -> str:
     """Return the line, such as `campaign: round 12 of 40, 31 s left`."""
-    unit = {"campaign": "round"}.get(stage, "case")
+    unit = {"campaign": "round", "screening": "pair", "confirming": "pair"}.get(stage, "case")
     if not total:
         return f"{stage}: {unit} {done} (pilot)"
     left = "" if seconds_left is None else f", {seconds_left:.0f} s left"

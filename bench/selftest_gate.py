@@ -12,8 +12,9 @@ from bench.measure.campaign import Progress
 from bench.measure.planted import Planted, PlantedCode
 from bench.measure.revisions import Layout, Revision
 from bench.selftest import PLANTED_CASE
-from bench.verdict.gating import DETECTION, Rule
+from bench.verdict.gating import DETECTION
 from bench.verdict.outcome import SAME, SLOWER, UNDECIDED, Outcome
+from bench.verdict.rule import Rule
 from bench.verdict.truth import Check, at_least, at_most
 
 SLOWER_BY = 0.05

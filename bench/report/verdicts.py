@@ -124,12 +124,16 @@ def _micro(seconds: float | None) -> str:
 
 
 def explanations(outcome: Outcome) -> list[str]:
-    """Return for each slower case its phases, what was counted there, and how to see it again."""
-    keys = {case.key: case for case in outcome.cases}
-    return [_explained(outcome, keys[one.name]) for one in outcome.of(SLOWER) if one.name in keys]
+    """Return for each slower case its phases, what was counted there, and how to see it again.
+
+    Where only means over cases are slower, for the cases that were profiled instead.
+    """
+    slower = {one.name for one in outcome.of(SLOWER)}
+    cases = [case for case in outcome.cases if case.key in slower] or list(outcome.causes)
+    return [_explained(outcome, case, "is" if case.key in slower else "may be") for case in cases]
 
 
-def _explained(outcome: Outcome, case: Case) -> str:
+def _explained(outcome: Outcome, case: Case, verb: str) -> str:
     phases = outcome.phases[case]
     whole = phases["step"][0]
     ranked = sorted(STEP_PHASES, key=lambda phase: -phases[phase][0])[:PHASES_TOLD]
@@ -140,7 +144,7 @@ def _explained(outcome: Outcome, case: Case) -> str:
     causes = "; ".join(_cause(cause) for cause in outcome.causes.get(case, ())[:CAUSES_TOLD])
     because = f". Because: {causes}" if causes else ""
     again = f"python -m bench gate --base {outcome.base.split(' ')[0]} --cases {case.key!r}"
-    return f"- {case.key} is slower by {_micro(whole)} µs: {told}{because}. Again: `{again}`"
+    return f"- {case.key} {verb} slower by {_micro(whole)} µs: {told}{because}. Again: `{again}`"
 
 
 def _cause(cause: Cause) -> str:

@@ -6,22 +6,21 @@ false-alarm rate; "same" is a claim per column, proven by its interval and not b
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, inf, log1p, sqrt
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import numpy as np
 from scipy.special import stdtrit
 
-from bench.verdict.signflip import DRAWS, FEWEST_PAIRS, Floats, sign_flips, smallest_p
+from bench.verdict.columns import Column
+from bench.verdict.rule import Kind, Rule
+from bench.verdict.signflip import Floats, sign_flips
 
-Kind: TypeAlias = Literal["case", "phase", "device", "suite"]
 Verdict: TypeAlias = Literal["slower", "faster", "same", "undecided"]
 Stage: TypeAlias = Literal[1, 2]
 
-STEP = "step"
-SUITE = "suite"
 TAIL_CHANGED = "tail changed"
 """How the reason begins where the undisturbed time is proven same and the block mean is not."""
 
@@ -30,103 +29,6 @@ DETECTION = 0.9
 
 LARGEST_LOG = 700.0
 """Beyond it a ratio is infinite: its exponential leaves the range of floating-point numbers."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Hold what is decided before anything is measured; shares, and numbers of launch pairs.
-
-    `margin` is what a case, a phase or a device may be slower by and still pass, `suite_margin` the same of
-    the mean over all cases, which is known better. `alpha` is the share of runs of identical code in which
-    anything at all may be called slower, `alpha_pass` that of the two-sided interval that proves "same".
-    """
-
-    margin: float = 0.05
-    alpha: float = 0.005
-    alpha_pass: float = 0.02
-    first_pairs: int = 8
-    second_pairs: int = 16
-    suite_margin: float = 0.015
-
-    def __post_init__(self) -> None:
-        for name in ("margin", "alpha", "alpha_pass", "suite_margin"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)} is not a share between 0 and 1 (example: 0.05)"
-                )
-        for name in ("first_pairs", "second_pairs"):
-            if getattr(self, name) < FEWEST_PAIRS:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)} leaves no spread to judge by (give 2 or more)"
-                )
-        if smallest_p(self.second_pairs) > self.alpha:
-            raise ValueError(self._out_of_reach)
-
-    @property
-    def _out_of_reach(self) -> str:
-        smallest = smallest_p(self.second_pairs)
-        if self.alpha < 1 / DRAWS:
-            return (
-                f"alpha: {self.alpha} is below 1 in {DRAWS:,}, the smallest p of the test (give a larger one)"
-            )
-        return (
-            f"second_pairs: {self.second_pairs} pairs give no p below {smallest:.2g}, so nothing could be"
-            f" slower at alpha {self.alpha} (give more pairs, or a larger alpha)"
-        )
-
-    def margin_of(self, kind: Kind) -> float:
-        """Return the margin of a kind of column."""
-        return self.suite_margin if kind == SUITE else self.margin
-
-
-@dataclass(frozen=True, eq=False)
-class CaseRatios:
-    """Hold the log-ratios of one case, candidate over base: of each phase an array of shape [pairs].
-
-    `low` are those of the low estimates, `mean` those of the block means. Both name the same phases, and the
-    whole step is one of them.
-    """
-
-    name: str
-    device: str
-    low: Mapping[str, Floats]
-    mean: Mapping[str, Floats]
-
-    def __post_init__(self) -> None:
-        if STEP not in self.low or set(self.low) != set(self.mean):
-            raise ValueError(
-                f"case {self.name}: low estimates of {', '.join(self.low) or 'nothing'} and block means of"
-                f" {', '.join(self.mean) or 'nothing'} (give both of the same phases, the step among them)"
-            )
-
-
-@dataclass(frozen=True, eq=False)
-class Column:
-    """Hold what one verdict is about: log-ratios of shape [pairs], of low estimates and of block means.
-
-    `margin` is the share by which it may be slower and still pass.
-    """
-
-    name: str
-    kind: Kind
-    low: Floats
-    mean: Floats
-    margin: float
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"{self.name}: {self.kind!r} is no kind of column ({', '.join(get_args(Kind))})")
-        if not 0 < self.margin < 1:
-            raise ValueError(
-                f"{self.name}: margin {self.margin} is not a share between 0 and 1 (example: 0.05)"
-            )
-        if self.low.ndim != 1 or self.low.shape != self.mean.shape or len(self.low) < FEWEST_PAIRS:
-            raise ValueError(
-                f"{self.name}: log-ratios of shapes {self.low.shape} and {self.mean.shape} (give one of each"
-                " kind for every launch pair, two pairs or more)"
-            )
-        if not (np.isfinite(self.low).all() and np.isfinite(self.mean).all()):
-            raise ValueError(f"{self.name}: a log-ratio is not finite (leave void pairs out, of all columns)")
 
 
 @dataclass(frozen=True)
@@ -329,38 +231,3 @@ def _left_open(seen: _Seen) -> str:
 
 def _change(log_ratio: float) -> str:
     return f"{100 * (_as_ratio(log_ratio) - 1):+.1f} %"
-
-
-def case_columns(cases: Iterable[CaseRatios], rule: Rule) -> list[Column]:
-    """Return one column per case: its whole step."""
-    return [
-        Column(case.name, "case", case.low[STEP], case.mean[STEP], rule.margin_of("case")) for case in cases
-    ]
-
-
-def group_columns(cases: Sequence[CaseRatios], rule: Rule) -> list[Column]:
-    """Return the columns over cases, each the mean log-ratio of its cases: phases, devices and the suite.
-
-    A phase is the mean over the cases that have it; a device that of its cases' steps, where there are two
-    devices or more; the suite that of all steps. A single case is no suite: the suite's narrower margin
-    would take the place of its own.
-    """
-    phases = [phase for phase in dict.fromkeys(name for case in cases for name in case.low) if phase != STEP]
-    devices = list(dict.fromkeys(case.device for case in cases))
-    found = [_mean_over([c for c in cases if p in c.low], p, p, "phase", rule) for p in phases]
-    if len(devices) > 1:
-        found += [_mean_over([c for c in cases if c.device == d], STEP, d, "device", rule) for d in devices]
-    if len(cases) > 1:
-        found.append(_mean_over(cases, STEP, SUITE, "suite", rule))
-    return found
-
-
-def _mean_over(cases: Sequence[CaseRatios], phase: str, name: str, kind: Kind, rule: Rule) -> Column:
-    counts = sorted({len(side[phase]) for case in cases for side in (case.low, case.mean)})
-    if len(counts) > 1:
-        raise ValueError(
-            f"{name}: cases of {' and '.join(map(str, counts))} pairs (a pair void in one is left out of all)"
-        )
-    low = np.mean([case.low[phase] for case in cases], axis=0)
-    mean = np.mean([case.mean[phase] for case in cases], axis=0)
-    return Column(name, kind, low, mean, rule.margin_of(kind))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from bench.cases import Case
 from bench.verdict.changes import Change
 from bench.verdict.explain import Cause
-from bench.verdict.gating import Decision, Rule, Stage
+from bench.verdict.gating import Decision, Stage
+from bench.verdict.rule import Rule
 
 SLOWER, UNDECIDED, FASTER, SAME = "slower", "undecided", "faster", "same"
 VERDICTS = (SLOWER, UNDECIDED, FASTER, SAME)

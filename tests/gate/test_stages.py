@@ -18,8 +18,8 @@ from bench.measure.parents import PAIRS_PER_PARENT, Parents
 from bench.measure.workers import WorkerError
 from bench.records import OUTSIDE, CaseCounters, CaseProfile, ProfiledOperator
 from bench.report.verdicts import gate_record, gate_text, headline
-from bench.verdict.gating import Rule
 from bench.verdict.outcome import Outcome
+from bench.verdict.rule import Rule
 
 LAPS = np.array([20, 130, 30, 190, 280, 10]) * 1000
 CASES = (CPU_CASE, replace(CPU_CASE, hidden=512))
@@ -160,6 +160,14 @@ def test_what_makes_a_case_slower_is_told_by_phase_and_operator() -> None:
     assert "causes" in gate_record(outcome)
 
 
+def test_a_slower_mean_over_cases_is_shown_by_the_cases_that_differ_most() -> None:
+    """2 % in every case: within the margin of each, and not within the suite's."""
+    outcome, _ = judged(slower=1.02)
+    assert {one.name for one in outcome.of("slower")} == {"suite"}
+    assert set(outcome.causes) == set(CASES)
+    assert f"{CPU_CASE.key} may be slower by 13." in gate_text(outcome)
+
+
 def test_a_case_that_cannot_be_profiled_is_slower_all_the_same() -> None:
     """With its phases alone."""
 
@@ -282,6 +290,21 @@ def test_ctrl_c_leaves_what_is_known() -> None:
     assert {decision.verdict for decision in outcome.decisions.values()} == {"undecided"}
     assert "interrupted, so undecided" in headline(outcome)
     assert parents.closed == len(parents.seeds)
+
+
+def test_an_interrupted_screening_tells_what_it_has_seen_and_decides_nothing() -> None:
+    """After three pairs; what is the same by them is undecided all the same."""
+    asked = iter(range(10**6))
+
+    def interrupted(_: str, request: messages.Request) -> messages.Reply | None:
+        if isinstance(request, messages.Measure) and next(asked) > 3 * 8 * 2 * 2:
+            raise KeyboardInterrupt
+        return None
+
+    outcome, _ = judged(interrupted)
+    assert {decision.verdict for decision in outcome.decisions.values()} == {"undecided"}
+    assert {decision.reason for decision in outcome.decisions.values()} == {"interrupted after 3 of 8 pairs"}
+    assert outcome.decisions[CPU_CASE.key].ratio == pytest.approx(1.0, abs=0.01)
 
 
 def test_the_budget_bounds_the_pairs_that_are_wanted() -> None:

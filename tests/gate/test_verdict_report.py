@@ -11,8 +11,9 @@ from bench.report.verdicts import MOST_SUMMARY_BYTES, gate_record, gate_summary,
 from bench.runs import plain_json
 from bench.verdict.changes import Change
 from bench.verdict.explain import Cause
-from bench.verdict.gating import Decision, Rule
+from bench.verdict.gating import Decision
 from bench.verdict.outcome import Outcome, PairRecord
+from bench.verdict.rule import Rule
 
 MICRO = 1e-6
 OTHER = replace(CPU_CASE, batch_size=128)
@@ -109,4 +110,4 @@ def test_a_summary_never_holds_more_than_a_job_summary_may() -> None:
     assert "1 slower" in summary
     assert "rows that are the same are left out" in summary
     slower = [decision(f"case {number}", "slower") for number in range(2_000)]
-    assert len(gate_summary(outcome(*slower, phases={}, cases=())).encode()) <= MOST_SUMMARY_BYTES
+    assert len(gate_summary(outcome(*slower, phases={}, cases=(), causes={})).encode()) <= MOST_SUMMARY_BYTES

@@ -1,11 +1,13 @@
 """Say how often the gate was right, and what other tools' rules say of the same samples.
 
-    python tests/repeatability/judge_gates.py DIR [DIR...]
+    python tests/repeatability/judge_gates.py DIR|FILE [DIR|FILE...]
+    python tests/repeatability/judge_gates.py DIR --pack FILE.json.xz
 
-Reads what gates.py left.
+Reads what gates.py left in a folder, or what was packed of it, with every pair in nanoseconds.
 """
 
 import json
+import lzma
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,8 +50,26 @@ class Gates:
         return next(name for name in verdicts(self.records[0], "case") if name.endswith(ending))
 
 
+def packed(gates: Gates) -> bytes:
+    """Return a series for a file: whole nanoseconds, and log-ratios to a hundredth of a per mille."""
+
+    def slim(pair: dict[str, Any]) -> dict[str, Any]:
+        ratios = {kind: {phase: round(y, 5) for phase, y in pair[kind].items()} for kind in ("low", "mean")}
+        times = {kind: np.rint(pair[kind]).astype(int).tolist() for kind in ("low_ns", "mean_ns")}
+        return {"stage": pair["stage"], **ratios, **times}
+
+    records = [
+        {**record, "measured": {case: list(map(slim, pairs)) for case, pairs in record["measured"].items()}}
+        for record in gates.records
+    ]
+    text = json.dumps({"scenario": gates.scenario, "load": gates.load, "records": records})
+    return lzma.compress(text.encode(), preset=9)
+
+
 def read_gates(folder: Path) -> Gates:
-    """Read a series."""
+    """Read a series, from its folder or packed."""
+    if folder.is_file():
+        return Gates(**json.loads(lzma.decompress(folder.read_bytes())))
     try:
         settings = json.loads((folder / SETTINGS_FILE).read_bytes())
     except OSError as error:
@@ -176,6 +196,9 @@ def judge(folders: Sequence[Path]) -> str:
 
 if __name__ == "__main__":
     try:
-        print(judge([Path(name) for name in sys.argv[1:]]))  # noqa: T201 - the edge
+        if sys.argv[2:3] == ["--pack"]:
+            Path(sys.argv[3]).write_bytes(packed(read_gates(Path(sys.argv[1]))))
+        else:
+            print(judge([Path(name) for name in sys.argv[1:]]))  # noqa: T201 - the edge
     except JudgeError as error:
         sys.exit(str(error))

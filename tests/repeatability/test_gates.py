@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from arms import BASE, DIFFERENCES, NEUTRAL, arms_of, planted_repository
 from gates import SAME, GateSettings, command_of, go_on
-from judge_gates import Gates, JudgeError, bias_table, gate_table, judge, passes, red_by
+from judge_gates import Gates, JudgeError, bias_table, gate_table, judge, packed, passes, read_gates, red_by
 from rules import RULES, Samples
 from scipy import stats
 from series import SeriesError, settle
@@ -218,3 +218,16 @@ def test_a_folder_without_gates_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "001.json").write_text(json.dumps(record("same")))
     (tmp_path / "002.json").write_text(json.dumps(record("same", 1.001)))
     assert "0 of 2 (0.0 to 77.6 %)" in judge([tmp_path])
+
+
+def test_a_packed_series_is_judged_as_its_folder_is(tmp_path: Path) -> None:
+    """But for what is beyond a nanosecond."""
+    (tmp_path / "series.json").write_text(json.dumps({"scenario": SAME, "load": "none"}))
+    for number, ratio in enumerate((1.0, 1.002)):
+        made = record("same", ratio)
+        for pair in made["measured"][CASE]:
+            pair["mean"] = pair["low"]
+        (tmp_path / f"{number:03}.json").write_text(json.dumps(made))
+    file = tmp_path / "same.json.xz"
+    file.write_bytes(packed(read_gates(tmp_path)))
+    assert judge([file]) == judge([tmp_path])
