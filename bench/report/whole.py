@@ -14,6 +14,7 @@ from bench.report.frame import cells_of, without_skipped
 from bench.report.operators import account_table, activity_table, operator_tables, profile_lines
 from bench.report.outcomes import cut_short, notice_lines, outcome_lines
 from bench.report.phases import enqueue_table, share_table, time_table
+from bench.report.scaling import scaling_table, threads_table
 from bench.report.sentences import three_sentences
 from bench.report.tables import TEXT_WIDTH, Table, write_files
 from bench.report.throughput import throughput_tables
@@ -82,6 +83,8 @@ def render(run: Run, rows: Sequence[Row], beside: Sequence[Row] = ()) -> Report:
         finding_table(*findings_of(run, rows, beside)),
         *throughput_tables(cells),
         device_table(cells),
+        scaling_table(cells),
+        threads_table(cells),
         limit_table(cells),
         counter_table(cells),
         ceiling_table(ceilings),
