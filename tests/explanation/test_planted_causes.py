@@ -24,7 +24,6 @@ GRID = (
     "--step-devices=cpu",
     "--step-batch-sizes=32",
     "--step-hidden=128",
-    "--step-launches=2",
     "--step-budget=3",
 )
 
@@ -35,10 +34,11 @@ Edit = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Code:
-    """Hold a version of the code by its edits, and how many threads it is run with."""
+    """Hold a version of the code by its edits, and with how many threads and launches it is run."""
 
     edits: tuple[Edit, ...] = ()
     threads: int = 1
+    launches: int = 2
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ def edited(old: str, new: str, file: str = "step.py", threads: int = 1) -> Code:
 
 
 PLAIN = Code()
+MANY = 6
+"""Launches where only the time tells: with two, one that was held up leaves an interval without end."""
 FORWARD = "self.model(inputs)"
 LOSS = "self.criterion(logits, targets)\n"
 CAUSES = {
@@ -104,11 +106,16 @@ CAUSES = {
         ("threads", "2 → 1"),
     ),
     "slow loader": Planted(
-        PLAIN,
-        edited(
-            "return iter(loader)",
-            "return (__import__('time').sleep(0.002) or batch for batch in loader)",
-            "data.py",
+        Code(launches=MANY),
+        Code(
+            (
+                (
+                    "data.py",
+                    "return iter(loader)",
+                    "return (__import__('time').sleep(0.002) or batch for batch in loader)",
+                ),
+            ),
+            launches=MANY,
         ),
         "data",
         ("loading, Python or sleeping",),
@@ -142,7 +149,8 @@ def run_of(workshop: Path, code: Code) -> Path:
         source = copy / "nncore" / file
         assert old in source.read_text(), f"{file} has changed: {old!r} is not in it"
         source.write_text(source.read_text().replace(old, new, 1))
-    command = [sys.executable, "-m", "bench", "profile", *GRID, f"--step-threads={code.threads}"]
+    how = (f"--step-threads={code.threads}", f"--step-launches={code.launches}")
+    command = [sys.executable, "-m", "bench", "profile", *GRID, *how]
     environment = os.environ | {"PYTHONPATH": str(copy)}
     done = subprocess.run(
         command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300, check=False
