@@ -53,11 +53,11 @@ def _run(given: Given) -> int:
 
 def _selftest(options: SelftestOptions) -> int:
     """Print a line for every check as soon as it is known, and how many failed."""
-    from bench.gate import GateError
     from bench.measure.workers import WorkerError
     from bench.progress import ProgressLine, StandardError
     from bench.selftest import FULL, QUICK, selftest
     from bench.selftest_gate import selftest_gate
+    from bench.stages import GateError
 
     failed = done = 0
     line = ProgressLine(StandardError())
@@ -133,14 +133,15 @@ def _exit_code(comparison: "Comparison", *, fail: bool) -> int:
 
 
 def _gate(options: GateOptions) -> int:
-    """Judge two revisions, and write what was asked for before anything is printed."""
-    from bench.gate import GateError, gate
+    """Judge two revisions, print what was found, and write what was asked for."""
+    from bench.gate import gate
     from bench.measure.revisions import RevisionError
     from bench.measure.workers import WorkerError
     from bench.options import OptionError
     from bench.progress import ProgressLine, StandardError
     from bench.report.verdicts import gate_record, gate_summary, gate_text
     from bench.runs import plain_json, replace_file
+    from bench.stages import GateError
 
     line = ProgressLine(StandardError())
     signal.signal(
@@ -149,6 +150,7 @@ def _gate(options: GateOptions) -> int:
     try:
         outcome = gate(options, line)
         line.end()
+        _print(gate_text(outcome))  # first of all: a file that cannot be written costs nothing that is known
         if options.json is not None:
             replace_file(options.json, plain_json(gate_record(outcome)))
         if options.summary is not None:
@@ -159,7 +161,6 @@ def _gate(options: GateOptions) -> int:
         return _refuse("gate", str(error))
     except OSError as error:
         return _refuse("gate", f"{error.filename or 'a file'!r} cannot be written ({error.strerror})")
-    _print(gate_text(outcome))
     if outcome.interrupted:
         return INTERRUPTED
     if outcome.of("slower") or (options.fail_on_counters and outcome.changes):

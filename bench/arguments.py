@@ -1,7 +1,9 @@
 """The command line of `python -m bench`: what can be typed, read and checked into one frozen record each."""
 
 import argparse
+import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +48,10 @@ class ProfileOptions:
 
 @dataclass(frozen=True)
 class GateOptions:
-    """Hold what `gate` was asked for; without a base the merge base with main is meant."""
+    """Hold what `gate` was asked for; without a base the merge base with main is meant.
+
+    `again` are the words that were typed but for the choice of cases and the files to write.
+    """
 
     base: str | None
     candidate: str | None
@@ -60,6 +65,7 @@ class GateOptions:
     fail_on_counters: bool
     json: Path | None
     summary: Path | None
+    again: tuple[str, ...]
     options: Options
 
 
@@ -95,6 +101,7 @@ def parse(argv: Sequence[str] | None, description: str | None) -> Given:
         "selftest": _selftest(commands),
     }
     given = parser.parse_args(argv)
+    given.typed = sys.argv[1:] if argv is None else argv
     own, build = builders[given.command]
     try:
         return build(given)
@@ -209,12 +216,33 @@ def _gate(commands: Commands) -> tuple[_Parser, Build]:
             candidate_python=_python("--cand-python", given.cand_python),
             strict=given.strict,
             fail_on_counters=given.fail_on_counters,
-            json=given.json,
-            summary=given.summary,
+            json=_writable("--json", given.json),
+            summary=_writable("--summary", given.summary),
+            again=_without(given.typed, ("--cases", "--json", "--summary")),
             options=Options.build(raw),
         )
 
     return parser, build
+
+
+def _writable(option: str, file: Path | None) -> Path | None:
+    """Return a file that can be written when all is done; raises OptionError."""
+    if file is not None and (file.is_dir() or not os.access(file.parent, os.W_OK)):
+        raise OptionError(
+            f"{option}: {str(file)!r} cannot be written (name a file in a folder that is there)"
+        )
+    return file
+
+
+def _without(words: Sequence[str], options: Sequence[str]) -> tuple[str, ...]:
+    """Return words of a command line without some options, each with the value that belongs to it."""
+    left, kept = iter(words), []
+    for word in left:
+        if word in options:
+            next(left, None)
+        elif word.partition("=")[0] not in options:
+            kept.append(word)
+    return tuple(kept)
 
 
 def _python(option: str, given: str | None) -> str | None:

@@ -17,11 +17,15 @@ Message = TypeVar("Message")
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):
-    """Load a case, check that it computes what it should and, unless only that is wanted, warm it up."""
+    """Load a case, check that it computes what it should and, unless only that is wanted, warm it up.
+
+    `kinds` are the blocks it will be asked for; none named means all that it has.
+    """
 
     number: int
     case: Case
     warm_up: bool
+    kinds: tuple[BlockKind, ...] = ()
 
 
 class Measure(msgspec.Struct, frozen=True, tag=True):

@@ -1,7 +1,8 @@
 """Pairs: a base and a candidate, both freshly launched on one core, measured in turn in short blocks.
 
 Whatever has an order is decided by a coin: which folder an arm sits in, which is launched, set up and warmed
-up first, which goes first in every sample. Only then is the test that judges the pairs exact.
+up first, which goes first in every sample. Only then is the test that judges the pairs exact. The core is the
+same for both arms, so that it may be chosen by what earlier pairs showed of it.
 """
 
 import random
@@ -13,13 +14,15 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bench.cases import BLOCK_LAPS, STEP_PHASES, Case
+from bench.cases import BLOCK_LAPS, STEP_PHASES, BlockKind, Case
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS
+from bench.measure.scheduling import Cores
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
 
 BLOCK_S = 0.008
 SAMPLES = 8
+KIND: BlockKind = "laps"
 LENGTHS = 3
 """Blocks are longer than the shortest by up to one step in so many, lest all meet alike what is periodic."""
 
@@ -74,6 +77,9 @@ class Pairing:
     samples: int = SAMPLES
     steps: dict[int, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._cores = Cores(self.cores, self.random)
+
     def measure(self, paths: tuple[Path, Path], numbers: Sequence[int]) -> dict[int, list[Sample]]:
         """Return the samples of the cases of these numbers in one pair of fresh launches a device.
 
@@ -86,24 +92,26 @@ class Pairing:
         return found
 
     def _pair(self, device: str, paths: tuple[Path, Path], numbers: Sequence[int]) -> dict[int, list[Sample]]:
-        core = self.random.choice(self.cores)
+        core = self._cores.choose()
         arms: dict[int, Arm] = {}
         try:
             for arm in self._either_first():
                 arms[arm] = self._launched(arm, device, paths[arm], core)
-            return self._measured(arms, numbers)
+            return self._measured(arms, numbers, core)
         finally:
             for arm in sorted(arms):
                 arms[arm].close()
 
-    def _measured(self, arms: Mapping[int, Arm], numbers: Sequence[int]) -> dict[int, list[Sample]]:
+    def _measured(
+        self, arms: Mapping[int, Arm], numbers: Sequence[int], core: int | None
+    ) -> dict[int, list[Sample]]:
         for number in self._shuffled(numbers):
             for arm in self._either_first():
                 self._prepare(arms, arm, number)
         found: dict[int, list[Sample]] = {number: [] for number in numbers}
         for _ in range(self.samples):
             for number in self._shuffled(numbers):
-                found[number].append(self._sample(arms, number))
+                found[number].append(self._sample(arms, number, core))
         return found
 
     def _launched(self, arm: int, device: str, path: Path, core: int | None) -> Arm:
@@ -113,18 +121,20 @@ class Pairing:
             raise ArmError(arm, None, str(error)) from None
 
     def _prepare(self, arms: Mapping[int, Arm], arm: int, number: int) -> None:
-        reply = self._ask(arms, arm, number, messages.Prepare(number, self.cases[number], warm_up=True))
+        request = messages.Prepare(number, self.cases[number], warm_up=True, kinds=(KIND,))
+        reply = self._ask(arms, arm, number, request)
         if number not in self.steps and isinstance(reply, messages.Prepared):
-            self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds["plain"]))
+            self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds[KIND]))
 
-    def _sample(self, arms: Mapping[int, Arm], number: int) -> Sample:
+    def _sample(self, arms: Mapping[int, Arm], number: int, core: int | None) -> Sample:
         low, mean, clock_mean = np.empty((2, len(MEASURED))), np.empty((2, len(MEASURED))), np.empty(2)
         steps = self.steps[number]
         steps += self.random.randrange(steps // LENGTHS + 1)
         for arm in self._either_first():
-            reply = self._ask(arms, arm, number, messages.Measure(number, "laps", steps))
+            reply = self._ask(arms, arm, number, messages.Measure(number, KIND, steps))
             if isinstance(reply, messages.Measured):
                 low[arm], mean[arm], clock_mean[arm] = times_of(reply)
+                self._cores.note(core, reply.waited_ns, reply.wall_ns)
         return Sample(low, mean, clock_mean)
 
     def _ask(
@@ -147,7 +157,7 @@ class Pairing:
 
 def times_of(reply: messages.Measured) -> tuple[Times, Times, float]:
     """Return what a sample holds of one arm, of the counted laps; the step is the sum of its laps."""
-    names = BLOCK_LAPS["laps"]
+    names = BLOCK_LAPS[KIND]
     source, waited_ns = (reply.host, reply.waited_ns) if reply.device is None else (reply.device, 0)
     laps = np.frombuffer(source, np.int64).reshape(-1, len(names))[1:].astype(np.float64)
     columns = [names.index(phase) for phase in STEP_PHASES]

@@ -1,7 +1,8 @@
 """Arms whose difference is known: nncore, and after each of its phases time that is planted.
 
-It is made by running on after a phase for a share of what it took, so that it is as exact as the clock and
-takes its part in all noise. Both arms carry the same code for it, the base with nothing to add.
+It is made by running on after a phase for a share of what it took, from the end of the phase before it, so
+that it is as exact as the clock and takes its part in all noise. Both arms carry the same code for it, which
+does the same in both, the base with nothing to add.
 """
 
 import shutil
@@ -17,8 +18,8 @@ PLANTED = """
 
 from time import perf_counter_ns
 
-PLANTED = {planted!r}
-TrainStep.held_up, TrainStep.number = False, 0
+PLANTED, FIRST = {planted!r}, {phases[0]!r}
+TrainStep.held_up, TrainStep.number, TrainStep.ended = False, 0, 0
 
 
 def held_up(phase, run):
@@ -27,7 +28,7 @@ def held_up(phase, run):
     case, every, times = PLANTED["case"], PLANTED["every"], PLANTED["times"]
 
     def phase_and_more(self, *given):
-        begin = perf_counter_ns()
+        begin = perf_counter_ns() if phase == FIRST else self.ended
         if phase == "forward":
             if not self.number:
                 self.width = len(next(self.model.parameters()))
@@ -35,13 +36,14 @@ def held_up(phase, run):
             self.held_up = case in (None, (len(given[0]), self.width))
         result = run(self, *given)
         took = perf_counter_ns() - begin
-        more = share * took + extra_ns if self.held_up else 0
+        more = (share * took + extra_ns) * self.held_up
         if every and not self.number % every:
             more += (times - 1) * took
         # From now on, lest the time hide what the lines above take, which the other arm pays as well.
         until = perf_counter_ns() + more
         while perf_counter_ns() < until:
             pass
+        self.ended = perf_counter_ns()
         return result
 
     return phase_and_more

@@ -3,7 +3,7 @@
 import gc
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeAlias
@@ -64,14 +64,14 @@ class Worker:
         self.subjects[request.number] = subject
         if not request.warm_up:
             return messages.Prepared({}, steady=True, correct=correct)
-        seconds, steady = self._warm_up(request.number)
+        seconds, steady = self._warm_up(request.number, request.kinds or subject.kinds)
         correct["denormals"] = subject.denormals()
         subject.restore()
         return messages.Prepared(seconds, steady=steady, correct=correct)
 
-    def _warm_up(self, number: int) -> tuple[dict[BlockKind, float], bool]:
+    def _warm_up(self, number: int, kinds: Sequence[BlockKind]) -> tuple[dict[BlockKind, float], bool]:
         """Run the first kind until two halves agree, then a few of each other kind; return their seconds."""
-        first, *others = self.subjects[number].kinds
+        first, *others = kinds
         steady, seconds = False, 0.0
         iterations = LEAST_ITERATIONS
         for _ in range(WARM_UP_TRIES):

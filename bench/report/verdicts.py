@@ -1,6 +1,8 @@
 """What a gate found, for the terminal, for a job summary, and as data."""
 
 from dataclasses import asdict
+from math import ceil
+from shlex import join
 from typing import Any
 
 import pandas as pd
@@ -143,7 +145,7 @@ def _explained(outcome: Outcome, case: Case, verb: str) -> str:
     )
     causes = "; ".join(_cause(cause) for cause in outcome.causes.get(case, ())[:CAUSES_TOLD])
     because = f". Because: {causes}" if causes else ""
-    again = f"python -m bench gate --base {outcome.base.split(' ')[0]} --cases {case.key!r}"
+    again = f"python -m bench {join([*outcome.again, '--cases', case.key])}"
     return f"- {case.key} {verb} slower by {_micro(whole)} µs: {told}{because}. Again: `{again}`"
 
 
@@ -159,5 +161,18 @@ def account(outcome: Outcome) -> str:
     void = f", {outcome.void} void and measured again" if outcome.void else ""
     return (
         f"\n{len(outcome.cases)} cases, {first} screening and {second} confirming pairs{void},"
-        f" {outcome.seconds:.0f} s"
+        f" {outcome.seconds:.0f} s{what_it_takes(outcome)}"
+    )
+
+
+def what_it_takes(outcome: Outcome) -> str:
+    """Return what would decide what is left undecided, as a line after the account."""
+    if outcome.wanted is None:
+        return ""
+    pairs, pair_s = outcome.wanted
+    most, minutes = outcome.rule.most_pairs, ceil((outcome.seconds + pairs * pair_s) / 60)
+    limit = f"a gate takes {most} at most" if pairs > most else f"--budget={minutes}m"
+    return (
+        f"\nWith this noise, what is undecided asks for some {pairs} confirming pairs ({limit}); a quieter"
+        " machine, fewer cases (--cases) or a wider --margin ask for less"
     )

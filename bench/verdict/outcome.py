@@ -37,6 +37,8 @@ class Outcome:
     `phases` has, for each case, by how many seconds each phase differs and what it takes in the base;
     `causes` are what makes slower cases slower, the first one first. `pairs` are those of the two stages,
     `measured` what each of them showed, and `void` those that were measured again since an arm died or hung.
+    `wanted` is how many pairs would decide what is undecided, and how many seconds one takes; `again` are the
+    words of the command that does it again.
     """
 
     base: str
@@ -53,6 +55,8 @@ class Outcome:
     measured: Mapping[Case, Sequence[PairRecord]]
     void: int
     interrupted: bool
+    wanted: tuple[int, float] | None = None
+    again: tuple[str, ...] = ("gate",)
 
     def of(self, verdict: str) -> list[Decision]:
         """Return the decisions with a verdict."""

@@ -13,6 +13,8 @@ SUITE = "suite"
 class Rule:
     """Hold what is decided before anything is measured; shares, and numbers of launch pairs.
 
+    The second stage has `second_pairs` at least, and `most_pairs` however much of the budget is left.
+
     `margin` is what a case, a phase or a device may be slower by and still pass, `suite_margin` the same of
     the mean over all cases, which is known better. `alpha` is the share of runs of identical code in which
     anything at all may be called slower, `alpha_pass` that of the two-sided interval that proves "same".
@@ -23,6 +25,7 @@ class Rule:
     alpha_pass: float = 0.02
     first_pairs: int = 8
     second_pairs: int = 16
+    most_pairs: int = 64
     suite_margin: float = 0.015
 
     def __post_init__(self) -> None:

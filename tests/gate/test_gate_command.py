@@ -14,7 +14,7 @@ import torch
 from bench.measure.revisions import Repository
 
 ROOT = Path(__file__).parents[2]
-GRID = ("--step-batch-sizes=32", "--step-hidden=128", "--budget=20")
+GRID = ("--step-batch-sizes=32", "--step-hidden=128", "--budget=120")
 SLOWER = (
     "logits: Tensor = self.model(inputs)",
     "logits: Tensor = self.model(self.model(inputs) @ inputs[:10] + inputs)",
@@ -87,6 +87,8 @@ def test_twice_the_work_is_slower_with_its_phase_and_its_operators(project: Path
     assert done.returncode == 1, done.stdout + done.stderr
     assert "counted: forward: aten::" in done.stdout
     assert "is slower by" in done.stdout
+    case = "cpu-t1-float32-eager-b32-h128"
+    assert f"python -m bench gate {' '.join(GRID)} --base main --cand slower --cases {case}`" in done.stdout
     assert "forward" in done.stdout.partition("is slower by")[2].partition(";")[0]
     record = json.loads((tmp_path / "a.json").read_text())
     (case,) = [one for one in record["decisions"] if one["kind"] == "case"]
@@ -123,6 +125,8 @@ def test_identical_code_is_not_slower_on_a_single_core(project: Path) -> None:
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
         ),
         (("--base-python", "no/python"), "--base-python: 'no/python' is no program"),
+        (("--json", "no/such/folder.json"), "--json: 'no/such/folder.json' cannot be written"),
+        (("--summary", "."), "--summary: '.' cannot be written"),
         (("--base-python", "/bin/true"), "the measuring process did not start"),
         (("--base", "main", "--cand", "broken"), "its code cannot be imported (ModuleNotFoundError"),
     ],
@@ -144,6 +148,24 @@ def test_two_pythons_measure_the_same_code(project: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"working tree with {sys.executable} against working tree with {other}" in done.stdout
     assert "counted:" not in done.stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_costs_the_file_and_not_the_verdict(project: Path) -> None:
+    """Exit code 2 and one sentence, after all that was found."""
+    done = gate(project, "--base", "main", "--summary", "/dev/full", "--cases", "b32")
+    assert done.returncode == 2
+    assert "# Gate: working tree against main" in done.stdout
+    assert "cannot be written (No space left on device)" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_git_there_are_no_revisions(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence, exit code 2."""
+    monkeypatch.setenv("PATH", str(project / "bench"))
+    done = gate(project, "--base", "main")
+    assert done.returncode == 2
+    assert "git cannot be run (No such file or directory), and revisions come from it" in done.stderr
 
 
 def test_a_cancelled_gate_says_what_is_known_and_cleans_up(project: Path) -> None:

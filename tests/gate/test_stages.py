@@ -308,16 +308,39 @@ def test_an_interrupted_screening_tells_what_it_has_seen_and_decides_nothing() -
 
 
 def test_the_budget_bounds_the_pairs_that_are_wanted() -> None:
-    """A noise of 4 % wants more than 16 pairs; a budget that is spent leaves the rule's."""
+    """A noise of 30 % wants more than 16 pairs; a small budget leaves the rule's, a spent one stops."""
     wide = np.random.default_rng(2)
 
     def noisy(_: str, request: messages.Request) -> messages.Reply | None:
         if not isinstance(request, messages.Measure):
             return None
-        laps = np.tile(LAPS, (request.iterations + 1, 1)) * wide.normal(1, 0.1)
+        laps = np.tile(LAPS, (request.iterations + 1, 1)) * wide.lognormal(0, 0.3)
         return messages.Measured(laps.astype(np.int64).tobytes(), None, 1)
 
     times = iter(np.arange(0.0, 1e6, 1.0))
     rich, _ = judged(noisy, budget_s=1e6, now=lambda: float(next(times)))
+    assert rich.pairs[1] == Rule().most_pairs
+    assert rich.wanted is not None
+    assert rich.wanted[0] > Rule().most_pairs
+    assert "(a gate takes 64 at most)" in gate_text(rich)
     poor, _ = judged(noisy, budget_s=1.0, now=lambda: float(next(times)))
-    assert rich.pairs[1] > poor.pairs[1] == Rule().second_pairs
+    assert poor.pairs == (2, 0)
+    assert {one.verdict for one in poor.decisions.values()} == {"undecided"}
+    reason = "the budget of 1 s ended screening after 2 of 8 pairs"
+    assert all(one.reason.endswith(reason) for one in poor.decisions.values())
+
+
+def test_the_budget_ends_the_confirming_stage_too() -> None:
+    """What is slower by 10 % stays undecided where too few pairs are left to prove it."""
+    spent = [0.0]
+
+    def now() -> float:
+        spent[0] += 1.0
+        return spent[0]
+
+    outcome, _ = judged(slower=1.1, budget_s=28.0, now=now)
+    assert outcome.pairs[0] == 8
+    assert 2 <= outcome.pairs[1] < 8
+    assert {one.verdict for one in outcome.decisions.values()} == {"undecided"}
+    assert all("the budget of 28 s ended confirming" in one.reason for one in outcome.decisions.values())
+    assert "confirming pairs (--budget=" in gate_text(outcome)

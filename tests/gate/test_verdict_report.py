@@ -43,7 +43,7 @@ def outcome(*decisions: Decision, **changes: object) -> Outcome:
         "new": (), "changes": {CPU_CASE: (CLONE,)},
         "decisions": {one.name: one for one in decisions}, "phases": {CPU_CASE: phases}, "seconds": 61.0,
         "causes": {CPU_CASE: (CLONED, SLOWER_CALLS)}, "pairs": (8, 16), "measured": {CPU_CASE: (PAIR,)},
-        "void": 0, "interrupted": False,
+        "void": 0, "interrupted": False, "again": ("gate", "--base", "main", "--margin=3%"),
     }  # fmt: skip
     return Outcome(**(usual | changes))  # type: ignore[arg-type]
 
@@ -61,7 +61,7 @@ def test_what_is_slower_comes_first_with_where_and_why() -> None:
         "Because: forward aten::clone +1 aten::clone per step (a tensor is copied) +40.0 µs;"
         " forward aten::addmm slower calls +20.0 µs. Again:" in text
     )
-    assert f"python -m bench gate --base main --cases '{CPU_CASE.key}'" in text
+    assert f"python -m bench gate --base main --margin=3% --cases {CPU_CASE.key}`" in text
     assert (
         f"- counted: forward: aten::clone +1 aten::clone per step (a tensor is copied) [{CPU_CASE.key}]"
         in text

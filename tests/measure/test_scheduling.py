@@ -1,6 +1,7 @@
 """Waiting for a core, as the scheduler counts it."""
 
 import os
+import random
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure.scheduling import SCHEDSTAT, waited_ns
+from bench.measure.scheduling import SCHEDSTAT, Cores, waited_ns
 
 MOST_S = 30
 
@@ -46,3 +47,25 @@ def test_a_thread_whose_core_is_shared_waits() -> None:
         other.kill()
         other.wait()
         os.sched_setaffinity(0, cores)
+
+
+def chosen(waits: dict[int | None, float], times: int = 60) -> list[int | None]:
+    """Return the cores of so many measurements on cores that are waited for a share of the time."""
+    cores = Cores(list(waits), random.Random(0))  # noqa: S311 - coins, and no secret
+    found = []
+    for _ in range(times):
+        found.append(cores.choose())
+        cores.note(found[-1], round(1_000_000 * waits[found[-1]]), 1_000_000)
+    return found
+
+
+def test_a_core_that_others_use_is_tried_once() -> None:
+    """Half of the time on core 1 is another's."""
+    assert chosen({0: 0.0, 1: 0.5}).count(1) <= 1
+    assert chosen({0: 0.3, 1: 0.5, 2: 0.25}).count(2) >= 55
+
+
+def test_cores_that_are_as_good_take_turns_by_a_coin() -> None:
+    """Within two in a hundred; a machine without affinity has one that is called None."""
+    assert 15 <= chosen({0: 0.001, 1: 0.015}).count(1) <= 45
+    assert chosen({None: 0.4}, 3) == [None] * 3

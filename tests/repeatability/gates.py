@@ -10,6 +10,7 @@ Kill it at any moment: the same command goes on where it stopped. Nothing else m
 import argparse
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +22,8 @@ from pathlib import Path
 from arms import DIFFERENCES, arms_of, planted_repository
 from burner import LOADS, BurnerError, burning
 from series import ROOT, Runner, SeriesError, alone, loaded, run_session, settle
+
+from bench.measure.machine import code_measured
 
 SAME = "same"
 SCENARIOS = (SAME, *DIFFERENCES)
@@ -36,6 +39,8 @@ class GateSettings:
     load: str = "none"
     budget: str = "10m"
     python: str = sys.executable
+    code: str = "unknown"
+    """The commit that measures and judges, and its torch: a series has one."""
 
 
 def place_of(out: Path, number: int) -> Path:
@@ -67,6 +72,14 @@ def go_on(out: Path, settings: GateSettings, runs: int, run: Runner, at_most: in
     return len(missing)
 
 
+def code_here(python: str) -> str:
+    """Return the commit of this checkout, with what was changed since, and the version of torch."""
+    code = code_measured(ROOT)
+    ask = [python, "-c", "import importlib.metadata as m; print(m.version('torch'))"]
+    torch = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    return f"{code.commit[:10]}{' and changes' if code.dirty else ''}, torch {torch}"
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -86,7 +99,7 @@ def main() -> None:
     """Run a slice of a series."""
     given = parse()
     out: Path = given.out.resolve()
-    settings = GateSettings(given.scenario, given.load, given.budget, given.python)
+    settings = GateSettings(given.scenario, given.load, given.budget, given.python, code_here(given.python))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `with` ends what it started
     out.mkdir(parents=True, exist_ok=True)
     os.environ["PYTHONPATH"] = str(ROOT)  # the gate itself is this checkout's

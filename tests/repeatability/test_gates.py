@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 from arms import BASE, DIFFERENCES, NEUTRAL, arms_of, planted_repository
 from gates import SAME, GateSettings, command_of, go_on
-from judge_gates import Gates, JudgeError, bias_table, gate_table, judge, packed, passes, read_gates, red_by
+from judge_gates import (
+    Gates,
+    JudgeError,
+    bias_table,
+    gate_table,
+    joined,
+    judge,
+    packed,
+    passes,
+    read_gates,
+    red_by,
+)
 from rules import RULES, Samples
 from scipy import stats
 from series import SeriesError, settle
@@ -172,7 +183,15 @@ def test_alarms_are_counted_where_nothing_differs_and_finds_where_something_does
     table = gate_table([same, case]).splitlines()
     assert "| 1 of 3 (1.7 to 86.5 %) " in table[2]
     assert case.target == CASE
-    assert table[3].count("1 of 3 (") == 3  # found, passed, undecided
+    assert table[3].count("1 of 3 (") == 4  # found, false alarm, passed, undecided
+
+
+def test_series_of_one_kind_are_one_with_the_code_of_each() -> None:
+    """Two sessions' runs of a scenario, and those of another load by themselves."""
+    parts = [Gates(SAME, "none", [record("same")], "a"), Gates(SAME, "bursty", [record("same")], "a"),
+             Gates(SAME, "none", [record("slower")] * 2, "b")]  # fmt: skip
+    found = {(gates.load, len(gates.records), gates.code) for gates in joined(parts)}
+    assert found == {("none", 3, "a; b"), ("bursty", 1, "a")}
 
 
 def test_a_tail_passes_where_any_case_does() -> None:
