@@ -5,6 +5,7 @@
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
@@ -160,7 +161,10 @@ def _gate(options: GateOptions) -> int:
         line.end()
         return _refuse("gate", str(error))
     except OSError as error:
-        return _refuse("gate", f"{error.filename or 'a file'!r} cannot be written ({error.strerror})")
+        return _refuse("gate", f"{error.filename or 'a file'!r} cannot be used ({error.strerror})")
+    except Exception:  # noqa: BLE001 - whatever it is, it is no regression, which an exit code of 1 would say
+        traceback.print_exc()
+        return UNUSABLE
     if outcome.interrupted:
         return INTERRUPTED
     if outcome.of("slower") or (options.fail_on_counters and outcome.changes):

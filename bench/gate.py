@@ -33,8 +33,6 @@ def gate(asked: GateOptions, progress: Progress) -> Outcome:
     pythons = (asked.base_python or sys.executable, asked.candidate_python or sys.executable)
     cases = chosen_cases(asked)
     names = (base.short, candidate.short)
-    if len(set(pythons)) > 1:
-        names = (f"{base.short} with {pythons[BASE]}", f"{candidate.short} with {pythons[CANDIDATE]}")
     with Layout(repository, base, candidate) as layout:
         _check_that_it_is_there(layout, names)
         outcome = judged(names, cases, layout, rule, _budget_s(asked, cases), progress, pythons)
@@ -52,14 +50,27 @@ def judged(  # noqa: PLR0913, PLR0917 - a gate is made of these
 ) -> Outcome:
     """Return the outcome of a gate with coins of its own."""
     coins = random.Random(random.SystemRandom().randrange(HASH_SEEDS))  # noqa: S311 - coins, and no secret
-    return Gate(names, cases, layout, rule, budget_s, progress, coins, Parents(pythons, coins)).run()
+    parents = Parents(pythons, coins)
+    if len(set(pythons)) > 1:
+        base, candidate = (
+            f"{names[arm]} with torch {parents.torch(arm)} of {pythons[arm]}" for arm in (BASE, CANDIDATE)
+        )
+        names = (base, candidate)
+    return Gate(names, cases, layout, rule, budget_s, progress, coins, parents).run()
 
 
 def _base(asked: GateOptions, repository: Repository, candidate: Revision) -> Revision:
     """Return what is compared with; two Pythons without a base are compared with the same code."""
-    if asked.base:
+    if asked.base is not None:
         return repository.revision(asked.base)
-    return candidate if asked.base_python or asked.candidate_python else repository.merge_base()
+    if asked.base_python or asked.candidate_python:
+        return candidate
+    base = repository.merge_base()
+    if base.commit == candidate.commit:
+        raise GateError(
+            f"{candidate.short} is the {base.name} itself (name what to compare with: --base REV)"
+        )
+    return base
 
 
 def _check_that_it_is_there(layout: Layout, names: tuple[str, str]) -> None:

@@ -7,7 +7,8 @@ one that can only pass, and a confirming one, on fresh pairs alone.
 import os
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
@@ -58,9 +59,9 @@ class Gate:
     random: random.Random
     parents: Parents
     now: Callable[[], float] = time.monotonic
-    void: int = 0
+    void: list[str] = field(default_factory=list)
     cut_short: str = ""
-    """Which stage the budget ended, and after how many pairs."""
+    """What ended a stage early: the budget, and after how many pairs, or an arm that cannot be measured."""
 
     wanted: tuple[int, float] | None = field(default=None, init=False)
     """How many pairs would decide what is left undecided, and how many seconds one takes."""
@@ -71,6 +72,7 @@ class Gate:
         self._judged: list[int] = list(range(len(self.cases)))
         self._pairing = Pairing(self.cases, self.parents.launch, cores(), self.random)
         self._arms = Arms(self.cases, self.layout, self.parents, self.progress)
+        self._new: dict[Case, str] = {}
         self._counters: dict[Case, tuple[CaseCounters, CaseCounters]] = {}
 
     def run(self) -> Outcome:
@@ -89,23 +91,29 @@ class Gate:
             left = self._left(decisions)
             if left and not self.cut_short:
                 undecided = [c for c in columns if decisions[c.name].verdict == UNDECIDED]
-                self._stage("confirming", left, self._planned(undecided, len(left)), second)
-                # What has passed stays passed; means are judged again only over all of their cases.
-                columns = [c for c in self._columns(second) if decisions[c.name].verdict == UNDECIDED]
-                coins = np.random.default_rng(self.random.randrange(HASH_SEEDS))
-                decisions |= confirm(columns, self.rule, coins)
+                with self._what_is_known_stays():
+                    self._stage("confirming", left, self._planned(undecided, len(left)), second)
+                if pairs_in(second) >= FEWEST_PAIRS:
+                    # What has passed stays passed; means are judged again only over all of their cases.
+                    columns = [c for c in self._columns(second) if decisions[c.name].verdict == UNDECIDED]
+                    coins = np.random.default_rng(self.random.randrange(HASH_SEEDS))
+                    decisions |= confirm(columns, self.rule, coins)
             decisions = self._with_what_it_takes(decisions, columns)
-            causes = self._causes(decisions, self._phases(first, second))
         except KeyboardInterrupt:
             interrupted = True
             decisions = decisions or self._known(first)
+        try:
+            if not interrupted:
+                causes = self._causes(decisions, self._phases(first, second))
+        except KeyboardInterrupt:
+            causes = {}  # all is decided, if not explained
         finally:
             self.parents.close()
         return Outcome(
             *self.names,
             self.rule,
             tuple(self.cases[number] for number in self._judged),
-            tuple(case for number, case in enumerate(self.cases) if number not in self._judged),
+            self._new,
             changes,
             decisions,
             self._phases(first, second),
@@ -113,7 +121,7 @@ class Gate:
             self.now() - self._started,
             (pairs_in(first), pairs_in(second)),
             self._measured(first, second),
-            self.void,
+            tuple(self.void),
             interrupted,
             self.wanted,
         )
@@ -126,11 +134,14 @@ class Gate:
         try:
             base, candidate = (self._arms.counted(arm) for arm in (BASE, CANDIDATE))
         except ArmError as error:
-            raise GateError(f"the {ARMS[error.arm]} cannot be counted: {error}") from None
+            what = f"{error.case.key} cannot be counted in the" if error.case else "the"
+            cannot = "" if error.case else " cannot be counted"
+            raise GateError(f"{what} {ARMS[error.arm]}{cannot}: {error}") from None
         for case, counters in candidate.items():
             if isinstance(counters, str):
                 raise GateError(f"{case.key} cannot run in the candidate: {counters}")
         self._judged = [n for n, case in enumerate(self.cases) if not isinstance(base[case], str)]
+        self._new = {case: reason for case, reason in base.items() if isinstance(reason, str)}
         if not self._judged:
             raise GateError(
                 f"no case can run in both: {self.cases[0].key} in the base: {base[self.cases[0]]}"
@@ -157,10 +168,21 @@ class Gate:
         base, candidate = (self._arms.profiled(arm, chosen) for arm in (BASE, CANDIDATE))
         return {
             case: causes_of_slower(
-                case, phases[case], self._counters[case], (base.get(case), candidate.get(case))
+                case,
+                phases[case],
+                self._counters.get(case, (None, None)),
+                (base.get(case), candidate.get(case)),
             )
             for case in chosen
         }
+
+    @contextmanager
+    def _what_is_known_stays(self) -> Iterator[None]:
+        """Have an arm that cannot be measured any more end the stage, and not the gate."""
+        try:
+            yield
+        except GateError as error:
+            self.cut_short = str(error)
 
     def _stage(self, name: str, numbers: Collection[int], pairs: int, found: Pairs) -> None:
         """Measure so many pairs of some cases; what is there stays when it is interrupted.
@@ -205,7 +227,7 @@ class Gate:
             try:
                 return ratios_of(self._pairing.measure(paths, sorted(numbers)))
             except ArmError as error:
-                self.void += 1
+                self.void.append(f"{ARMS[error.arm]}: {error}")
                 self.parents.close()
                 last = error
         what = last.case.key if last.case else "the worker"
@@ -255,11 +277,13 @@ class Gate:
         return found
 
     def _phases(self, *stages: Pairs) -> dict[Case, dict[str, tuple[float, float]]]:
-        """Return by how many seconds each phase of each case differs, and what it takes in the base."""
+        """Return by how many seconds each phase of each case differs, and what it takes in the base.
+
+        By the pairs of its last stage alone: those of the screening may have been what it was picked by.
+        """
         found = {}
         for number, case in enumerate(self.cases):
-            ratios = [one for stage in reversed(stages) for one in stage.get(number, [])]
-            if ratios:
+            if ratios := next(filter(None, (stage.get(number) for stage in reversed(stages))), None):
                 base_s = np.median([one.base_s for one in ratios], axis=0)
                 factor = np.exp(np.mean([one.low for one in ratios], axis=0))
                 found[case] = {
@@ -286,8 +310,6 @@ def pairs_in(found: Pairs) -> int:
     return min((len(ratios) for ratios in found.values()), default=0)
 
 
-def cores() -> Sequence[int | None]:
+def cores() -> Sequence[int]:
     """Return the cores that this process may use; none where the system does not tell."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [None]
-    return sorted(os.sched_getaffinity(0))
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -16,8 +16,8 @@ from bench.measure.workers import REQUEST_TIMEOUT_S, WorkerError
 from bench.records import CaseCounters, CaseProfile
 
 ARMS = ("base", "candidate")
-Counters = dict[Case, CaseCounters | str]
-"""What was counted of each case, or why it cannot run."""
+Counters = dict[Case, CaseCounters | str | None]
+"""What was counted of each case, why it cannot run, or nothing: it runs and cannot be counted."""
 
 
 class Arms:
@@ -32,23 +32,24 @@ class Arms:
     def counted(self, arm: int) -> Counters:
         """Return the counters of each case, or why it cannot run; raises ArmError where the worker dies."""
         found: Counters = {}
+        busy_with = None
         try:
             for worker, number, case in self._each(arm, self.cases, "counters"):
+                busy_with = case
                 reply = worker.ask(messages.Prepare(number, case, warm_up=False), REQUEST_TIMEOUT_S)
-                if isinstance(reply, messages.Prepared):
-                    reply = worker.ask(messages.Count(number), REQUEST_TIMEOUT_S)
                 if isinstance(reply, messages.Refused):
                     found[case] = reply.reason
-                if isinstance(reply, messages.Counted):
-                    found[case] = reply.counters
+                    continue
+                counted = worker.ask(messages.Count(number), REQUEST_TIMEOUT_S)
+                found[case] = counted.counters if isinstance(counted, messages.Counted) else None
         except WorkerError as error:
-            raise ArmError(arm, None, f"its worker process {error}") from None
+            raise ArmError(arm, busy_with, f"its worker process {error}") from None
         return found
 
     def profiled(self, arm: int, cases: Sequence[Case]) -> dict[Case, CaseProfile]:
         """Return the profiles of cases; those that cannot be profiled are left out."""
         found = {}
-        with suppress(WorkerError), tempfile.TemporaryDirectory(prefix="traces-") as folder:
+        with suppress(WorkerError, OSError), tempfile.TemporaryDirectory(prefix="traces-") as folder:
             trace = str(Path(folder) / "trace.json.gz")
             for worker, number, case in self._each(arm, cases, "profile"):
                 worker.ask(messages.Prepare(number, case, warm_up=True), REQUEST_TIMEOUT_S)
@@ -70,7 +71,7 @@ class Arms:
 
     @contextmanager
     def _worker(self, arm: int, device: str) -> Iterator[Arm]:
-        worker = self.parents.launch(arm, device, self.layout.paths(swapped=False)[arm], None)
+        worker = self.parents.launch(arm, device, self.layout.paths(swapped=False)[arm], ())
         try:
             yield worker
         finally:

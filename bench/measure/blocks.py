@@ -8,7 +8,7 @@ from typing import Protocol
 
 from bench.cases import BLOCK_LAPS, BlockKind
 from bench.measure.clock import Clock
-from bench.measure.scheduling import waited_ns
+from bench.measure.scheduling import Waiting
 from bench.runs import Nanoseconds
 
 
@@ -60,14 +60,14 @@ def run_block(workload: Workload, clock: Clock, kind: BlockKind, iterations: int
         clock.begin(marks=(iterations + 1) * len(BLOCK_LAPS[kind]) + 1)
         run(0, clock.mark)
         clock.settle()
-        waited = waited_ns()
+        waiting = Waiting()
         start = clock.now()
         for number in range(1, iterations + 1):
             run(number, clock.mark)
         clock.mark()
         clock.settle()
         wall_ns = clock.now() - start
-        waited = waited_ns() - waited
+        waited = waiting.ns()
     shape = (iterations + 1, len(BLOCK_LAPS[kind]))
     device = clock.device_laps()
     device = None if device is None else device.reshape(shape)

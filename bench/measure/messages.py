@@ -137,11 +137,11 @@ Reply: TypeAlias = Hello | Prepared | Measured | Profiled | Counted | ClockRead 
 class Fork(msgspec.Struct, frozen=True, tag=True):
     """Ask the launcher for a worker; the worker's end of its pipe travels along.
 
-    `code_path` is where it looks first for the code that it measures, and `core` the only one it may use.
+    `code_path` is where it looks first for the code that it measures, `cores` those it may use (none: any).
     """
 
     code_path: str = ""
-    core: int | None = None
+    cores: tuple[int, ...] = ()
 
 
 class Forked(msgspec.Struct, frozen=True, tag=True):

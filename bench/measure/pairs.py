@@ -1,8 +1,8 @@
-"""Pairs: a base and a candidate, both freshly launched on one core, measured in turn in short blocks.
+"""Pairs: a base and a candidate, both freshly launched on the same core, measured in turn in short blocks.
 
 Whatever has an order is decided by a coin: which folder an arm sits in, which is launched, set up and warmed
-up first, which goes first in every sample. Only then is the test that judges the pairs exact. The core is the
-same for both arms, so that it may be chosen by what earlier pairs showed of it.
+up first, which goes first in every sample. Only then is the test that judges the pairs exact. The core, or as
+many as a case has threads, is the same for both arms, so that it may be chosen by what earlier pairs showed.
 """
 
 import random
@@ -38,8 +38,8 @@ class Arm(Asked, Protocol):
         """End it."""
 
 
-Launch = Callable[[int, str, Path, int | None], Arm]
-"""Start a worker of an arm for a device that measures the code of a folder, on a core."""
+Launch = Callable[[int, str, Path, tuple[int, ...]], Arm]
+"""Start a worker of an arm for a device that measures the code of a folder, on some cores (none: any)."""
 
 Times = npt.NDArray[np.float64]
 
@@ -72,7 +72,7 @@ class Pairing:
 
     cases: Sequence[Case]
     launch: Launch
-    cores: Sequence[int | None]
+    cores: Sequence[int]
     random: random.Random
     samples: int = SAMPLES
     steps: dict[int, int] = field(default_factory=dict)
@@ -81,29 +81,33 @@ class Pairing:
         self._cores = Cores(self.cores, self.random)
 
     def measure(self, paths: tuple[Path, Path], numbers: Sequence[int]) -> dict[int, list[Sample]]:
-        """Return the samples of the cases of these numbers in one pair of fresh launches a device.
+        """Return the samples of the cases of these numbers.
 
-        Raises ArmError.
+        They come from one pair of fresh launches for each device and number of threads. Raises ArmError.
         """
+        groups: dict[tuple[str, int | str], list[int]] = {}
+        for number in numbers:
+            groups.setdefault(self.cases[number].place[:2], []).append(number)
         found: dict[int, list[Sample]] = {}
-        devices = list(dict.fromkeys(self.cases[number].device for number in numbers))
-        for device in self.random.sample(devices, len(devices)):
-            found |= self._pair(device, paths, [n for n in numbers if self.cases[n].device == device])
+        for device, threads in self.random.sample(list(groups), len(groups)):
+            count = threads if isinstance(threads, int) else 0
+            found |= self._pair(device, paths, groups[device, threads], self._cores.choose(count))
         return found
 
-    def _pair(self, device: str, paths: tuple[Path, Path], numbers: Sequence[int]) -> dict[int, list[Sample]]:
-        core = self._cores.choose()
+    def _pair(
+        self, device: str, paths: tuple[Path, Path], numbers: Sequence[int], cores: tuple[int, ...]
+    ) -> dict[int, list[Sample]]:
         arms: dict[int, Arm] = {}
         try:
             for arm in self._either_first():
-                arms[arm] = self._launched(arm, device, paths[arm], core)
-            return self._measured(arms, numbers, core)
+                arms[arm] = self._launched(arm, device, paths[arm], cores)
+            return self._measured(arms, numbers, cores)
         finally:
             for arm in sorted(arms):
                 arms[arm].close()
 
     def _measured(
-        self, arms: Mapping[int, Arm], numbers: Sequence[int], core: int | None
+        self, arms: Mapping[int, Arm], numbers: Sequence[int], cores: tuple[int, ...]
     ) -> dict[int, list[Sample]]:
         for number in self._shuffled(numbers):
             for arm in self._either_first():
@@ -111,12 +115,12 @@ class Pairing:
         found: dict[int, list[Sample]] = {number: [] for number in numbers}
         for _ in range(self.samples):
             for number in self._shuffled(numbers):
-                found[number].append(self._sample(arms, number, core))
+                found[number].append(self._sample(arms, number, cores))
         return found
 
-    def _launched(self, arm: int, device: str, path: Path, core: int | None) -> Arm:
+    def _launched(self, arm: int, device: str, path: Path, cores: tuple[int, ...]) -> Arm:
         try:
-            return self.launch(arm, device, path, core)
+            return self.launch(arm, device, path, cores)
         except WorkerError as error:
             raise ArmError(arm, None, str(error)) from None
 
@@ -126,7 +130,7 @@ class Pairing:
         if number not in self.steps and isinstance(reply, messages.Prepared):
             self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds[KIND]))
 
-    def _sample(self, arms: Mapping[int, Arm], number: int, core: int | None) -> Sample:
+    def _sample(self, arms: Mapping[int, Arm], number: int, cores: tuple[int, ...]) -> Sample:
         low, mean, clock_mean = np.empty((2, len(MEASURED))), np.empty((2, len(MEASURED))), np.empty(2)
         steps = self.steps[number]
         steps += self.random.randrange(steps // LENGTHS + 1)
@@ -134,7 +138,7 @@ class Pairing:
             reply = self._ask(arms, arm, number, messages.Measure(number, KIND, steps))
             if isinstance(reply, messages.Measured):
                 low[arm], mean[arm], clock_mean[arm] = times_of(reply)
-                self._cores.note(core, reply.waited_ns, reply.wall_ns)
+                self._cores.note(cores, reply.waited_ns, reply.wall_ns)
         return Sample(low, mean, clock_mean)
 
     def _ask(

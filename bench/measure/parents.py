@@ -7,7 +7,9 @@ one Python share their parent, and what differs between them is their code alone
 import os
 import random
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 
 from bench.measure.pairs import Arm
@@ -15,16 +17,24 @@ from bench.measure.workers import Launcher, WorkerError
 
 PAIRS_PER_PARENT = 4
 HASH_SEEDS = 2**32
-INSTRUMENT = Path(__file__).parents[2]
-"""Where the measuring code is: every Python measures with this one."""
+INSTRUMENT = Path(__file__).parents[1]
+"""The measuring code: every Python measures with this one."""
 
 StartParent = Callable[[str, Mapping[str, str]], Launcher]
+
+
+@cache
+def instrument_alone() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder that holds this package alone: beside it may lie torch, and each Python has its own."""
+    folder = tempfile.TemporaryDirectory(prefix="nncore-bench-")
+    (Path(folder.name) / INSTRUMENT.name).symlink_to(INSTRUMENT, target_is_directory=True)
+    return folder
 
 
 def start_parent(python: str, environment: Mapping[str, str]) -> Launcher:
     """Return the process of a Python that has imported torch, and no code that is measured."""
     if python != sys.executable:
-        path = [str(INSTRUMENT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        path = [instrument_alone().name, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**environment, "PYTHONPATH": os.pathsep.join(path)}
     return Launcher(of_any_code=True, python=python, more=environment)
 
@@ -41,25 +51,34 @@ class Parents:
         self._parents: dict[str, tuple[Launcher, int]] = {}
         self._most = 2 * PAIRS_PER_PARENT // len(set(pythons))
 
-    def launch(self, arm: int, device: str, path: Path, core: int | None) -> Arm:
-        """Return a worker of an arm for a device, of the code in a folder, on a core; raises WorkerError.
+    def launch(self, arm: int, device: str, path: Path, cores: tuple[int, ...]) -> Arm:
+        """Return a worker of an arm for a device, of the code in a folder, on cores; raises WorkerError.
 
         For CUDA it is spawned, since a context does not survive a fork, and may use every core: its backward
         runs on a thread of its own.
         """
         python = self._pythons[arm]
+        try:
+            parent = self._parent(python)
+            return parent.fork(str(path), cores) if device == "cpu" else parent.spawn(str(path))
+        except (WorkerError, OSError) as error:
+            raise WorkerError(f"{error} (with {python})") from None
+
+    def torch(self, arm: int) -> str:
+        """Return the version of torch in an arm's Python; raises WorkerError."""
+        return str(self._parent(self._pythons[arm]).hello.facts["torch"])
+
+    def _parent(self, python: str) -> Launcher:
+        """Return the parent of a Python for one more launch, a fresh one now and then."""
         parent, forks = self._parents.pop(python, (None, 0))
         if parent is not None and forks >= self._most:
             parent.close()
             parent, forks = None, 0
-        try:
-            if parent is None:
-                seed = str(self._coins.randrange(HASH_SEEDS))
-                parent = self._start(python, {"PYTHONHASHSEED": seed})
-            self._parents[python] = (parent, forks + 1)
-            return parent.fork(str(path), core) if device == "cpu" else parent.spawn(str(path))
-        except (WorkerError, OSError) as error:
-            raise WorkerError(f"{error} (with {python})") from None
+        if parent is None:
+            seed = str(self._coins.randrange(HASH_SEEDS))
+            parent = self._start(python, {"PYTHONHASHSEED": seed})
+        self._parents[python] = (parent, forks + 1)
+        return parent
 
     def close(self) -> None:
         """End the parents and every worker of them."""

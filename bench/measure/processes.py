@@ -27,21 +27,24 @@ LAUNCHERS = (LAUNCHER, OF_ANY_CODE)
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 
-def serve(channel: messages.Channel) -> None:
-    """Answer requests until the other side is gone."""
-    answer = answering()
+def serve(channel: messages.Channel, code_path: str = "") -> None:
+    """Answer requests until the other side is gone; what is measured is the code in `code_path`, if given."""
+    answer = answering(code_path)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             channel.send(answer(channel.receive(messages.Request)))
 
 
-def answering() -> Callable[[messages.Request], messages.Reply]:
+def answering(code_path: str) -> Callable[[messages.Request], messages.Reply]:
     """Return what answers requests: a worker or, where the measured code cannot be imported, why not."""
     try:
         from bench.measure.worker import Worker  # noqa: PLC0415 - which imports the code that is measured
     except Exception as error:  # noqa: BLE001 - a revision may fail to import in any way
         refused = messages.Refused(f"its code cannot be imported ({type(error).__name__}: {error})")
         return lambda _: refused
+    measured = sys.modules["nncore"].__file__
+    if code_path and not (measured and Path(measured).resolve().is_relative_to(Path(code_path).resolve())):
+        return lambda _: messages.Refused(f"its code has no package nncore (Python found {measured} instead)")
     return Worker().answer
 
 
@@ -88,9 +91,9 @@ def _fork(control: socket.socket, request: messages.Fork, ask_as_usual: Callable
     go_first_when_memory_runs_out()
     if request.code_path:
         sys.path.insert(0, request.code_path)
-    if request.core is not None:
-        os.sched_setaffinity(0, {request.core})
-    serve(messages.Channel(socket.socket(fileno=fds[0])))
+    if request.cores:
+        os.sched_setaffinity(0, request.cores)
+    serve(messages.Channel(socket.socket(fileno=fds[0])), request.code_path)
     os._exit(0)
 
 
@@ -137,7 +140,7 @@ def main(role: str, fd: str, code_path: str = "") -> None:
     channel = messages.Channel(sock)
     channel.send(messages.Hello(torch.get_num_threads(), torch.cuda.is_available(), torch_facts()))
     gc.freeze()
-    serve(channel)
+    serve(channel, code_path)
 
 
 if __name__ == "__main__":

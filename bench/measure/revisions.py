@@ -17,7 +17,7 @@ from typing import Protocol, Self
 WORKING_TREE = "working tree"
 MAIN_BRANCHES = ("origin/main", "main", "origin/master", "master")
 SLOTS = ("p", "q")
-PREFIX, LOCK = "gate-", "lock"
+PREFIX, LOCK = "nncore-bench-gate-", ".nncore-bench-gate.lock"
 YOUNG_S = 60
 """A folder as young may not be locked yet."""
 
@@ -72,15 +72,18 @@ class Repository:
         folder.mkdir(parents=True)
         if revision.commit:
             archive = _git_bytes(self.root, "archive", "--format=tar", revision.commit)
-            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-                tar.extractall(folder, filter="data")
+            try:
+                with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+                    tar.extractall(folder, filter="data")
+            except tarfile.TarError as error:
+                raise RevisionError(f"{revision.short} cannot be laid out: {error}") from None
             return
         listed = _git(self.root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
         for name in filter(None, listed.split("\0")):
             source, target = self.root / name, folder / name
-            if source.is_file():
+            if source.is_file() or source.is_symlink():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, target)
+                shutil.copy2(source, target, follow_symlinks=False)
 
 
 class LaysOut(Protocol):

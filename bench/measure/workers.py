@@ -123,16 +123,16 @@ class Launcher:
             self._hello = self._greeting(self._control, self._process)
         return self._hello
 
-    def fork(self, code_path: str = "", core: int | None = None) -> Worker:
+    def fork(self, code_path: str = "", cores: tuple[int, ...] = ()) -> Worker:
         """Return a new worker forked from the process that has imported torch; raises WorkerError.
 
-        It looks first in `code_path` for the code that it measures, and may use no core but `core`.
+        It looks first in `code_path` for the code that it measures, and may use no cores but `cores`.
         """
         _ = self.hello
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                self._control.send(messages.Fork(code_path, core))
+                self._control.send(messages.Fork(code_path, cores))
                 socket.send_fds(self._control.sock, [b"F"], [theirs.fileno()])
             pid = self._control.receive(messages.Forked, START_TIMEOUT_S).pid
         except (EOFError, OSError):

@@ -19,9 +19,10 @@ PHASES_TOLD = 3
 CAUSES_TOLD = 3
 CAPTION = (
     "ratio: undisturbed times, candidate over base, with the interval that proves same. slower: adjusted p"
-    " of all columns at most {alpha} %, and at least half the margin. same, faster: proven to be slower by no"
-    " more than the margin, undisturbed and in the mean of blocks. detects: the smallest slowdown that nine"
-    " runs in ten would find. A phase, a device and the suite are means over cases."
+    " of all columns at most {alpha} %, and at least half the margin, undisturbed or in the mean of blocks"
+    " (tail changed). same, faster: proven to be slower by no more than the margin in both; the suite by"
+    " {suite} % undisturbed. detects: the smallest slowdown that nine runs in ten would find. A phase, a"
+    " device and the suite are means over cases."
 )
 
 
@@ -50,7 +51,7 @@ def gate_record(outcome: Outcome) -> dict[str, Any]:
         "base": outcome.base,
         "candidate": outcome.candidate,
         "rule": asdict(outcome.rule),
-        "new": [case.key for case in outcome.new],
+        "new": {case.key: reason for case, reason in outcome.new.items()},
         "verdicts": {verdict: len(outcome.of(verdict)) for verdict in VERDICTS},
         "decisions": [asdict(decision) for decision in outcome.ranked],
         "changes": {case.key: [{**asdict(one), "operators": sorted(one.operators)} for one in changes]
@@ -87,7 +88,10 @@ def change_lines(outcome: Outcome) -> list[str]:
     counted = [f"- counted: {words} [{_cases(cases, outcome)}]" for words, cases in groups.items()]
     return [
         *counted,
-        *(f"- new: {case.key} cannot run in the base, and is not judged" for case in outcome.new),
+        *(
+            f"- new: {case.key} cannot run in the base, and is not judged: {reason}"
+            for case, reason in outcome.new.items()
+        ),
     ]
 
 
@@ -114,7 +118,9 @@ def verdict_table(outcome: Outcome) -> Table:
         for decision in outcome.ranked
     ]
     raw = pd.DataFrame([asdict(decision) for decision in outcome.ranked])
-    caption = CAPTION.format(alpha=100 * outcome.rule.alpha)
+    caption = CAPTION.format(
+        alpha=percentage(outcome.rule.alpha), suite=percentage(outcome.rule.suite_margin)
+    )
     shown = pd.DataFrame(
         lines, columns=["verdict", "of", "name", "base µs", "ratio", "detects %", "pairs", "why"]
     )
@@ -131,11 +137,12 @@ def explanations(outcome: Outcome) -> list[str]:
     Where only means over cases are slower, for the cases that were profiled instead.
     """
     slower = {one.name for one in outcome.of(SLOWER)}
-    cases = [case for case in outcome.cases if case.key in slower] or list(outcome.causes)
-    return [_explained(outcome, case, "is" if case.key in slower else "may be") for case in cases]
+    if cases := [case for case in outcome.cases if case.key in slower]:
+        return [_explained(outcome, case, "is", ("--cases", case.key)) for case in cases]
+    return [_explained(outcome, case, "may be", ()) for case in outcome.causes]
 
 
-def _explained(outcome: Outcome, case: Case, verb: str) -> str:
+def _explained(outcome: Outcome, case: Case, verb: str, alone: tuple[str, ...]) -> str:
     phases = outcome.phases[case]
     whole = phases["step"][0]
     ranked = sorted(STEP_PHASES, key=lambda phase: -phases[phase][0])[:PHASES_TOLD]
@@ -145,7 +152,7 @@ def _explained(outcome: Outcome, case: Case, verb: str) -> str:
     )
     causes = "; ".join(_cause(cause) for cause in outcome.causes.get(case, ())[:CAUSES_TOLD])
     because = f". Because: {causes}" if causes else ""
-    again = f"python -m bench {join([*outcome.again, '--cases', case.key])}"
+    again = f"python -m bench {join([*outcome.again, *alone])}"
     return f"- {case.key} {verb} slower by {_micro(whole)} µs: {told}{because}. Again: `{again}`"
 
 
@@ -158,7 +165,7 @@ def _cause(cause: Cause) -> str:
 def account(outcome: Outcome) -> str:
     """Return what it took, in one line."""
     first, second = outcome.pairs
-    void = f", {outcome.void} void and measured again" if outcome.void else ""
+    void = f", {len(outcome.void)} void and measured again ({outcome.void[-1]})" if outcome.void else ""
     return (
         f"\n{len(outcome.cases)} cases, {first} screening and {second} confirming pairs{void},"
         f" {outcome.seconds:.0f} s{what_it_takes(outcome)}"

@@ -22,10 +22,16 @@ Verdict: TypeAlias = Literal["slower", "faster", "same", "undecided"]
 Stage: TypeAlias = Literal[1, 2]
 
 TAIL_CHANGED = "tail changed"
-"""How the reason begins where the undisturbed time is proven same and the block mean is not."""
+"""How the reason begins where the block mean tells what the undisturbed time does not."""
 
 DETECTION = 0.9
 """The share of changes of the smallest detectable size that are detected."""
+
+KINDS = 2
+"""Each column is tested by its low estimates and by its block means."""
+
+PLANNED = 0.99
+"""The share of gates that the second stage is planned to decide, column by column."""
 
 LARGEST_LOG = 700.0
 """Beyond it a ratio is infinite: its exponential leaves the range of floating-point numbers."""
@@ -36,8 +42,9 @@ class Decision:
     """Hold the verdict on one column, and what it rests on.
 
     `ratio` is how many times as long the candidate takes by its low estimates, `low` and `high` the two-sided
-    interval of it, `mean_ratio_high` the upper bound of the ratio of block means. `p` is the adjusted p of
-    "slower", None in stage 1, which cannot say that. `detectable` is the smallest change, as a share, that
+    interval of it, `mean_ratio` and `mean_ratio_high` the ratio of block means and the upper bound of it. `p`
+    and `mean_p` are the adjusted p of "slower", by low estimates and by block means, None in stage 1, which
+    cannot say that. `detectable` is the smallest change, as a share, that
     the second stage detects (see `smallest_detectable`). `reason` says in words why.
     """
 
@@ -47,8 +54,10 @@ class Decision:
     ratio: float
     low: float
     high: float
+    mean_ratio: float
     mean_ratio_high: float
     p: float | None
+    mean_p: float | None
     detectable: float
     pairs: int
     stage: Stage
@@ -77,8 +86,10 @@ def _quantile(share: float, pairs: int) -> float:
     return float(stdtrit(pairs - 1, share))
 
 
-def smallest_detectable(deviation: float, pairs: int, columns: int, margin: float, alpha: float) -> float:
-    """Return the smallest change, as a share, that stage 2 calls slower about nine times in ten.
+def smallest_detectable(  # noqa: PLR0913 - what a change must stand out from
+    deviation: float, pairs: int, columns: int, margin: float, alpha: float, *, detection: float = DETECTION
+) -> float:
+    """Return the smallest change, as a share, that stage 2 calls slower in a share of gates, nine in ten.
 
     With e = s / √B of B pairs and m columns, it is the larger of what the test needs, (t(1 - alpha/m) +
     t(0.9)) · e, and what the margin needs, log(1 + margin/2) + t(0.9) · e, on the logarithmic scale; t has
@@ -87,7 +98,7 @@ def smallest_detectable(deviation: float, pairs: int, columns: int, margin: floa
     found among up to 36 columns, and 82 % among 100.
     """
     error = deviation / sqrt(pairs)
-    found = _quantile(DETECTION, pairs) * error
+    found = _quantile(detection, pairs) * error
     by_chance = _quantile(1 - alpha / columns, pairs) * error
     return _as_ratio(max(by_chance, log1p(margin / 2)) + found) - 1
 
@@ -95,18 +106,23 @@ def smallest_detectable(deviation: float, pairs: int, columns: int, margin: floa
 def pairs_needed(columns: Sequence["Column"], rule: Rule, most: int) -> int:
     """Return how many pairs the second stage needs to decide on columns with the spread seen in the first.
 
-    That is, to detect a slowdown by the margin, and to prove "same" of what is the same nine times in ten, by
-    low estimates and by block means: at least `rule.second_pairs`, and at most `most`. What was surely beyond
-    its margin is not to be proven the same, however many pairs there are.
+    That is, to detect a slowdown by the margin, and to prove "same" of what is the same, in all but one gate
+    in a hundred, by low estimates and by block means: at least `rule.second_pairs`, and at most `most`. What
+    was surely beyond its margin is not to be proven the same, however many pairs there are.
     """
 
     def decides(pairs: int, column: "Column") -> bool:
         low, mean = (float(kind.std(ddof=1)) for kind in (column.low, column.mean))
-        by_interval = _quantile(1 - rule.alpha_pass / 2, pairs) + _quantile(DETECTION, pairs)
-        margin = log1p(column.margin)
-        beyond = any(interval(kind, rule.alpha_pass).low > margin for kind in (column.low, column.mean))
-        proves_same = beyond or by_interval * max(low, mean) / sqrt(pairs) <= margin
-        detects = smallest_detectable(low, pairs, len(columns), column.margin, rule.alpha)
+        by_interval = (_quantile(1 - rule.alpha_pass / 2, pairs) + _quantile(PLANNED, pairs)) / sqrt(pairs)
+        low_margin, mean_margin = log1p(column.margin), log1p(rule.margin)
+        beyond = (
+            interval(column.low, rule.alpha_pass).low > low_margin
+            or interval(column.mean, rule.alpha_pass).low > mean_margin
+        )
+        proves_same = beyond or (by_interval * low <= low_margin and by_interval * mean <= mean_margin)
+        detects = smallest_detectable(
+            low, pairs, KINDS * len(columns), column.margin, rule.alpha, detection=PLANNED
+        )
         return proves_same and detects <= column.margin
 
     for pairs in range(rule.second_pairs, most):
@@ -121,16 +137,22 @@ def _as_ratio(log_ratio: float) -> float:
 
 @dataclass(frozen=True)
 class _Seen:
-    """Hold what a column showed: both intervals against its margin, and p where there was a test."""
+    """Hold what a column showed: both intervals against their margins, and p where there was a test."""
 
     low: Interval
     mean: Interval
     margin: float
+    mean_margin: float
     p: float | None
+    mean_p: float | None
 
-    @property
-    def slower_by_half(self) -> bool:
-        return self.low.centre >= log1p(self.margin / 2)
+    def slower(self, alpha: float) -> bool:
+        """Say whether it is proven slower, and by half its margin at least."""
+        return _proven(self.p, alpha) and self.low.centre >= log1p(self.margin / 2)
+
+    def slower_in_the_mean(self, alpha: float) -> bool:
+        """Say the same of the block means."""
+        return _proven(self.mean_p, alpha) and self.mean.centre >= log1p(self.mean_margin / 2)
 
     @property
     def low_within(self) -> bool:
@@ -138,11 +160,15 @@ class _Seen:
 
     @property
     def mean_within(self) -> bool:
-        return self.mean.high < log1p(self.margin)
+        return self.mean.high < log1p(self.mean_margin)
 
     @property
     def surely_faster(self) -> bool:
         return self.low.high < 0 and self.low.centre <= -log1p(self.margin / 2)
+
+
+def _proven(p: float | None, alpha: float) -> bool:
+    return p is not None and p <= alpha
 
 
 def screen(columns: Sequence[Column], rule: Rule) -> dict[str, Decision]:
@@ -153,7 +179,7 @@ def screen(columns: Sequence[Column], rule: Rule) -> dict[str, Decision]:
     """
     _check_together(columns)
     return {
-        column.name: _decision(column, None, rule, columns=len(columns), pairs=rule.second_pairs)
+        column.name: _decision(column, (None, None), rule, columns=len(columns), pairs=rule.second_pairs)
         for column in columns
     }
 
@@ -161,18 +187,21 @@ def screen(columns: Sequence[Column], rule: Rule) -> dict[str, Decision]:
 def confirm(columns: Sequence[Column], rule: Rule, random: np.random.Generator) -> dict[str, Decision]:
     """Judge the second stage's pairs, all of them fresh; by name.
 
-    Slower: adjusted p at most alpha and the mean log-ratio at least log(1 + margin/2). Same: the upper bounds
-    of low estimate and block mean below log(1 + margin). Faster: the same, the upper bound below 0, and the
-    mean log-ratio at most -log(1 + margin/2). A column that is both slower and within its margin, known so
-    well that +3 % is neither noise nor 5 %, is slower. Raises ValueError where columns differ in their pairs.
+    Slower: adjusted p at most alpha and the mean log-ratio at least log(1 + margin/2), by low estimates or by
+    block means, which are tested together. Same: the upper bounds of both below log(1 + margin). Block means
+    are there for tails, and have the margin of a case in every column. Faster: the same, the upper bound of
+    low estimates below 0, and their mean log-ratio at most -log(1 + margin/2). A column that is both slower
+    and within its margin, known so well that +3 % is neither noise nor 5 %, is slower. Raises ValueError
+    where columns differ in their pairs.
     """
     _check_together(columns)
     if not columns:
         return {}
-    flips = sign_flips(np.stack([column.low for column in columns]), random)
+    kinds = [column.low for column in columns] + [column.mean for column in columns]
+    adjusted = sign_flips(np.stack(kinds), random).adjusted.tolist()
     return {
-        column.name: _decision(column, float(p), rule, columns=len(columns), pairs=len(column.low))
-        for column, p in zip(columns, flips.adjusted, strict=True)
+        column.name: _decision(column, (p, mean_p), rule, columns=len(columns), pairs=len(column.low))
+        for column, p, mean_p in zip(columns, adjusted[: len(columns)], adjusted[len(columns) :], strict=True)
     }
 
 
@@ -187,10 +216,15 @@ def _check_together(columns: Sequence[Column]) -> None:
         )
 
 
-def _decision(column: Column, p: float | None, rule: Rule, *, columns: int, pairs: int) -> Decision:
-    """Return the verdict on one of so many columns; `pairs` are those the second stage has or will have."""
+def _decision(
+    column: Column, p: tuple[float | None, float | None], rule: Rule, *, columns: int, pairs: int
+) -> Decision:
+    """Return the verdict on one of so many columns; `pairs` are those the second stage has or will have.
+
+    `p` are those of low estimates and of block means.
+    """
     low, mean = interval(column.low, rule.alpha_pass), interval(column.mean, rule.alpha_pass)
-    verdict, reason = _verdict(_Seen(low, mean, column.margin, p), rule)
+    verdict, reason = _verdict(_Seen(low, mean, column.margin, rule.margin, *p), rule)
     return Decision(
         name=column.name,
         kind=column.kind,
@@ -198,25 +232,37 @@ def _decision(column: Column, p: float | None, rule: Rule, *, columns: int, pair
         ratio=_as_ratio(low.centre),
         low=_as_ratio(low.low),
         high=_as_ratio(low.high),
+        mean_ratio=_as_ratio(mean.centre),
         mean_ratio_high=_as_ratio(mean.high),
-        p=p,
-        detectable=smallest_detectable(low.deviation, pairs, columns, column.margin, rule.alpha),
+        p=p[0],
+        mean_p=p[1],
+        detectable=smallest_detectable(low.deviation, pairs, KINDS * columns, column.margin, rule.alpha),
         pairs=len(column.low),
-        stage=1 if p is None else 2,
+        stage=1 if p[0] is None else 2,
         reason=reason,
     )
 
 
 def _verdict(seen: _Seen, rule: Rule) -> tuple[Verdict, str]:
     """Return the verdict and its reason; slower comes first, lest a margin hide a proven slowdown."""
-    if seen.p is not None and seen.p <= rule.alpha and seen.slower_by_half:
-        return "slower", f"{_change(seen.low.centre)}, at least half the margin, with p {seen.p:.4f}"
+    if seen.slower(rule.alpha):
+        return "slower", f"{_change(seen.low.centre)}, {_half(seen.margin)}, with p {seen.p:.4f}"
+    if seen.slower_in_the_mean(rule.alpha):
+        in_the_mean = f"block means {_change(seen.mean.centre)}, {_half(seen.mean_margin)}"
+        return "slower", f"{TAIL_CHANGED}: {in_the_mean}, with p {seen.mean_p:.4f}"
     if not (seen.low_within and seen.mean_within):
         return "undecided", _left_open(seen)
     if seen.surely_faster:
         return "faster", f"{_change(seen.low.centre)}, at most {_change(seen.low.high)}"
+    margins = f"a margin of {100 * seen.margin:.1f} %"
+    if seen.mean_margin != seen.margin:
+        margins += f" ({100 * seen.mean_margin:.1f} %)"
     bounds = f"at most {_change(seen.low.high)}, block means {_change(seen.mean.high)}"
-    return "same", f"{bounds}, with a margin of {100 * seen.margin:.1f} %"
+    return "same", f"{bounds}, with {margins}"
+
+
+def _half(margin: float) -> str:
+    return f"at least half the margin of {100 * margin:.1f} %"
 
 
 def _left_open(seen: _Seen) -> str:

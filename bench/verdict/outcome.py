@@ -33,10 +33,11 @@ class PairRecord:
 class Outcome:
     """Hold what a gate found: exact changes and decisions, and what it took.
 
-    `cases` were judged; `new` are those that the base cannot run, so that there is nothing to judge.
+    `cases` were judged; `new` are those that the base cannot run, and why: there is nothing to judge.
     `phases` has, for each case, by how many seconds each phase differs and what it takes in the base;
     `causes` are what makes slower cases slower, the first one first. `pairs` are those of the two stages,
-    `measured` what each of them showed, and `void` those that were measured again since an arm died or hung.
+    `measured` what each of them showed, and `void` why some
+    were measured again: which arm died or hung, and how.
     `wanted` is how many pairs would decide what is undecided, and how many seconds one takes; `again` are the
     words of the command that does it again.
     """
@@ -45,7 +46,7 @@ class Outcome:
     candidate: str
     rule: Rule
     cases: tuple[Case, ...]
-    new: tuple[Case, ...]
+    new: Mapping[Case, str]
     changes: Mapping[Case, tuple[Change, ...]]
     decisions: Mapping[str, Decision]
     phases: Mapping[Case, Mapping[str, tuple[float, float]]]
@@ -53,7 +54,7 @@ class Outcome:
     seconds: float
     pairs: tuple[int, int]
     measured: Mapping[Case, Sequence[PairRecord]]
-    void: int
+    void: tuple[str, ...]
     interrupted: bool
     wanted: tuple[int, float] | None = None
     again: tuple[str, ...] = ("gate",)

@@ -47,6 +47,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     git(folder, "checkout", "-b", "empty", "main")
     git(folder, "rm", "-r", "nncore")
     git(folder, "commit", "-m", "nothing to measure")
+    git(folder, "checkout", "-b", "no-package", "main")
+    git(folder, "mv", "nncore/__init__.py", "nncore/other.py")
+    git(folder, "commit", "-m", "a folder that is no package")
     git(folder, "checkout", "main")
     return folder
 
@@ -94,7 +97,7 @@ def test_twice_the_work_is_slower_with_its_phase_and_its_operators(project: Path
     (case,) = [one for one in record["decisions"] if one["kind"] == "case"]
     assert case["verdict"] == "slower"
     assert case["ratio"] > 1.1
-    assert (tmp_path / "a.md").read_text().startswith("# Gate: slower")
+    assert "): slower (margin 5.0 %" in (tmp_path / "a.md").read_text().splitlines()[0]
 
 
 def test_identical_code_is_not_slower_on_a_single_core(project: Path) -> None:
@@ -107,7 +110,7 @@ def test_identical_code_is_not_slower_on_a_single_core(project: Path) -> None:
         os.sched_setaffinity(0, cores)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "counted:" not in done.stdout
-    assert " 0 void" not in done.stdout
+    assert ", void" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -128,6 +131,9 @@ def test_identical_code_is_not_slower_on_a_single_core(project: Path) -> None:
         (("--json", "no/such/folder.json"), "--json: 'no/such/folder.json' cannot be written"),
         (("--summary", "."), "--summary: '.' cannot be written"),
         (("--base-python", "/bin/true"), "the measuring process did not start"),
+        (("--base", ""), "'' is no revision of"),
+        (("--cand", "HEAD"), "is the merge base with main itself (name what to compare with: --base REV)"),
+        (("--base", "main", "--cand", "no-package"), "its code has no package nncore"),
         (("--base", "main", "--cand", "broken"), "its code cannot be imported (ModuleNotFoundError"),
     ],
 )
@@ -139,6 +145,24 @@ def test_bad_input_is_one_sentence(project: Path, arguments: tuple[str, ...], se
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--base", "main", "--cand", "slower", "--fail-on-counters", "--budget=1"), 1),
+        (("--base", "main", "--budget=1", "--strict"), 3),
+        (("--base", "main", "--budget=1"), 0),
+    ],
+)
+def test_what_is_undecided_fails_where_that_was_asked_for(
+    project: Path, arguments: tuple[str, ...], code: int
+) -> None:
+    """Two pairs decide nothing; what was counted needs none."""
+    done = gate(project, *arguments)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "the budget of 1 s ended screening after 2 of 8 pairs" in done.stdout
+    assert ("counted: forward" in done.stdout) == (code == 1)
+
+
 def test_two_pythons_measure_the_same_code(project: Path, tmp_path: Path) -> None:
     """The other one is this one by another name; without a base both arms have the candidate's code."""
     other = tmp_path / "other-python"
@@ -146,7 +170,8 @@ def test_two_pythons_measure_the_same_code(project: Path, tmp_path: Path) -> Non
     other.chmod(0o755)
     done = gate(project, "--base-python", str(other))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"working tree with {sys.executable} against working tree with {other}" in done.stdout
+    arms = [f"working tree with torch {torch.__version__} of {python}" for python in (sys.executable, other)]
+    assert " against ".join(arms) in done.stdout
     assert "counted:" not in done.stdout
 
 
@@ -156,7 +181,7 @@ def test_a_full_disk_costs_the_file_and_not_the_verdict(project: Path) -> None:
     done = gate(project, "--base", "main", "--summary", "/dev/full", "--cases", "b32")
     assert done.returncode == 2
     assert "# Gate: working tree against main" in done.stdout
-    assert "cannot be written (No space left on device)" in done.stderr
+    assert "cannot be used (No space left on device)" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -179,7 +204,7 @@ def test_a_cancelled_gate_says_what_is_known_and_cleans_up(project: Path) -> Non
     assert process.returncode == 130
     assert "interrupted, so undecided" in out
     assert "Traceback" not in errors
-    assert not list(project.with_name("temporary").glob("gate-*"))
+    assert not list(project.with_name("temporary").glob("nncore-bench-*"))
 
 
 def test_nothing_is_left_behind(project: Path) -> None:
@@ -190,4 +215,4 @@ def test_nothing_is_left_behind(project: Path) -> None:
     assert not [
         line for line in git(project, "status", "--porcelain").splitlines() if "__pycache__" not in line
     ]
-    assert not list(project.with_name("temporary").glob("gate-*"))
+    assert not list(project.with_name("temporary").glob("nncore-bench-*"))

@@ -63,14 +63,14 @@ def test_what_a_killed_gate_left_is_removed_by_the_next_one(
     monkeypatch.setattr(tempfile, "tempdir", str(place))
     hour_ago = time.time() - 3600
     for name, files in (
-        ("gate-killed", [LOCK, "code.py"]),
-        ("gate-young", [LOCK]),
-        ("gate-other", ["code.py"]),
+        ("nncore-bench-gate-killed", [LOCK, "code.py"]),
+        ("nncore-bench-gate-young", [LOCK]),
+        ("nncore-bench-gate-other", ["code.py"]),
     ):
         (place / name).mkdir()
         for file in files:
             (place / name / file).touch()
-        if name != "gate-young":
+        if name != "nncore-bench-gate-young":
             os.utime(place / name, (hour_ago, hour_ago))
     known = Repository(repository)
     with Layout(known, known.revision("main"), known.revision("HEAD")) as layout:
@@ -79,8 +79,8 @@ def test_what_a_killed_gate_left_is_removed_by_the_next_one(
         with Layout(known, known.revision("main"), known.revision("HEAD")):
             left = {folder.name for folder in place.iterdir()}
         assert in_use.name in left
-        assert left >= {"gate-young", "gate-other"}
-        assert "gate-killed" not in left
+        assert left >= {"nncore-bench-gate-young", "nncore-bench-gate-other"}
+        assert "nncore-bench-gate-killed" not in left
 
 
 def test_the_repository_itself_is_left_as_it_was(repository: Path) -> None:

@@ -1,5 +1,6 @@
 """The gate's stages with workers that answer at once: times are known, nothing is measured."""
 
+import os
 import random
 import sys
 from collections.abc import Callable, Mapping
@@ -79,6 +80,7 @@ class Started:
         self.seeds: list[str] = []
         self.pythons: list[str] = []
         self.forked: list[str] = []
+        self.cores: list[tuple[int, ...]] = []
         self.spawned: list[str] = []
         self.closed = 0
 
@@ -87,7 +89,8 @@ class Started:
         self.seeds.append(more["PYTHONHASHSEED"])
         return self
 
-    def fork(self, path: str, _: int | None) -> Worker:
+    def fork(self, path: str, cores: tuple[int, ...]) -> Worker:
+        self.cores.append(cores)
         self.forked.append(path)
         return Worker(path, self.special, self.noise, self.slower)
 
@@ -237,11 +240,36 @@ def test_a_case_that_the_candidate_cannot_run_is_an_error() -> None:
 def test_a_case_that_the_base_cannot_run_is_new() -> None:
     """The others are judged, and with one left there is no suite."""
     outcome, _ = judged(refusing("base", CASES[0]), slower=1.1)
-    assert outcome.new == CASES[:1]
+    assert outcome.new == {CASES[0]: "it is not there"}
     assert outcome.cases == CASES[1:]
     assert CASES[0].key not in outcome.decisions
     assert outcome.decisions[CASES[1].key].verdict == "slower"
     assert "suite" not in outcome.decisions
+
+
+def test_a_case_that_the_base_cannot_count_is_judged_by_its_times() -> None:
+    """An older torch may refuse the counters; no change can be told of it."""
+
+    def refuse(arm: str, request: messages.Request) -> messages.Reply | None:
+        counting = arm == BASE_ALONE and isinstance(request, messages.Count)
+        return messages.Refused("no counters in this torch") if counting else None
+
+    outcome, _ = judged(refuse, slower=1.1)
+    assert outcome.new == {}
+    assert outcome.changes == {}
+    assert {one.verdict for one in outcome.decisions.values()} == {"slower"}
+
+
+def test_the_worker_that_dies_in_counting_is_named_with_its_case() -> None:
+    """The gate cannot go on, and says what it was busy with."""
+
+    def dying(arm: str, request: messages.Request) -> messages.Reply | None:
+        if arm == BASE_ALONE and isinstance(request, messages.Count):
+            raise WorkerError("was killed")
+        return None
+
+    with pytest.raises(GateError, match=f"{CPU_CASE.key} cannot be counted in the base: .* was killed"):
+        judged(dying)
 
 
 def test_no_case_in_common_is_an_error() -> None:
@@ -260,7 +288,7 @@ def test_a_pair_whose_arm_dies_is_void_and_measured_again() -> None:
         return None
 
     outcome, _ = judged(dying)
-    assert outcome.void == 1
+    assert [one.endswith(": its worker process was killed") for one in outcome.void] == [True]
     assert outcome.pairs == (8, 0)
 
 
@@ -274,6 +302,55 @@ def test_an_arm_that_always_dies_is_an_error_that_names_it() -> None:
 
     with pytest.raises(GateError, match=r"cannot be measured in the base: .*was killed \(3 times in a row\)"):
         judged(dying)
+
+
+def test_an_arm_that_dies_in_the_confirming_stage_leaves_what_was_screened() -> None:
+    """What is open is undecided, with the reason; what has passed stays passed."""
+    asked = iter(range(10**6))
+
+    def dying(arm: str, request: messages.Request) -> messages.Reply | None:
+        confirming = isinstance(request, messages.Measure) and next(asked) > 8 * 8 * 2 * 2
+        if confirming and arm == "candidate":
+            raise WorkerError("was killed")
+        return None
+
+    outcome, _ = judged(dying, slower=1.1)
+    assert not outcome.interrupted
+    assert outcome.pairs == (8, 0)
+    assert {one.verdict for one in outcome.decisions.values()} == {"undecided"}
+    assert all("was killed (3 times in a row)" in one.reason for one in outcome.decisions.values())
+
+
+def test_ctrl_c_while_it_is_explained_costs_the_explanation_alone() -> None:
+    """All is decided by then."""
+
+    def interrupted(_: str, request: messages.Request) -> messages.Reply | None:
+        if isinstance(request, messages.Profile):
+            raise KeyboardInterrupt
+        return None
+
+    outcome, parents = judged(interrupted, slower=1.1)
+    assert not outcome.interrupted
+    assert {one.verdict for one in outcome.decisions.values()} == {"slower"}
+    assert outcome.causes == {}
+    assert parents.closed == len(parents.seeds)
+
+
+def test_cases_of_several_threads_have_as_many_cores_in_launches_of_their_own() -> None:
+    """Both arms the same ones; the case of one thread has one."""
+    outcome, parents = judged(cases=(CPU_CASE, replace(CPU_CASE, threads=2)))
+    assert {one.verdict for one in outcome.decisions.values()} == {"same"}
+    measured = parents.cores[2:]  # the first two counted, on any core
+    assert len(measured) == 2 * 2 * 8
+    assert all(first == second for first, second in zip(measured[::2], measured[1::2], strict=True))
+    assert {len(cores) for cores in measured} == {1, min(2, len(os.sched_getaffinity(0)))}
+
+
+def test_the_folders_change_places_by_a_coin() -> None:
+    """Which of the two letters an arm sits in, over the pairs of a gate."""
+    _, parents = judged(slower=1.1)
+    letters = [path[0] for path in parents.forked if path.endswith("base")]
+    assert 5 <= letters.count("q") <= 20
 
 
 def test_ctrl_c_leaves_what_is_known() -> None:

@@ -27,7 +27,8 @@ PAIR = PairRecord(1, {"step": 0.1}, {"step": 0.2}, ((660.0, 726.0),), ((700.0, 7
 
 def decision(name: str, verdict: str, ratio: float = 1.0, kind: str = "case") -> Decision:
     return Decision(
-        name, kind, verdict, ratio, ratio - 0.01, ratio + 0.01, ratio, 0.001, 0.03, 16, 2, "because of this"  # type: ignore[arg-type]
+        name, kind, verdict, ratio, ratio - 0.01, ratio + 0.01, ratio, ratio, 0.001, 0.2, 0.03, 16, 2,
+        "because of this"  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -40,10 +41,10 @@ def outcome(*decisions: Decision, **changes: object) -> Outcome:
     }
     usual: dict[str, object] = {
         "base": "main (0123456789)", "candidate": "working tree", "rule": Rule(), "cases": (CPU_CASE, OTHER),
-        "new": (), "changes": {CPU_CASE: (CLONE,)},
+        "new": {}, "changes": {CPU_CASE: (CLONE,)},
         "decisions": {one.name: one for one in decisions}, "phases": {CPU_CASE: phases}, "seconds": 61.0,
         "causes": {CPU_CASE: (CLONED, SLOWER_CALLS)}, "pairs": (8, 16), "measured": {CPU_CASE: (PAIR,)},
-        "void": 0, "interrupted": False, "again": ("gate", "--base", "main", "--margin=3%"),
+        "void": (), "interrupted": False, "again": ("gate", "--base", "main", "--margin=3%"),
     }  # fmt: skip
     return Outcome(**(usual | changes))  # type: ignore[arg-type]
 
@@ -87,9 +88,9 @@ def test_the_headline_is_the_worst_of_all(verdicts: list[str], interrupted: bool
 
 def test_a_new_case_is_told_and_not_judged() -> None:
     """Its absence from the table is no oversight."""
-    found = outcome(decision(OTHER.key, "same"), new=(CPU_CASE,))
+    found = outcome(decision(OTHER.key, "same"), new={CPU_CASE: "no such layer"})
     assert f"- new: {CPU_CASE.key} cannot run in the base" in gate_text(found)
-    assert gate_record(found)["new"] == [CPU_CASE.key]
+    assert gate_record(found)["new"] == {CPU_CASE.key: "no such layer"}
 
 
 def test_the_record_is_plain_json() -> None:
