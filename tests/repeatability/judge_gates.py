@@ -85,15 +85,14 @@ def read_gates(folder: Path) -> Gates:
 
 
 def joined(series: Sequence[Gates]) -> list[Gates]:
-    """Return one series for each scenario and load, of all that was measured of it."""
-    groups: dict[tuple[str, str], list[Gates]] = {}
+    """Return one series for each scenario, load and code, of all that was measured of it."""
+    groups: dict[tuple[str, str, str], list[Gates]] = {}
     for gates in series:
-        groups.setdefault((gates.scenario, gates.load), []).append(gates)
+        groups.setdefault((gates.scenario, gates.load, gates.code), []).append(gates)
     return [
-        Gates(*key, [record for one in group for record in one.records],
-              "; ".join(dict.fromkeys(one.code for one in group)))
-        for key, group in sorted(groups.items())
-    ]  # fmt: skip
+        Gates(scenario, load, [record for one in group for record in one.records], code)
+        for (scenario, load, code), group in sorted(groups.items())
+    ]
 
 
 def verdicts(record: dict[str, Any], kind: str | None = None) -> dict[str, str]:
@@ -112,15 +111,15 @@ def gate_table(series: Sequence[Gates]) -> str:
 
 
 def _line(gates: Gates) -> dict[str, str]:
-    records, runs, target = gates.records, len(gates.records), gates.target
-    found = sum(target in slower(record) for record in records)
+    records, runs = gates.records, len(gates.records)
+    found = sum(finds(record, gates) for record in records)
     passed = sum(passes(record, gates) for record in records)
     is_open = sum("undecided" in verdicts(record).values() for record in records)
     seconds = [record["seconds"] for record in records]
     return {
         "scenario": gates.scenario,
         "load": gates.load,
-        "found": "-" if target is None else bounds(found, runs),
+        "found": "-" if gates.scenario == SAME else bounds(found, runs),
         "false alarms": bounds(sum(alarms(record, gates) for record in records), runs)
         if gates.scenario == SAME or DIFFERENCES[gates.scenario].slower == ONE
         else "-",
@@ -128,6 +127,12 @@ def _line(gates: Gates) -> dict[str, str]:
         "with something undecided": bounds(is_open, runs),
         "seconds, median (most)": f"{median(seconds):.0f} ({max(seconds):.0f})",
     }
+
+
+def finds(record: dict[str, Any], gates: Gates) -> bool:
+    """Say whether what is slower was called so; of a tail, which every case has, whether any case was."""
+    cases = set(verdicts(record, "case"))
+    return bool(slower(record) & (cases if gates.target is None else {gates.target}))
 
 
 def alarms(record: dict[str, Any], gates: Gates) -> bool:

@@ -3,8 +3,8 @@
     python tests/repeatability/replay_gates.py [--gates 400] FILE.json.xz [FILE.json.xz...]
 
 Each gate is the real one, with its stages, plan and test; only its pairs are drawn, without putting back,
-from the screening pairs of series of the scenario `same`. A coin swaps the arms of each. What is planted is
-added to their logarithms. Drawn gates share pairs: these are estimates of what real gates show, and no proof.
+from the screening pairs of series of the scenario `same`, as they were measured. What is planted is added to
+their logarithms. Drawn gates share pairs: these are estimates of what real gates show, and no proof.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from gates import SAME
 from judge_gates import JudgeError, joined, read_gates
 
 from bench.cases import STEP_PHASES, Case
+from bench.gate import SUITE_MARGIN
 from bench.measure.pairs import MEASURED, Ratios
 from bench.stages import Gate
 from bench.verdict.changes import Change
@@ -31,7 +32,6 @@ from bench.verdict.outcome import SLOWER, UNDECIDED, Outcome
 from bench.verdict.rule import SUITE, Rule
 from bench.verdict.truth import bounds
 
-SUITE_MARGIN = 0.015
 Recorded = Mapping[str, Mapping[str, Any]]
 """One launch pair: by the key of each case, what it showed."""
 
@@ -77,18 +77,16 @@ class Drawn(Gate):
         return {}
 
     def _pair(self, numbers: Collection[int]) -> dict[int, Ratios]:
-        pair, sign = next(self._deck, None), self.random.choice((-1.0, 1.0))
+        pair = next(self._deck, None)
         if pair is None:
             raise JudgeError(f"{len(self.recorded)} recorded pairs are too few for a gate (give more series)")
-        return {number: self._ratios(self.cases[number], pair, sign) for number in numbers}
+        return {number: self._ratios(self.cases[number], pair) for number in numbers}
 
-    def _ratios(self, case: Case, pair: Recorded, sign: float) -> Ratios:
+    def _ratios(self, case: Case, pair: Recorded) -> Ratios:
         shown = pair[case.key]
         here = self.effect.everywhere or (case.batch_size, case.hidden) == ONE_CASE
         more = np.array([self.effect.on(name) if here else 0.0 for name in MEASURED])
-        low, mean = (
-            sign * np.array([shown[kind][name] for name in MEASURED]) + more for kind in ("low", "mean")
-        )
+        low, mean = (np.array([shown[kind][name] for name in MEASURED]) + more for kind in ("low", "mean"))
         return Ratios(low, mean, np.ones(len(MEASURED)), np.zeros((2, 1, 2)))
 
 

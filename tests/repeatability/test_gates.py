@@ -14,6 +14,7 @@ from judge_gates import (
     Gates,
     JudgeError,
     bias_table,
+    finds,
     gate_table,
     joined,
     judge,
@@ -186,18 +187,22 @@ def test_alarms_are_counted_where_nothing_differs_and_finds_where_something_does
     assert table[3].count("1 of 3 (") == 4  # found, false alarm, passed, undecided
 
 
-def test_series_of_one_kind_are_one_with_the_code_of_each() -> None:
-    """Two sessions' runs of a scenario, and those of another load by themselves."""
-    parts = [Gates(SAME, "none", [record("same")], "a"), Gates(SAME, "bursty", [record("same")], "a"),
-             Gates(SAME, "none", [record("slower")] * 2, "b")]  # fmt: skip
+def test_series_of_one_kind_and_code_are_one() -> None:
+    """Two sessions' runs of a scenario; those of another load or code by themselves."""
+    same, slow = record("same"), record("slower")
+    made = ("none", [same], "a"), ("bursty", [same], "a"), ("none", [slow, slow], "a"), ("none", [same], "b")
+    parts = [Gates(SAME, load, records, code) for load, records, code in made]
     found = {(gates.load, len(gates.records), gates.code) for gates in joined(parts)}
-    assert found == {("none", 3, "a; b"), ("bursty", 1, "a")}
+    assert found == {("none", 3, "a"), ("bursty", 1, "a"), ("none", 1, "b")}
 
 
 def test_a_tail_passes_where_any_case_does() -> None:
     """Of the means over cases nothing is asked."""
-    assert passes(record("same"), Gates("tail", "none", []))
-    assert not passes(record("undecided"), Gates("tail", "none", []))
+    tail = Gates("tail", "none", [])
+    assert passes(record("same"), tail)
+    assert not passes(record("undecided"), tail)
+    assert finds(record("slower"), tail)
+    assert not finds(record("undecided", suite="slower"), tail)
 
 
 def test_the_bias_is_that_of_screening_pairs() -> None:
