@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from bench.arguments import (
     MOST_RUNS,
     UNUSABLE,
+    AdviseOptions,
     CompareOptions,
     GateOptions,
     Given,
@@ -46,6 +47,8 @@ def _run(given: Given) -> int:
             return _profile(given)
         case GateOptions():
             return _gate(given)
+        case AdviseOptions():
+            return _advise(given)
         case CompareOptions():
             return _compare(given)
         case ReportOptions():
@@ -98,6 +101,35 @@ def _profile(given: ProfileOptions) -> int:
     line.end()
     _print(profiled.text)
     return OK if profiled.complete else UNUSABLE
+
+
+def _advise(given: AdviseOptions) -> int:
+    """Measure the variants of a step and print what they gain."""
+    from bench.advise import advise
+    from bench.measure.workers import WorkerError
+    from bench.options import OptionError
+    from bench.progress import ProgressLine, StandardError
+    from bench.report.advice import advice_text
+
+    line = ProgressLine(StandardError())
+    try:
+        advice = advise(given.options, line)
+    except (OptionError, WorkerError) as error:
+        line.end()
+        return _refuse("advise", str(error))
+    line.end()
+    _print(
+        advice_text(
+            advice.base,
+            advice.plain_s,
+            advice.found,
+            advice.together,
+            advice.assumed,
+            advice.seconds,
+            advice.folders,
+        )
+    )
+    return OK
 
 
 def _compare(options: CompareOptions) -> int:

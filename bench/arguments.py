@@ -15,6 +15,19 @@ from bench.options import OptionError, Options, fraction, seconds
 UNUSABLE = 2
 MOST_RUNS = 2
 RUN_HELP = "folder of a run, its run.json, or a benchmark.json"
+ADVISED = {
+    "step_devices": "cpu",
+    "step_threads": "1",
+    "step_batch_sizes": "32",
+    "step_hidden": "128",
+    "step_budget": "20",
+}
+"""What advice is for where nothing else is said."""
+
+NOT_TO_ADVISE = {
+    "step_variants": "advice tries all of them",
+    "step_precisions": "advice tries all of them, against float32",
+}
 PROFILE_BUDGET = "10"
 """Seconds of the campaign before the profiler, which tells what that adds to a step."""
 
@@ -78,7 +91,16 @@ class SelftestOptions:
     runs: int
 
 
-Given: TypeAlias = ReportOptions | CompareOptions | ProfileOptions | GateOptions | SelftestOptions
+@dataclass(frozen=True)
+class AdviseOptions:
+    """Hold what `advise` was asked for."""
+
+    options: Options
+
+
+Given: TypeAlias = (
+    AdviseOptions | ReportOptions | CompareOptions | ProfileOptions | GateOptions | SelftestOptions
+)
 Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"  # noqa: SLF001 - the type has no public name
 Build: TypeAlias = Callable[[argparse.Namespace], Given]
 
@@ -98,6 +120,7 @@ def parse(argv: Sequence[str] | None, description: str | None) -> Given:
         "compare": _compare(commands),
         "profile": _profile(commands),
         "gate": _gate(commands),
+        "advise": _advise(commands),
         "selftest": _selftest(commands),
     }
     given = parser.parse_args(argv)
@@ -168,6 +191,27 @@ def _profile(commands: Commands) -> tuple[_Parser, Build]:
         raw: dict[str, Any] = {name: getattr(given, name) for name in step_options.destinations()}
         raw["step_budget"] = raw["step_budget"] or PROFILE_BUDGET
         return ProfileOptions(Options.build(raw | {"step_profile": True}))
+
+    return parser, build
+
+
+def _advise(commands: Commands) -> tuple[_Parser, Build]:
+    parser = commands.add_parser(
+        "advise",
+        help="measure the variants of a step side by side, and say which are worth it",
+        description="Measure the variants that a step can have against the plain one, in turn, and the best of"
+        " them together: speed-up, numerical error, memory, one-time cost, and the code to write.",
+        allow_abbrev=False,
+    )
+    step_options.declare(parser.add_argument)
+
+    def build(given: argparse.Namespace) -> Given:
+        raw: dict[str, Any] = {name: getattr(given, name) for name in step_options.destinations()}
+        for name, why in NOT_TO_ADVISE.items():
+            if raw[name] is not None:
+                raise OptionError(f"--{name.replace('_', '-')}: {why}")
+        raw |= {name: raw[name] or value for name, value in ADVISED.items()}
+        return AdviseOptions(Options.build(raw))
 
     return parser, build
 

@@ -9,6 +9,8 @@ from itertools import product
 from math import log2
 from typing import Literal, TypeAlias
 
+from bench.variants import DEFAULT_ALLOCATOR, EAGER, made_faster, words_of
+
 STEP_PHASES = ("zero_grad", "forward", "loss", "backward", "optimizer")
 """The phases whose laps add up to the step, in the order in which they run."""
 
@@ -17,6 +19,9 @@ PHASES = ("data", "copy", *STEP_PHASES, "step", "inference")
 
 KERNELS = ("gemm", "copy_cached", "copy_cold")
 """Reference kernels, whose known work says what this machine can do and how fast it was in this run."""
+
+FED = ("data", "copy")
+"""The phases of the loop around the step."""
 
 UNATTRIBUTED = "unattributed"
 """What the laps leave over: from the last boundary of one step to the first of the next."""
@@ -40,12 +45,12 @@ reference kernels, those that find their data in a core's own caches and the cop
 """
 
 DOES_NOT_APPLY = "-"
+SIMPLENN = "simplenn"
 REFERENCE_KERNELS = "reference-kernels"
 REFERENCE_NETWORK = "reference-network"
 SMALLEST_NETWORK = "smallest-network"
 MIDDLE_NETWORK = "middle-network"
 SMALLEST = 8  # hidden units of the smallest network: of fewer, none may learn
-DEFAULT_ALLOCATOR = "default-allocator"
 REFERENCE_SIZE = 128
 
 
@@ -71,7 +76,7 @@ class Case:
         """Return the readable, stable name that node ids and tables share."""
         threads = "" if self.threads == DOES_NOT_APPLY else f"-t{self.threads}"
         hidden = "" if self.hidden == DOES_NOT_APPLY else f"-h{self.hidden}"
-        usual = ((self.subject, ("simplenn",)), (self.dataset, ("digits", DOES_NOT_APPLY)))
+        usual = ((self.subject, (SIMPLENN,)), (self.dataset, ("digits", DOES_NOT_APPLY)))
         tail = "".join(f"-{safe_label(label)}" for label, defaults in usual if label not in defaults)
         return f"{self.device}{threads}-{self.precision}-{self.variant}-b{self.batch_size}{hidden}{tail}"
 
@@ -81,8 +86,18 @@ class Case:
         return self.device, self.threads, self.precision
 
     def phases(self) -> tuple[str, ...]:
-        """Return the phases this case has: nothing is copied to a device that holds the data already."""
-        return tuple(phase for phase in PHASES if phase != "copy" or self.device != "cpu")
+        """Return the phases this case has.
+
+        Nothing is copied to a device that holds the data already, a step that is captured whole has no parts,
+        and what makes inference or feeding faster is about these alone.
+        """
+        about = made_faster(self.variant)
+        if about == "inference":
+            return ("inference",)
+        if "cudagraph" in words_of(self.variant):
+            return ("step",)
+        here = tuple(phase for phase in PHASES if phase != "copy" or self.device != "cpu")
+        return tuple(phase for phase in here if phase in FED) if about == "feeding" else here
 
     def parameters(self, phase: str) -> dict[str, str | int]:
         """Return the test parameters, which are also the leading columns of the frame."""
@@ -123,6 +138,11 @@ def kinds_for(phases: Iterable[str]) -> tuple[BlockKind, ...]:
     return tuple(kinds)
 
 
+def dataset_of(subject: str, dataset: str) -> str:
+    """Return the data set of a subject: none but the SimpleNN has a choice, the others' batches are given."""
+    return dataset if subject == SIMPLENN else DOES_NOT_APPLY
+
+
 def grid(  # noqa: PLR0913 - the axes of the grid are what they are
     *,
     subject: str,
@@ -136,11 +156,12 @@ def grid(  # noqa: PLR0913 - the axes of the grid are what they are
 ) -> list[Case]:
     """Return the cells in reading order: device, threads, precision, variant, batch size, hidden width."""
     threads = tuple(threads)
+    widths = tuple(hidden) if subject == SIMPLENN else (DOES_NOT_APPLY,)
     return [
-        Case(subject, dataset, device, count, precision, variant, batch_size, width)
+        Case(subject, dataset_of(subject, dataset), device, count, precision, variant, batch_size, width)
         for device in devices
         for count in (threads if device == "cpu" else (DOES_NOT_APPLY,))
-        for precision, variant, batch_size, width in product(precisions, variants, batch_sizes, hidden)
+        for precision, variant, batch_size, width in product(precisions, variants, batch_sizes, widths)
     ]
 
 
@@ -166,7 +187,7 @@ def companions_of(cases: Iterable[Case], twins: Iterable[Case]) -> list[tuple[st
     """
     places = dict.fromkeys(case.place for case in cases)
     beside = [
-        (role, Case(subject, DOES_NOT_APPLY, device, threads, precision, "eager", batch_size, hidden))
+        (role, Case(subject, DOES_NOT_APPLY, device, threads, precision, EAGER, batch_size, hidden))
         for device, threads, precision in places
         for role, subject, batch_size, hidden in (
             (REFERENCE_KERNELS, REFERENCE_KERNELS, 1, DOES_NOT_APPLY),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench import options as step_options
-from bench.cases import Case, case_id
+from bench.cases import Case, case_id, dataset_of
 from bench.handover import HandOver
 from bench.measure.plan import Plan
 from bench.measure.workers import WorkerError
@@ -127,7 +127,8 @@ def case_of(item: pytest.Item) -> tuple[Case, str] | None:
     if "recorded" not in getattr(item, "fixturenames", ()) or not parameters:
         return None
     phase = parameters.pop("phase")
-    return Case(dataset=item.config.stash[SUITE].options.dataset, **parameters), phase
+    chosen = item.config.stash[SUITE].options.dataset
+    return Case(dataset=dataset_of(str(parameters["subject"]), chosen), **parameters), phase
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -208,7 +209,8 @@ def recorded(  # noqa: PLR0913, PLR0917 - the parameters are the columns of the 
     A test names it before `benchmark`, which reads the marker when it is made.
     """
     suite = request.config.stash[SUITE]
-    case = Case(subject, suite.options.dataset, device, threads, precision, variant, batch_size, hidden)
+    dataset = dataset_of(subject, suite.options.dataset)
+    case = Case(subject, dataset, device, threads, precision, variant, batch_size, hidden)
     handover = suite.hand_over(case, phase, request.config.stash[STATS])
     request.node.add_marker(pytest.mark.benchmark(timer=handover.clock(), group=phase))
     return handover

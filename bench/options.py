@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.variants import EAGER, JOINT, PRECISIONS, WORDS, VariantError, canonical
+
 DATASETS = ("digits", "mnist", "fashion-mnist", "synthetic")
 ALL_THREADS = "all"
 
@@ -91,6 +93,25 @@ def thread_counts(flag: str, text: str) -> tuple[int | str, ...]:
     return tuple(counts)
 
 
+def variants(flag: str, text: str) -> tuple[str, ...]:
+    """Parse a list of variants, each some words joined by `+`; the same ones in another order merge."""
+    try:
+        return tuple(dict.fromkeys(canonical(entry.split(JOINT)) for entry in words(flag, text)))
+    except VariantError as error:
+        raise OptionError(f"{flag}: {error}") from None
+
+
+def subject(flag: str, text: str) -> str:
+    """Parse the name of a network: simplenn, or where a factory is and its name."""
+    place, _, name = text.rpartition(":")
+    if text != "simplenn" and not (place and name):
+        raise OptionError(
+            f"{flag}: {text!r} names no network (simplenn, torchvision:resnet18, my_package.my_module:make"
+            " or ./my_net.py:make)"
+        )
+    return text
+
+
 def seconds(flag: str, text: str) -> float:
     """Parse a time such as `60`, `60s` or `2m` into seconds."""
     units = {"s": 1.0, "m": 60.0}
@@ -132,11 +153,20 @@ def folder(flag: str, text: str) -> Path:
 OPTIONS: tuple[Option, ...] = (
     Option("devices", choices("cpu", "cuda"), "cpu,cuda", "cpu,cuda", "LIST", "devices to measure"),
     Option("threads", thread_counts, "1,all", "1", "LIST", "CPU threads; all: what torch takes by itself"),
-    Option("precisions", choices("float32"), "float32", "float32", "LIST", "precisions of the step"),
-    Option("variants", choices("eager"), "eager", "eager", "LIST", "variants of the step"),
+    Option("precisions", choices(*PRECISIONS), "float32", "float32", "LIST", f"of {', '.join(PRECISIONS)}"),
+    Option(
+        "variants", variants, EAGER, EAGER, "LIST", f"{EAGER}, and of {', '.join(WORDS)}, joined with {JOINT}"
+    ),
     Option("batch-sizes", sizes, "1,32,128,1024", "32,128", "LIST", "samples per step"),
     Option("hidden", sizes, "32,128,512", "128,512", "LIST", "hidden widths of SimpleNN"),
-    Option("subject", choice("simplenn"), "simplenn", "simplenn", "NAME", "network to measure"),
+    Option(
+        "subject",
+        subject,
+        "simplenn",
+        "simplenn",
+        "NAME",
+        "simplenn, torchvision:NAME, MODULE:FACTORY, FILE.py:FACTORY",
+    ),
     Option("dataset", choice(*DATASETS), "digits", "digits", "NAME", f"one of {', '.join(DATASETS)}"),
     Option("budget", seconds, "60", "15", "TIME", "time of the campaign at most"),
     Option("target", fraction, "1%", "2%", "SHARE", "half-width of the interval to plan the rounds for"),

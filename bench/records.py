@@ -201,3 +201,5 @@ class CaseRecord(msgspec.Struct, frozen=True):
     steps_per_block: dict[str, int] = {}
     correct: dict[str, float] = {}
     counters: CaseCounters | None = None
+    assumed: tuple[str, ...] = ()
+    """What the subject leaves out and what was taken instead, in words."""

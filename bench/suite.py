@@ -16,6 +16,7 @@ from bench.cases import (
     KERNELS,
     MIDDLE_NETWORK,
     REFERENCE_KERNELS,
+    SIMPLENN,
     SMALLEST_NETWORK,
     STEP_PHASES,
     Case,
@@ -32,6 +33,7 @@ from bench.options import OptionError, Options
 from bench.records import CaseRecord
 from bench.runs import SCHEMA_VERSION, Block, Run, RunError, read_blocks, unwritable
 from bench.verdict import Row, companion_rows, rows_of
+from bench.variants import misfit
 from bench.verdict.rows import KIND_OF_PHASE, NANO, published
 
 NO_CUDA = "no CUDA device was found"
@@ -40,10 +42,10 @@ NO_CUDA = "no CUDA device was found"
 class Suite:
     """Hold one session of the suite; nothing is started before it is needed."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, launcher: Launcher | None = None) -> None:
         self.options = options
         self.recorder: Recorder | None = None
-        self._launcher: Launcher | None = None
+        self._launcher = launcher
         self._checkers: dict[str, Worker] = {}
         self._checked: dict[Case, str] = {}
 
@@ -90,7 +92,7 @@ class Suite:
         _ = self.launcher.hello
         if self.options.devices == ("cuda",) and not self.launcher.hello.cuda:
             raise OptionError(f"--step-devices: 'cuda' was asked for and {NO_CUDA} (use --step-devices=cpu)")
-        if self.options.dataset != "digits":
+        if self.options.dataset != "digits" and self.options.subject == SIMPLENN:
             case = replace(self.cases[0], device="cpu", threads=1, batch_size=1, hidden=1)
             reason = self.check(case)
             if checker := self._checkers.pop("cpu", None):
@@ -110,7 +112,9 @@ class Suite:
 
     def skip_reason(self, case: Case) -> str:
         """Return why a case cannot run on this machine, or nothing."""
-        return NO_CUDA if case.device == "cuda" and not self.launcher.hello.cuda else ""
+        if case.device == "cuda" and not self.launcher.hello.cuda:
+            return NO_CUDA
+        return misfit(case.variant, case.precision, case.device)
 
     def check(self, case: Case) -> str:
         """Run one step of a case untimed and return what is wrong with it, or nothing."""
@@ -164,7 +168,8 @@ class Suite:
         return None if self.recorder is None else self.recorder.folder.path
 
     @cached_property
-    def _blocks(self) -> list[Block]:
+    def blocks(self) -> list[Block]:
+        """Return the blocks of what was measured."""
         return [] if self.folder is None else list(read_blocks(self.folder))
 
     @cached_property
@@ -173,18 +178,18 @@ class Suite:
         if self.run is None:
             return {}
         names = [(record.case, phase) for record in self.run.cases for phase in record.phases]
-        return dict(zip(names, rows_of(self.run, self._blocks), strict=True))
+        return dict(zip(names, rows_of(self.run, self.blocks), strict=True))
 
     @cached_property
     def beside(self) -> list[Row]:
         """Return the rows of what was measured beside the cases."""
-        return [] if self.run is None else companion_rows(self.run, self._blocks)
+        return [] if self.run is None else companion_rows(self.run, self.blocks)
 
     @cached_property
     def _blocks_by_case(self) -> Mapping[Case, list[Block]]:
         by_case: dict[Case, list[Block]] = defaultdict(list)
         if self.run is not None:
-            for block in self._blocks:
+            for block in self.blocks:
                 if block.case < len(self.run.cases):  # the others are of what was measured beside them
                     by_case[self.run.cases[block.case].case].append(block)
         return by_case

@@ -23,6 +23,7 @@ from bench.measure.plan import Account, Plan, rounds_for
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
 from bench.records import CaseRecord
 from bench.runs import Block, Campaign
+from bench.variants import words_of
 
 BLOCK_S: dict[BlockKind, float] = {
     "laps": 0.030,
@@ -58,7 +59,7 @@ StartWorker = Callable[[str], Asked]
 
 def pool_of(case: Case) -> str:
     """Return the pool of worker processes that a case runs in: its device, or the default allocator's."""
-    return DEFAULT_ALLOCATOR if case.variant == DEFAULT_ALLOCATOR else case.device
+    return DEFAULT_ALLOCATOR if DEFAULT_ALLOCATOR in words_of(case.variant) else case.device
 
 
 @dataclass
@@ -152,7 +153,11 @@ class Conductor:
             for kind in kinds_for(record.phases)
         }
         self.cases[number] = msgspec.structs.replace(
-            record, steps_per_block=per_block, steady=record.steady and reply.steady, correct=reply.correct
+            record,
+            steps_per_block=per_block,
+            steady=record.steady and reply.steady,
+            correct=record.correct or reply.correct,
+            assumed=reply.assumed,
         )
 
     def _ask(self, launch: int, number: int, request: messages.Request) -> messages.Reply | None:

@@ -26,6 +26,7 @@ class ReferenceKernels:
     """Run the kernels of one place (device, threads, precision): a matrix product and two copies."""
 
     kinds: tuple[BlockKind, ...] = ("kernels", "cold")
+    assumed = ()
 
     def __init__(self, case: Case) -> None:
         self.device = torch.device(case.device)

@@ -83,11 +83,12 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, tag=True):
-    """Answer Prepare: seconds of an iteration of each kind of block, and what was checked."""
+    """Answer Prepare: seconds of an iteration of each kind of block, what was checked and what was assumed."""
 
     seconds: dict[BlockKind, float]
     steady: bool
     correct: dict[str, float]
+    assumed: tuple[str, ...] = ()
 
 
 class Measured(msgspec.Struct, frozen=True, tag=True):

@@ -1,54 +1,119 @@
 """Subjects: a case made real, with its model, data and state, ready to run single iterations."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
+from itertools import cycle
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from bench.cases import BlockKind, Case
 from bench.measure.blocks import IncorrectError
-from nncore.data import Dataset, endless_loader, load_dataset, resident_batches, to_device
+from bench.measure.comparison import TOLERANCES, compared
+from bench.measure.forms import (
+    formed_inputs,
+    formed_model,
+    formed_optimizer,
+    formed_step,
+    inference_mode,
+    precision_set,
+)
+from bench.measure.making import LEARNING_RATE, Inputs, Made, make, repeated
+from bench.variants import EAGER, words_of
+from nncore.data import Dataset as Images
+from nncore.data import endless_loader, load_dataset, resident_batches, to_device
 from nncore.evaluate import evaluating
 from nncore.model import SimpleNN
-from nncore.step import TrainStep
 
 Mark = Callable[[], None]
+Batches = list[tuple[Inputs, Tensor]]
 SEED = 0
+WORKERS = 2
+MOST_BATCHES, MOST_BYTES = 8, 64 * 2**20
+"""Of examples that are repeated there are at most so many batches, and so many bytes of them."""
 
 
 class Subject:
-    """Hold one case: its training step on batches resident on the device, and a loop that feeds it."""
+    """Hold one case: its training step on batches resident on the device, and a loop that feeds it.
+
+    This is the SimpleNN of nncore; `FactorySubject` is any other network.
+    """
 
     kinds: tuple[BlockKind, ...] = ("plain", "laps", "feed", "inference")
+    precision = "float32"
+    words: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
     def __init__(self, case: Case) -> None:
         torch.manual_seed(SEED)
+        self.case = case
         self.device = torch.device(case.device)
-        resident = _dataset(case.dataset, case.device)
-        source = _dataset(case.dataset, "cpu")
-        inputs, targets = resident.train_inputs, resident.train_targets
-        self.batches = _batches(case.dataset, case.device, case.batch_size)
-        self.feed = endless_loader(source.train_inputs, source.train_targets, case.batch_size, seed=SEED)
-        classes = int(targets.max()) + 1
-        model = SimpleNN(inputs.shape[1], int(case.hidden), classes).to(self.device)
-        self.step = TrainStep(model)
+        self.words, self.precision = words_of(case.variant), case.precision
+        made = self._made()
+        self.assumed = tuple(made.assumed)
+        self.batches = [
+            (formed_inputs(inputs, self.words), targets) for inputs, targets in self._batches(made)
+        ]
+        self.feed = cycle(self.batches) if "resident" in self.words else self._loader(made)
+        # An optimizer holds the parameters themselves, which `to` moves in place.
+        model = formed_model(made.model.to(self.device), self.words)
+        optimizer = formed_optimizer(made.optimizer, self.words)
+        inputs = self.batches[0][0]
+        self.step = formed_step(model, made.loss, optimizer, self.words, self.precision, inputs)
         self._saved: list[Tensor] = []
+
+    def _made(self) -> Made:
+        data = _dataset(self.case.dataset, self.case.device)
+        classes = int(data.train_targets.max()) + 1
+        model = SimpleNN(data.train_inputs.shape[1], int(self.case.hidden), classes)
+        optimizer = Adam(model.parameters(), lr=LEARNING_RATE)
+        return Made(model, data.train_inputs, data.train_targets, nn.CrossEntropyLoss(), optimizer)
+
+    def _batches(self, _: Made) -> Batches:
+        return _batches(self.case.dataset, self.case.device, self.case.batch_size)
+
+    def _loader(self, _: Made) -> Iterator[tuple[Inputs, Tensor]]:
+        data = _dataset(self.case.dataset, "cpu")
+        return endless_loader(
+            data.train_inputs,
+            data.train_targets,
+            self.case.batch_size,
+            seed=SEED,
+            num_workers=WORKERS if "workers-2" in self.words else 0,
+            pin_memory="pinned" in self.words,
+        )
 
     def iteration(self, kind: BlockKind) -> Callable[[int, Mark], None]:
         """Return the function that runs one iteration of a kind."""
+        plain = isinstance(self.batches[0][0], Tensor) and "pinned" not in self.words
         iterations: dict[BlockKind, Callable[[int, Mark], None]] = {
             "laps": self._lapped,
             "plain": self._plain,
-            "feed": self._fed,
-            "inference": self._infer,
+            "feed": self._fed if plain else self._fed_otherwise,
+            "inference": self._infer if plain else self._infer_otherwise,
         }
         return iterations[kind]
 
-    def mode(self, kind: BlockKind) -> AbstractContextManager[object]:
-        """Return eval mode and no_grad for inference, and nothing special for the rest."""
-        return evaluating(self.step.model) if kind == "inference" else nullcontext()
+    @contextmanager
+    def mode(self, kind: BlockKind) -> Iterator[None]:
+        """Set the precision; for inference eval mode without gradients besides."""
+        with precision_set(self.precision):
+            if kind != "inference":
+                yield
+                return
+            with evaluating(self.step.model), inference_mode(self.words), self._casting():
+                yield
+
+    def _casting(self) -> torch.autocast:
+        casts = self.precision == "bfloat16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=casts)
 
     def _lapped(self, number: int, mark: Mark) -> None:
         # The same calls as TrainStep.__call__, and like there its locals die as the function returns.
@@ -84,6 +149,19 @@ class Subject:
         mark()
         self.step.model(inputs)
 
+    def _fed_otherwise(self, _number: int, mark: Mark) -> None:
+        mark()
+        batch = next(self.feed)
+        mark()
+        inputs, targets = tree_map(lambda tensor: tensor.to(self.device, non_blocking=True), batch)
+        mark()
+        self.step(inputs, targets)
+
+    def _infer_otherwise(self, number: int, mark: Mark) -> None:
+        inputs, _targets = self.batches[number % len(self.batches)]
+        mark()
+        self.step.forward(inputs)
+
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes: parameters, buffers and the optimizer's state."""
         model, optimizer = self.step.model, self.step.torch_optimizer
@@ -105,8 +183,26 @@ class Subject:
     def check(self) -> dict[str, float]:
         """Run one step and check it before any time is believed; raises IncorrectError.
 
-        Returns the loss, the share of parameter tensors with a gradient, and the share that moved.
+        Returns the loss, the share of parameter tensors with a gradient, and the share that moved; the seconds
+        of the very first step, compiling included; and of a variant how far it is off the plain step.
         """
+        compared = self._compared()
+        with self.mode("plain"):
+            return {**compared, **self._checked()}
+
+    def _compared(self) -> dict[str, float]:
+        """Compare a variant with the plain step, and put it back to where it started."""
+        if self.case.variant == EAGER and self.precision == "float32":
+            return {}
+        plain = type(self)(replace(self.case, variant=EAGER, precision="float32"))
+        begin = time.perf_counter()
+        with self.mode("plain"):
+            self.step(*self.batches[0])
+        first_s = time.perf_counter() - begin
+        errors = compared(self.step, plain.step, self.batches, plain.batches, self.precision)
+        return {"first_step_s": first_s, **errors, "tolerance": TOLERANCES[self.precision]}
+
+    def _checked(self) -> dict[str, float]:
         before = [parameter.detach().clone() for parameter in self.step.model.parameters()]
         loss = self.step(*self.batches[0])
         after = list(self.step.model.parameters())
@@ -132,7 +228,7 @@ class Subject:
 
 
 @cache
-def _dataset(name: str, device: str) -> Dataset:
+def _dataset(name: str, device: str) -> Images:
     dataset = load_dataset(name)
     return dataset if device == "cpu" else to_device(dataset, torch.device(device))
 
@@ -147,3 +243,46 @@ def _batches(name: str, device: str, batch_size: int) -> list[tuple[Tensor, Tens
     """Return the batches that all cases of a size share: each copy of the data is 5 to 7 MB of digits."""
     data = _dataset(name, device)
     return resident_batches(data.train_inputs, data.train_targets, batch_size, seed=SEED)
+
+
+class FactorySubject(Subject):
+    """Hold a network of the user's own or of torchvision, on its example batch, cut or repeated to size."""
+
+    def _made(self) -> Made:
+        return make(self.case.subject)
+
+    def _batches(self, made: Made) -> Batches:
+        size = self.case.batch_size
+        sample_bytes = sum(leaf[0].nbytes for leaf in tree_leaves(made.inputs))
+        count = max(1, min(MOST_BATCHES, MOST_BYTES // max(1, size * sample_bytes)))
+        whole = repeated((made.inputs, made.targets), count * size)
+        return [
+            tree_map(lambda tensor: tensor[start : start + size].clone().to(self.device), whole)
+            for start in range(0, count * size, size)
+        ]
+
+    def _loader(self, made: Made) -> Iterator[tuple[Inputs, Tensor]]:
+        samples = _Samples(made)
+        generator = torch.Generator().manual_seed(SEED)
+        loader = DataLoader(
+            samples,
+            self.case.batch_size,
+            sampler=RandomSampler(samples, replacement=True, num_samples=2**40, generator=generator),
+            generator=generator,
+            num_workers=WORKERS if "workers-2" in self.words else 0,
+            pin_memory="pinned" in self.words,
+        )
+        return iter(loader)
+
+
+class _Samples(Dataset[Any]):
+    """Give the samples of an example batch one by one."""
+
+    def __init__(self, made: Made) -> None:
+        self.batch = made.inputs, made.targets
+
+    def __len__(self) -> int:
+        return len(self.batch[1])
+
+    def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - of the structure of the batch
+        return tree_map(lambda tensor: tensor[index], self.batch)

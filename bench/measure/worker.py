@@ -63,11 +63,11 @@ class Worker:
         subject.save()
         self.subjects[request.number] = subject
         if not request.warm_up:
-            return messages.Prepared({}, steady=True, correct=correct)
+            return messages.Prepared({}, steady=True, correct=correct, assumed=subject.assumed)
         seconds, steady = self._warm_up(request.number, request.kinds or subject.kinds)
         correct["denormals"] = subject.denormals()
         subject.restore()
-        return messages.Prepared(seconds, steady=steady, correct=correct)
+        return messages.Prepared(seconds, steady=steady, correct=correct, assumed=subject.assumed)
 
     def _warm_up(self, number: int, kinds: Sequence[BlockKind]) -> tuple[dict[BlockKind, float], bool]:
         """Run the first kind until two halves agree, then a few of each other kind; return their seconds."""

@@ -9,7 +9,7 @@ from bench.measure.blocks import Workload
 from bench.measure.kernels import ReferenceKernels
 from bench.measure.known import BusyWait, Planted
 from bench.measure.reference_network import ReferenceNetwork
-from bench.measure.subjects import Subject
+from bench.measure.subjects import FactorySubject, Subject
 
 
 class CaseWorkload(Workload, Protocol):
@@ -18,6 +18,9 @@ class CaseWorkload(Workload, Protocol):
     device: torch.device
     kinds: tuple[BlockKind, ...]
     """The kinds of block it can run; it is warmed up by the first."""
+
+    assumed: tuple[str, ...]
+    """What it leaves out and was taken instead, in words."""
 
     def check(self) -> dict[str, float]:
         """Run once and return what was seen; raises IncorrectError where that is not what it should be."""
@@ -41,5 +44,7 @@ def workload_of(case: Case) -> CaseWorkload:
             return ReferenceKernels(case)
         case _ if name == REFERENCE_NETWORK:
             return ReferenceNetwork(case)
-        case _:
+        case "simplenn" | "twin":
             return Subject(case)
+        case _:
+            return FactorySubject(case)

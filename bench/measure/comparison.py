@@ -1,0 +1,93 @@
+"""Comparing a variant with the plain step in float32: how far its numbers are off, after some steps."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.measure.forms import precision_set
+from nncore.step import TrainStep
+
+STEPS = 3
+TOLERANCES = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 0.1}
+"""How far the numbers of a precision may be off before a variant is no variant of the same step."""
+
+
+Batches = Sequence[tuple[Any, Tensor]]
+
+
+def compared(
+    step: TrainStep, plain: TrainStep, batches: Batches, plain_batches: Batches, precision: str
+) -> dict[str, float]:
+    """Run some steps of both from where the plain one starts, and return how far the other is off, as shares.
+
+    `loss_error` is |a - b| / |b| of the last loss, `gradient_error` the Euclidean norm of the difference of
+    all gradients of the first step over that of the plain ones, and `parameter_error` the same of the
+    parameters after the last. Dropout is off meanwhile: no two ways to draw its masks are alike. At the end
+    the step is where the plain one started, with an optimizer that has seen nothing.
+    """
+    start = [tensor.detach().clone() for tensor in _tensors(plain)]
+    _put_back(step, start)
+    with _without_dropout(step.model), _without_dropout(plain.model):
+        with precision_set(precision):
+            found = _run(step, batches)
+        with precision_set("float32"):
+            expected = _run(plain, plain_batches)
+    parameters = [_flat(list(one.model.parameters())) for one in (step, plain)]
+    (losses, gradients) = zip(found, expected, strict=True)
+    _put_back(step, start)
+    return {
+        "loss_error": abs(losses[0] - losses[1]) / max(abs(losses[1]), 1e-12),
+        "gradient_error": _distance(*gradients),
+        "parameter_error": _distance(*parameters),
+    }
+
+
+def _tensors(step: TrainStep) -> list[Tensor]:
+    return [*step.model.parameters(), *step.model.buffers()]
+
+
+def _put_back(step: TrainStep, start: Sequence[Tensor]) -> None:
+    """Give a step these parameters and buffers, and an optimizer whose state is as at its beginning."""
+    kept = (value for state in step.torch_optimizer.state.values() for value in state.values())
+    with torch.no_grad():
+        for tensor, value in zip(_tensors(step), start, strict=True):
+            tensor.copy_(value)
+        for tensor in kept:
+            if isinstance(tensor, Tensor):
+                tensor.zero_()
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]  # noqa: SLF001
+    shares = [layer.p for layer in layers]
+    for layer in layers:
+        layer.p = 0.0
+    try:
+        yield
+    finally:
+        for layer, share in zip(layers, shares, strict=True):
+            layer.p = share
+
+
+def _run(step: TrainStep, batches: Batches) -> tuple[float, Tensor]:
+    """Return the last loss and the gradients of the first step."""
+    gradients, loss = torch.empty(0), torch.empty(0)
+    for number in range(STEPS):
+        inputs, targets = batches[number % len(batches)]
+        loss = step(inputs, targets)
+        if not number:
+            zeros = (p.grad if p.grad is not None else torch.zeros_like(p) for p in step.model.parameters())
+            gradients = _flat(list(zeros))
+    return float(loss.detach()), gradients
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().double().reshape(-1).cpu() for tensor in tensors])
+
+
+def _distance(found: Tensor, expected: Tensor) -> float:
+    return float((found - expected).norm() / expected.norm().clamp_min(1e-30))

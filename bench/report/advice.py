@@ -1,0 +1,138 @@
+"""Advice as a ranked table, the best combination, and what to write."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from math import inf, isinf
+from pathlib import Path
+
+import pandas as pd
+
+from bench.cases import Case
+from bench.report.format import MICROSECONDS, NOT_AVAILABLE, number
+from bench.report.ratios import Ratio
+from bench.report.tables import Table
+from bench.variants import EAGER, code_of
+from bench.verdict.advice import Gain
+
+TITLES = {
+    "step": ("advice", "What makes this training step faster"),
+    "feeding": ("advice_feeding", "What makes the loop faster that fetches a batch and trains on it"),
+    "inference": ("advice_inference", "What makes inference faster"),
+}
+CAPTION = (
+    "speed-up: how many times as fast as the plain step, in the same rounds of the same processes, with an"
+    " interval that holds for all rows together. error: how far loss, gradients or parameters are off after 3"
+    " steps, at most; beyond the tolerance of its precision a row is not ranked. once: what its first step takes"
+    " longer, compiling included; pays after: the steps that save as much."
+)
+ORDER = {"faster": 0, "no difference": 1, "slower": 2, "other numbers": 3, "cannot run": 4}
+
+
+def name_of(case: Case, base: Case) -> str:
+    """Return what a case changes, in words."""
+    parts = [] if case.variant == EAGER else [case.variant]
+    parts += [case.precision] if case.precision != base.precision else []
+    parts += [f"{case.threads} threads"] if case.threads != base.threads else []
+    return " + ".join(parts)
+
+
+def ranked(found: Sequence[Gain]) -> list[Gain]:
+    """Return gains as they are told: what is surely faster first, of equals the fastest."""
+    return sorted(found, key=lambda gain: (ORDER[gain.judgement], -(gain.speed_up or 0.0)))
+
+
+def advice_tables(base: Case, plain_s: float, found: Sequence[Gain]) -> list[Table]:
+    """Return a table for each thing that something was tried for."""
+    tables = []
+    for about, (name, title) in TITLES.items():
+        here = ranked([gain for gain in found if gain.about == about])
+        if here:
+            shown = pd.DataFrame([_cells(gain, base) for gain in here])
+            raw = pd.DataFrame([{**asdict(gain.case), **_raw(gain)} for gain in here])
+            tables.append(Table(name, title, CAPTION if about == "step" else "", shown, raw))
+    return tables
+
+
+def _cells(gain: Gain, base: Case) -> dict[str, str]:
+    known = gain.speed_up is not None
+    ratio = Ratio(gain.speed_up or 0.0, gain.low, gain.high)
+    return {
+        "change": name_of(gain.case, base),
+        "µs": _number(gain.time_s, MICROSECONDS.seconds),
+        "speed-up": str(ratio) if known else NOT_AVAILABLE,
+        "verdict": gain.judgement,
+        "error": f"{gain.error:.0e}" if gain.error else ("0" if known else NOT_AVAILABLE),
+        "memory kB": _signed(gain.extra_bytes),
+        "once s": f"{gain.once_s:.1f}" if gain.once_s is not None else NOT_AVAILABLE,
+        "pays after": _steps(gain),
+        "code, or why not": "; ".join(
+            [gain.reason]
+            if gain.reason
+            else code_of(gain.case.variant, gain.case.precision, gain.case.threads)
+        ),
+    }
+
+
+def _number(value: float | None, unit: float) -> str:
+    return NOT_AVAILABLE if value is None else number(value / unit)
+
+
+def _signed(extra_bytes: int | None) -> str:
+    return NOT_AVAILABLE if extra_bytes is None else f"{extra_bytes / 1000:+,.0f}"
+
+
+def _steps(gain: Gain) -> str:
+    if gain.pays_after is None:
+        return NOT_AVAILABLE
+    if not gain.worth_it or isinf(gain.pays_after):
+        return "never"
+    return f"{gain.pays_after:,.0f} steps" if gain.pays_after >= 1 else "at once"
+
+
+def _raw(gain: Gain) -> dict[str, object]:
+    return {name: value for name, value in asdict(gain).items() if name != "case"}
+
+
+def advice_sentences(base: Case, plain_s: float, found: Sequence[Gain], together: Gain | None) -> list[str]:
+    """Return what to do, in sentences with figures."""
+    worth = [gain for gain in ranked(found) if gain.worth_it]
+    if not worth:
+        return ["Nothing here is worth it: no variant is surely faster than the plain step."]
+    lines = [_recommended("Best by itself", worth[0], base)] if worth[0].about == "step" else []
+    if together is not None:
+        if together.worth_it:
+            lines.append(_recommended("Best together, measured and not multiplied", together, base))
+        else:
+            lines.append(
+                f"Together ({name_of(together.case, base)}) they are {together.judgement}: {together.reason}"
+            )
+    for about in ("feeding", "inference"):
+        best = next((gain for gain in worth if gain.about == about), None)
+        if best is not None:
+            lines.append(_recommended(f"Of {about}", best, base))
+    return lines
+
+
+def _recommended(what: str, gain: Gain, base: Case) -> str:
+    ratio = Ratio(gain.speed_up or 0.0, gain.low, gain.high)
+    code = "; ".join(code_of(gain.case.variant, gain.case.precision, gain.case.threads))
+    once = f", which pays after {_steps(gain)}" if (gain.once_s or 0.0) > 0.05 else ""  # noqa: PLR2004 - s
+    return f"{what}: {name_of(gain.case, base)}, {ratio.followed_by(' times as fast')}{once}. Write: {code}"
+
+
+def advice_text(  # noqa: PLR0913, PLR0917 - what an advice holds
+    base: Case,
+    plain_s: float,
+    found: Sequence[Gain],
+    together: Gain | None,
+    assumed: Sequence[str],
+    seconds: float,
+    folders: Sequence[Path],
+) -> str:
+    """Return what `advise` prints."""
+    head = f"# Advice for {base.key}: the plain step takes {number(plain_s / MICROSECONDS.seconds)} µs"
+    taken = [f"Taken, since the subject does not say: {'; '.join(assumed)}.\n"] if assumed else []
+    tables = [table.markdown() for table in advice_tables(base, plain_s, found)]
+    lines = [f"- {line}" for line in advice_sentences(base, plain_s, found, together)]
+    ending = f"\n{seconds:.0f} s; the runs: {', '.join(map(str, folders))}"
+    return "\n".join([head, "", *taken, *tables, *lines, ending])

@@ -1,0 +1,138 @@
+"""Variants of a training step: the words that name them, what each changes, and where it can run.
+
+Words combine with `+`, one of each kind. Imports no torch: what a word does to a network is in
+`bench.measure.making`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+DEFAULT_ALLOCATOR = "default-allocator"
+EAGER = "eager"
+JOINT = "+"
+
+
+class VariantError(ValueError):
+    """Say in one sentence why a word or a combination of words names no variant."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """Hold one word: its kind, of which a variant has one at most, what it means, and what to write for it.
+
+    `needs_cuda` says that it can run on CUDA alone. `of` is what it makes faster: the step, inference, or the
+    loop that feeds the step.
+    """
+
+    kind: str
+    means: str
+    code: str
+    of: str = "step"
+    needs_cuda: bool = False
+
+
+WORDS: Mapping[str, Word] = {
+    "foreach": Word(
+        "optimizer",
+        "the optimizer works on lists of tensors",
+        "Adam(model.parameters(), lr=0.001, foreach=True)",
+    ),
+    "fused": Word(
+        "optimizer", "the optimizer is one kernel", "Adam(model.parameters(), lr=0.001, fused=True)"
+    ),
+    "compile": Word("compiler", "the network is compiled", "model = torch.compile(model)"),
+    "compile-max": Word(
+        "compiler",
+        "the network is compiled with search for the fastest kernels, and with CUDA graphs on CUDA",
+        'model = torch.compile(model, mode="max-autotune")',
+    ),
+    "cudagraph": Word(
+        "compiler",
+        "the whole step is captured once and replayed",
+        "graph = torch.cuda.CUDAGraph(); with torch.cuda.graph(graph): step(); then graph.replay()",
+        needs_cuda=True,
+    ),
+    "set-to-none=false": Word(
+        "gradients", "gradients are set to zero and kept", "optimizer.zero_grad(set_to_none=False)"
+    ),
+    "channels-last": Word(
+        "memory format",
+        "images lie in memory with their channels last",
+        "model.to(memory_format=torch.channels_last); inputs.to(memory_format=torch.channels_last)",
+    ),
+    DEFAULT_ALLOCATOR: Word(
+        "allocator",
+        "glibc's allocator as a plain script has it, without the policy that all others are measured with",
+        "without MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ in the environment",
+    ),
+    "inference-mode": Word(
+        "inference", "no gradients and no version counters", "with torch.inference_mode():", of="inference"
+    ),
+    "workers-2": Word(
+        "loader", "two processes fetch batches ahead", "DataLoader(..., num_workers=2)", of="feeding"
+    ),
+    "pinned": Word(
+        "transfer",
+        "batches are fetched into pinned memory and copied while the host goes on",
+        "DataLoader(..., pin_memory=True); inputs.to(device, non_blocking=True)",
+        of="feeding",
+        needs_cuda=True,
+    ),
+    "resident": Word(
+        "loader",
+        "all data are on the device, and batches are views of it",
+        "inputs, targets = data.to(device); for i in order.split(batch_size): step(inputs[i], targets[i])",
+        of="feeding",
+    ),
+}
+
+PRECISIONS = ("float32", "tf32", "bfloat16")
+PRECISION_CODE: Mapping[str, str] = {
+    "tf32": 'torch.set_float32_matmul_precision("high")',
+    "bfloat16": "with torch.autocast(device, dtype=torch.bfloat16): loss = criterion(model(inputs), targets)",
+}
+
+
+def words_of(variant: str) -> tuple[str, ...]:
+    """Return the words of a variant, in the order of WORDS; of eager none. Raises VariantError."""
+    words = [word for word in variant.split(JOINT) if word != EAGER]
+    for word in words:
+        if word not in WORDS:
+            raise VariantError(f"{word!r} is no variant (choose of {', '.join((EAGER, *WORDS))})")
+    kinds = [WORDS[word].kind for word in words]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            both = [word for word in words if WORDS[word].kind == kind]
+            raise VariantError(f"{' and '.join(both)!r} exclude each other (each sets the {kind})")
+    return tuple(word for word in WORDS if word in words)
+
+
+def canonical(words: Iterable[str]) -> str:
+    """Return the one name of a variant of some words, whatever their order. Raises VariantError."""
+    return JOINT.join(words_of(JOINT.join(words) or EAGER)) or EAGER
+
+
+def misfit(variant: str, precision: str, device: str) -> str:
+    """Return why a variant in a precision cannot run on a kind of device, or nothing."""
+    words = words_of(variant)
+    if device == "cuda":
+        return f"{DEFAULT_ALLOCATOR} is about the CPU's memory" if DEFAULT_ALLOCATOR in words else ""
+    missing = [word for word in words if WORDS[word].needs_cuda]
+    missing += [precision] if precision == "tf32" else []
+    return f"{' and '.join(missing)} need{'s' if len(missing) == 1 else ''} CUDA" if missing else ""
+
+
+def code_of(variant: str, precision: str, threads: int | str) -> list[str]:
+    """Return the lines of code that make a plain step on one thread this one."""
+    lines = [WORDS[word].code for word in words_of(variant)]
+    if precision in PRECISION_CODE:
+        lines.append(PRECISION_CODE[precision])
+    return (
+        [*lines, f"torch.set_num_threads({threads})"] if isinstance(threads, int) and threads > 1 else lines
+    )
+
+
+def made_faster(variant: str) -> str:
+    """Return what a variant is about: the step, or inference or feeding alone."""
+    about = {WORDS[word].of for word in words_of(variant)}
+    return about.pop() if len(about) == 1 else "step"

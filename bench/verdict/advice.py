@@ -1,0 +1,179 @@
+"""Advice: by how much each variant of a step is faster than the plain one, and after how many steps it pays."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, inf, log
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+from bench.cases import BlockKind, Case
+from bench.records import CaseRecord
+from bench.runs import Block
+from bench.variants import WORDS, canonical, made_faster, words_of
+from bench.verdict.estimates import COVERAGE, midmean, spread_of
+
+NANO = 1e-9
+ERRORS = ("loss_error", "gradient_error", "parameter_error")
+Judgement: TypeAlias = Literal["faster", "slower", "no difference", "other numbers", "cannot run"]
+KINDS: Mapping[str, BlockKind] = {"step": "plain", "inference": "inference", "feeding": "feed"}
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Hold what a variant does against the plain step, in the same rounds of the same processes.
+
+    `about` is what it is about: the step, inference, or the loop that feeds the step. `speed_up` is how many
+    times as fast it is, with an interval that holds for all variants of a table together; None where nothing
+    was measured. `time_s` is of one iteration. `error` is how far its numbers are off after some steps, the
+    largest of loss, gradients and parameters, as a share; `extra_bytes` the memory that a step has alive at
+    most beyond that of the plain one; `once_s` what its first step takes longer than the others, and
+    `pays_after` the steps after which that has been saved (infinite where it never is).
+    """
+
+    case: Case
+    about: str
+    judgement: Judgement
+    reason: str = ""
+    speed_up: float | None = None
+    low: float | None = None
+    high: float | None = None
+    time_s: float | None = None
+    error: float | None = None
+    extra_bytes: int | None = None
+    once_s: float | None = None
+    pays_after: float | None = None
+
+    @property
+    def worth_it(self) -> bool:
+        """Say whether it is surely faster, and its numbers are those of the plain step."""
+        return self.judgement == "faster"
+
+
+def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) -> list[Gain]:
+    """Return what each case gains on the base, in their order; the base is left out."""
+    numbers = {record.case: number for number, record in enumerate(records)}
+    of_case: dict[int, list[Block]] = {}
+    for block in blocks:
+        of_case.setdefault(block.case, []).append(block)
+    plain = records[numbers[base]]
+    others = [record for record in records if record.case != base]
+    counts = {about: sum(made_faster(record.case.variant) == about for record in others) for about in KINDS}
+    return [
+        _gain(record, plain, of_case.get(numbers[record.case], []), of_case.get(numbers[base], []), counts)
+        for record in others
+    ]
+
+
+def _gain(
+    record: CaseRecord,
+    plain: CaseRecord,
+    blocks: Sequence[Block],
+    plain_blocks: Sequence[Block],
+    counts: Mapping[str, int],
+) -> Gain:
+    about = made_faster(record.case.variant)
+    if record.status != "ok":
+        return Gain(record.case, about, "cannot run", record.reason)
+    times, plain_times = (times_of(of, KINDS[about]) for of in (blocks, plain_blocks))
+    shared = sorted(times.keys() & plain_times.keys())
+    grid = _grid({place: log(plain_times[place] / times[place]) for place in shared})
+    spread = None if grid is None else spread_of(grid)
+    if grid is None or spread is None:
+        return Gain(record.case, about, "cannot run", "no two rounds were finished")
+    # Bonferroni: the intervals of all variants hold together.
+    half = float(stdtrit(spread.freedom, 1 - (1 - COVERAGE) / (2 * counts[about]))) * spread.error
+    centre = float(grid.mean())
+    errors = [record.correct[name] for name in ERRORS if name in record.correct]
+    error = max(errors, default=0.0)
+    time_s = midmean(np.array([times[place] for place in shared]))
+    once_s = max(0.0, record.correct.get("first_step_s", 0.0) - time_s) if about == "step" else 0.0
+    gained = time_s * (exp(centre) - 1)
+    return Gain(
+        record.case,
+        about,
+        _judgement(centre, half, error, record.correct.get("tolerance", inf)),
+        speed_up=exp(centre),
+        low=exp(centre - half),
+        high=exp(centre + half),
+        time_s=time_s,
+        error=error,
+        extra_bytes=_extra_bytes(record, plain),
+        once_s=once_s,
+        pays_after=once_s / gained if gained > 0 else inf,
+    )
+
+
+def _judgement(centre: float, half: float, error: float, tolerance: float) -> Judgement:
+    if not error <= tolerance:  # not a number is no agreement
+        return "other numbers"
+    if centre - half > 0:
+        return "faster"
+    return "slower" if centre + half < 0 else "no difference"
+
+
+def times_of(blocks: Sequence[Block], kind: BlockKind) -> dict[tuple[int, int], float]:
+    """Return the seconds of an iteration in each launch and round, as blocks of a kind show them.
+
+    The smallest of a block; of the loop that feeds, where what comes is fetched ahead in bursts, and on a
+    device, where the host runs ahead, the wall clock's mean.
+    """
+    return {(block.launch, block.round): _seconds(block) * NANO for block in blocks if block.kind == kind}
+
+
+def _seconds(block: Block) -> float:
+    if block.kind == "feed" or block.device is not None:
+        return block.wall_ns / (len(block.host) - 1)
+    return float(block.host[1:].sum(axis=1).min())
+
+
+def _grid(values: Mapping[tuple[int, int], float]) -> npt.NDArray[np.float64] | None:
+    """Return values by launch and the order of its rounds, of shape [launches, cycles], cut to the shortest."""
+    launches: dict[int, list[float]] = {}
+    for (launch, _), value in sorted(values.items()):
+        launches.setdefault(launch, []).append(value)
+    cycles = min(map(len, launches.values()), default=0)
+    if cycles == 0 or cycles * len(launches) < 2:  # noqa: PLR2004 - one value has no spread
+        return None
+    return np.array([of_launch[:cycles] for of_launch in launches.values()])
+
+
+def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:
+    peaks = [
+        one.counters.phases["step"].peak_bytes if one.counters and "step" in one.counters.phases else None
+        for one in (record, plain)
+    ]
+    return None if None in peaks else peaks[0] - peaks[1]  # type: ignore[operator] # neither is None
+
+
+def combination(found: Sequence[Gain], base: Case) -> Case | None:
+    """Return the case that joins all that makes the step surely faster, of each kind the fastest; or None.
+
+    One that is the best by itself and needs nothing else is no combination.
+    """
+    best: dict[str, Gain] = {}
+    for gain in found:
+        if gain.about == "step" and gain.worth_it:
+            for kind in _kinds(gain.case, base):
+                if kind not in best or (gain.low or 0) > (best[kind].low or 0):
+                    best[kind] = gain
+    if len(best) < 2:  # noqa: PLR2004 - one by itself was measured already
+        return None
+    words = [word for gain in best.values() for word in words_of(gain.case.variant)]
+    return Case(
+        **{
+            **{name: getattr(base, name) for name in base.__dataclass_fields__},
+            "variant": canonical(words),
+            "precision": best["precision"].case.precision if "precision" in best else base.precision,
+            "threads": best["threads"].case.threads if "threads" in best else base.threads,
+        }
+    )
+
+
+def _kinds(case: Case, base: Case) -> list[str]:
+    """Return in what a case differs from the base: kinds of words, precision, threads."""
+    kinds = [WORDS[word].kind for word in words_of(case.variant)]
+    kinds += ["precision"] if case.precision != base.precision else []
+    return [*kinds, "threads"] if case.threads != base.threads else kinds
