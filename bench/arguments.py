@@ -227,7 +227,10 @@ def _gate(commands: Commands) -> tuple[_Parser, Build]:
     parser.add_argument("--base", metavar="REV", help="what is compared with (default: merge base with main)")
     parser.add_argument("--cand", metavar="REV", help="what is judged (default: the working tree)")
     parser.add_argument(
-        "--margin", default="5%", metavar="SHARE", help="slower by more is never a pass (5%%)"
+        "--margin",
+        default="5%",
+        metavar="SHARE",
+        help="slower by more is never a pass; of the suite 1.5%%, of block means 5%% or this (5%%)",
     )
     parser.add_argument(
         "--alpha", default="0.5%", metavar="SHARE", help="false alarms per run of equal code (0.5%%)"

@@ -20,9 +20,9 @@ CAUSES_TOLD = 3
 CAPTION = (
     "ratio: undisturbed times, candidate over base, with the interval that proves same. slower: adjusted p"
     " of all columns at most {alpha} %, and at least half the margin, undisturbed or in the mean of blocks"
-    " (tail changed). same, faster: proven to be slower by no more than the margin in both; the suite by"
-    " {suite} % undisturbed. detects: the smallest slowdown that nine runs in ten would find. A phase, a"
-    " device and the suite are means over cases."
+    " (tail changed). same, faster: proven to be slower by no more than the margin, the suite by no more than"
+    " {suite} %, and in the mean of blocks by no more than {mean} %. detects: the smallest slowdown that nine"
+    " runs in ten would find. A phase, a device and the suite are means over cases."
 )
 
 
@@ -119,7 +119,9 @@ def verdict_table(outcome: Outcome) -> Table:
     ]
     raw = pd.DataFrame([asdict(decision) for decision in outcome.ranked])
     caption = CAPTION.format(
-        alpha=percentage(outcome.rule.alpha), suite=percentage(outcome.rule.suite_margin)
+        alpha=percentage(outcome.rule.alpha),
+        suite=percentage(outcome.rule.suite_margin),
+        mean=percentage(outcome.rule.mean_margin),
     )
     shown = pd.DataFrame(
         lines, columns=["verdict", "of", "name", "base µs", "ratio", "detects %", "pairs", "why"]

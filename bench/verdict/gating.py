@@ -31,7 +31,7 @@ KINDS = 2
 """Each column is tested by its low estimates and by its block means."""
 
 PLANNED = 0.99
-"""The share of gates that the second stage is planned to decide, column by column."""
+"""The share of gates that the second stage is planned to decide by low estimates, column by column."""
 
 LARGEST_LOG = 700.0
 """Beyond it a ratio is infinite: its exponential leaves the range of floating-point numbers."""
@@ -106,20 +106,24 @@ def smallest_detectable(  # noqa: PLR0913 - what a change must stand out from
 def pairs_needed(columns: Sequence["Column"], rule: Rule, most: int) -> int:
     """Return how many pairs the second stage needs to decide on columns with the spread seen in the first.
 
-    That is, to detect a slowdown by the margin, and to prove "same" of what is the same, in all but one gate
-    in a hundred, by low estimates and by block means: at least `rule.second_pairs`, and at most `most`. What
-    was surely beyond its margin is not to be proven the same, however many pairs there are.
+    That is, to detect a slowdown by the margin, and to prove "same" of what is the same: in all but one gate
+    in a hundred by low estimates, and in nine of ten by block means, whose spread a single pair can make. At
+    least `rule.second_pairs`, and at most `most`. What was surely beyond its margin is not to be proven the
+    same, however many pairs there are.
     """
 
     def decides(pairs: int, column: "Column") -> bool:
         low, mean = (float(kind.std(ddof=1)) for kind in (column.low, column.mean))
-        by_interval = (_quantile(1 - rule.alpha_pass / 2, pairs) + _quantile(PLANNED, pairs)) / sqrt(pairs)
-        low_margin, mean_margin = log1p(column.margin), log1p(rule.margin)
+        bound = _quantile(1 - rule.alpha_pass / 2, pairs)
+        low_reach, mean_reach = (
+            (bound + _quantile(share, pairs)) / sqrt(pairs) for share in (PLANNED, DETECTION)
+        )
+        low_margin, mean_margin = log1p(column.margin), log1p(rule.mean_margin)
         beyond = (
             interval(column.low, rule.alpha_pass).low > low_margin
             or interval(column.mean, rule.alpha_pass).low > mean_margin
         )
-        proves_same = beyond or (by_interval * low <= low_margin and by_interval * mean <= mean_margin)
+        proves_same = beyond or (low_reach * low <= low_margin and mean_reach * mean <= mean_margin)
         detects = smallest_detectable(
             low, pairs, KINDS * len(columns), column.margin, rule.alpha, detection=PLANNED
         )
@@ -189,7 +193,7 @@ def confirm(columns: Sequence[Column], rule: Rule, random: np.random.Generator) 
 
     Slower: adjusted p at most alpha and the mean log-ratio at least log(1 + margin/2), by low estimates or by
     block means, which are tested together. Same: the upper bounds of both below log(1 + margin). Block means
-    are there for tails, and have the margin of a case in every column. Faster: the same, the upper bound of
+    are there for tails, and have a margin of their own. Faster: the same, the upper bound of
     low estimates below 0, and their mean log-ratio at most -log(1 + margin/2). A column that is both slower
     and within its margin, known so well that +3 % is neither noise nor 5 %, is slower. Raises ValueError
     where columns differ in their pairs.
@@ -224,7 +228,7 @@ def _decision(
     `p` are those of low estimates and of block means.
     """
     low, mean = interval(column.low, rule.alpha_pass), interval(column.mean, rule.alpha_pass)
-    verdict, reason = _verdict(_Seen(low, mean, column.margin, rule.margin, *p), rule)
+    verdict, reason = _verdict(_Seen(low, mean, column.margin, rule.mean_margin, *p), rule)
     return Decision(
         name=column.name,
         kind=column.kind,

@@ -7,6 +7,8 @@ from bench.verdict.signflip import DRAWS, FEWEST_PAIRS, smallest_p
 
 Kind: TypeAlias = Literal["case", "phase", "device", "suite"]
 SUITE = "suite"
+TAIL_MARGIN = 0.05
+"""A narrower margin is of undisturbed times alone."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Rule:
             f"second_pairs: {self.second_pairs} pairs give no p below {smallest:.2g}, so nothing could be"
             f" slower at alpha {self.alpha} (give more pairs, or a larger alpha)"
         )
+
+    @property
+    def mean_margin(self) -> float:
+        """Return what block means may be slower by in any column: they are there for tails."""
+        return max(self.margin, TAIL_MARGIN)
 
     def margin_of(self, kind: Kind) -> float:
         """Return the margin of a kind of column."""

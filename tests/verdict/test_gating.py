@@ -165,7 +165,7 @@ def test_block_means_are_tested_together_with_the_low_estimates() -> None:
     random = np.random.default_rng(7)
     rule, alarms = replace(RULE, alpha=0.1, margin=0.0001), 0
     for _ in range(200):
-        noise = random.normal(0, 0.02, (2, 10, 16))
+        noise = random.normal(0, 0.5, (2, 10, 16))
         columns = [Column(str(n), "case", noise[0, n], noise[1, n], 0.0001) for n in range(10)]
         found = confirm(columns, rule, np.random.default_rng(1))
         alarms += any(one.verdict == "slower" for one in found.values())
