@@ -18,11 +18,12 @@ RUN_HELP = "folder of a run, its run.json, or a benchmark.json"
 ADVISED = {
     "step_devices": "cpu",
     "step_threads": "1",
-    "step_batch_sizes": "32",
-    "step_hidden": "128",
     "step_budget": "20",
 }
 """What advice is for where nothing else is said."""
+
+ADVISED_SIMPLENN = {"step_batch_sizes": "32", "step_hidden": "128"}
+ADVISED_OTHER = {"step_batch_sizes": "8"}
 
 NOT_TO_ADVISE = {
     "step_variants": "advice tries all of them",
@@ -199,8 +200,8 @@ def _advise(commands: Commands) -> tuple[_Parser, Build]:
     parser = commands.add_parser(
         "advise",
         help="measure the variants of a step side by side, and say which are worth it",
-        description="Measure the variants that a step can have against the plain one, in turn, and the best of"
-        " them together: speed-up, numerical error, memory, one-time cost, and the code to write.",
+        description="Measure the variants that a step can have against the plain one, in turn, and the best"
+        " of them together: speed-up, numerical error, memory, one-time cost, and the code to write.",
         allow_abbrev=False,
     )
     step_options.declare(parser.add_argument)
@@ -210,7 +211,9 @@ def _advise(commands: Commands) -> tuple[_Parser, Build]:
         for name, why in NOT_TO_ADVISE.items():
             if raw[name] is not None:
                 raise OptionError(f"--{name.replace('_', '-')}: {why}")
-        raw |= {name: raw[name] or value for name, value in ADVISED.items()}
+        own = raw["step_subject"] in (None, "simplenn")
+        advised = {**ADVISED, **(ADVISED_SIMPLENN if own else ADVISED_OTHER)}
+        raw |= {name: raw[name] or value for name, value in advised.items()}
         return AdviseOptions(Options.build(raw))
 
     return parser, build

@@ -77,7 +77,7 @@ class Case:
         threads = "" if self.threads == DOES_NOT_APPLY else f"-t{self.threads}"
         hidden = "" if self.hidden == DOES_NOT_APPLY else f"-h{self.hidden}"
         usual = ((self.subject, (SIMPLENN,)), (self.dataset, ("digits", DOES_NOT_APPLY)))
-        tail = "".join(f"-{safe_label(label)}" for label, defaults in usual if label not in defaults)
+        tail = "".join(f"-{safe_label(label_of(name))}" for name, defaults in usual if name not in defaults)
         return f"{self.device}{threads}-{self.precision}-{self.variant}-b{self.batch_size}{hidden}{tail}"
 
     @property
@@ -111,6 +111,11 @@ class Case:
             "batch_size": self.batch_size,
             "hidden": self.hidden,
         }
+
+
+def label_of(name: str) -> str:
+    """Return a name without the folders of its file, which are others elsewhere."""
+    return name.rpartition("/")[2]
 
 
 def safe_label(label: str) -> str:
@@ -156,7 +161,7 @@ def grid(  # noqa: PLR0913 - the axes of the grid are what they are
 ) -> list[Case]:
     """Return the cells in reading order: device, threads, precision, variant, batch size, hidden width."""
     threads = tuple(threads)
-    widths = tuple(hidden) if subject == SIMPLENN else (DOES_NOT_APPLY,)
+    widths: tuple[int | str, ...] = tuple(hidden) if subject == SIMPLENN else (DOES_NOT_APPLY,)
     return [
         Case(subject, dataset_of(subject, dataset), device, count, precision, variant, batch_size, width)
         for device in devices

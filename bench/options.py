@@ -174,6 +174,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("results", folder, "results", "results", "DIR", "folder in which the run gets its own folder"),
 )
 
+BATCH_SIZES_OF_OTHERS = "8,32"
+"""Samples per step of a network that is not the SimpleNN: a batch of 1,024 images takes minutes."""
+
 FLAGS = {
     "quick": "a smaller grid and budget; options given explicitly win",
     "profile": "profile every case after the campaign, and not one of each device alone",
@@ -207,6 +210,7 @@ class Options:
         Raises OptionError with one sentence that names the option, the value and the way out.
         """
         flags = {name: bool(raw.get(_flag_dest(name))) for name in FLAGS}
+        raw = _for_subject(raw, quick=flags["quick"])
         values = {
             option.name.replace("-", "_"): option.parse(
                 option.flag, _given(raw.get(option.dest), option.quick if flags["quick"] else option.default)
@@ -226,6 +230,19 @@ class Options:
             "results": str(self.results),
             **{name: getattr(self, name) for name in FLAGS},
         }
+
+
+def _for_subject(raw: Mapping[str, Any], *, quick: bool) -> Mapping[str, Any]:
+    """Return the texts of a parser with what a network other than the SimpleNN has instead of its grid."""
+    name = raw.get("step_subject") or "simplenn"
+    if name == "simplenn":
+        return raw
+    for dest, what in {"step_hidden": "hidden width", "step_dataset": "data set"}.items():
+        if raw.get(dest) is not None:
+            flag = f"--{dest.replace('_', '-')}"
+            raise OptionError(f"{flag}: {name} has no {what} to choose (leave the option out)")
+    sizes_of_others = raw.get("step_batch_sizes") or ("8" if quick else BATCH_SIZES_OF_OTHERS)
+    return {**raw, "step_batch_sizes": sizes_of_others}
 
 
 def _given(text: str | None, default: str) -> str:

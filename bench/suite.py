@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 
 from bench.cases import (
-    DEFAULT_ALLOCATOR,
     KERNELS,
     MIDDLE_NETWORK,
     REFERENCE_KERNELS,
@@ -32,8 +31,8 @@ from bench.measure.workers import Launcher, Worker, WorkerError, allocator_can_b
 from bench.options import OptionError, Options
 from bench.records import CaseRecord
 from bench.runs import SCHEMA_VERSION, Block, Run, RunError, read_blocks, unwritable
+from bench.variants import DEFAULT_ALLOCATOR, misfit
 from bench.verdict import Row, companion_rows, rows_of
-from bench.variants import misfit
 from bench.verdict.rows import KIND_OF_PHASE, NANO, published
 
 NO_CUDA = "no CUDA device was found"

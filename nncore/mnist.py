@@ -54,7 +54,7 @@ def read_mnist(name: str, folder: Path, *, download: bool) -> Tensors:
         DatasetError: the files are absent, broken, cannot be downloaded, or the folder cannot be written.
 
     """
-    from torchvision import datasets  # type: ignore[import-untyped] # noqa: PLC0415 - seconds; only here needed
+    from torchvision import datasets  # noqa: PLC0415 - seconds; only here needed
 
     kind = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[name]
     raw = folder / kind.__name__ / "raw"

@@ -16,14 +16,14 @@ from typing import Protocol
 import msgspec.structs
 import numpy as np
 
-from bench.cases import BLOCK_LAPS, DEFAULT_ALLOCATOR, BlockKind, Case, kinds_for
+from bench.cases import BLOCK_LAPS, BlockKind, Case, kinds_for
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS
 from bench.measure.plan import Account, Plan, rounds_for
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
 from bench.records import CaseRecord
 from bench.runs import Block, Campaign
-from bench.variants import words_of
+from bench.variants import DEFAULT_ALLOCATOR, words_of
 
 BLOCK_S: dict[BlockKind, float] = {
     "laps": 0.030,

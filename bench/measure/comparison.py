@@ -11,6 +11,9 @@ from bench.measure.forms import precision_set
 from nncore.step import TrainStep
 
 STEPS = 3
+SMALLEST = 1e-30
+"""What is divided by at least."""
+
 TOLERANCES = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 0.1}
 """How far the numbers of a precision may be off before a variant is no variant of the same step."""
 
@@ -32,16 +35,15 @@ def compared(
     _put_back(step, start)
     with _without_dropout(step.model), _without_dropout(plain.model):
         with precision_set(precision):
-            found = _run(step, batches)
+            loss, gradients = _run(step, batches)
         with precision_set("float32"):
-            expected = _run(plain, plain_batches)
-    parameters = [_flat(list(one.model.parameters())) for one in (step, plain)]
-    (losses, gradients) = zip(found, expected, strict=True)
+            plain_loss, plain_gradients = _run(plain, plain_batches)
+    parameters, plain_parameters = (_flat(list(one.model.parameters())) for one in (step, plain))
     _put_back(step, start)
     return {
-        "loss_error": abs(losses[0] - losses[1]) / max(abs(losses[1]), 1e-12),
-        "gradient_error": _distance(*gradients),
-        "parameter_error": _distance(*parameters),
+        "loss_error": abs(loss - plain_loss) / max(abs(plain_loss), SMALLEST),
+        "gradient_error": _distance(gradients, plain_gradients),
+        "parameter_error": _distance(parameters, plain_parameters),
     }
 
 
@@ -90,4 +92,4 @@ def _flat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _distance(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm().clamp_min(1e-30))
+    return float((found - expected).norm() / expected.norm().clamp_min(SMALLEST))

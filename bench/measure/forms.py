@@ -1,4 +1,4 @@
-"""Forms of a step: what the words of a variant and a precision do to the network, the optimizer and the step."""
+"""Forms of a step: what the words of a variant and a precision do to network, optimizer and step."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ def formed_model(model: nn.Module, words: Words) -> nn.Module:
     if "channels-last" in words:
         if not any(parameter.ndim == IMAGE_DIMENSIONS for parameter in model.parameters()):
             raise IncorrectError("channels-last: the network has no weights of four dimensions, so no images")
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch types it so
+        model = model.to(memory_format=torch.channels_last)
     for word, mode in COMPILE_MODES.items():
         if word in words:
             return cast("nn.Module", torch.compile(model, mode=mode, dynamic=False))
@@ -101,7 +101,7 @@ def formed_step(  # noqa: PLR0913, PLR0917 - a step is made of these
     if "set-to-none=false" in words:
         kinds.append(_KeepsGradients)
     kind = type("Step", (*kinds, TrainStep), {}) if len(kinds) > 1 else (kinds or [TrainStep])[0]
-    step = kind(model, cast("nn.Module", loss), optimizer)
+    step: TrainStep = kind(model, cast("nn.Module", loss), optimizer)
     if isinstance(step, _Autocast):
         device = next(model.parameters()).device.type
         step.autocast = torch.autocast(device, dtype=torch.bfloat16)

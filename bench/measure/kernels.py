@@ -26,7 +26,7 @@ class ReferenceKernels:
     """Run the kernels of one place (device, threads, precision): a matrix product and two copies."""
 
     kinds: tuple[BlockKind, ...] = ("kernels", "cold")
-    assumed = ()
+    assumed: tuple[str, ...] = ()
 
     def __init__(self, case: Case) -> None:
         self.device = torch.device(case.device)

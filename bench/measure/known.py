@@ -30,7 +30,7 @@ class BusyWait:
     """Wait for a known time in the forward phase of a step that does nothing else."""
 
     kinds: tuple[BlockKind, ...] = ("plain", "laps")
-    assumed = ()
+    assumed: tuple[str, ...] = ()
 
     def __init__(self, nanoseconds: int, wait: Wait = busy_wait) -> None:
         self.device = torch.device("cpu")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.hub
@@ -97,7 +97,7 @@ def _imported(subject: str) -> Callable[[], Any]:
     """Return the factory that `package.module:name` or `path/to/file.py:name` names."""
     place, _, name = subject.rpartition(":")
     module = _of_file(subject, Path(place)) if place.endswith(".py") else _of_package(subject, place)
-    factory = getattr(module, name, None)
+    factory: Any = getattr(module, name, None)
     if factory is None:
         names = [
             known for known, value in vars(module).items() if callable(value) and not known.startswith("_")
@@ -106,9 +106,8 @@ def _imported(subject: str) -> Callable[[], Any]:
             f"{subject}: {place} has no {name} (it has {', '.join(names[:8]) or 'no functions'})"
         )
     if isinstance(factory, nn.Module) or not callable(factory):
-        made = factory
-        return lambda: made
-    return factory  # type: ignore[no-any-return] # called, and what it returns is checked
+        return lambda: factory
+    return cast("Callable[[], Any]", factory)
 
 
 def _of_file(subject: str, path: Path) -> ModuleType:
@@ -127,7 +126,7 @@ def _of_file(subject: str, path: Path) -> ModuleType:
 def _of_package(subject: str, name: str) -> ModuleType:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    return _run(subject, lambda: importlib.import_module(name))
+    return cast("ModuleType", _run(subject, lambda: importlib.import_module(name)))
 
 
 def _run(subject: str, what: Callable[[], Any]) -> Any:  # noqa: ANN401 - what an import returns
@@ -135,7 +134,8 @@ def _run(subject: str, what: Callable[[], Any]) -> Any:  # noqa: ANN401 - what a
         return what()
     except ModuleNotFoundError as error:
         raise SubjectError(
-            f"{subject} needs the module {error.name!r}, which is not installed here (install it, or mend the name)"
+            f"{subject} needs the module {error.name!r}, which is not installed here (install it, or mend the"
+            " name)"
         ) from None
     except Exception as error:  # noqa: BLE001 - the user's code may fail in any way
         raise SubjectError(f"{subject} cannot be imported ({type(error).__name__}: {error})") from None
@@ -147,8 +147,8 @@ def completed(subject: str, made: object) -> Made:
     A bare network is enough where its first layer with weights is a Linear or a Conv2d. An object has a
     `model` and may have a `batch` (inputs, targets), a `loss` and an `optimizer`. Raises SubjectError.
     """
-    given = {"model": made} if isinstance(made, nn.Module) else _attributes(made)
-    model = given["model"]
+    given: Mapping[str, Any] = {"model": made} if isinstance(made, nn.Module) else _attributes(made)
+    model: nn.Module = given["model"]
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise SubjectError("its model has no parameters that train (return one that has)")
@@ -177,8 +177,8 @@ def _attributes(made: object) -> Mapping[str, Any]:
     found = {name: getattr(made, name, None) for name in ("model", "batch", "loss", "optimizer")}
     if not isinstance(found["model"], nn.Module):
         raise SubjectError(
-            f"it returned {type(made).__name__}, which is no nn.Module and has no attribute `model` that is one"
-            " (return a network, or an object with model, batch, loss and optimizer)"
+            f"it returned {type(made).__name__}, which is no nn.Module and has no attribute `model` that is"
+            " one (return a network, or an object with model, batch, loss and optimizer)"
         )
     batch = found["batch"]
     if batch is not None and not (isinstance(batch, tuple | list) and len(batch) == 2):  # noqa: PLR2004
@@ -198,8 +198,8 @@ def _examples(subject: str, model: nn.Module) -> tuple[Tensor, str]:
             shape = (channels, size, size)
         case layer:
             raise SubjectError(
-                f"its first layer is {type(layer).__name__}, which does not tell the shape of a batch (return an"
-                " object with model and batch, the pair of example inputs and targets)"
+                f"its first layer is {type(layer).__name__}, which does not tell the shape of a batch (return"
+                " an object with model and batch, the pair of example inputs and targets)"
             )
     said = f"inputs: synthetic, {' x '.join(map(str, shape))} a sample"
     return torch.randn(EXAMPLES, *shape, generator=generator), said
@@ -226,7 +226,7 @@ def _outputs(model: nn.Module, inputs: Inputs) -> Tensor:
         ) from None
     finally:
         model.train(mode)
-    return outputs  # type: ignore[no-any-return] # what is needed of it is checked where it is used
+    return cast("Tensor", outputs)  # which is checked where it is used
 
 
 def _targets(outputs: object) -> Tensor:
@@ -259,6 +259,6 @@ def _check(inputs: Inputs, targets: object, optimizer: object, model: nn.Module)
         raise SubjectError("its optimizer holds no parameter of its model (make it of model.parameters())")
 
 
-def repeated(examples: Any, samples: int) -> Any:  # noqa: ANN401 - of the structure of its argument
-    """Return so many samples of a batch of any structure: its own in a cycle."""
-    return tree_map(lambda tensor: tensor[torch.arange(samples) % len(tensor)], examples)
+def repeated(examples: Any, samples: int, start: int = 0) -> Any:  # noqa: ANN401 - of its argument's structure
+    """Return so many samples of a batch of any structure, from one of them on: its own in a cycle."""
+    return tree_map(lambda tensor: tensor[torch.arange(start, start + samples) % len(tensor)], examples)

@@ -83,7 +83,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, tag=True):
-    """Answer Prepare: seconds of an iteration of each kind of block, what was checked and what was assumed."""
+    """Answer Prepare: seconds of an iteration of each kind of block, what was checked, and what assumed."""
 
     seconds: dict[BlockKind, float]
     steady: bool

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec.structs
 
-from bench.cases import DEFAULT_ALLOCATOR, MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK
+from bench.cases import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK
 from bench.measure.campaign import Conductor, Progress
 from bench.measure.machine import code_measured, host_name, machine_facts
 from bench.measure.notices import notices_after, notices_before
@@ -19,6 +19,7 @@ from bench.measure.workers import ALLOCATOR_POLICY, Asked, Launcher
 from bench.options import Options
 from bench.records import CaseRecord, Notice
 from bench.runs import Block, Campaign, Run, RunFolder
+from bench.variants import DEFAULT_ALLOCATOR
 
 MISSED = {
     REFERENCE_KERNELS: "the times of the cases are complete; what limits them is unknown",

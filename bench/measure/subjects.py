@@ -50,6 +50,8 @@ class Subject:
     precision = "float32"
     words: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    least_trained = 1.0
+    """The share of its parameters that must get a gradient and move."""
 
     def __init__(self, case: Case) -> None:
         torch.manual_seed(SEED)
@@ -183,16 +185,16 @@ class Subject:
     def check(self) -> dict[str, float]:
         """Run one step and check it before any time is believed; raises IncorrectError.
 
-        Returns the loss, the share of parameter tensors with a gradient, and the share that moved; the seconds
-        of the very first step, compiling included; and of a variant how far it is off the plain step.
+        Returns the loss, the share of parameter tensors with a gradient, and the share that moved; the
+        seconds of the very first step, compiling included; and of a variant how far it is off the plain step.
         """
         compared = self._compared()
         with self.mode("plain"):
-            return {**compared, **self._checked()}
+            return {**self._checked(), **compared}
 
     def _compared(self) -> dict[str, float]:
         """Compare a variant with the plain step, and put it back to where it started."""
-        if self.case.variant == EAGER and self.precision == "float32":
+        if not self.words and self.precision == "float32":
             return {}
         plain = type(self)(replace(self.case, variant=EAGER, precision="float32"))
         begin = time.perf_counter()
@@ -203,21 +205,24 @@ class Subject:
         return {"first_step_s": first_s, **errors, "tolerance": TOLERANCES[self.precision]}
 
     def _checked(self) -> dict[str, float]:
-        before = [parameter.detach().clone() for parameter in self.step.model.parameters()]
+        trained = [parameter for parameter in self.step.model.parameters() if parameter.requires_grad]
+        before = [parameter.detach().clone() for parameter in trained]
+        begin = time.perf_counter()
         loss = self.step(*self.batches[0])
-        after = list(self.step.model.parameters())
-        gradients = [p.grad is not None and bool(p.grad.isfinite().all()) for p in after]
-        moved = [not torch.equal(old, new) for old, new in zip(before, after, strict=True)]
+        first_s = time.perf_counter() - begin
+        gradients = [p.grad is not None and bool(p.grad.isfinite().all()) for p in trained]
+        moved = [not torch.equal(old, new) for old, new in zip(before, trained, strict=True)]
         checks = {
             "loss": float(loss.detach()),
             "gradients": sum(gradients) / len(gradients),
             "moved": sum(moved) / len(moved),
+            "first_step_s": first_s,
         }
         if not torch.isfinite(loss.detach()):
             raise IncorrectError(f"the loss of the first step is {checks['loss']}, so its times mean nothing")
-        if checks["gradients"] < 1:
+        if checks["gradients"] < self.least_trained or not checks["gradients"]:
             raise IncorrectError(f"only {checks['gradients']:.0%} of the parameters got a finite gradient")
-        if checks["moved"] < 1:
+        if checks["moved"] < self.least_trained or not checks["moved"]:
             raise IncorrectError(f"only {checks['moved']:.0%} of the parameters moved in the first step")
         return checks
 
@@ -248,6 +253,8 @@ def _batches(name: str, device: str, batch_size: int) -> list[tuple[Tensor, Tens
 class FactorySubject(Subject):
     """Hold a network of the user's own or of torchvision, on its example batch, cut or repeated to size."""
 
+    least_trained = 0.0  # some have parts that only other inputs reach
+
     def _made(self) -> Made:
         return make(self.case.subject)
 
@@ -256,10 +263,8 @@ class FactorySubject(Subject):
         sample_bytes = sum(leaf[0].nbytes for leaf in tree_leaves(made.inputs))
         count = max(1, min(MOST_BATCHES, MOST_BYTES // max(1, size * sample_bytes)))
         whole = repeated((made.inputs, made.targets), count * size)
-        return [
-            tree_map(lambda tensor: tensor[start : start + size].clone().to(self.device), whole)
-            for start in range(0, count * size, size)
-        ]
+        parts = [repeated(whole, size, start) for start in range(0, count * size, size)]
+        return [tree_map(lambda tensor: tensor.to(self.device), part) for part in parts]
 
     def _loader(self, made: Made) -> Iterator[tuple[Inputs, Tensor]]:
         samples = _Samples(made)

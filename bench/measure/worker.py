@@ -170,5 +170,7 @@ def compilations() -> int:
 def in_one_sentence(error: BaseException) -> str:
     """Return the reason of a failure in one line; what runs out of memory says so first."""
     first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, IncorrectError):
+        return first_line
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
     return f"out of memory: {first_line}" if memory else f"{type(error).__name__}: {first_line}"

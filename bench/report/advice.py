@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import inf, isinf
+from math import isinf
 from pathlib import Path
 
 import pandas as pd
@@ -22,8 +22,8 @@ TITLES = {
 CAPTION = (
     "speed-up: how many times as fast as the plain step, in the same rounds of the same processes, with an"
     " interval that holds for all rows together. error: how far loss, gradients or parameters are off after 3"
-    " steps, at most; beyond the tolerance of its precision a row is not ranked. once: what its first step takes"
-    " longer, compiling included; pays after: the steps that save as much."
+    " steps, at most; beyond the tolerance of its precision a row is not ranked. once: what its first step"
+    " takes longer, compiling included; pays after: the steps that save as much."
 )
 ORDER = {"faster": 0, "no difference": 1, "slower": 2, "other numbers": 3, "cannot run": 4}
 
@@ -41,7 +41,7 @@ def ranked(found: Sequence[Gain]) -> list[Gain]:
     return sorted(found, key=lambda gain: (ORDER[gain.judgement], -(gain.speed_up or 0.0)))
 
 
-def advice_tables(base: Case, plain_s: float, found: Sequence[Gain]) -> list[Table]:
+def advice_tables(base: Case, found: Sequence[Gain]) -> list[Table]:
     """Return a table for each thing that something was tried for."""
     tables = []
     for about, (name, title) in TITLES.items():
@@ -93,7 +93,7 @@ def _raw(gain: Gain) -> dict[str, object]:
     return {name: value for name, value in asdict(gain).items() if name != "case"}
 
 
-def advice_sentences(base: Case, plain_s: float, found: Sequence[Gain], together: Gain | None) -> list[str]:
+def advice_sentences(base: Case, found: Sequence[Gain], together: Gain | None) -> list[str]:
     """Return what to do, in sentences with figures."""
     worth = [gain for gain in ranked(found) if gain.worth_it]
     if not worth:
@@ -132,7 +132,7 @@ def advice_text(  # noqa: PLR0913, PLR0917 - what an advice holds
     """Return what `advise` prints."""
     head = f"# Advice for {base.key}: the plain step takes {number(plain_s / MICROSECONDS.seconds)} µs"
     taken = [f"Taken, since the subject does not say: {'; '.join(assumed)}.\n"] if assumed else []
-    tables = [table.markdown() for table in advice_tables(base, plain_s, found)]
-    lines = [f"- {line}" for line in advice_sentences(base, plain_s, found, together)]
+    tables = [table.markdown() for table in advice_tables(base, found)]
+    lines = [f"- {line}" for line in advice_sentences(base, found, together)]
     ending = f"\n{seconds:.0f} s; the runs: {', '.join(map(str, folders))}"
     return "\n".join([head, "", *taken, *tables, *lines, ending])

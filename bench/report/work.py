@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pandas as pd
 
-from bench.cases import DEFAULT_ALLOCATOR, STEP_PHASES, Case, Place, reference_case
+from bench.cases import STEP_PHASES, Case, Place, reference_case
 from bench.records import PhaseCounters
 from bench.report.format import NOT_AVAILABLE, count, number, percentage, unit_for, with_interval
 from bench.report.frame import Cells, identity, place, shared_by, shown_columns
 from bench.report.ratios import undisturbed_ratio
 from bench.report.tables import Table
+from bench.variants import DEFAULT_ALLOCATOR
 from bench.verdict import Row
 from bench.verdict.limits import UNKNOWN, Ceilings
 

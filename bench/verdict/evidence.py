@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from bench.cases import DEFAULT_ALLOCATOR, STEP_PHASES, Case
+from bench.cases import STEP_PHASES, Case
 from bench.records import CaseCounters, CaseProfile, CaseRecord, OperatorCount, ProfiledOperator
 from bench.runs import Run
+from bench.variants import DEFAULT_ALLOCATOR
 from bench.verdict.limits import Ceilings, ceilings_of
 from bench.verdict.profiles import profile_of
 from bench.verdict.rows import Row

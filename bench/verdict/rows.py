@@ -21,6 +21,7 @@ from bench.verdict.estimates import (
 
 NANO = 1e-9
 CASE_COLUMNS = tuple(field.name for field in fields(Case))
+SEEN_IN_CHECK = ("first_step_s", "loss_error", "gradient_error", "parameter_error")
 KIND_OF_PHASE: dict[str, BlockKind] = {
     lap: kind for kind, laps in BLOCK_LAPS.items() for lap in laps if lap not in ("rest", UNATTRIBUTED)
 }
@@ -46,6 +47,10 @@ class Row:
     `reference_smallest_s` and `reference_middle_s` are the undisturbed times of the same phase of two
     networks of fixed size, in the same rounds: what `bench.verdict.drift` compares two
     runs by, with `relative_error`, the standard error as a share, and its degrees of freedom.
+
+    Of the step, `first_step_s` is what the first one took, compiling included; of a variant, `loss_error`,
+    `gradient_error` and `parameter_error` are how far it is off eager float32, as `bench.measure.comparison`
+    says.
     """
 
     phase: str
@@ -106,6 +111,10 @@ class Row:
     reference_middle_s: float | None = None
     relative_error: float | None = None
     relative_freedom: float | None = None
+    first_step_s: float | None = None
+    loss_error: float | None = None
+    gradient_error: float | None = None
+    parameter_error: float | None = None
 
     @property
     def case(self) -> Case:
@@ -151,7 +160,10 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: dict[BlockKind, list[Blo
     if not blocks:
         return replace(blank, status="failed", reason="no round was finished")
     row = replace(blank, **_times(blocks, phase, case))
-    return replace(row, **_checks(by_kind)) if phase == "step" and by_kind.get("laps") else row
+    if phase != "step":
+        return row
+    seen = {name: record.correct[name] for name in SEEN_IN_CHECK if name in record.correct}
+    return replace(row, **seen, **(_checks(by_kind) if by_kind.get("laps") else {}))
 
 
 def published(block: Block, phase: str, *, on_device: bool) -> Laps:
