@@ -78,7 +78,7 @@ def advise(options: Options, progress: Progress) -> Advice:
 
 
 def _only(suite: Suite) -> Case:
-    """Return the one case that advice is asked for; raises OptionError where there are more or it cannot run."""
+    """Return the one case that advice is for; raises OptionError where there are more or it cannot run."""
     if len(suite.cases) != 1:
         raise OptionError(
             f"advice is for one case, and the options name {len(suite.cases)} (give one device, thread count,"

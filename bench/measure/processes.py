@@ -43,7 +43,8 @@ def answering(code_path: str) -> Callable[[messages.Request], messages.Reply]:
         refused = messages.Refused(f"its code cannot be imported ({type(error).__name__}: {error})")
         return lambda _: refused
     measured = sys.modules["nncore"].__file__
-    if code_path and not (measured and Path(measured).resolve().is_relative_to(Path(code_path).resolve())):
+    has_its_own = bool(code_path) and (Path(code_path) / "nncore").is_dir()
+    if has_its_own and not (measured and Path(measured).resolve().is_relative_to(Path(code_path).resolve())):
         return lambda _: messages.Refused(f"its code has no package nncore (Python found {measured} instead)")
     return Worker().answer
 
@@ -90,11 +91,17 @@ def _fork(control: socket.socket, request: messages.Fork, ask_as_usual: Callable
     die_with_parent()
     go_first_when_memory_runs_out()
     if request.code_path:
-        sys.path.insert(0, request.code_path)
+        measure_code_in(request.code_path)
     if request.cores:
         os.sched_setaffinity(0, request.cores)
     serve(messages.Channel(socket.socket(fileno=fds[0])), request.code_path)
     os._exit(0)
+
+
+def measure_code_in(folder: str) -> None:
+    """Have imports, and the paths of files, begin in a folder; code may lie in its `src` as well."""
+    sys.path[:0] = [folder, str(Path(folder) / "src")]
+    os.chdir(folder)
 
 
 def ask_driver_for_cuda() -> Callable[[], None]:
@@ -136,7 +143,7 @@ def main(role: str, fd: str, code_path: str = "") -> None:
         return
     go_first_when_memory_runs_out()
     if code_path:
-        sys.path.insert(0, code_path)
+        measure_code_in(code_path)
     channel = messages.Channel(sock)
     channel.send(messages.Hello(torch.get_num_threads(), torch.cuda.is_available(), torch_facts()))
     gc.freeze()

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from bench.cases import BlockKind, Case
 from bench.measure.blocks import IncorrectError
+from bench.measure.captured import CapturedStep
 from bench.measure.comparison import TOLERANCES, compared
 from bench.measure.forms import (
     formed_inputs,
@@ -70,6 +71,8 @@ class Subject:
         inputs = self.batches[0][0]
         self.step = formed_step(model, made.loss, optimizer, self.words, self.precision, inputs)
         self._saved: list[Tensor] = []
+        if "cudagraph" in self.words:
+            self.kinds = ("plain",)
 
     def _made(self) -> Made:
         data = _dataset(self.case.dataset, self.case.device)
@@ -97,7 +100,7 @@ class Subject:
         plain = isinstance(self.batches[0][0], Tensor) and "pinned" not in self.words
         iterations: dict[BlockKind, Callable[[int, Mark], None]] = {
             "laps": self._lapped,
-            "plain": self._plain,
+            "plain": self._replayed if "cudagraph" in self.words else self._plain,
             "feed": self._fed if plain else self._fed_otherwise,
             "inference": self._infer if plain else self._infer_otherwise,
         }
@@ -164,6 +167,11 @@ class Subject:
         mark()
         self.step.forward(inputs)
 
+    def _replayed(self, number: int, mark: Mark) -> None:
+        batch = self.batches[number % len(self.batches)]
+        mark()
+        self._captured.replay(batch)
+
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes: parameters, buffers and the optimizer's state."""
         model, optimizer = self.step.model, self.step.torch_optimizer
@@ -172,7 +180,9 @@ class Subject:
         return [*model.parameters(), *model.buffers(), *tensors]
 
     def save(self) -> None:
-        """Remember the state that every block starts from."""
+        """Remember the state that every block starts from; capture a step that is to be replayed."""
+        if "cudagraph" in self.words:
+            self._captured = CapturedStep(self.step, self.batches[0])
         self._saved = [tensor.detach().clone() for tensor in self.state()]
 
     def restore(self) -> None:
@@ -205,7 +215,7 @@ class Subject:
         return {"first_step_s": first_s, **errors, "tolerance": TOLERANCES[self.precision]}
 
     def _checked(self) -> dict[str, float]:
-        trained = [parameter for parameter in self.step.model.parameters() if parameter.requires_grad]
+        trained = [p for p in self.step.model.parameters() if p.requires_grad or self.least_trained]
         before = [parameter.detach().clone() for parameter in trained]
         begin = time.perf_counter()
         loss = self.step(*self.batches[0])

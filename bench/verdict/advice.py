@@ -1,4 +1,4 @@
-"""Advice: by how much variants of a step are faster than the plain one, and after how many steps that pays."""
+"""Advice: by how much variants of a step are faster than the plain one, and when that pays."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +130,7 @@ def _seconds(block: Block) -> float:
 
 
 def _grid(values: Mapping[tuple[int, int], float]) -> npt.NDArray[np.float64] | None:
-    """Return values of shape [launches, cycles], by launch and the order of its rounds, cut to the shortest."""
+    """Return values of shape [launches, cycles], by launch and order of round, cut to the shortest."""
     launches: dict[int, list[float]] = {}
     for (launch, _), value in sorted(values.items()):
         launches.setdefault(launch, []).append(value)

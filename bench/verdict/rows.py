@@ -162,7 +162,7 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: dict[BlockKind, list[Blo
     row = replace(blank, **_times(blocks, phase, case))
     if phase != "step":
         return row
-    seen = {name: record.correct[name] for name in SEEN_IN_CHECK if name in record.correct}
+    seen: dict[str, Any] = {name: record.correct.get(name) for name in SEEN_IN_CHECK}
     return replace(row, **seen, **(_checks(by_kind) if by_kind.get("laps") else {}))
 
 

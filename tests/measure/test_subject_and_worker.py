@@ -128,6 +128,7 @@ class Slowing:
 
     kinds = ("plain",)
     device = torch.device("cpu")
+    assumed = ()
 
     def __init__(self, growth: float) -> None:
         self.growth, self.wait_ns = growth, 100_000.0

@@ -1,0 +1,135 @@
+"""Advice: ratios of blocks in the same rounds, against known ones, and what follows from them."""
+
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+import pytest
+from made_up_runs import CPU_CASE
+
+from bench.advise import candidates
+from bench.cases import Case
+from bench.records import CaseCounters, CaseRecord, PhaseCounters
+from bench.report.advice import advice_sentences, advice_tables
+from bench.runs import Block
+from bench.verdict.advice import Gain, combination, gains
+
+FUSED, COMPILED = replace(CPU_CASE, variant="fused"), replace(CPU_CASE, variant="compile")
+HALF, THREADS = replace(CPU_CASE, precision="bfloat16"), replace(CPU_CASE, threads=2)
+
+
+def record(case: Case, **correct: float) -> CaseRecord:
+    counters = CaseCounters({"step": PhaseCounters(peak_bytes=5000 if case == CPU_CASE else 3000)})
+    return CaseRecord(case, ("step",), correct=correct, counters=counters)
+
+
+def blocks(factors: list[float], noise: float = 0.001) -> list[Block]:
+    """Return plain blocks of cases that take so many times a millisecond; machine and launches wander."""
+    random = np.random.default_rng(0)
+    found = []
+    for launch in range(4):
+        for cycle in range(5):
+            machine = random.lognormal(0, 0.1)
+            for number, factor in enumerate(factors):
+                laps = 1e6 * factor * machine * random.lognormal(0, noise, (5, 1))
+                host = laps.astype(np.int64)
+                found.append(Block(number, launch, 4 * cycle + launch, "plain", host, None, int(host[1:].sum())))
+    return found
+
+
+def test_a_ratio_holds_though_the_machine_wanders() -> None:
+    """By 10 % from round to round, while the variants differ by exactly 1.25 and 0.8."""
+    records = [record(CPU_CASE), record(FUSED, first_step_s=0.1), record(COMPILED, first_step_s=8.0)]
+    fused, compiled = gains(records, blocks([1.0, 0.8, 1.25]), CPU_CASE)
+    assert fused.speed_up == pytest.approx(1.25, rel=0.002)
+    assert fused.low is not None
+    assert fused.high is not None
+    assert 1.24 < fused.low < 1.25 < fused.high < 1.26
+    assert (fused.judgement, compiled.judgement) == ("faster", "slower")
+    assert fused.extra_bytes == -2000
+    assert compiled.pays_after == inf
+
+
+def test_what_a_first_step_costs_is_paid_back_by_the_steps_that_follow() -> None:
+    """About 8 s for a step of 0.8 ms that saves 0.2: after some 40,000 steps."""
+    (found,) = gains([record(CPU_CASE), record(COMPILED, first_step_s=8.0)], blocks([1.0, 0.8]), CPU_CASE)
+    assert found.once_s == pytest.approx(8.0, rel=0.001)
+    assert found.pays_after == pytest.approx(40_000, rel=0.2)  # the machine's midmean is not 1 exactly
+
+
+def test_other_numbers_are_not_ranked_however_fast() -> None:
+    """Beyond the tolerance, or not a number; within it they are."""
+    for error, judgement in ((2.0, "other numbers"), (float("nan"), "other numbers"), (1e-6, "faster")):
+        seen = record(FUSED, gradient_error=error, tolerance=1e-3)
+        assert gains([record(CPU_CASE), seen], blocks([1.0, 0.5]), CPU_CASE)[0].judgement == judgement
+
+
+def test_what_was_not_measured_is_a_row_with_its_reason() -> None:
+    """Skipped, failed, or without a second round."""
+    skipped = CaseRecord(FUSED, ("step",), status="skipped", reason="fused needs wings")
+    found = gains([record(CPU_CASE), skipped, record(COMPILED)], blocks([1.0]), CPU_CASE)
+    assert [(one.judgement, one.reason) for one in found] == [
+        ("cannot run", "fused needs wings"),
+        ("cannot run", "no two rounds were finished"),
+    ]
+
+
+def test_equal_arms_show_no_difference() -> None:
+    """In 40 tables of eight equal variants, hardly ever one that is called faster or slower."""
+    wrong = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        made = [
+            replace_host(block, random.lognormal(0, 0.02)) for block in blocks([1.0] * 9)
+        ]
+        words = [replace(CPU_CASE, batch_size=n) for n in range(1, 9)]
+        found = gains([record(CPU_CASE), *(record(case) for case in words)], made, CPU_CASE)
+        wrong += any(one.judgement != "no difference" for one in found)
+    assert wrong <= 6
+
+
+def replace_host(block: Block, factor: float) -> Block:
+    return replace(block, host=(block.host * factor).astype(np.int64))
+
+
+def gain(case: Case, speed_up: float, judgement: str = "faster", about: str = "step") -> Gain:
+    return Gain(case, about, judgement, "", speed_up, speed_up - 0.02, speed_up + 0.02, 1e-3, 0.0, 0, 0.0, 0.0)  # type: ignore[arg-type]
+
+
+def test_the_best_of_each_kind_are_joined() -> None:
+    """Fused beats foreach; what is slower, or other numbers, stays out."""
+    found = [
+        gain(FUSED, 1.3), gain(replace(CPU_CASE, variant="foreach"), 1.1), gain(THREADS, 1.5),
+        gain(COMPILED, 0.9, "slower"), gain(HALF, 2.0, "other numbers"),
+        gain(replace(CPU_CASE, variant="resident"), 1.4, about="feeding"),
+    ]  # fmt: skip
+    assert combination(found, CPU_CASE) == replace(CPU_CASE, variant="fused", threads=2)
+    assert combination(found[:2], CPU_CASE) is None
+    assert combination([], CPU_CASE) is None
+
+
+def test_nothing_is_worth_it_where_nothing_is_faster() -> None:
+    """In so many words; otherwise what to write, and the measured combination."""
+    assert "Nothing here is worth it" in advice_sentences(CPU_CASE, [gain(COMPILED, 0.9, "slower")], None)[0]
+    lines = advice_sentences(CPU_CASE, [gain(FUSED, 1.3)], gain(replace(FUSED, threads=2), 1.7))
+    assert lines[0].startswith("Best by itself: fused, 1.30 times as fast (1.28 to 1.32). Write: Adam(")
+    assert lines[1].startswith("Best together, measured and not multiplied: fused + 2 threads, 1.70 times")
+
+
+def test_the_table_ranks_what_is_faster_first_and_says_why_others_are_not() -> None:
+    """One table for each thing that something was tried for."""
+    skipped = Gain(replace(CPU_CASE, variant="cudagraph"), "step", "cannot run", "cudagraph needs CUDA")
+    found = [skipped, gain(COMPILED, 0.9, "slower"), gain(FUSED, 1.3), gain(HALF, 2.0, "other numbers")]
+    (table,) = advice_tables(CPU_CASE, found)
+    assert table.shown["change"].tolist() == ["fused", "compile", "bfloat16", "cudagraph"]
+    assert table.shown["code, or why not"].tolist()[-1] == "cudagraph needs CUDA"
+    assert "| fused " in table.markdown()
+
+
+def test_a_device_has_all_threads_as_a_candidate_only_where_there_are_more() -> None:
+    """Each candidate differs from the base in one thing."""
+    for threads in (1, 2):
+        cases = candidates(CPU_CASE, threads)
+        assert (THREADS in cases) == (threads == 2)
+        assert CPU_CASE not in cases
+        assert len(set(cases)) == len(cases)

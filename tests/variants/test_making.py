@@ -1,0 +1,139 @@
+"""What a subject is made of: torchvision's, and factories as users write them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bench.measure.making import SubjectError, make, repeated
+
+NEWCOMER = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 3))
+"""
+OBJECT = """
+import torch
+from torch import nn
+
+class Regression:
+    def __init__(self):
+        self.model = nn.Bilinear(4, 5, 1)
+        self.batch = (torch.ones(6, 4), torch.ones(6, 5)), torch.zeros(6, 1)
+        self.loss = nn.functional.mse_loss
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+"""
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder to write a user's file in, from which paths and imports begin."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_bare_network_gets_data_a_loss_and_an_optimizer_and_says_so(written: Path) -> None:
+    """Five lines of a newcomer: the first layer tells the shape, the outputs the classes."""
+    (written / "my_net.py").write_text(NEWCOMER)
+    made = make("./my_net.py:make")
+    assert made.inputs.shape == (8, 20)
+    assert made.targets.shape == (8,)
+    assert int(made.targets.max()) < 3
+    assert isinstance(made.loss, nn.CrossEntropyLoss)
+    assert isinstance(made.optimizer, torch.optim.Adam)
+    assert made.optimizer.defaults["lr"] == 0.001
+    assert made.assumed == [
+        "inputs: synthetic, 20 a sample",
+        "targets: random classes of 3",
+        "loss: cross-entropy over the outputs",
+        "optimizer: Adam, lr 0.001",
+    ]
+
+
+def test_an_object_keeps_what_it_has(written: Path) -> None:
+    """Two inputs, a loss and an optimizer of its own; by the name of its module."""
+    (written / "my_regression.py").write_text(OBJECT)
+    made = make("my_regression:Regression")
+    assert made.assumed == []
+    assert made.model(*made.inputs).shape == (6, 1)
+    assert isinstance(made.optimizer, torch.optim.SGD)
+
+
+def test_a_network_of_torchvision_gets_images() -> None:
+    """Without weights; the first layer tells the channels."""
+    made = make("torchvision:squeezenet1_1")
+    assert made.inputs.shape == (8, 3, 224, 224)
+    assert made.assumed[0] == "inputs: synthetic, 3 x 224 x 224 a sample"
+
+
+def test_examples_are_cut_and_repeated_in_a_cycle() -> None:
+    """Samples keep their targets."""
+    batch = ({"a": torch.arange(3)}, torch.arange(3) * 10)
+    inputs, targets = repeated(batch, 5, 2)
+    assert inputs["a"].tolist() == [2, 0, 1, 2, 0]
+    assert targets.tolist() == [20, 0, 10, 20, 0]
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        ("def make(): raise KeyError('x')", "raised KeyError: 'x' (call it by itself)"),
+        ("def make(): return 5", "it returned int, which is no nn.Module and has no attribute `model` that is one"),
+        ("import not_there", "needs the module 'not_there', which is not installed here"),
+        ("def other(): pass", "has no make (it has other)"),
+        ("from torch import nn\nmake = nn.ReLU", "its model has no parameters that train"),
+        (
+            "from torch import nn\ndef make(): return nn.LSTM(4, 5)",
+            "its first layer is LSTM, which does not tell the shape of a batch (return an object with model and",
+        ),
+        (
+            "from torch import nn\ndef make(): return nn.Sequential(nn.Linear(4, 5), nn.Linear(6, 2))",
+            "its model cannot be called with inputs of shape [8, 4]: mat1 and mat2 shapes cannot be multiplied",
+        ),
+        (
+            "from torch import nn\ndef make(): return nn.Sequential(nn.Linear(4, 5), nn.Flatten(0))",
+            "its model gives outputs of shape [40], not a score per class (give a batch with targets, and a loss)",
+        ),
+        (
+            "from torch import nn, ones\nclass make:\n model = nn.Linear(2, 2)\n batch = ones(3, 2), ones(4)",
+            "its batch holds 3 and 4 samples (give as many of each)",
+        ),
+        (
+            "import torch\nclass make:\n model = torch.nn.Linear(2, 2)\n optimizer = 'adam'",
+            "its optimizer is str, which is no torch.optim.Optimizer",
+        ),
+        (
+            "from torchvision.models import resnet18\ndef make(): return resnet18(weights='DEFAULT')",
+            "it would download https://",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_with_the_factory_and_the_fix(
+    written: Path, code: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each as a user would meet it."""
+    monkeypatch.setenv("TORCH_HOME", str(written))  # where no weights are
+    (written / "net.py").write_text(code)
+    with pytest.raises(SubjectError) as refusal:
+        make("./net.py:make")
+    assert str(refusal.value).startswith("./net.py:make")
+    assert sentence in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("subject", "sentence"),
+    [
+        ("torchvision:resnet99", "torchvision:resnet99 is no classification network (such as resnet101, resnet152"),
+        ("./gone.py:make", "there is no file 'gone.py'"),
+        ("not_a_module:make", "needs the module 'not_a_module'"),
+    ],
+)
+def test_a_name_of_nothing_is_one_sentence(written: Path, subject: str, sentence: str) -> None:
+    """It says where it was looked for."""
+    assert written.is_dir()
+    with pytest.raises(SubjectError) as refusal:
+        make(subject)
+    assert sentence in str(refusal.value)
