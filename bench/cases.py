@@ -77,7 +77,9 @@ class Case:
         threads = "" if self.threads == DOES_NOT_APPLY else f"-t{self.threads}"
         hidden = "" if self.hidden == DOES_NOT_APPLY else f"-h{self.hidden}"
         usual = ((self.subject, (SIMPLENN,)), (self.dataset, ("digits", DOES_NOT_APPLY)))
-        tail = "".join(f"-{safe_label(name.removeprefix("./"))}" for name, defaults in usual if name not in defaults)
+        tail = "".join(
+            f"-{safe_label(name.removeprefix('./'))}" for name, defaults in usual if name not in defaults
+        )
         return f"{self.device}{threads}-{self.precision}-{self.variant}-b{self.batch_size}{hidden}{tail}"
 
     @property

@@ -102,8 +102,8 @@ def words_of(variant: str) -> tuple[str, ...]:
     kinds = [WORDS[word].kind for word in words]
     for kind in kinds:
         if kinds.count(kind) > 1:
-            both = [word for word in words if WORDS[word].kind == kind]
-            raise VariantError(f"{' and '.join(both)!r} exclude each other (each sets the {kind})")
+            both = " and ".join(repr(word) for word in words if WORDS[word].kind == kind)
+            raise VariantError(f"{both} exclude each other (each sets the {kind})")
     return tuple(word for word in WORDS if word in words)
 
 

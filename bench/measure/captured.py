@@ -1,4 +1,4 @@
-"""A whole training step captured once in a CUDA graph and replayed: no launch of its kernels is paid again."""
+"""A whole training step captured once in a CUDA graph, and replayed: its launches are paid for once."""
 
 from typing import Any
 
@@ -26,7 +26,9 @@ class CapturedStep:
             for _ in range(WARM_UP_STEPS):
                 step(*self._static)
         runtime.current_stream().wait_stream(side)
-        step.torch_optimizer.zero_grad(set_to_none=True)  # so that backward makes gradients in the graph's pool
+        step.torch_optimizer.zero_grad(
+            set_to_none=True
+        )  # so that backward makes gradients in the graph's pool
         self._graph = runtime.CUDAGraph()
         with runtime.graph(self._graph):
             step(*self._static)

@@ -33,7 +33,9 @@ def blocks(factors: list[float], noise: float = 0.001) -> list[Block]:
             for number, factor in enumerate(factors):
                 laps = 1e6 * factor * machine * random.lognormal(0, noise, (5, 1))
                 host = laps.astype(np.int64)
-                found.append(Block(number, launch, 4 * cycle + launch, "plain", host, None, int(host[1:].sum())))
+                found.append(
+                    Block(number, launch, 4 * cycle + launch, "plain", host, None, int(host[1:].sum()))
+                )
     return found
 
 
@@ -79,9 +81,7 @@ def test_equal_arms_show_no_difference() -> None:
     wrong = 0
     for seed in range(40):
         random = np.random.default_rng(seed)
-        made = [
-            replace_host(block, random.lognormal(0, 0.02)) for block in blocks([1.0] * 9)
-        ]
+        made = [replace_host(block, random.lognormal(0, 0.02)) for block in blocks([1.0] * 9)]
         words = [replace(CPU_CASE, batch_size=n) for n in range(1, 9)]
         found = gains([record(CPU_CASE), *(record(case) for case in words)], made, CPU_CASE)
         wrong += any(one.judgement != "no difference" for one in found)
@@ -93,7 +93,9 @@ def replace_host(block: Block, factor: float) -> Block:
 
 
 def gain(case: Case, speed_up: float, judgement: str = "faster", about: str = "step") -> Gain:
-    return Gain(case, about, judgement, "", speed_up, speed_up - 0.02, speed_up + 0.02, 1e-3, 0.0, 0, 0.0, 0.0)  # type: ignore[arg-type]
+    return Gain(
+        case, about, judgement, "", speed_up, speed_up - 0.02, speed_up + 0.02, 1e-3, 0.0, 0, 0.0, 0.0
+    )  # type: ignore[arg-type]
 
 
 def test_the_best_of_each_kind_are_joined() -> None:

@@ -66,7 +66,7 @@ def test_a_variant_starts_where_the_plain_step_does() -> None:
 
 @pytest.mark.parametrize("variant", ["eager", "foreach", "fused", "set-to-none=false"])
 def test_the_flop_of_every_variant_is_the_closed_form(variant: str) -> None:
-    """Forward 2 N (784 h + 10 h); backward the same and once more the second layer's, which needs no input's."""
+    """Forward 2 N (784 h + 10 h); backward the same, and once more the second layer's."""
     made = subject(variant)
     made.check()
     made.save()

@@ -80,21 +80,24 @@ def test_examples_are_cut_and_repeated_in_a_cycle() -> None:
     ("code", "sentence"),
     [
         ("def make(): raise KeyError('x')", "raised KeyError: 'x' (call it by itself)"),
-        ("def make(): return 5", "it returned int, which is no nn.Module and has no attribute `model` that is one"),
+        (
+            "def make(): return 5",
+            "it returned int, which is no nn.Module and has no attribute `model` that is one",
+        ),
         ("import not_there", "needs the module 'not_there', which is not installed here"),
         ("def other(): pass", "has no make (it has other)"),
         ("from torch import nn\nmake = nn.ReLU", "its model has no parameters that train"),
         (
             "from torch import nn\ndef make(): return nn.LSTM(4, 5)",
-            "its first layer is LSTM, which does not tell the shape of a batch (return an object with model and",
+            "its first layer is LSTM, which does not tell the shape of a batch (return an object with",
         ),
         (
             "from torch import nn\ndef make(): return nn.Sequential(nn.Linear(4, 5), nn.Linear(6, 2))",
-            "its model cannot be called with inputs of shape [8, 4]: mat1 and mat2 shapes cannot be multiplied",
+            "its model cannot be called with inputs of shape [8, 4]: mat1 and mat2 shapes cannot be",
         ),
         (
             "from torch import nn\ndef make(): return nn.Sequential(nn.Linear(4, 5), nn.Flatten(0))",
-            "its model gives outputs of shape [40], not a score per class (give a batch with targets, and a loss)",
+            "its model gives outputs of shape [40], not a score per class (give a batch with targets, and",
         ),
         (
             "from torch import nn, ones\nclass make:\n model = nn.Linear(2, 2)\n batch = ones(3, 2), ones(4)",
@@ -126,7 +129,10 @@ def test_what_is_wrong_is_one_sentence_with_the_factory_and_the_fix(
 @pytest.mark.parametrize(
     ("subject", "sentence"),
     [
-        ("torchvision:resnet99", "torchvision:resnet99 is no classification network (such as resnet101, resnet152"),
+        (
+            "torchvision:resnet99",
+            "torchvision:resnet99 is no classification network (such as resnet101, resnet152",
+        ),
         ("./gone.py:make", "there is no file 'gone.py'"),
         ("not_a_module:make", "needs the module 'not_a_module'"),
     ],

@@ -10,7 +10,11 @@ from bench.variants import WORDS, VariantError, canonical, code_of, made_faster,
 
 def test_words_come_in_one_order_and_eager_adds_nothing() -> None:
     """So that a variant has one name, whoever types it."""
-    assert canonical(["channels-last", "fused"]) == canonical(["fused", "channels-last"]) == "fused+channels-last"
+    assert (
+        canonical(["channels-last", "fused"])
+        == canonical(["fused", "channels-last"])
+        == "fused+channels-last"
+    )
     assert canonical(["eager"]) == canonical([]) == "eager"
     assert words_of("eager") == ()
 
