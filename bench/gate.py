@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.arguments import GateOptions
-from bench.cases import SIMPLENN, Case
+from bench.cases import SIMPLENN, STEP_PHASES, Case
 from bench.measure.campaign import Progress
 from bench.measure.pairs import BASE, CANDIDATE
 from bench.measure.parents import HASH_SEEDS, Parents
@@ -106,6 +106,9 @@ def chosen_cases(asked: GateOptions) -> list[Case]:
         suite.close()
     if cannot:
         raise OptionError(f"--step-devices: {cannot} (use --step-devices=cpu)")
+    whole = [case.variant for case in cases if not set(STEP_PHASES) <= set(case.phases())]
+    if whole:
+        raise OptionError(f"--step-variants: {whole[0]} has no phases of a step to compare (leave it out)")
     return cases
 
 

@@ -141,6 +141,9 @@ def _grid(values: Mapping[tuple[int, int], float]) -> npt.NDArray[np.float64] | 
 
 
 def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:
+    """Return the memory beyond the plain step's; of what is compiled the counters see the eager operators."""
+    if any(WORDS[word].kind == "compiler" for word in words_of(record.case.variant)):
+        return None
     peaks = [
         one.counters.phases["step"].peak_bytes if one.counters and "step" in one.counters.phases else None
         for one in (record, plain)

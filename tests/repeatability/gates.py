@@ -8,6 +8,7 @@ Kill it at any moment: the same command goes on where it stopped. Nothing else m
 """
 
 import argparse
+import hashlib
 import os
 import signal
 import subprocess
@@ -23,12 +24,18 @@ from arms import DIFFERENCES, arms_of, planted_repository
 from burner import LOADS, BurnerError, burning
 from series import ROOT, Runner, SeriesError, alone, loaded, run_session, settle
 
-from bench.measure.machine import code_measured
-
 SAME = "same"
 SCENARIOS = (SAME, *DIFFERENCES)
 LOG_FILE = "gate.txt"
 FINISHED = (0, 1)
+GATE_CODE = (
+    "bench/stages.py",
+    *(f"bench/measure/{name}.py" for name in ("pairs", "parents", "processes", "worker", "subjects", "forms")),
+    *(f"bench/measure/{name}.py" for name in ("blocks", "clock", "scheduling", "planted")),
+    *(f"bench/verdict/{name}.py" for name in ("columns", "gating", "rule", "signflip")),
+    *(f"nncore/{name}.py" for name in ("model", "step", "data")),
+)
+"""What measures pairs and judges them."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class GateSettings:
     budget: str = "10m"
     python: str = sys.executable
     code: str = "unknown"
-    """The commit that measures and judges, and its torch: a series has one."""
+    """The code that measures and judges, and its torch: a series has one."""
 
 
 def place_of(out: Path, number: int) -> Path:
@@ -73,11 +80,16 @@ def go_on(out: Path, settings: GateSettings, runs: int, run: Runner, at_most: in
 
 
 def code_here(python: str) -> str:
-    """Return the commit of this checkout, with what was changed since, and the version of torch."""
-    code = code_measured(ROOT)
+    """Return a digest of what measures and judges pairs, and the version of torch.
+
+    Series of one digest are of one gate, whatever else of the project changed between them.
+    """
+    digest = hashlib.sha256()
+    for name in GATE_CODE:
+        digest.update((ROOT / name).read_bytes())
     ask = [python, "-c", "import importlib.metadata as m; print(m.version('torch'))"]
     torch = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
-    return f"{code.commit[:10]}{' and changes' if code.dirty else ''}, torch {torch}"
+    return f"gate {digest.hexdigest()[:10]}, torch {torch}"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
