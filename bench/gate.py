@@ -15,7 +15,7 @@ from bench.measure.revisions import WORKING_TREE, Layout, Repository, Revision
 from bench.options import OptionError
 from bench.selection import selection
 from bench.stages import Gate, GateError
-from bench.suite import Suite
+from bench.suite import NO_CUDA, Suite
 from bench.verdict.outcome import Outcome
 from bench.verdict.rule import Rule
 
@@ -104,8 +104,10 @@ def chosen_cases(asked: GateOptions) -> list[Case]:
         cannot = next(filter(None, map(suite.skip_reason, cases)), "")
     finally:
         suite.close()
-    if cannot:
+    if cannot == NO_CUDA:
         raise OptionError(f"--step-devices: {cannot} (use --step-devices=cpu)")
+    if cannot:
+        raise OptionError(f"--step-variants, --step-precisions: {cannot} (leave it out)")
     whole = [case.variant for case in cases if not set(STEP_PHASES) <= set(case.phases())]
     if whole:
         raise OptionError(f"--step-variants: {whole[0]} has no phases of a step to compare (leave it out)")
