@@ -30,7 +30,10 @@ LOG_FILE = "gate.txt"
 FINISHED = (0, 1)
 GATE_CODE = (
     "bench/stages.py",
-    *(f"bench/measure/{name}.py" for name in ("pairs", "parents", "processes", "worker", "subjects", "forms")),
+    *(
+        f"bench/measure/{name}.py"
+        for name in ("pairs", "parents", "processes", "worker", "subjects", "forms")
+    ),
     *(f"bench/measure/{name}.py" for name in ("blocks", "clock", "scheduling", "planted")),
     *(f"bench/verdict/{name}.py" for name in ("columns", "gating", "rule", "signflip")),
     *(f"nncore/{name}.py" for name in ("model", "step", "data")),

@@ -162,10 +162,13 @@ def main() -> None:
         sys.exit(str(error))
     for gates in series:
         recorded = pairs_of(gates.records)
-        lines = [
-            line(name, effect, [drawn(recorded, effect, seed) for seed in range(given.gates)])
-            for name, effect in EFFECTS.items()
-        ]
+        try:
+            lines = [
+                line(name, effect, [drawn(recorded, effect, seed) for seed in range(given.gates)])
+                for name, effect in EFFECTS.items()
+            ]
+        except JudgeError as error:
+            sys.exit(f"load {gates.load}: {error}")
         table = pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
         print(f"Load {gates.load}: gates drawn from {len(recorded)} recorded pairs\n\n{table}\n")  # noqa: T201 - the edge
 
