@@ -226,10 +226,15 @@ class Options:
     def as_record(self) -> dict[str, Any]:
         """Return the options as plain values for the run's record."""
         return {
-            **{option.name: getattr(self, option.name.replace("-", "_")) for option in OPTIONS},
+            **{option.name: _plain(getattr(self, option.name.replace("-", "_"))) for option in OPTIONS},
             "results": str(self.results),
             **{name: getattr(self, name) for name in FLAGS},
         }
+
+
+def _plain(value: object) -> object:
+    """Return a value as it comes back from a file, where a tuple is a list."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _for_subject(raw: Mapping[str, Any], *, quick: bool) -> Mapping[str, Any]:

@@ -9,8 +9,7 @@ from itertools import cycle
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Adam
+from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
@@ -26,12 +25,13 @@ from bench.measure.forms import (
     inference_mode,
     precision_set,
 )
-from bench.measure.making import LEARNING_RATE, Inputs, Made, make, repeated
+from bench.measure.making import Inputs, Made, make, repeated
 from bench.variants import EAGER, words_of
 from nncore.data import Dataset as Images
 from nncore.data import endless_loader, load_dataset, resident_batches, to_device
 from nncore.evaluate import evaluating
 from nncore.model import SimpleNN
+from nncore.step import TrainStep
 
 Mark = Callable[[], None]
 Batches = list[tuple[Inputs, Tensor]]
@@ -77,9 +77,9 @@ class Subject:
     def _made(self) -> Made:
         data = _dataset(self.case.dataset, self.case.device)
         classes = int(data.train_targets.max()) + 1
-        model = SimpleNN(data.train_inputs.shape[1], int(self.case.hidden), classes)
-        optimizer = Adam(model.parameters(), lr=LEARNING_RATE)
-        return Made(model, data.train_inputs, data.train_targets, nn.CrossEntropyLoss(), optimizer)
+        # Loss and optimizer are those of nncore's own step: they are part of the code that is measured.
+        step = TrainStep(SimpleNN(data.train_inputs.shape[1], int(self.case.hidden), classes).to(self.device))
+        return Made(step.model, data.train_inputs, data.train_targets, step.criterion, step.torch_optimizer)
 
     def _batches(self, _: Made) -> Batches:
         return _batches(self.case.dataset, self.case.device, self.case.batch_size)

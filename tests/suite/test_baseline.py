@@ -10,7 +10,9 @@ from sessions import SMALL, session
 
 from bench.runs import SAMPLES_FILE, newest_run, pack, read_blocks, read_run
 
-ARGUMENTS = (*SMALL, "--benchmark-only", "-q", "-k", "step or forward")
+# Of two launches one that is held up leaves an interval without end.
+MORE = ("--step-launches=6", "--step-budget=3")
+ARGUMENTS = (*SMALL, *MORE, "--benchmark-only", "-q", "-k", "step or forward")
 
 
 @pytest.fixture(scope="module")
