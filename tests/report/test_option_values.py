@@ -129,8 +129,8 @@ def test_both_parsers_get_every_option() -> None:
 
 
 def test_the_record_of_options_is_plain() -> None:
-    """It goes into JSON."""
+    """It goes into JSON, and is what comes back from it."""
     record = built(results="here").as_record()
     assert record["results"] == "here"
-    assert record["batch-sizes"] == (1, 32, 128, 1024)
+    assert record["batch-sizes"] == [1, 32, 128, 1024]
     assert record["quick"] is False
