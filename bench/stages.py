@@ -77,6 +77,12 @@ class Gate:
 
     def run(self) -> Outcome:
         """Run the gate; whatever is not decided when it is interrupted stays undecided. Raises GateError."""
+        try:
+            return self._outcome()
+        finally:
+            self.parents.close()
+
+    def _outcome(self) -> Outcome:
         changes: dict[Case, tuple[Change, ...]] = {}
         first: Pairs = {}
         second: Pairs = {}
@@ -107,8 +113,6 @@ class Gate:
                 causes = self._causes(decisions, self._phases(first, second))
         except KeyboardInterrupt:
             causes = {}  # all is decided, if not explained
-        finally:
-            self.parents.close()
         return Outcome(
             *self.names,
             self.rule,

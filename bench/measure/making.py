@@ -113,12 +113,13 @@ def _imported(subject: str) -> Callable[[], Any]:
 def _of_file(subject: str, path: Path) -> ModuleType:
     if not path.is_file():
         raise SubjectError(f"{subject}: there is no file {str(path)!r} (paths are from {str(Path.cwd())!r})")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"subject_{path.stem}"  # lest a file called random.py stand in for Python's own
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise SubjectError(f"{subject}: {str(path)!r} is no Python file (its name should end in .py)")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.resolve().parent))  # so that it finds its neighbours, as a script does
-    sys.modules[path.stem] = module
+    sys.modules[name] = module
     _run(subject, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr] # checked above
     return module
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from itertools import cycle
@@ -266,7 +267,9 @@ class FactorySubject(Subject):
     least_trained = 0.0  # some have parts that only other inputs reach
 
     def _made(self) -> Made:
-        return make(self.case.subject)
+        return deepcopy(
+            make(self.case.subject)
+        )  # a module that is imported once may give the same network twice
 
     def _batches(self, made: Made) -> Batches:
         size = self.case.batch_size

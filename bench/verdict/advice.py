@@ -77,7 +77,8 @@ def _gain(
     about = made_faster(record.case.variant)
     if record.status != "ok":
         return Gain(record.case, about, "cannot run", record.reason)
-    times, plain_times = (times_of(of, KINDS[about]) for of in (blocks, plain_blocks))
+    on_device = record.case.device != "cpu"
+    times, plain_times = (times_of(of, KINDS[about], on_device=on_device) for of in (blocks, plain_blocks))
     shared = sorted(times.keys() & plain_times.keys())
     grid = _grid({place: log(plain_times[place] / times[place]) for place in shared})
     spread = None if grid is None else spread_of(grid)
@@ -87,7 +88,7 @@ def _gain(
     half = float(stdtrit(spread.freedom, 1 - (1 - COVERAGE) / (2 * counts[about]))) * spread.error
     centre = float(grid.mean())
     errors = [record.correct[name] for name in ERRORS if name in record.correct]
-    error = max(errors, default=0.0)
+    error = float(np.max(errors)) if errors else 0.0  # which is not a number where one of them is not
     time_s = midmean(np.array([times[place] for place in shared]))
     once_s = max(0.0, record.correct.get("first_step_s", 0.0) - time_s) if about == "step" else 0.0
     gained = time_s * (exp(centre) - 1)
@@ -114,17 +115,20 @@ def _judgement(centre: float, half: float, error: float, tolerance: float) -> Ju
     return "slower" if centre + half < 0 else "no difference"
 
 
-def times_of(blocks: Sequence[Block], kind: BlockKind) -> dict[tuple[int, int], float]:
+def times_of(blocks: Sequence[Block], kind: BlockKind, *, on_device: bool) -> dict[tuple[int, int], float]:
     """Return the seconds of an iteration in each launch and round, as blocks of a kind show them.
 
     The smallest of a block; of the loop that feeds, where what comes is fetched ahead in bursts, and on a
     device, where the host runs ahead, the wall clock's mean.
     """
-    return {(block.launch, block.round): _seconds(block) * NANO for block in blocks if block.kind == kind}
+    mean = on_device or kind == "feed"
+    return {
+        (block.launch, block.round): _ns(block, mean=mean) * NANO for block in blocks if block.kind == kind
+    }
 
 
-def _seconds(block: Block) -> float:
-    if block.kind == "feed" or block.device is not None:
+def _ns(block: Block, *, mean: bool) -> float:
+    if mean:
         return block.wall_ns / (len(block.host) - 1)
     return float(block.host[1:].sum(axis=1).min())
 

@@ -268,8 +268,12 @@ def test_the_worker_that_dies_in_counting_is_named_with_its_case() -> None:
             raise WorkerError("was killed")
         return None
 
+    coins, started = random.Random(1), Started(dying, 1.0)  # noqa: S311 - coins, and no secret
+    parents = Parents((sys.executable, sys.executable), coins, started)
+    gate = Gate(("a", "b"), CASES, Layout(), Rule(), 600.0, lambda *_: None, coins, parents)  # type: ignore[arg-type]
     with pytest.raises(GateError, match=f"{CPU_CASE.key} cannot be counted in the base: .* was killed"):
-        judged(dying)
+        gate.run()
+    assert started.closed == len(started.seeds) == 1
 
 
 def test_no_case_in_common_is_an_error() -> None:

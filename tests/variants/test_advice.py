@@ -66,6 +66,25 @@ def test_other_numbers_are_not_ranked_however_fast() -> None:
         assert gains([record(CPU_CASE), seen], blocks([1.0, 0.5]), CPU_CASE)[0].judgement == judgement
 
 
+def test_an_error_that_is_no_number_is_not_hidden_by_those_that_are() -> None:
+    """Whichever of the three it is."""
+    for name in ("loss_error", "gradient_error", "parameter_error"):
+        errors = {"loss_error": 0.0, "gradient_error": 0.0, "parameter_error": 0.0, name: float("nan")}
+        seen = record(FUSED, **errors, tolerance=1e-3)
+        assert gains([record(CPU_CASE), seen], blocks([1.0, 0.5]), CPU_CASE)[0].judgement == "other numbers"
+
+
+def test_a_device_is_judged_by_the_wall_clock_and_not_by_what_the_host_enqueues() -> None:
+    """Plain blocks have no events: the host is done in the same time, and the device takes half as long."""
+    on_device = [replace(case, device="cuda", threads="-") for case in (CPU_CASE, FUSED)]
+    made = [
+        replace(block, host=np.full((5, 1), 1000, np.int64), wall_ns=block.wall_ns)
+        for block in blocks([1.0, 0.5])
+    ]
+    (found,) = gains([record(case) for case in on_device], made, on_device[0])
+    assert found.speed_up == pytest.approx(2.0, rel=0.01)
+
+
 def test_what_was_not_measured_is_a_row_with_its_reason() -> None:
     """Skipped, failed, or without a second round."""
     skipped = CaseRecord(FUSED, ("step",), status="skipped", reason="fused needs wings")

@@ -182,6 +182,9 @@ def test_a_factory_with_two_inputs_trains_feeds_and_infers(
     )
     made = FactorySubject(Case("two:Two", "-", "cpu", 1, "float32", "eager", 7, "-"))
     assert made.check()["moved"] == 1.0
+    other = FactorySubject(made.case)  # of the same imported class, whose network is one
+    shared = {id(p) for p in made.step.model.parameters()} & {id(p) for p in other.step.model.parameters()}
+    assert not shared
     assert [len(tensor) for tensor in made.batches[0][0]] == [7, 7]
     assert made.assumed == ("optimizer: Adam, lr 0.001",)
     for kind in made.kinds:

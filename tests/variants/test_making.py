@@ -1,5 +1,7 @@
 """What a subject is made of: torchvision's, and factories as users write them."""
 
+import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,13 @@ def test_an_object_keeps_what_it_has(written: Path) -> None:
     assert made.assumed == []
     assert made.model(*made.inputs).shape == (6, 1)
     assert isinstance(made.optimizer, torch.optim.SGD)
+
+
+def test_a_file_does_not_stand_in_for_a_module_of_its_name(written: Path) -> None:
+    """random.py is a name as any."""
+    (written / "random.py").write_text(NEWCOMER)
+    make("./random.py:make")
+    assert sys.modules["random"] is random
 
 
 def test_a_network_of_torchvision_gets_images() -> None:
