@@ -104,7 +104,8 @@ def advice_sentences(base: Case, found: Sequence[Gain], together: Gain | None) -
             lines.append(_recommended("Best together, measured and not multiplied", together, base))
         else:
             lines.append(
-                f"Together ({name_of(together.case, base)}) they are not surely faster: {together.reason or together.judgement}"
+                f"Together ({name_of(together.case, base)}) they are not surely faster:"
+                f" {together.reason or together.judgement}"
             )
     for about in ("feeding", "inference"):
         best = next((gain for gain in worth if gain.about == about), None)
