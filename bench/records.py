@@ -201,5 +201,8 @@ class CaseRecord(msgspec.Struct, frozen=True):
     steps_per_block: dict[str, int] = {}
     correct: dict[str, float] = {}
     counters: CaseCounters | None = None
+    thrown_out: int = 0
+    """Blocks that were measured again, since torch.compile compiled within them."""
+
     assumed: tuple[str, ...] = ()
     """What the subject leaves out and what was taken instead, in words."""

@@ -251,6 +251,9 @@ class Conductor:
             if not isinstance(reply, messages.Measured):
                 break
             blocks.append(self._block(launch, number, kind, reply))
+            if reply.thrown_out:
+                thrown_out = self.cases[number].thrown_out + reply.thrown_out
+                self.cases[number] = msgspec.structs.replace(self.cases[number], thrown_out=thrown_out)
         return blocks
 
     def _block(self, launch: int, number: int, kind: BlockKind, reply: messages.Measured) -> Block:

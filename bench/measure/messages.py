@@ -94,13 +94,15 @@ class Prepared(msgspec.Struct, frozen=True, tag=True):
 class Measured(msgspec.Struct, frozen=True, tag=True):
     """Answer Measure: laps as int64 nanoseconds, iteration after iteration, the leading one first.
 
-    `waited_ns` is for how long others had the core during all but the leading one.
+    `waited_ns` is for how long others had the core during all but the leading one; `thrown_out` blocks before
+    this one had something compiled within.
     """
 
     host: bytes
     device: bytes | None
     wall_ns: int
     waited_ns: int = 0
+    thrown_out: int = 0
 
 
 class Profiled(msgspec.Struct, frozen=True, tag=True):

@@ -1,12 +1,12 @@
 """Warnings about the machine before and during a run, each with its figures and a next step."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from bench.measure.gpu import THROTTLES
 from bench.measure.reading import figure
 from bench.measure.state import State, meanwhile
-from bench.records import Notice
+from bench.records import CaseRecord, Notice
 
 BUSY_PER_CORE = 0.25
 CROWDED = 0.5
@@ -48,6 +48,19 @@ def notices_after(before: State, after: State) -> tuple[Notice, ...]:
     found = [notice(facts) for notice in DURING]
     found.append(_gpu_throttle(facts.get("gpu_throttle_after"), "when the run ended"))
     return tuple(notice for notice in found if notice)
+
+
+def thrown_out(records: Iterable[CaseRecord]) -> list[Notice]:
+    """Return a warning for each case some of whose blocks were measured again."""
+    return [
+        Notice(
+            f"torch.compile compiled within {record.thrown_out} timed blocks of {record.case.key}, which were"
+            " thrown out and measured again",
+            "see what it compiles again and why: TORCH_LOGS=recompiles,graph_breaks",
+        )
+        for record in records
+        if record.thrown_out
+    ]
 
 
 def _figure(facts: Facts, name: str) -> float:

@@ -11,7 +11,7 @@ import msgspec.structs
 from bench.cases import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK
 from bench.measure.campaign import Conductor, Progress
 from bench.measure.machine import code_measured, host_name, machine_facts
-from bench.measure.notices import notices_after, notices_before
+from bench.measure.notices import notices_after, notices_before, thrown_out
 from bench.measure.passes import count_cases, profile_cases
 from bench.measure.plan import Plan
 from bench.measure.state import meanwhile, state_now
@@ -100,7 +100,7 @@ class Recorder:
         self._update(
             cases=tuple(counted[:own]),
             companions=tuple(counted[own:]),
-            notices=(*self.run.notices, *_missed(counted[own:]), *notices),
+            notices=(*self.run.notices, *thrown_out(counted), *_missed(counted[own:]), *notices),
         )
         profiles, notices = profile_cases(
             counted, conductor.workers, self._start_worker, self.folder.path, progress, every=self._every

@@ -12,6 +12,7 @@ import pytest
 from bench.cases import BLOCK_LAPS, DEFAULT_ALLOCATOR, PHASES, Case, kinds_for
 from bench.measure import messages
 from bench.measure.campaign import Conductor
+from bench.measure.notices import thrown_out
 from bench.measure.plan import Plan, rounds_for
 from bench.measure.workers import WorkerError
 from bench.records import CaseRecord
@@ -359,3 +360,22 @@ def test_rounds_are_planned_from_the_cases_of_the_user_alone() -> None:
 
     assert planned(slow=1) == 4
     assert planned(slow=0) > 100
+
+
+def test_blocks_that_were_thrown_out_are_counted_and_told() -> None:
+    """A network that was compiled again is measured again, and the run says how often."""
+    bench = Bench()
+
+    class Compiling(FakeWorker):
+        def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
+            reply = super().ask(request, timeout)
+            if isinstance(reply, messages.Measured) and request.kind == "plain":  # type: ignore[union-attr]
+                return messages.Measured(reply.host, None, reply.wall_ns, thrown_out=1)
+            return reply
+
+    plan = Plan(2, 1000.0, 0.5, least_rounds=4)
+    conductor = Conductor(records(1), plan, lambda _: Compiling(bench), bench, bench.progress, now=bench.now)
+    campaign = conductor.run()
+    assert bench.saved_cases[0].thrown_out == campaign.rounds_done == 4
+    (notice,) = thrown_out(bench.saved_cases)
+    assert f"within 4 timed blocks of {records(1)[0].case.key}" in notice.cause

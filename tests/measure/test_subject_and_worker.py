@@ -164,15 +164,30 @@ def test_a_case_that_never_becomes_steady_is_flagged(monkeypatch: pytest.MonkeyP
         assert prepared.steady is steady
 
 
-def test_a_block_in_which_something_is_compiled_is_refused(subject: Subject) -> None:
+def test_a_block_in_which_something_is_compiled_is_thrown_out_and_measured_again(subject: Subject) -> None:
     """A recompilation takes milliseconds to seconds, and would be one sample among others."""
     worker = Worker()
     worker.subjects[0] = subject
     subject.step.model = torch.compile(subject.step.model, backend="eager")  # type: ignore[assignment]
+    for thrown_out in (1, 0):
+        measured = worker.answer(messages.Measure(0, "plain", 2))
+        assert isinstance(measured, messages.Measured)
+        assert measured.thrown_out == thrown_out
+
+
+def test_a_case_that_is_compiled_again_and_again_is_refused(subject: Subject) -> None:
+    """A network that is given something new in each block never settles."""
+    worker, plain = Worker(), subject.step.model
+    worker.subjects[0] = subject
+
+    def restore() -> None:
+        torch._dynamo.reset()
+        subject.step.model = torch.compile(plain, backend="eager")  # type: ignore[assignment]
+
+    subject.restore = restore  # type: ignore[method-assign]
     refused = worker.answer(messages.Measure(0, "plain", 2))
     assert isinstance(refused, messages.Refused)
-    assert "compiled 1 frames inside a timed block" in refused.reason
-    assert isinstance(worker.answer(messages.Measure(0, "plain", 2)), messages.Measured)
+    assert "inside each of 3 timed blocks in a row" in refused.reason
 
 
 def test_denormal_values_are_counted(subject: Subject) -> None:
