@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias
 
 from bench import options as step_options
 from bench.options import OptionError, Options, fraction, seconds
@@ -19,6 +19,7 @@ ADVISED = {
     "step_devices": "cpu",
     "step_threads": "1",
     "step_budget": "20",
+    "step_launches": "6",
 }
 """What advice is for where nothing else is said."""
 
@@ -189,7 +190,7 @@ def _profile(commands: Commands) -> tuple[_Parser, Build]:
     step_options.declare(parser.add_argument)
 
     def build(given: argparse.Namespace) -> Given:
-        raw: dict[str, Any] = {name: getattr(given, name) for name in step_options.destinations()}
+        raw = step_options.typed(given)
         raw["step_budget"] = raw["step_budget"] or PROFILE_BUDGET
         return ProfileOptions(Options.build(raw | {"step_profile": True}))
 
@@ -207,7 +208,7 @@ def _advise(commands: Commands) -> tuple[_Parser, Build]:
     step_options.declare(parser.add_argument)
 
     def build(given: argparse.Namespace) -> Given:
-        raw: dict[str, Any] = {name: getattr(given, name) for name in step_options.destinations()}
+        raw = step_options.typed(given)
         for name, why in NOT_TO_ADVISE.items():
             if raw[name] is not None:
                 raise OptionError(f"--{name.replace('_', '-')}: {why}")
@@ -250,7 +251,7 @@ def _gate(commands: Commands) -> tuple[_Parser, Build]:
     step_options.declare(parser.add_argument)
 
     def build(given: argparse.Namespace) -> Given:
-        raw: dict[str, Any] = {name: getattr(given, name) for name in step_options.destinations()}
+        raw = step_options.typed(given)
         if raw["step_budget"] is not None:
             raise OptionError("--step-budget: the gate has a time of its own (use --budget)")
         defaults = {"step_devices": "cpu", "step_threads": "1"}

@@ -269,5 +269,10 @@ def destinations() -> Iterable[str]:
     return (*(_flag_dest(name) for name in FLAGS), *(option.dest for option in OPTIONS))
 
 
+def typed(given: object) -> dict[str, Any]:
+    """Return what a parser stored of the options, by the names under which it did."""
+    return {name: getattr(given, name) for name in destinations()}
+
+
 def _flag_dest(name: str) -> str:
     return f"step_{name}"

@@ -1,13 +1,11 @@
 """Profile the grid without pytest: a short campaign, then the profiler on every case."""
 
-import random
 from dataclasses import dataclass
 
 from bench.measure.campaign import Progress
-from bench.measure.plan import Plan
 from bench.options import Options
 from bench.report import render, write_tables
-from bench.suite import Suite
+from bench.suite import measured_grid
 
 TOLD = ("operators", "accounting", "device", "findings")
 
@@ -25,15 +23,7 @@ def profile(options: Options, progress: Progress) -> Profiled:
 
     The campaign before it is short: it tells what the profiler adds to a step, and no more.
     """
-    suite = Suite(options)
-    try:
-        suite.get_ready()
-        suite.refuse_what_cannot_be()
-        seed = random.SystemRandom().randrange(2**32)
-        plan = Plan(options.launches, options.budget, options.target, options.launches, seed=seed)
-        suite.measure(((case, phase) for case in suite.cases for phase in case.phases()), plan, progress)
-    finally:
-        suite.close()
+    suite = measured_grid(options, progress)
     if suite.run is None or suite.folder is None:
         return Profiled(complete=False, text="nothing was recorded")
     report = render(suite.run, list(suite.rows.values()), suite.beside)

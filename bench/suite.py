@@ -1,5 +1,6 @@
 """The suite's state in one pytest session: its options, cases and workers, and what they recorded."""
 
+import random
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -204,6 +205,20 @@ class Suite:
         record = {} if row is None else row.as_record()
         failed = row is not None and row.status == "failed"
         return HandOver(() if failed else tuple(means), record, lambda: self.check(case), stats)
+
+
+def measured_grid(options: Options, progress: Progress, launcher: Launcher | None = None) -> Suite:
+    """Return the suite after a campaign over its whole grid; raises OptionError and WorkerError."""
+    suite = Suite(options, launcher)
+    try:
+        suite.get_ready()
+        suite.refuse_what_cannot_be()
+        seed = random.SystemRandom().randrange(2**32)
+        plan = Plan(options.launches, options.budget, options.target, options.launches, seed=seed)
+        suite.measure(((case, phase) for case in suite.cases for phase in case.phases()), plan, progress)
+    finally:
+        suite.close()
+    return suite
 
 
 PHASES_OF_ROLE = {

@@ -6,8 +6,10 @@
 
 import importlib
 import importlib.util
+import os
+import pickle
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,7 @@ from torch.optim import Adam, Optimizer
 from torch.utils._pytree import tree_leaves, tree_map
 
 from bench.measure.blocks import IncorrectError
+from bench.measure.workers import HANDED_OVER, SUBJECT_FILE
 
 TORCHVISION = "torchvision"
 IMAGE_SIZE = 224
@@ -28,6 +31,7 @@ EXAMPLES = 8
 """Samples of an example batch that is made here."""
 
 LEARNING_RATE = 0.001
+AUXILIARY_SHARE = 0.3
 Inputs: TypeAlias = Any
 """A tensor, or a tuple or dict of tensors: what the network is called with, batches first."""
 
@@ -54,7 +58,10 @@ class Made:
 def make(subject: str) -> Made:
     """Return what a subject names; raises SubjectError, which names the factory and the way out."""
     name, _, detail = subject.partition(":")
-    factory = _torchvision(detail) if name == TORCHVISION else _imported(subject)
+    if name == TORCHVISION:
+        factory = _torchvision(detail)
+    else:
+        factory = _handed_over(subject) if name == HANDED_OVER else _imported(subject)
     try:
         with nothing_downloaded():
             made = factory()
@@ -105,9 +112,27 @@ def _imported(subject: str) -> Callable[[], Any]:
         raise SubjectError(
             f"{subject}: {place} has no {name} (it has {', '.join(names[:8]) or 'no functions'})"
         )
-    if isinstance(factory, nn.Module) or not callable(factory):
-        return lambda: factory
-    return cast("Callable[[], Any]", factory)
+    return _callable(factory)
+
+
+def _handed_over(subject: str) -> Callable[[], Any]:
+    """Return the factory that `measure_step` left in a file, with the places where modules are found."""
+    file = os.environ.get(SUBJECT_FILE)
+    if not file:
+        raise SubjectError(
+            f"{subject}: bench.measure_step alone hands over such a subject (name its factory, such as"
+            " ./my_net.py:make)"
+        )
+    places, pickled = pickle.loads(Path(file).read_bytes())  # noqa: S301 - the user's own measure_step wrote it
+    sys.path += [place for place in places if place not in sys.path]
+    return _callable(_run(subject, lambda: pickle.loads(pickled)))  # noqa: S301 - the same
+
+
+def _callable(found: Any) -> Callable[[], Any]:  # noqa: ANN401 - whatever was named
+    """Return a factory as it is, and one that returns what is found where that is a network or an object."""
+    if isinstance(found, nn.Module) or not callable(found):
+        return lambda: found
+    return cast("Callable[[], Any]", found)
 
 
 def _of_file(subject: str, path: Path) -> ModuleType:
@@ -164,14 +189,32 @@ def completed(subject: str, made: object) -> Made:
         assumed.append(f"targets: random classes of {outputs.shape[1]}")
     loss = given.get("loss")
     if loss is None:
-        loss = nn.CrossEntropyLoss()
-        assumed.append("loss: cross-entropy over the outputs")
+        loss, said = _loss(model)
+        assumed.append(said)
     optimizer = given.get("optimizer")
     if optimizer is None:
         optimizer = Adam(parameters, lr=LEARNING_RATE)
         assumed.append(f"optimizer: Adam, lr {LEARNING_RATE}")
     _check(inputs, targets, optimizer, model)
     return Made(model, inputs, targets, loss, optimizer, assumed)
+
+
+class OverAllOutputs(nn.CrossEntropyLoss):
+    """The cross-entropy of a network that gives auxiliary outputs besides its own while it trains.
+
+    Each of these counts 0.3 times (Szegedy et al., Going deeper with convolutions, section 5).
+    """
+
+    def forward(self, outputs: Sequence[Tensor | None], targets: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the loss of outputs [B, classes], the network's own first, those left out None."""
+        own, *auxiliary = (super(OverAllOutputs, self).forward(o, targets) for o in outputs if o is not None)
+        return own + AUXILIARY_SHARE * sum(auxiliary)
+
+
+def _loss(model: nn.Module) -> tuple[nn.Module, str]:
+    if getattr(model, "aux_logits", False):
+        return OverAllOutputs(), f"loss: cross-entropy, with {AUXILIARY_SHARE} of the auxiliary outputs'"
+    return nn.CrossEntropyLoss(), "loss: cross-entropy over the outputs"
 
 
 def _attributes(made: object) -> Mapping[str, Any]:

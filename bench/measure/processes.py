@@ -87,6 +87,7 @@ def _fork(control: socket.socket, request: messages.Fork, ask_as_usual: Callable
         os.close(fds[0])
         return pid
     control.close()
+    rebuild_thread_pool()
     ask_as_usual()
     die_with_parent()
     go_first_when_memory_runs_out()
@@ -96,6 +97,15 @@ def _fork(control: socket.socket, request: messages.Fork, ask_as_usual: Callable
         os.sched_setaffinity(0, request.cores)
     serve(messages.Channel(socket.socket(fileno=fds[0])), request.code_path)
     os._exit(0)
+
+
+def rebuild_thread_pool() -> None:
+    """Have torch replace the thread pool that a fork has left without its threads.
+
+    It does so when the number of threads is set next. Where threads of autograd's are first, two at a time, one
+    finds none and ends the process ("Invalid thread pool!"), as after a network compiled earlier is loaded.
+    """
+    torch.set_num_threads(torch.get_num_threads())
 
 
 def measure_code_in(folder: str) -> None:

@@ -23,6 +23,12 @@ ALLOCATOR_POLICY = {
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     "MALLOC_TOP_PAD_": "67108864",
 }
+HANDED_OVER = "measure_step"
+"""The place in the name of a subject that was handed over as an object, and not named."""
+
+SUBJECT_FILE = "NNCORE_BENCH_SUBJECT"
+"""The environment variable that tells workers in which file such a subject is."""
+
 START_TIMEOUT_S = 300.0
 REQUEST_TIMEOUT_S = 180.0
 SIGNALS = {9: "was killed by signal 9, as the kernel does when memory runs out", 11: "crashed with signal 11"}
@@ -99,7 +105,8 @@ class Launcher:
         python: str = sys.executable,
         more: Mapping[str, str] | None = None,
     ) -> None:
-        self._policy = {**policy, **(more or {})}
+        self._more = more or {}
+        self._policy = {**policy, **self._more}
         self._python = python
         self._beside: Launcher | None = None
         self._workers: list[Worker] = []
@@ -145,7 +152,7 @@ class Launcher:
     def beside(self) -> "Launcher":
         """Return a launcher whose workers have the default allocator, started when first asked for."""
         if self._beside is None:
-            self._beside = Launcher(policy={})
+            self._beside = Launcher(policy={}, more=self._more)
         return self._beside
 
     def spawn(self, code_path: str = "") -> Worker:

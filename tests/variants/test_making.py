@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.measure.making import SubjectError, make, repeated
+from bench.measure.making import SubjectError, completed, make, repeated
 
 NEWCOMER = """
 from torch import nn
@@ -152,3 +152,32 @@ def test_a_name_of_nothing_is_one_sentence(written: Path, subject: str, sentence
     with pytest.raises(SubjectError) as refusal:
         make(subject)
     assert sentence in str(refusal.value)
+
+
+class WithAuxiliary(nn.Module):
+    """Give auxiliary outputs while it trains, as GoogLeNet and Inception do."""
+
+    aux_logits = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own, self.auxiliary = nn.Linear(4, 3), nn.Linear(4, 3)
+
+    def forward(self, inputs: torch.Tensor) -> object:
+        return (self.own(inputs), None, self.auxiliary(inputs)) if self.training else self.own(inputs)
+
+
+def test_auxiliary_outputs_are_part_of_the_loss() -> None:
+    """The network's own count once, each auxiliary one 0.3 times; one that is left out not at all."""
+    made = completed("a_name", WithAuxiliary())
+    own, _, auxiliary = made.model(made.inputs)
+    cross_entropy = nn.functional.cross_entropy
+    expected = cross_entropy(own, made.targets) + 0.3 * cross_entropy(auxiliary, made.targets)
+    assert torch.allclose(made.loss((own, None, auxiliary), made.targets), expected)
+    assert "loss: cross-entropy, with 0.3 of the auxiliary outputs'" in made.assumed
+
+
+def test_a_subject_of_a_notebook_has_to_be_handed_over() -> None:
+    """Typed by hand, its name leads nowhere, and the sentence says what does."""
+    with pytest.raises(SubjectError, match=r"bench.measure_step alone hands over"):
+        make("measure_step:Net")
