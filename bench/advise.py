@@ -2,13 +2,15 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.cases import Case
 from bench.measure.campaign import Progress
 from bench.measure.plan import Plan
+from bench.measure.workers import Launcher
 from bench.options import OptionError, Options
 from bench.suite import Suite
 from bench.variants import PRECISIONS, WORDS, made_faster
@@ -16,6 +18,9 @@ from bench.verdict.advice import Gain, combination, gains
 
 SHARE_TOGETHER = 0.4
 """The share of the budget that the best combination has for itself."""
+
+COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+"""An empty one, so that the first of the launches compiles as a user's first run does, and says how long."""
 
 PHASES_OF = {"step": ("step",), "inference": ("inference",), "feeding": ("data",)}
 PLAIN_PHASES = ("step", "inference", "data")
@@ -49,7 +54,12 @@ def candidates(base: Case, all_threads: int) -> list[Case]:
 def advise(options: Options, progress: Progress) -> Advice:
     """Return advice for one device, batch size and width; raises OptionError and WorkerError."""
     begin = time.monotonic()
-    suite = Suite(options)
+    with TemporaryDirectory(prefix="compiled-") as folder:
+        return _advised(options, progress, begin, {COMPILER_CACHE: folder})
+
+
+def _advised(options: Options, progress: Progress, begin: float, environment: Mapping[str, str]) -> Advice:
+    suite = Suite(options, Launcher(more=environment))
     try:
         suite.get_ready()
         suite.refuse_what_cannot_be()

@@ -102,8 +102,8 @@ def _fork(control: socket.socket, request: messages.Fork, ask_as_usual: Callable
 def rebuild_thread_pool() -> None:
     """Have torch replace the thread pool that a fork has left without its threads.
 
-    It does so when the number of threads is set next. Where threads of autograd's are first, two at a time, one
-    finds none and ends the process ("Invalid thread pool!"), as after a network compiled earlier is loaded.
+    It does so when the number of threads is set next. Where threads of autograd's are first, two at a time,
+    one finds none and ends the process ("Invalid thread pool!"), as after a compiled network was loaded.
     """
     torch.set_num_threads(torch.get_num_threads())
 

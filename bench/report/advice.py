@@ -20,10 +20,10 @@ TITLES = {
     "inference": ("advice_inference", "What makes inference faster"),
 }
 CAPTION = (
-    "speed-up: how many times as fast as the plain step, in the same rounds of the same processes, with an"
-    " interval that holds for all rows together. error: how far loss, gradients or parameters are off after 3"
-    " steps, at most; beyond the tolerance of its precision a row is not ranked. once: what its first step"
-    " takes longer, compiling included; pays after: the steps that save as much."
+    "speed-up: how many times as fast as the plain step, by the smallest laps of the same processes, with an"
+    " interval from how these differ that holds for all rows together. error: how far loss, gradients or"
+    " parameters are off after 3 steps, at most; beyond the tolerance of its precision a row is not ranked."
+    " once: what its first step takes longer, compiling included; pays after: the steps that save as much."
 )
 ORDER = {"faster": 0, "no difference": 1, "slower": 2, "other numbers": 3, "cannot run": 4}
 
@@ -84,7 +84,7 @@ def _signed(extra_bytes: int | None) -> str:
 def _steps(gain: Gain) -> str:
     if gain.pays_after is None:
         return NOT_AVAILABLE
-    if not gain.worth_it or isinf(gain.pays_after):
+    if gain.judgement != "faster" or isinf(gain.pays_after):
         return "never"
     return f"{gain.pays_after:,.0f} steps" if gain.pays_after >= 1 else "at once"
 
@@ -97,7 +97,7 @@ def advice_sentences(base: Case, found: Sequence[Gain], together: Gain | None) -
     """Return what to do, in sentences with figures."""
     worth = [gain for gain in ranked(found) if gain.worth_it]
     if not worth:
-        return ["Nothing here is worth it: no variant is surely faster than the plain step."]
+        return ["Nothing here is worth it: no variant is surely faster than the plain step by 1 % or more."]
     lines = [_recommended("Best by itself", worth[0], base)] if worth[0].about == "step" else []
     if together is not None:
         if together.worth_it:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, inf, log
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,12 @@ from bench.verdict.estimates import COVERAGE, midmean, spread_of
 NANO = 1e-9
 ERRORS = ("loss_error", "gradient_error", "parameter_error")
 Judgement: TypeAlias = Literal["faster", "slower", "no difference", "other numbers", "cannot run"]
+Times: TypeAlias = Mapping[tuple[int, int], float]
+"""Seconds of an iteration by launch and round."""
+
+WORTH_IT = 1.01
+"""What makes less of a difference is not worth a line of code, however sure it is."""
+
 KINDS: Mapping[str, BlockKind] = {"step": "plain", "inference": "inference", "feeding": "feed"}
 
 
@@ -48,8 +54,8 @@ class Gain:
 
     @property
     def worth_it(self) -> bool:
-        """Say whether it is surely faster, and its numbers are those of the plain step."""
-        return self.judgement == "faster"
+        """Say whether it is surely faster, by 1 % or more, and its numbers are those of the plain step."""
+        return self.judgement == "faster" and (self.speed_up or 0.0) >= WORTH_IT
 
 
 def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) -> list[Gain]:
@@ -79,17 +85,16 @@ def _gain(
         return Gain(record.case, about, "cannot run", record.reason)
     on_device = record.case.device != "cpu"
     times, plain_times = (times_of(of, KINDS[about], on_device=on_device) for of in (blocks, plain_blocks))
-    shared = sorted(times.keys() & plain_times.keys())
-    grid = _grid({place: log(plain_times[place] / times[place]) for place in shared})
-    spread = None if grid is None else spread_of(grid)
-    if grid is None or spread is None:
+    ratios = _log_ratios(times, plain_times)
+    spread = spread_of(ratios[:, None]) if len(ratios) else None
+    if spread is None:
         return Gain(record.case, about, "cannot run", "no two rounds were finished")
     # Bonferroni: the intervals of all variants hold together.
     half = float(stdtrit(spread.freedom, 1 - (1 - COVERAGE) / (2 * counts[about]))) * spread.error
-    centre = float(grid.mean())
+    centre = float(ratios.mean())
     errors = [record.correct[name] for name in ERRORS if name in record.correct]
     error = float(np.max(errors)) if errors else 0.0  # which is not a number where one of them is not
-    time_s = midmean(np.array([times[place] for place in shared]))
+    time_s = midmean(np.array(list(_smallest(times).values())))
     once_s = max(0.0, record.correct.get("first_step_s", 0.0) - time_s) if about == "step" else 0.0
     gained = time_s * (exp(centre) - 1)
     return Gain(
@@ -133,15 +138,23 @@ def _ns(block: Block, *, mean: bool) -> float:
     return float(block.host[1:].sum(axis=1).min())
 
 
-def _grid(values: Mapping[tuple[int, int], float]) -> npt.NDArray[np.float64] | None:
-    """Return values of shape [launches, cycles], by launch and order of round, cut to the shortest."""
-    launches: dict[int, list[float]] = {}
-    for (launch, _), value in sorted(values.items()):
-        launches.setdefault(launch, []).append(value)
-    cycles = min(map(len, launches.values()), default=0)
-    if cycles == 0 or cycles * len(launches) < 2:  # noqa: PLR2004 - one value has no spread
-        return None
-    return np.array([of_launch[:cycles] for of_launch in launches.values()])
+def _smallest(times: Times) -> dict[int, float]:
+    """Return the smallest time of each launch."""
+    return {launch: min(t for (other, _), t in times.items() if other == launch) for launch, _ in times}
+
+
+def _log_ratios(times: Times, plain_times: Times) -> npt.NDArray[np.float64]:
+    """Return how many times as fast each launch shows a variant to be, as logarithms.
+
+    By the smallest times of the launch: a block in which the machine was busy with something else costs the
+    ratio of its round nothing then. Of a single launch the rounds have to do, which lie closer together than
+    launches would.
+    """
+    own: Mapping[Any, float] = _smallest(times)
+    plain: Mapping[Any, float] = _smallest(plain_times)
+    if len(own.keys() & plain.keys()) == 1:
+        own, plain = times, plain_times
+    return np.array([log(plain[key] / own[key]) for key in sorted(own.keys() & plain.keys())])
 
 
 def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:

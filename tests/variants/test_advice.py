@@ -95,6 +95,35 @@ def test_what_was_not_measured_is_a_row_with_its_reason() -> None:
     ]
 
 
+def test_rounds_in_which_a_neighbour_was_busy_cost_nothing() -> None:
+    """In every launch one block in five of either takes half as long again."""
+    made = [
+        replace_host(block, 1.5 if (block.round // 4 + block.launch + 2 * block.case) % 5 == 0 else 1.0)
+        for block in blocks([1.0, 0.8])
+    ]
+    (found,) = gains([record(CPU_CASE), record(FUSED)], made, CPU_CASE)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.speed_up == pytest.approx(1.25, rel=0.1)
+    assert found.low < 1.25 < found.high
+
+
+def test_of_a_single_launch_the_rounds_tell() -> None:
+    """Its five rounds are told apart, though not from what another process would show."""
+    one = [block for block in blocks([1.0, 0.8]) if block.launch == 0]
+    (found,) = gains([record(CPU_CASE), record(FUSED)], one, CPU_CASE)
+    assert found.speed_up == pytest.approx(1.25, rel=0.002)
+    assert found.judgement == "faster"
+
+
+def test_what_is_faster_by_less_than_a_percent_is_not_worth_a_line_of_code() -> None:
+    """However sure it is."""
+    sure = gain(FUSED, 1.005)
+    assert not replace(sure, low=1.004).worth_it
+    assert replace(sure, speed_up=1.02).worth_it
+    assert "Nothing here is worth it" in advice_sentences(CPU_CASE, [sure], None)[0]
+
+
 def test_equal_arms_show_no_difference() -> None:
     """In 40 tables of eight equal variants, hardly ever one that is called faster or slower."""
     wrong = 0
