@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from bench.cases import Case
 from bench.measure.campaign import Progress
 from bench.measure.plan import Plan
-from bench.measure.workers import Launcher
+from bench.measure.workers import COMPILER_CACHE, Launcher
 from bench.options import OptionError, Options
 from bench.suite import Suite
 from bench.variants import PRECISIONS, WORDS, made_faster
@@ -18,9 +18,6 @@ from bench.verdict.advice import Gain, combination, gains
 
 SHARE_TOGETHER = 0.4
 """The share of the budget that the best combination has for itself."""
-
-COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
-"""An empty one, so that the first of the launches compiles as a user's first run does, and says how long."""
 
 PHASES_OF = {"step": ("step",), "inference": ("inference",), "feeding": ("data",)}
 PLAIN_PHASES = ("step", "inference", "data")
@@ -52,7 +49,10 @@ def candidates(base: Case, all_threads: int) -> list[Case]:
 
 
 def advise(options: Options, progress: Progress) -> Advice:
-    """Return advice for one device, batch size and width; raises OptionError and WorkerError."""
+    """Return advice for one device, batch size and width; raises OptionError and WorkerError.
+
+    With an empty compiler cache, so that the first of the launches compiles as a user's first run does.
+    """
     begin = time.monotonic()
     with TemporaryDirectory(prefix="compiled-") as folder:
         return _advised(options, progress, begin, {COMPILER_CACHE: folder})

@@ -4,7 +4,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from bench.cases import Case
+from bench.cases import BlockKind, Case, kinds_for
+from bench.variants import words_of
 
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
 OUTSIDE = "(outside of operators)"
@@ -206,3 +207,9 @@ class CaseRecord(msgspec.Struct, frozen=True):
 
     assumed: tuple[str, ...] = ()
     """What the subject leaves out and what was taken instead, in words."""
+
+    @property
+    def kinds(self) -> tuple[BlockKind, ...]:
+        """Return the kinds of block that a round of it has; a step that is captured whole has no laps."""
+        captured = "cudagraph" in words_of(self.case.variant)
+        return tuple(kind for kind in kinds_for(self.phases) if not (captured and kind == "laps"))

@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec.structs
 import numpy as np
 
-from bench.cases import BLOCK_LAPS, BlockKind, Case, kinds_for
+from bench.cases import BLOCK_LAPS, BlockKind, Case
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS
 from bench.measure.plan import Account, Plan, rounds_for
@@ -144,13 +144,14 @@ class Conductor:
 
     def _prepare(self, launch: int, number: int) -> None:
         record = self.cases[number]
-        reply = self._ask(launch, number, messages.Prepare(number, record.case, warm_up=True))
+        request = messages.Prepare(number, record.case, warm_up=True, kinds=record.kinds)
+        reply = self._ask(launch, number, request)
         if not isinstance(reply, messages.Prepared):
             return
         # The first launch decides for all, so that the blocks of all launches are of one length.
         per_block = record.steps_per_block or {
             kind: max(LEAST_ITERATIONS, round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]))
-            for kind in kinds_for(record.phases)
+            for kind in record.kinds
         }
         self.cases[number] = msgspec.structs.replace(
             record,
@@ -244,7 +245,7 @@ class Conductor:
 
     def _blocks(self, launch: int, number: int) -> list[Block]:
         record, blocks = self.cases[number], []
-        kinds = list(kinds_for(record.phases))
+        kinds = list(record.kinds)
         self.random.shuffle(kinds)
         for kind in kinds:
             reply = self._ask(launch, number, messages.Measure(number, kind, record.steps_per_block[kind]))

@@ -1,7 +1,10 @@
 """Forms of a step: what the words of a variant and a precision do to network, optimizer and step."""
 
+import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -11,6 +14,7 @@ from torch.utils._pytree import tree_map
 
 from bench.measure.blocks import IncorrectError
 from bench.measure.making import Inputs, called
+from bench.measure.workers import COMPILER_CACHE
 from nncore.step import TrainStep
 
 COMPILE_MODES: Mapping[str, str] = {"compile": "default", "compile-max": "max-autotune"}
@@ -106,6 +110,25 @@ def formed_step(  # noqa: PLR0913, PLR0917 - a step is made of these
         device = next(model.parameters()).device.type
         step.autocast = torch.autocast(device, dtype=torch.bfloat16)
     return step
+
+
+@contextmanager
+def compiler_cache_of(words: Words) -> Iterator[None]:
+    """Give each way to compile a part of its own in a cache that was set, and import the compiler beforehand.
+
+    Else what one compiled would make the first step of another look cheap, and the first of them slow.
+    """
+    compiler = next((word for word in COMPILE_MODES if word in words), None)
+    folder = os.environ.get(COMPILER_CACHE)
+    if compiler is None or folder is None:
+        yield
+        return
+    importlib.import_module("torch._inductor.compile_fx")
+    os.environ[COMPILER_CACHE] = str(Path(folder) / compiler)
+    try:
+        yield
+    finally:
+        os.environ[COMPILER_CACHE] = folder
 
 
 @contextmanager

@@ -29,6 +29,9 @@ HANDED_OVER = "measure_step"
 SUBJECT_FILE = "NNCORE_BENCH_SUBJECT"
 """The environment variable that tells workers in which file such a subject is."""
 
+COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+"""The environment variable that tells torch.compile where to keep what it compiled."""
+
 START_TIMEOUT_S = 300.0
 REQUEST_TIMEOUT_S = 180.0
 SIGNALS = {9: "was killed by signal 9, as the kernel does when memory runs out", 11: "crashed with signal 11"}

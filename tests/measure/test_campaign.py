@@ -379,3 +379,28 @@ def test_blocks_that_were_thrown_out_are_counted_and_told() -> None:
     assert bench.saved_cases[0].thrown_out == campaign.rounds_done == 4
     (notice,) = thrown_out(bench.saved_cases)
     assert f"within 4 timed blocks of {records(1)[0].case.key}" in notice.cause
+
+
+def test_a_step_that_is_captured_whole_has_plain_blocks_alone() -> None:
+    """A graph that is replayed has no boundaries between its phases: its worker knows no laps."""
+    bench = Bench()
+    captured = replace(records(1)[0].case, device="cuda", threads="-", variant="cudagraph")
+
+    class Captured(FakeWorker):
+        def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
+            reply = super().ask(request, timeout)
+            if isinstance(reply, messages.Prepared):
+                assert request.kinds == ("plain",)  # type: ignore[union-attr]
+                return messages.Prepared({"plain": STEP_S}, steady=True, correct={})
+            return reply
+
+    conductor = Conductor(
+        [CaseRecord(captured, captured.phases())],
+        Plan(2, 1000.0, 0.5, least_rounds=4),
+        lambda _: Captured(bench),
+        bench,
+        bench.progress,
+        now=bench.now,
+    )
+    assert conductor.run().rounds_done == 4
+    assert {block.kind for blocks in bench.rounds.values() for block in blocks} == {"plain"}

@@ -1,0 +1,204 @@
+"""From which batch size on the GPU is worth it: for each width and way of feeding, in time or money."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import exp, hypot
+
+import pandas as pd
+
+from bench.cases import DOES_NOT_APPLY, Case
+from bench.report.format import number
+from bench.report.frame import Cells, identity, shown_columns
+from bench.report.ratios import Ratio
+from bench.report.tables import Table
+from bench.verdict import Estimate, Row
+from bench.verdict.crossover import Crossing, Crossover, crossover
+
+MODES = {
+    "resident": "batches lie on the device",
+    "copied": "each batch is copied to the device before its step",
+    "loaded": "each batch comes from a DataLoader",
+}
+"""How the batches of a step come, with what that means."""
+
+CAPTION = (
+    "Median times of the fastest thread count on the CPU against the fastest variant measured on CUDA."
+    " resident: the step alone. copied: the step and the copy of its batch. loaded: on the CPU the"
+    " DataLoader's next and the step, on CUDA the loop that fetches, copies and trains, by the clock on the"
+    " wall. Between two batch sizes times are taken to be straight on logarithmic axes; the interval is where"
+    " the bounds of the speed-up cross."
+)
+BASIS = "from the medians of two devices"
+MEGA = 1_000_000
+HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Hold how many times as fast CUDA is as the CPU over the batch size, at one width, in one mode.
+
+    `case` is what all points have in common; `cpu` and `cuda` are the seconds of an iteration on either
+    device by batch size, with the case that was fastest. `crossover` is where the speed-up passes `worth`.
+    """
+
+    mode: str
+    case: Case
+    cpu: Mapping[int, tuple[Case, Estimate]]
+    cuda: Mapping[int, tuple[Case, Estimate]]
+    speed_ups: Mapping[int, Estimate]
+    crossover: Crossover
+    worth: float
+
+
+def curves(cells: Cells, worth: float = 1.0) -> list[Curve]:
+    """Return a curve for each mode and width of which a batch size was measured on both devices."""
+    found = []
+    for mode in MODES:
+        times = _fastest(cells, mode)
+        for case in dict.fromkeys(replace(key, batch_size=0, device=DOES_NOT_APPLY) for key in times):
+            cpu, cuda = (_of_width(times, case, device) for device in ("cpu", "cuda"))
+            sizes = sorted(cpu.keys() & cuda.keys())
+            if sizes:
+                speed_ups = {size: _quotient(cpu[size][1], cuda[size][1]) for size in sizes}
+                passes = crossover(sizes, list(speed_ups.values()), worth=worth)
+                found.append(Curve(mode, case, cpu, cuda, speed_ups, passes, worth))
+    return found
+
+
+def _of_width(
+    times: Mapping[Case, tuple[Case, Estimate]], case: Case, device: str
+) -> dict[int, tuple[Case, Estimate]]:
+    """Return what was found on a device at one width, by batch size."""
+    return {
+        key.batch_size: found
+        for key, found in times.items()
+        if key.device == device and replace(key, batch_size=0, device=DOES_NOT_APPLY) == case
+    }
+
+
+def _fastest(cells: Cells, mode: str) -> dict[Case, tuple[Case, Estimate]]:
+    """Return the fastest of all thread counts and variants, by the case without these."""
+    best: dict[Case, tuple[Case, Estimate]] = {}
+    for case, row_of in cells.items():
+        key = replace(case, threads=DOES_NOT_APPLY, variant=DOES_NOT_APPLY)
+        time = time_in(case, row_of, mode)
+        if time is not None and (key not in best or time.value < best[key][1].value):
+            best[key] = case, time
+    return best
+
+
+def time_in(case: Case, row_of: Mapping[str, Row], mode: str) -> Estimate | None:
+    """Return the seconds of an iteration of a case in a mode; None where they were not measured."""
+    names = ["step"]
+    if mode != "resident" and case.device != "cpu":
+        names.append("copy")
+    if mode == "loaded":
+        names.append("data")
+    rows = [row_of.get(name) for name in names]
+    known = [row for row in rows if row is not None and row.median_s]
+    if len(known) < len(names):
+        return None
+    value = sum(row.median_s or 0.0 for row in known)
+    half = hypot(*((row.median_high_s or row.median_s or 0.0) - (row.median_s or 0.0) for row in known))
+    if mode == "loaded" and case.device != "cpu" and known[-1].wall_s:
+        half, value = (
+            half * known[-1].wall_s / value,
+            known[-1].wall_s,
+        )  # the device works while the host fetches
+    return Estimate(value, max(value - half, value / 10), value + half, BASIS)
+
+
+def _quotient(cpu: Estimate, cuda: Estimate) -> Estimate:
+    """Return how many times as fast the second is; relative half-widths add as squares."""
+    spread = hypot(*((one.high or one.value) / one.value - 1 for one in (cpu, cuda)))
+    value = cpu.value / cuda.value
+    return Estimate(value, value * exp(-spread), value * exp(spread), BASIS)
+
+
+def crossover_table(found: Sequence[Curve]) -> Table | None:
+    """Return a line for each mode and width; None where nothing was measured on both devices."""
+    if not found:
+        return None
+    columns = [name for name in shown_columns(curve.case for curve in found) if name != "batch_size"]
+    lines = [
+        {
+            "batches": curve.mode,
+            **identity(curve.case, columns),
+            "CUDA is faster": said(curve),
+            "at best": _at_best(curve),
+        }
+        for curve in found
+    ]
+    raw = pd.DataFrame([record for curve in found for record in _records(curve, columns)])
+    return Table("crossover", "From which batch size on CUDA is faster", CAPTION, pd.DataFrame(lines), raw)
+
+
+def said(curve: Curve) -> str:
+    """Return in words where CUDA is faster, and never beyond the batch sizes that were measured."""
+    passes, sizes = curve.crossover, curve.crossover.batch_sizes
+    spanned = f"batch {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"batch {sizes[0]}"
+    if passes.crossings:
+        return "; ".join(_crossing(one) for one in passes.crossings)
+    above = all(estimate.value > curve.worth for estimate in curve.speed_ups.values())
+    if passes.faster_at_first and passes.faster_at_last and above:
+        return f"at all of {spanned}: no crossover in this range"
+    if passes.faster_at_first is False and passes.faster_at_last is False:
+        return f"at none of {spanned}: no crossover in this range"
+    return f"not surely at {spanned}: no crossover in this range"
+
+
+def _crossing(crossing: Crossing) -> str:
+    low, high = (None if end is None else number(end) for end in (crossing.low, crossing.high))
+    if low and high:
+        span = f"{low} to {high}"
+    else:
+        span = f"at most {high}" if high else f"{low} or more" if low else "or anywhere in the range"
+    verb = "from batch" if crossing.upward else "the CPU again from batch"
+    return f"{verb} {number(crossing.batch_size)} on ({span})"
+
+
+def _at_best(curve: Curve) -> str:
+    size, best = max(curve.speed_ups.items(), key=lambda one: one[1].value)
+    return f"{Ratio(best.value, best.low, best.high).followed_by(' times')} at batch {size}"
+
+
+def _records(curve: Curve, columns: Sequence[str]) -> Iterable[dict[str, object]]:
+    """Return the points of a curve with its first crossing, in SI units."""
+    first = next(iter(curve.crossover.crossings), None)
+    for size, speed_up in curve.speed_ups.items():
+        (cpu_case, cpu), (cuda_case, cuda) = curve.cpu[size], curve.cuda[size]
+        yield {
+            "mode": curve.mode,
+            **{name: getattr(curve.case, name) for name in columns},
+            "batch_size": size,
+            "cpu_case": cpu_case.key,
+            "cuda_case": cuda_case.key,
+            "cpu_s": cpu.value,
+            "cuda_s": cuda.value,
+            "speed_up": speed_up.value,
+            "speed_up_low": speed_up.low,
+            "speed_up_high": speed_up.high,
+            "worth": curve.worth,
+            "crossover_batch": None if first is None else first.batch_size,
+            "crossover_low": None if first is None else first.low,
+            "crossover_high": None if first is None else first.high,
+        }
+
+
+def price_table(found: Sequence[Curve], prices: Mapping[str, float]) -> Table | None:
+    """Return what a million samples cost on either device, `prices` being per hour by device."""
+    if not found or not {"cpu", "cuda"} <= prices.keys():
+        return None
+    lines, raw = [], []
+    for curve in found:
+        for size in curve.speed_ups:
+            costs = {
+                device: MEGA / size * of[size][1].value / HOUR_S * prices[device]
+                for device, of in (("cpu", curve.cpu), ("cuda", curve.cuda))
+            }
+            place = {"batches": curve.mode, "hidden": str(curve.case.hidden), "batch": str(size)}
+            lines.append(place | {f"{device} per million": number(cost) for device, cost in costs.items()})
+            raw.append(place | {f"{device}_cost_per_million": cost for device, cost in costs.items()})
+    title = "What a million samples cost (in the currency of --price)"
+    caption = "Time per sample times the price of an hour; nothing else of either machine is counted."
+    return Table("prices", title, caption, pd.DataFrame(lines), pd.DataFrame(raw), on_screen=False)
