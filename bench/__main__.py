@@ -25,6 +25,8 @@ from bench.arguments import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bench.report import Comparison, Source
     from bench.verdict.truth import Check
 
@@ -208,7 +210,7 @@ def _report(options: ReportOptions) -> int:
     from bench.runs import RunError
 
     try:
-        _print(report_text(options))
+        _print(report_text(options) if options.out is None else published(options, options.out))
     except RunError as error:
         return _refuse("report", str(error))
     except OSError as error:
@@ -226,6 +228,29 @@ def report_text(options: ReportOptions) -> str:
     if len(sources) == MOST_RUNS:
         return side_by_side(*sources)
     return _single(sources[0], everything=options.everything)
+
+
+def published(options: ReportOptions, out: "Path") -> str:
+    """Write what was asked for and say so; a broken run among several is left out, and named."""
+    from bench.report import Source, read_source
+    from bench.report.published import publish
+    from bench.runs import RunError, found_run, newest_run
+
+    paths = [found_run(run, options.results) for run in options.runs] or [newest_run(options.results)]
+    sources: list[Source] = []
+    told: list[str] = []
+    for path in paths:
+        try:
+            sources.append(read_source(path))
+        except RunError as error:
+            if len(paths) == 1:
+                raise
+            told.append(f"left out: {error}")
+    if not sources:
+        raise RunError(f"none of the {len(paths)} runs can be read ({told[0]})")
+    sources.sort(key=lambda source: source.run.started)
+    written = publish(sources, out, options.formats, options.typed, options.prices)
+    return "\n".join([*told, f"written: {', '.join(map(str, written))}"])
 
 
 def _single(source: "Source", *, everything: bool) -> str:

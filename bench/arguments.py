@@ -2,18 +2,22 @@
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from bench import options as step_options
-from bench.options import OptionError, Options, fraction, seconds
+from bench.options import OptionError, Options, choices, fraction, seconds
 
 UNUSABLE = 2
 MOST_RUNS = 2
+FORMATS = ("html", "md", "csv", "svg", "png", "tex")
+DEVICES = ("cpu", "cuda")
 RUN_HELP = "folder of a run, its run.json, or a benchmark.json"
 ADVISED = {
     "step_devices": "cpu",
@@ -36,11 +40,19 @@ PROFILE_BUDGET = "10"
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Hold what `report` was asked for: no run means the newest, two are set side by side."""
+    """Hold what `report` was asked for: no run means the newest, two are set side by side.
+
+    With `out` it is a page, or a folder of files in other formats, and takes any number of runs.
+    `prices` are per hour by device; `typed` is the command.
+    """
 
     runs: tuple[Path, ...]
     results: Path
     everything: bool
+    out: Path | None = None
+    formats: tuple[str, ...] = ("html",)
+    prices: Mapping[str, float] = field(default_factory=dict)
+    typed: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,13 +157,48 @@ def _report(commands: Commands) -> tuple[_Parser, Build]:
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=text)
     _add_results(parser)
     parser.add_argument("--all", action="store_true", help="print the checks and the machine as well")
+    parser.add_argument(
+        "--out", type=Path, metavar="PLACE", help="write a page (report.html), or a folder of the formats"
+    )
+    parser.add_argument(
+        "--format", default="html", metavar="LIST", help=f"of {', '.join(FORMATS)} (default: html, one page)"
+    )
+    parser.add_argument(
+        "--price", action="append", default=[], metavar="DEVICE=PRICE", help="of an hour: cuda=2.50"
+    )
 
     def build(given: argparse.Namespace) -> Given:
-        if len(given.runs) > MOST_RUNS:
-            raise OptionError(f"{len(given.runs)} runs were given, and at most {MOST_RUNS} can be compared")
-        return ReportOptions(tuple(given.runs), given.results, given.all)
+        if len(given.runs) > MOST_RUNS and given.out is None:
+            raise OptionError(
+                f"{len(given.runs)} runs were given, and at most {MOST_RUNS} can be compared on a screen"
+                " (--out report.html takes more)"
+            )
+        formats = choices(*FORMATS)("--format", given.format)
+        if given.out is None and (formats != ("html",) or given.price):
+            raise OptionError("--format and --price: nothing is written without --out")
+        return ReportOptions(
+            tuple(given.runs),
+            given.results,
+            given.all,
+            given.out,
+            formats,
+            dict(_price(text) for text in given.price),
+            shlex.join(["python", "-m", "bench", *given.typed]),
+        )
 
     return parser, build
+
+
+def _price(text: str) -> tuple[str, float]:
+    """Return a device and what an hour of it costs; raises OptionError."""
+    device, _, price = text.partition("=")
+    try:
+        value = float(price)
+    except ValueError:
+        value = 0.0
+    if device not in DEVICES or not 0 < value < inf:
+        raise OptionError(f"--price: {text!r} is no price of a device (example: --price cuda=2.50)")
+    return device, value
 
 
 def _compare(commands: Commands) -> tuple[_Parser, Build]:

@@ -233,8 +233,23 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
     session.config.stash[REPORT] = render(suite.run, list(suite.rows.values()), suite.beside)
     write_tables(suite.folder, session.config.stash[REPORT])
+    write_page(session.config, suite)
     if session.config.stash[STATS]:
         write_benchmarks(session.config, suite.folder)
+
+
+def write_page(config: pytest.Config, suite: Suite) -> None:
+    """Write the page of the run, beside the baseline where one was given, into its folder."""
+    if suite.run is None or suite.folder is None:
+        return
+    from bench.report import Source  # noqa: PLC0415 - pandas, as above
+    from bench.report.published import PAGE_FILE, publish  # noqa: PLC0415 - so does what draws
+
+    measured = Source(suite.run, list(suite.rows.values()), suite.beside, suite.folder)
+    baseline = config.stash.get(BASELINE, None)
+    sources = [measured] if baseline is None else [baseline, measured]
+    command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
+    publish(sources, suite.folder / PAGE_FILE, ("html",), command, {})
 
 
 def write_benchmarks(config: pytest.Config, folder: Path) -> None:
@@ -258,7 +273,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     report = config.stash.get(REPORT, None)
     if report is None:
         return
-    terminalreporter.write_line(f"\nrun folder: {config.stash[SUITE].folder}\n")
+    terminalreporter.write_line(f"\nrun folder: {config.stash[SUITE].folder} (open report.html there)\n")
     terminalreporter.write_line(report.text)
     if (comparison := config.stash.get(SCREEN, None)) is not None:
         from bench.report import screen_lines  # noqa: PLC0415 - pandas, as above

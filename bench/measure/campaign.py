@@ -20,7 +20,7 @@ from bench.cases import BLOCK_LAPS, BlockKind, Case
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS
 from bench.measure.plan import Account, Plan, rounds_for
-from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
+from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError, memory_left
 from bench.records import CaseRecord
 from bench.runs import Block, Campaign
 from bench.variants import DEFAULT_ALLOCATOR, words_of
@@ -34,6 +34,8 @@ BLOCK_S: dict[BlockKind, float] = {
     "cold": 0.040,
 }
 SPIN_UP_S = 0.2
+MEMORY_TO_SPARE = 1.2
+"""Before another launch begins, so many times what one has taken so far must be free."""
 
 
 class Progress(Protocol):
@@ -77,6 +79,7 @@ class Conductor:
     """How many of the cases are the user's (None: all); they alone decide how long the campaign takes."""
 
     now: Callable[[], float] = time.monotonic
+    memory_left: Callable[[], int | None] = memory_left
     workers: dict[tuple[str, int], Asked] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
     warm_up_s: float = 0.0
@@ -85,19 +88,34 @@ class Conductor:
     rounds_planned: int = 0
 
     def __post_init__(self) -> None:
+        self.launches = self.plan.launches
         self.random = random.Random(self.plan.seed)  # noqa: S311 - the order of blocks is no secret
 
     def run(self) -> Campaign:
         """Run the whole campaign and return its account."""
         self.started = self.now()
-        pilot = [block for launch in range(self.plan.launches) for block in self._first_round(launch)]
+        pilot = self._pilot()
         self.rounds_planned = self._planned(pilot)
         left = self.rounds_planned - self.rounds_done
-        for launch in self._order_of_launches(math.ceil(left / self.plan.launches))[:left]:
+        for launch in self._order_of_launches(math.ceil(left / self.launches))[:left]:
             if self._seconds_spent() + self._seconds_per_round() > self.plan.budget_s:
                 break
             self._round(launch)
         return self.accounted()
+
+    def _pilot(self) -> list[Block]:
+        """Run the first round of every launch, of as many as there is memory for: each holds every case."""
+        blocks: list[Block] = []
+        before = self.memory_left()
+        for launch in range(self.plan.launches):
+            blocks += self._first_round(launch)
+            left = self.memory_left()
+            if before is not None and left is not None:
+                needed = MEMORY_TO_SPARE * (before - left) / (launch + 1)
+                if launch + 1 < self.launches and left < needed:
+                    self.launches = launch + 1
+                    break
+        return blocks
 
     def accounted(self) -> Campaign:
         """Return the account of the campaign so far."""
@@ -223,7 +241,7 @@ class Conductor:
 
     def _order_of_launches(self, cycles: int) -> list[int]:
         """Return every launch once a cycle, in fresh random order."""
-        launches = range(self.plan.launches)
+        launches = range(self.launches)
         return [launch for _ in range(cycles) for launch in self.random.sample(launches, len(launches))]
 
     def _round(self, launch: int) -> list[Block]:
@@ -273,7 +291,7 @@ class Conductor:
         affordable = int(self.plan.budget_s / self._seconds_per_round())
         on_device = {number for number, record in enumerate(self.cases) if record.case.device != "cpu"}
         wanted = max(rounds_for(self.plan.target, pilot, on_device), self.plan.least_rounds)
-        whole_cycles = math.ceil(wanted / self.plan.launches) * self.plan.launches
+        whole_cycles = math.ceil(wanted / self.launches) * self.launches
         return max(self.rounds_done, min(whole_cycles, affordable))
 
     def _seconds_spent(self) -> float:

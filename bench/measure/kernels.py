@@ -4,8 +4,8 @@ They are measured in the same rounds as the cases. Their undisturbed times give 
 held against, and how much slower or faster they were in one run than in another is the machine's drift.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import torch
@@ -13,11 +13,12 @@ from torch import Tensor
 
 from bench.cases import BlockKind, Case
 from bench.measure.blocks import IncorrectError
+from bench.measure.forms import precision_set
 
 CACHED_COPIES = 8
 MIBI = 2**20
 LARGEST_GEMM_ERROR = 0.01
-PRECISIONS = {"float32": torch.float32}
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 
 Mark = Callable[[], None]
 
@@ -30,6 +31,7 @@ class ReferenceKernels:
 
     def __init__(self, case: Case) -> None:
         self.device = torch.device(case.device)
+        self.precision = case.precision
         dtype = PRECISIONS[case.precision]
         side = gemm_side(case)
         generator = torch.Generator().manual_seed(0)
@@ -41,9 +43,11 @@ class ReferenceKernels:
         """Return the function that runs one iteration of a kind."""
         return self._cold if kind == "cold" else self._kernels
 
-    def mode(self, _kind: BlockKind) -> AbstractContextManager[object]:
-        """Return no_grad: nothing here is to be differentiated."""
-        return torch.no_grad()
+    @contextmanager
+    def mode(self, _kind: BlockKind) -> Iterator[None]:
+        """Set the precision of products; nothing here is to be differentiated."""
+        with torch.no_grad(), precision_set(self.precision):
+            yield
 
     def _kernels(self, _number: int, mark: Mark) -> None:
         (a, b, out), (source, target) = self.gemm, self.cached

@@ -100,7 +100,13 @@ class Recorder:
         self._update(
             cases=tuple(counted[:own]),
             companions=tuple(counted[own:]),
-            notices=(*self.run.notices, *thrown_out(counted), *_missed(counted[own:]), *notices),
+            notices=(
+                *self.run.notices,
+                *too_little_memory(conductor),
+                *thrown_out(counted),
+                *_missed(counted[own:]),
+                *notices,
+            ),
         )
         profiles, notices = profile_cases(
             counted, conductor.workers, self._start_worker, self.folder.path, progress, every=self._every
@@ -124,6 +130,19 @@ class Recorder:
         if pool == DEFAULT_ALLOCATOR:
             return self._launcher.beside().fork()
         return self._launcher.fork() if pool == "cpu" else self._launcher.spawn()
+
+
+def too_little_memory(conductor: Conductor) -> list[Notice]:
+    """Return a warning where fewer worker processes were started than were asked for."""
+    if conductor.launches == conductor.plan.launches:
+        return []
+    return [
+        Notice(
+            f"memory sufficed for {conductor.launches} of {conductor.plan.launches} worker processes, each of"
+            " which holds every case, so intervals are wider",
+            "measure fewer cases at a time, or ask for fewer with --step-launches",
+        )
+    ]
 
 
 def _missed(companions: Sequence[CaseRecord]) -> list[Notice]:

@@ -217,6 +217,16 @@ class Launcher:
         return hello
 
 
+def memory_left() -> int | None:
+    """Return how many bytes of memory programs could still have on this machine, or None where unknown."""
+    import psutil  # noqa: PLC0415 - only a campaign asks
+
+    try:
+        return int(psutil.virtual_memory().available)
+    except (psutil.Error, OSError):
+        return None
+
+
 class ForkedEnding:
     """Ask the launcher, whose child a forked worker is."""
 

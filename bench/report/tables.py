@@ -30,7 +30,7 @@ class Table:
 
     def markdown(self) -> str:
         """Return heading, table and caption: one string for terminal, README and CI."""
-        words = {name for name in self.shown.columns if _is_wordy(self.shown[name].tolist())}
+        words = {name for name in self.shown.columns if is_wordy(self.shown[name].tolist())}
         with _no_padding():
             table = self.shown.to_markdown(
                 index=False,
@@ -65,5 +65,6 @@ def write_files(folder: Path, tables: Iterable[Table]) -> None:
         replace_file(folder / f"{table.name}.csv", table.csv().encode())
 
 
-def _is_wordy(cells: Sequence[str]) -> bool:
+def is_wordy(cells: Sequence[str]) -> bool:
+    """Tell whether a column holds words, which are set to the left, or numbers."""
     return any(cell[:1].isalpha() and cell != "n/a" for cell in cells)

@@ -14,6 +14,7 @@ from bench.measure import messages
 from bench.measure.campaign import Conductor
 from bench.measure.notices import thrown_out
 from bench.measure.plan import Plan, rounds_for
+from bench.measure.recorder import too_little_memory
 from bench.measure.workers import WorkerError
 from bench.records import CaseRecord
 from bench.runs import Block, Campaign
@@ -404,3 +405,23 @@ def test_a_step_that_is_captured_whole_has_plain_blocks_alone() -> None:
     )
     assert conductor.run().rounds_done == 4
     assert {block.kind for blocks in bench.rounds.values() for block in blocks} == {"plain"}
+
+
+@pytest.mark.parametrize(("gigabytes", "launches"), [(16, 4), (5, 4), (4, 3), (3, 2), (1, 1)])
+def test_launches_end_where_memory_does(gigabytes: int, launches: int) -> None:
+    """Each takes a gigabyte, and another one is begun only while there are 1.2 left."""
+    bench = Bench()
+    plan = Plan(4, 1000.0, 0.5, least_rounds=8)
+
+    def left() -> int:
+        prepared = {request.number for request in bench.requests if isinstance(request, messages.Prepare)}
+        assert prepared <= {0}
+        asked = sum(isinstance(request, messages.Prepare) for request in bench.requests)
+        return gigabytes * 10**9 - asked * 10**9
+
+    conductor = Conductor(
+        records(1), plan, bench.start, bench, bench.progress, now=bench.now, memory_left=left
+    )
+    conductor.run()
+    assert {block.launch for blocks in bench.rounds.values() for block in blocks} == set(range(launches))
+    assert bool(too_little_memory(conductor)) == (launches < 4)

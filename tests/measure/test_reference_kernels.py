@@ -66,6 +66,14 @@ def test_the_work_of_a_lap_is_the_closed_form() -> None:
     assert work["cold_bytes"] == 2 * 32 * 1024**2
 
 
+def test_each_precision_has_a_product_of_its_own() -> None:
+    """What bfloat16 reaches is no ceiling of float32; the work is the same."""
+    for precision, dtype in (("bfloat16", torch.bfloat16), ("tf32", torch.float32)):
+        kernels = ReferenceKernels(replace(KERNEL_CASE, precision=precision))
+        assert kernels.gemm[0].dtype == dtype
+        assert kernels.check()["gemm_flop"] == 2 * 384**3
+
+
 def test_more_threads_get_more_work() -> None:
     """64 threads would starve on what one can do; the work grows with their number."""
     work = ReferenceKernels(replace(KERNEL_CASE, threads=8)).check()

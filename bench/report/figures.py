@@ -1,0 +1,359 @@
+"""Pictures of a run: Altair charts made of frames, each with what it shows in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from bench.cases import DOES_NOT_APPLY, STEP_PHASES, UNATTRIBUTED, Case, Place
+from bench.report.format import percentage
+from bench.report.frame import Cells, place, size
+from bench.report.phases import share_of
+from bench.report.work import GIGA, MEGA
+from bench.report.worth import Curve
+from bench.verdict.limits import Ceilings
+
+Spec = dict[str, Any]
+INK = "currentColor"
+"""The colour of the text around a picture, so that one drawing serves light and dark alike."""
+
+PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9d755d", "#bab0ac")
+"""Eight colours that are told apart on light and on dark (Vega's tableau10, without its yellow and pink)."""
+
+RATIO = "B / A (above 1: B is slower)"
+RELATIVE = "step time relative to the first run"
+ROW_HEIGHT = 22
+MOST_ROWS = 40
+"""So many cases fit a picture; the tables have all."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Hold a picture: its file name, its title, what it shows in words, and the Vega-Lite specification."""
+
+    name: str
+    title: str
+    alternative: str
+    spec: Spec
+
+
+def _figure(name: str, title: str, alternative: str, chart: alt.TopLevelMixin) -> Figure:
+    spec: Spec = chart.to_dict()
+    spec.pop("$schema", None)  # an address, which nothing on the page shall have
+    spec["config"] = _config()
+    spec["background"] = None
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    spec["description"] = alternative  # which Vega gives to readers of screens
+    return Figure(name, title, alternative, spec)
+
+
+def _config() -> Spec:
+    axis = dict.fromkeys(("labelColor", "titleColor", "tickColor", "domainColor"), INK)
+    return {
+        "axis": {**axis, "gridColor": INK, "gridOpacity": 0.15, "labelFontSize": 11, "titleFontSize": 12},
+        "legend": {"labelColor": INK, "titleColor": INK, "orient": "top", "labelLimit": 300},
+        "view": {"stroke": None},
+        "range": {"category": list(PALETTE)},
+        "text": {"color": INK},
+        "rule": {"color": INK},
+        "title": {"color": INK},
+    }
+
+
+def _log(title: str) -> dict[str, Any]:
+    return {"scale": alt.Scale(type="log", nice=False, padding=8), "title": title}
+
+
+def throughput_figures(cells: Cells) -> list[Figure]:
+    """Return a picture for each width: samples/s over the batch size, a line and its interval per device."""
+    points: dict[int | str, list[dict[str, object]]] = {}
+    for case, row_of in cells.items():
+        row = row_of.get("step")
+        if row is None or not row.samples_per_s or not row.median_s:
+            continue
+        points.setdefault(case.hidden, []).append(
+            {
+                "where": series(case),
+                **_keys(case),
+                "batch": case.batch_size,
+                "samples": row.samples_per_s,
+                "low": case.batch_size / (row.median_high_s or row.median_s),
+                "high": case.batch_size / (row.median_low_s or row.median_s),
+            }
+        )
+    return [_throughput(width, pd.DataFrame(of_width)) for width, of_width in points.items()]
+
+
+def series(case: Case) -> str:
+    """Return what tells a line of a picture from others: place, variant and precision where unusual."""
+    unusual = [name for name in (case.variant, case.precision) if name not in ("eager", "float32")]
+    return ", ".join([place(case), *unusual])
+
+
+def _throughput(width: int | str, data: pd.DataFrame) -> Figure:
+    base = alt.Chart(data).encode(
+        x=alt.X(
+            "batch:Q", **_log("batch size"), axis=alt.Axis(values=sorted(set(data["batch"])), format="d")
+        ),
+        color=alt.Color("where:N", title=None),
+    )
+    samples = alt.Y("samples:Q", **_log("samples/s"), axis=alt.Axis(format="~s"))
+    chart = (
+        base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", **_log("samples/s")), y2="high:Q")
+        + base.mark_line(point=True).encode(
+            y=samples, tooltip=["where", "batch", alt.Tooltip("samples:Q", format=",.0f")]
+        )
+    ).properties(width="container", height=260)
+    label = "" if width == DOES_NOT_APPLY else f", hidden {width}"
+    best = _largest(data, "samples")
+    said = (
+        f"Samples per second over the batch size{label}, with 95 % intervals."
+        f" Most: {best['samples']:,.0f} at batch {best['batch']} on {best['where']}."
+    )
+    return _figure(f"throughput_{width}", f"Throughput{label}", said, chart)
+
+
+def speed_up_figure(found: Sequence[Curve]) -> Figure | None:
+    """Return a map of how many times as fast CUDA is, by batch size and width, batches being resident."""
+    data = pd.DataFrame(
+        [
+            {"batch": size_, "hidden": str(curve.case.hidden), "times": speed_up.value}
+            for curve in found
+            if curve.mode == "resident"
+            for size_, speed_up in curve.speed_ups.items()
+        ]
+    )
+    if data.empty:
+        return None
+    base = alt.Chart(data).encode(x=alt.X("batch:O", title="batch size"), y=alt.Y("hidden:O", title="hidden"))
+    colour = alt.Color(
+        "times:Q",
+        scale=alt.Scale(type="log", scheme="blueorange", domainMid=1, reverse=True),
+        title="times as fast",
+    )
+    chart = (
+        base.mark_rect().encode(
+            color=colour, tooltip=["batch", "hidden", alt.Tooltip("times:Q", format=".3~g")]
+        )
+        + base.mark_text(fontSize=12).encode(
+            text=alt.Text("times:Q", format=".2~g"), color=alt.value("black")
+        )
+    ).properties(width="container", height=34 * data["hidden"].nunique())
+    said = (
+        "How many times as fast the step is on CUDA as on the CPU's best thread count: from"
+        f" {data['times'].min():.2g} to {data['times'].max():.2g} over {len(data)} batch sizes and widths."
+    )
+    return _figure("speed_up", "CUDA against the CPU", said, chart)
+
+
+def phase_figure(cells: Cells) -> Figure | None:
+    """Return stacked bars: the share of each phase in the step, a bar per case."""
+    parts = (*STEP_PHASES, UNATTRIBUTED)
+    data = pd.DataFrame(
+        [
+            {
+                **_keys(case),
+                "case": _label(case, cells),
+                "phase": name,
+                "share": share,
+                "order": parts.index(name),
+            }
+            for case, row_of in _first(cells)
+            for name in parts
+            if (share := share_of(row_of, name)) is not None
+        ]
+    )
+    if data.empty:
+        return None
+    chart = (
+        alt.Chart(data)
+        .mark_bar()
+        .encode(
+            x=alt.X("share:Q", stack=True, axis=alt.Axis(format="%"), title="share of the step"),
+            y=alt.Y("case:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)),
+            color=alt.Color("phase:N", sort=list(parts), title=None),
+            order=alt.Order("order:Q"),
+            tooltip=["case", "phase", alt.Tooltip("share:Q", format=".1%")],
+        )
+        .properties(width="container", height=ROW_HEIGHT * data["case"].nunique())
+    )
+    means = data.groupby("phase", sort=False)["share"].mean()
+    told = ", ".join(f"{name} {percentage(means[name])} %" for name in parts if name in means)
+    return _figure(
+        "shares", "Share of each phase", f"Mean over {data['case'].nunique()} cases: {told}.", chart
+    )
+
+
+def memory_figure(cells: Cells) -> Figure | None:
+    """Return a map of the most bytes alive in each phase above parameters, state and batches."""
+    data = pd.DataFrame(
+        [
+            {
+                **_keys(case),
+                "case": _label(case, cells),
+                "phase": name,
+                "megabytes": row.peak_bytes / MEGA,
+            }
+            for case, row_of in _first(cells)
+            for name in STEP_PHASES
+            if (row := row_of.get(name)) is not None and row.peak_bytes is not None
+        ]
+    )
+    if data.empty:
+        return None
+    base = alt.Chart(data).encode(
+        x=alt.X("phase:N", sort=list(STEP_PHASES), title=None, axis=alt.Axis(labelAngle=0, orient="top")),
+        y=alt.Y("case:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)),
+    )
+    colour = alt.Color("megabytes:Q", scale=alt.Scale(type="symlog", scheme="blues"), title="MB")
+    chart = (
+        base.mark_rect().encode(
+            color=colour, tooltip=["case", "phase", alt.Tooltip("megabytes:Q", format=".3~g")]
+        )
+        + base.mark_text(fontSize=11).encode(
+            text=alt.Text("megabytes:Q", format=".3~g"), color=alt.value("black")
+        )
+    ).properties(width="container", height=ROW_HEIGHT * data["case"].nunique())
+    most = _largest(data, "megabytes")
+    said = f"Most: {most['megabytes']:.3g} MB in {most['phase']} of {most['case']}."
+    return _figure("memory", "Memory of each phase", said, chart)
+
+
+def roofline_figure(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Figure | None:
+    """Return FLOP/s over FLOP per byte moved, each phase a point below the machine's limits."""
+    points, roofs = [], []
+    for case, row_of in cells.items():
+        for phase in (*STEP_PHASES, "step"):
+            row = row_of.get(phase)
+            if row is not None and row.flop and row.moved_bytes and row.flop_per_s:
+                points.append(
+                    {
+                        **_keys(case),
+                        "where": series(case),
+                        "phase": phase,
+                        "case": size(case),
+                        "intensity": row.flop / row.moved_bytes,
+                        "rate": row.flop_per_s / GIGA,
+                    }
+                )
+    if not points:
+        return None
+    data = pd.DataFrame(points)
+    span = (data["intensity"].min() / 2, data["intensity"].max() * 2)
+    for found, ceiling in ceilings.items():
+        if ceiling.gemm_flop_per_s and ceiling.cached_bytes_per_s:
+            corner = ceiling.gemm_flop_per_s / ceiling.cached_bytes_per_s
+            roofs += [
+                {
+                    "roof": ", ".join(map(str, found)),
+                    "intensity": at,
+                    "rate": min(ceiling.gemm_flop_per_s, at * ceiling.cached_bytes_per_s) / GIGA,
+                }
+                for at in sorted({span[0], *([corner] if span[0] < corner < span[1] else []), span[1]})
+            ]
+    x = alt.X("intensity:Q", **_log("FLOP per byte moved"))
+    y = alt.Y("rate:Q", **_log("GFLOP/s"))
+    dots = (
+        alt.Chart(data)
+        .mark_point(filled=True, size=60)
+        .encode(
+            x=x,
+            y=y,
+            color=alt.Color("where:N", title=None),
+            shape=alt.Shape("phase:N", title=None),
+            tooltip=["where", "phase", "case", alt.Tooltip("rate:Q", format=".3~g")],
+        )
+    )
+    chart: alt.TopLevelMixin = dots
+    if roofs:
+        lines = (
+            alt.Chart(pd.DataFrame(roofs)).mark_line(color=INK, opacity=0.5).encode(x=x, y=y, detail="roof:N")
+        )
+        chart = lines + dots
+    said = (
+        f"{len(data)} phases from {data['rate'].min():.2g} to {data['rate'].max():.3g} GFLOP/s; the lines are"
+        " the rate of a matrix product and of a copy within a cache, measured on this machine."
+    )
+    return _figure(
+        "roofline",
+        "How near the phases come to the machine's limits",
+        said,
+        chart.properties(width="container", height=300),
+    )
+
+
+def ratio_figure(frame: pd.DataFrame) -> Figure | None:
+    """Return a forest plot: the ratio of each case's step in two runs, with its interval.
+
+    `frame` has the columns case, ratio, low, high and outcome.
+    """
+    if frame.empty:
+        return None
+    base = alt.Chart(frame).encode(y=alt.Y("case:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
+    domain = alt.X("ratio:Q", scale=alt.Scale(zero=False), title=RATIO)
+    chart = (
+        base.mark_rule().encode(x=alt.X("low:Q", title=RATIO), x2="high:Q", color="outcome:N")
+        + base.mark_point(filled=True, size=50).encode(
+            x=domain,
+            color=alt.Color("outcome:N", title=None),
+            tooltip=["case", "outcome", alt.Tooltip("ratio:Q", format=".3f")],
+        )
+        + alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(strokeDash=[4, 4]).encode(x="one:Q")
+    ).properties(width="container", height=ROW_HEIGHT * len(frame))
+    said = (
+        f"{len(frame)} cases, from {frame['ratio'].min():.3f} to {frame['ratio'].max():.3f} times the step of"
+        f" A; {int((frame['outcome'] == 'suspect').sum())} suspect."
+    )
+    return _figure("ratios", "Run B against run A", said, chart)
+
+
+def history_figure(frame: pd.DataFrame) -> Figure | None:
+    """Return step times over the runs, relative to the first: the median over cases and their middle half.
+
+    `frame` has the columns run (its place in time, from 1), name, device, low, median and high, one line a
+    run and device, so that a hundred runs stay as small as one.
+    """
+    if frame["run"].nunique() < 2:  # noqa: PLR2004 - one point is no history
+        return None
+    base = alt.Chart(frame).encode(
+        x=alt.X("run:Q", title="run, oldest first", axis=alt.Axis(tickMinStep=1, format="d")),
+        color=alt.Color("device:N", title=None),
+    )
+    y = alt.Y("median:Q", scale=alt.Scale(zero=False), title=RELATIVE)
+    chart = (
+        base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", title=RELATIVE), y2="high:Q")
+        + base.mark_line(point=True).encode(
+            y=y, tooltip=["name", "device", alt.Tooltip("median:Q", format=".3f")]
+        )
+    ).properties(width="container", height=260)
+    last = frame[frame["run"] == frame["run"].max()]
+    told = ", ".join(f"{line.device} {line.median:.3f}" for line in last.itertuples())
+    said = f"{frame['run'].nunique()} runs; the newest takes, of the first one's step times, {told}."
+    return _figure("history", "Step times over the runs", said, chart)
+
+
+def _largest(data: pd.DataFrame, column: str) -> "pd.Series[Any]":
+    """Return the line in which a column is largest."""
+    return data.iloc[int(data[column].to_numpy().argmax())]
+
+
+def _keys(case: Case) -> dict[str, str]:
+    """Return what a page filters by."""
+    return {
+        "device": case.device,
+        "threads": str(case.threads),
+        "batch": str(case.batch_size),
+        "hidden": str(case.hidden),
+    }
+
+
+def _first(cells: Cells) -> list[tuple[Case, Mapping[str, Any]]]:
+    return list(cells.items())[:MOST_ROWS]
+
+
+def _label(case: Case, cells: Cells) -> str:
+    """Return a case in words; where it ran only if not all ran there."""
+    places = {series(other) for other in cells}
+    return size(case) if len(places) == 1 else f"{size(case)}, {series(case)}"

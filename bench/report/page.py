@@ -1,0 +1,349 @@
+"""The page: one file that answers what people ask of a run, and loads nothing from outside."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+import vl_convert
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bench.report.facts import named
+from bench.report.figures import (
+    Figure,
+    history_figure,
+    memory_figure,
+    phase_figure,
+    ratio_figure,
+    roofline_figure,
+    speed_up_figure,
+    throughput_figures,
+)
+from bench.report.format import percentage
+from bench.report.frame import Cells, cells_of, without_skipped
+from bench.report.source import Source
+from bench.report.tables import Table, is_wordy
+from bench.report.whole import Report, render
+from bench.report.why import Comparison, compare_cases
+from bench.report.worth import Curve, crossover_table, curves, price_table, said
+from bench.runs import replace_file
+from bench.verdict.limits import ceilings_of
+
+SNIPPET = "window.vegaEmbed = vegaEmbed;"
+WIDE = ("shares", "memory", "roofline", "ratios", "history")
+FILTERS = ("device", "threads", "phase", "batch", "hidden")
+CACHE = "nncore-bench"
+
+WORTH = ("crossover", "cpu_vs_cuda", "prices", "threads", "scaling")
+WHERE = ("phases", "shares", "anatomy", "operators", "accounting", "device", "limits", "counters", "enqueue")
+FASTER = ("findings",)
+MACHINE = ("ceilings", "quality", "machine", "facts")
+
+
+@dataclass(frozen=True)
+class ShownTable:
+    """Hold a table as the template wants it: columns with whether they hold words, and rows of text."""
+
+    name: str
+    title: str
+    caption: str
+    on_screen: bool
+    columns: Sequence[tuple[str, bool]]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Hold a part of the page: what it says first, what is missing and how to get it, and its evidence."""
+
+    anchor: str
+    title: str
+    lead: Sequence[str] = ()
+    missing: Sequence[str] = ()
+    figures: Sequence[Figure] = ()
+    tables: Sequence[ShownTable] = ()
+
+
+@dataclass(frozen=True)
+class Told:
+    """Hold all that the page is made of: the newest run, its report, and how it compares with the others."""
+
+    source: Source
+    report: Report
+    cells: Cells
+    all_cells: Cells
+    found: Sequence[Curve]
+    prices: Mapping[str, float]
+    comparison: Comparison | None
+    history: pd.DataFrame
+
+
+def page(sources: Sequence[Source], command: str, prices: Mapping[str, float] | None = None) -> str:
+    """Return the page of one run, of two compared, or of a run with its history, oldest first.
+
+    `prices` are per hour by device. Raises ValueError for no run.
+    """
+    if not sources:
+        raise ValueError("no run was given")
+    told = _told(sources, prices or {})
+    sections = _sections(told)
+    figures = [figure for section in sections for figure in section.figures]
+    text: str = _template().render(
+        title=f"Where the time of a training step goes: {told.source.run.host}",
+        subtitle=named(told.source.run),
+        verdict=_verdict(told),
+        filters=_filters(sections),
+        sections=sections,
+        specs={figure.name: figure.spec for figure in figures},
+        bundle=bundle(),
+        command=command,
+        wide=WIDE,
+        zip=zip,
+    )
+    return text
+
+
+def parts(sources: Sequence[Source], prices: Mapping[str, float]) -> tuple[Report, list[Table], list[Figure]]:
+    """Return what the page is made of: the report of the newest run, all tables, and all pictures."""
+    told = _told(sources, prices)
+    extra = [crossover_table(told.found), price_table(told.found, prices)]
+    tables = [*told.report.tables, *(table for table in extra if table is not None)]
+    tables += told.comparison.tables if told.comparison else []
+    return told.report, tables, [figure for section in _sections(told) for figure in section.figures]
+
+
+def _sections(told: Told) -> list[Section]:
+    return [of(told) for of in (_worth, _where, _changed, _faster, _machine)]
+
+
+def _told(sources: Sequence[Source], prices: Mapping[str, float]) -> Told:
+    newest = sources[-1]
+    report = render(newest.run, newest.rows, newest.beside)
+    all_cells = cells_of(newest.rows)
+    cells = without_skipped(all_cells)
+    worth = prices["cuda"] / prices["cpu"] if {"cpu", "cuda"} <= prices.keys() else 1.0
+    comparison = compare_cases(sources[-2], newest) if len(sources) > 1 else None
+    return Told(
+        newest, report, cells, all_cells, curves(cells, worth), prices, comparison, history_of(sources)
+    )
+
+
+@cache
+def _template() -> Any:  # noqa: ANN401 - jinja2's own type is in no stub
+    loader = PackageLoader("bench.report", "templates")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=False)
+    return environment.get_template("page.html.j2")
+
+
+def bundle() -> str:
+    """Return the script of Vega, Vega-Lite and Vega-Embed; it takes seconds to make, and is kept."""
+    key = hashlib.sha256(f"{version('vl-convert-python')} {SNIPPET}".encode()).hexdigest()[:16]
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    kept = Path(home) / CACHE / f"vega-{key}.js"
+    try:
+        return kept.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        made: str = vl_convert.javascript_bundle(SNIPPET).replace("</script", "<\\/script")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept, made.encode())
+    except OSError:
+        pass  # a home that cannot be written costs the next page three seconds
+    return made
+
+
+def _verdict(told: Told) -> list[tuple[str, str]]:
+    """Return what was found, why, what to do next, and how good the measurement is."""
+    slowest, best, worth = told.report.sentences
+    lines = [
+        ("Verdict", worth),
+        ("", best),
+        ("Why", slowest),
+        ("Next", _next(told)),
+        ("Quality", _quality(told)),
+    ]
+    if told.comparison is not None:
+        suspects = len(told.comparison.suspects)
+        of = len(told.comparison.results)
+        lines.insert(
+            0, ("Changed", f"{suspects} of {of} cases are suspected to be slower than in the run before.")
+        )
+    return lines
+
+
+def _next(told: Told) -> str:
+    findings = _named_tables(told.report, FASTER)
+    shown = findings[0].shown if findings else pd.DataFrame()
+    if "next step" in shown and len(shown):
+        first = shown.iloc[0]
+        where = f"{first['finding']}, may save {first['may save']} in {first['worst case']}"
+        return f"{first['next step']} ({where})"
+    return "measure variants of the step: python -m bench advise"
+
+
+def _quality(told: Told) -> str:
+    steps = [row for row_of in told.cells.values() if (row := row_of.get("step")) and row.time_s]
+    widths = [row.time_high_s / row.time_s - 1 for row in steps if row.time_s and row.time_high_s]
+    disturbances = [row.disturbance - 1 for row in steps if row.disturbance]
+    if not widths or not disturbances:
+        return "unknown: no step has an interval"
+    return (
+        f"the step of {len(steps)} cases is known to ± {percentage(median(widths))} % (median; worst"
+        f" {percentage(max(widths))} %) with 95 % intervals between launches; the machine made it"
+        f" {percentage(median(disturbances))} % slower than undisturbed (median). Whether figures of this"
+        " machine can be believed: python -m bench selftest"
+    )
+
+
+def _worth(told: Told) -> Section:
+    missing = []
+    if not told.found:
+        missing.append(
+            "No crossover: no CUDA results in this run (on a machine with a GPU, --step-devices=cpu,cuda)."
+        )
+    if not told.prices:
+        missing.append("Cost per million samples: give --price cpu=0.10 --price cuda=2.50 (per hour).")
+    lead = [f"{_of(curve)} CUDA is faster {said(curve)}." for curve in told.found]
+    maps = [figure for figure in (speed_up_figure(told.found),) if figure is not None]
+    extra = [crossover_table(told.found), price_table(told.found, told.prices)]
+    tables = [table for table in extra if table is not None] + _named_tables(
+        told.report, WORTH, prefix="throughput_"
+    )
+    return Section(
+        "worth",
+        "Is the GPU worth it?",
+        lead,
+        missing,
+        [*throughput_figures(told.cells), *maps],
+        _shown(tables),
+    )
+
+
+def _of(curve: Curve) -> str:
+    width = "" if curve.case.hidden == "-" else f"hidden {curve.case.hidden}, "
+    return f"{width}batches {curve.mode}:".capitalize()
+
+
+def _where(told: Told) -> Section:
+    run = told.source.run
+    ceilings = ceilings_of(run.companions, told.source.beside)
+    figures = (phase_figure(told.cells), memory_figure(told.cells), roofline_figure(told.cells, ceilings))
+    missing = []
+    if not any(record.counters for record in run.cases):
+        missing.append("Counters, memory and limits: this run has none (measure it again with this version).")
+    if not run.profiles:
+        missing.append("Operators: no case was profiled (--step-profile, or python -m bench profile).")
+    tables = _named_tables(told.report, WHERE, prefix="operators")
+    return Section(
+        "where",
+        "Where does the time go?",
+        [],
+        missing,
+        [figure for figure in figures if figure is not None],
+        _shown(tables),
+    )
+
+
+def _changed(told: Told) -> Section:
+    if told.comparison is None:
+        return Section(
+            "changed",
+            "What changed?",
+            missing=["One run alone: name an older one before it to see what changed."],
+        )
+    frame = pd.DataFrame(
+        [
+            {
+                "case": one.case.key,
+                "ratio": step.value,
+                "low": step.low,
+                "high": step.high,
+                "outcome": one.outcome,
+            }
+            for one in told.comparison.results
+            if (step := one.ratios.get("step")) is not None
+        ],
+        columns=["case", "ratio", "low", "high", "outcome"],
+    )
+    lead = [f"A: {named(told.comparison.base)}", f"B: {named(told.comparison.candidate)}"]
+    figures = [figure for figure in (ratio_figure(frame), history_figure(told.history)) if figure is not None]
+    return Section("changed", "What changed?", lead, [], figures, _shown(told.comparison.tables))
+
+
+def history_of(sources: Sequence[Source]) -> pd.DataFrame:
+    """Return how step times went over the runs, relative to the first run that has the case.
+
+    One line a run and device: the median over its cases, and their quartiles as low and high.
+    """
+    first: dict[Any, float] = {}
+    lines = []
+    for place, source in enumerate(sources, 1):
+        ratios: dict[str, list[float]] = {}
+        for row in source.rows:
+            if row.phase == "step" and row.time_s:
+                ratios.setdefault(row.device, []).append(row.time_s / first.setdefault(row.case, row.time_s))
+        for device, values in ratios.items():
+            low, middle, high = (float(value) for value in pd.Series(values).quantile([0.25, 0.5, 0.75]))
+            lines.append((place, source.run.id, device, low, middle, high))
+    return pd.DataFrame(lines, columns=["run", "name", "device", "low", "median", "high"])
+
+
+def _faster(told: Told) -> Section:
+    tables = _named_tables(told.report, FASTER)
+    missing = (
+        [] if tables else ["Findings: none were looked for, since nothing was profiled (--step-profile)."]
+    )
+    lead = ["What each variant of the step gains, measured side by side: python -m bench advise"]
+    return Section("faster", "How do I make it faster?", lead, missing, [], _shown(tables))
+
+
+def _machine(told: Told) -> Section:
+    traces = sorted(profile.trace for profile in told.source.run.profiles if profile.trace)
+    lead = [*told.report.remarks, *(f"Trace for Perfetto, in the run's folder: {trace}" for trace in traces)]
+    return Section(
+        "machine", "Machine and measurement", lead, [], [], _shown(_named_tables(told.report, MACHINE))
+    )
+
+
+def _named_tables(report: Report, names: Sequence[str], prefix: str = "") -> list[Table]:
+    return [
+        table
+        for table in report.tables
+        if table.name in names or (prefix and table.name.startswith(prefix) and table.name not in names)
+    ]
+
+
+def _shown(tables: Iterable[Table]) -> list[ShownTable]:
+    return [
+        ShownTable(
+            table.name,
+            table.title,
+            table.caption,
+            table.on_screen,
+            [(str(name), is_wordy(table.shown[name].tolist())) for name in table.shown.columns],
+            [[str(cell) for cell in row] for row in table.shown.itertuples(index=False)],
+        )
+        for table in tables
+    ]
+
+
+def _filters(sections: Sequence[Section]) -> list[tuple[str, list[str]]]:
+    """Return what the tables of the page can be filtered by, and the values each of it has."""
+    values: dict[str, dict[str, None]] = {}
+    for section in sections:
+        for table in section.tables:
+            for place, (name, _) in enumerate(table.columns):
+                if name in FILTERS:
+                    values.setdefault(name, {}).update(dict.fromkeys(row[place] for row in table.rows))
+    order: Callable[[str], tuple[bool, float, str]] = lambda text: (  # noqa: E731 - a key
+        not text.isdecimal(),
+        float(text) if text.isdecimal() else 0.0,
+        text,
+    )
+    return [(name, sorted(values[name], key=order)) for name in FILTERS if len(values.get(name, ())) > 1]

@@ -1,0 +1,146 @@
+"""The page in words: what it holds, what it leaves out, and that text stays text."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec.structs
+import pytest
+from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cases_of, cuda_blocks_of, record_of, run_of
+
+from bench.cases import Case
+from bench.report import Source
+from bench.report.figures import throughput_figures
+from bench.report.frame import cells_of
+from bench.report.page import history_of, page, parts
+from bench.report.published import MOST_SUMMARY_BYTES, publish, summary
+from bench.runs import Block, Run
+from bench.verdict import rows_of
+
+EVIL = "</script><script>window.evil = 1</script>'\"<b>"
+MOST_BYTES = 2 * 2**20
+
+
+def source(run: Run, blocks: list[Block]) -> Source:
+    return Source(run, rows_of(run, blocks), [], None)
+
+
+def of_cases(*cases: Case, factor: float = 1.0, **changes: object) -> Source:
+    """Return a run of some cases on the CPU, in which all takes so many times as long as usual."""
+    run = run_of([record_of(case) for case in cases], **changes)
+    blocks = [
+        replace(block, case=number)
+        for number in range(len(cases))
+        for block in blocks_of(launches=(factor, factor * 1.01))
+    ]
+    return source(run, blocks)
+
+
+def on_both() -> Source:
+    run = run_of([record_of(CPU_CASE), record_of(CUDA_CASE)])
+    return source(run, [*blocks_of(), *cuda_blocks_of(1)])
+
+
+def specs_in(text: str) -> dict[str, dict[str, object]]:
+    """Return the pictures that a page holds."""
+    found: dict[str, dict[str, object]] = json.loads(re.search(r"const specs = (.*);\n", text)[1])  # type: ignore[index]
+    return found
+
+
+def test_a_page_is_one_small_file_that_loads_nothing() -> None:
+    """No address outside of the script that draws, which asks for none, and a policy that forbids any."""
+    text = page([of_cases(CPU_CASE)], "python -m bench report")
+    assert len(text.encode()) < MOST_BYTES
+    own = text.partition("<script>")[0]
+    assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", own)
+    assert "default-src 'none'" in own
+    assert "python -m bench report" in text
+
+
+def test_the_verdict_comes_first_with_why_and_what_next() -> None:
+    """Before any section."""
+    text = page([on_both()], "a command")
+    head = text[: text.index('<section id="worth">')]
+    for word in ("Verdict", "Why", "Next", "Quality"):
+        assert f"<dt>{word}</dt>" in head
+
+
+def test_what_is_missing_is_said_with_how_to_get_it() -> None:
+    """CUDA, profiles, prices and a run to compare with."""
+    text = page([of_cases(CPU_CASE)], "a command")
+    for sentence in (
+        "No crossover: no CUDA results in this run",
+        "no case was profiled (--step-profile",
+        "give --price",
+        "name an older one before it",
+    ):
+        assert sentence in text
+
+
+def test_names_with_markup_are_text() -> None:
+    """In the host, the subject, the commit and the command: escaped in HTML, and no tag in the script."""
+    case = replace(CPU_CASE, subject=EVIL)
+    evil = of_cases(case)
+    run = msgspec.structs.replace(
+        evil.run, host=EVIL, code=msgspec.structs.replace(evil.run.code, commit=EVIL)
+    )
+    text = page([Source(run, evil.rows, evil.beside, None)], f"python {EVIL}")
+    assert "<script>window.evil" not in text
+    assert "<b>" not in text
+    assert "&lt;script&gt;window.evil" in text
+
+
+def test_every_figure_on_the_page_is_a_figure_of_the_frame() -> None:
+    """The points of the throughput picture are the rows' samples per second."""
+    both = on_both()
+    (picture,) = throughput_figures(cells_of(both.rows))
+    (points,) = picture.spec["datasets"].values()
+    steps = {row.device: row for row in both.rows if row.phase == "step"}
+    assert {point["device"]: point["samples"] for point in points} == {
+        device: row.samples_per_s for device, row in steps.items()
+    }
+
+
+def test_two_runs_show_what_changed_and_many_their_history() -> None:
+    """Relative to the first; a hundred runs need no more room than two."""
+    runs = [of_cases(*cases_of(["cpu"]), factor=1 + 0.01 * n, id=f"run-{n}") for n in range(5)]
+    names = set(specs_in(page(runs, "a command")))
+    assert {"ratios", "history"} <= names
+    history = history_of(runs)
+    assert list(history["median"]) == pytest.approx([1.0, 1.01, 1.02, 1.03, 1.04], rel=1e-6)
+    assert "history" not in specs_in(page(runs[:1], "a command"))
+
+
+def test_each_picture_has_its_words() -> None:
+    """For whoever cannot see it."""
+    _, _, figures = parts([on_both(), on_both()], {})
+    assert {figure.name for figure in figures} >= {"throughput_128", "shares", "speed_up", "ratios"}
+    for figure in figures:
+        assert len(figure.alternative) > 20
+        assert "$schema" not in figure.spec
+
+
+def test_formats_are_files_of_their_own(tmp_path: Path) -> None:
+    """Tables as text, pictures drawn without a browser."""
+    written = publish([on_both()], tmp_path, ("md", "csv", "svg", "png", "tex"), "a command", {})
+    names = {path.name for path in written}
+    assert {
+        "summary.md",
+        "phases.md",
+        "phases.csv",
+        "phases.tex",
+        "throughput_128.svg",
+        "crossover.csv",
+    } <= names
+    assert (tmp_path / "throughput_128.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "shares.svg").read_text()
+    assert "\\begin{tabular}" in (tmp_path / "phases.tex").read_text()
+
+
+def test_a_summary_has_its_limit() -> None:
+    """The sentences always, of the tables as many as fit."""
+    report, _, _ = parts([of_cases(*(replace(CPU_CASE, batch_size=n) for n in range(1, 300)))], {})
+    text = summary(report)
+    assert len(text.encode()) <= MOST_SUMMARY_BYTES + 100
+    assert report.sentences[0][:40] in text

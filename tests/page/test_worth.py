@@ -1,0 +1,117 @@
+"""Is the GPU worth it: curves and crossovers of made-up rows whose answer is known."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+
+import pytest
+from made_up_runs import CPU_CASE, CUDA_CASE
+
+from bench.cases import Case
+from bench.report.frame import cells_of
+from bench.report.worth import crossover_table, curves, price_table, said
+from bench.verdict import Row
+
+SIZES = (1, 16, 256)
+WITHIN = 0.05
+
+
+def row(case: Case, phase: str, median_s: float, **more: float) -> Row:
+    return Row(
+        phase=phase,
+        **asdict(case),
+        status="ok",
+        reason="",
+        time_s=median_s,
+        median_s=median_s,
+        median_low_s=median_s * (1 - WITHIN),
+        median_high_s=median_s * (1 + WITHIN),
+        **more,
+    )
+
+
+def of_sizes(case: Case, fixed_s: float, per_sample_s: float, **outside: float) -> Iterable[Row]:
+    """Return the step of each batch size, and phases outside of it that always take the same."""
+    for size in SIZES:
+        here = replace(case, batch_size=size)
+        yield row(here, "step", fixed_s + per_sample_s * size)
+        for phase, seconds in outside.items():
+            yield row(here, phase, seconds)
+
+
+CPU = list(of_sizes(CPU_CASE, 0.0, 16e-6, data=100e-6))
+CUDA = list(of_sizes(CUDA_CASE, 256e-6, 0.0, copy=20e-6, data=50e-6))
+
+
+def test_a_step_that_grows_with_the_batch_meets_one_that_does_not() -> None:
+    """16 µs a sample against 256 µs a step: equal at 16, and within 5 % of either at 14.9 to 17.2."""
+    resident = next(curve for curve in curves(cells_of([*CPU, *CUDA])) if curve.mode == "resident")
+    (crossing,) = resident.crossover.crossings
+    assert crossing.batch_size == pytest.approx(16)
+    half = 2**0.5 * WITHIN
+    assert crossing.low == pytest.approx(16 * 2.718281828 ** (-half), rel=1e-3)
+    assert crossing.high == pytest.approx(16 * 2.718281828**half, rel=1e-3)
+    assert said(resident) == "from batch 16.0 on (14.9 to 17.2)"
+
+
+def test_feeding_moves_the_crossover() -> None:
+    """The copy costs CUDA 20 µs more; loaded, the CPU pays 100 µs and CUDA 70."""
+    found = {curve.mode: curve for curve in curves(cells_of([*CPU, *CUDA]))}
+    assert list(found) == ["resident", "copied", "loaded"]
+    assert found["copied"].speed_ups[256].value == pytest.approx(16 * 256 / 276)
+    assert found["loaded"].speed_ups[256].value == pytest.approx((16 * 256 + 100) / 326)
+
+
+def test_a_loop_that_fetches_ahead_is_taken_by_the_clock_on_the_wall() -> None:
+    """Where the device works while the host fetches, its parts add up to more than it takes."""
+    ahead = [replace(one, wall_s=260e-6) if one.phase == "data" else one for one in CUDA]
+    loaded = next(curve for curve in curves(cells_of([*CPU, *ahead])) if curve.mode == "loaded")
+    assert loaded.cuda[256][1].value == pytest.approx(260e-6)
+
+
+def test_the_best_thread_count_meets_the_best_variant() -> None:
+    """Each is named."""
+    threads = [replace(one, threads=2, median_s=one.median_s / 2) for one in CPU if one.median_s]
+    captured = [replace(one, variant="cudagraph", median_s=one.median_s / 4) for one in CUDA if one.median_s]
+    resident = curves(cells_of([*CPU, *threads, *CUDA, *captured]))[0]
+    cpu, cuda = resident.cpu[256][0], resident.cuda[256][0]
+    assert (cpu.threads, cuda.variant) == (2, "cudagraph")
+    assert resident.speed_ups[256].value == pytest.approx(16 * 256 / 2 / 64)
+
+
+def test_without_a_crossover_the_range_is_named() -> None:
+    """Faster at all sizes, at none, and neither surely."""
+    for factor, sentence in (
+        (1 / 100, "at all of batch 1 to 256: no crossover in this range"),
+        (100, "at none of batch 1 to 256: no crossover in this range"),
+    ):
+        shifted = [
+            replace(one, median_s=16e-6 * one.batch_size * factor, median_high_s=None)
+            for one in CUDA
+            if one.phase == "step"
+        ]
+        assert said(curves(cells_of([*CPU, *shifted]))[0]) == sentence
+
+
+def test_a_price_moves_the_crossover_and_tells_what_samples_cost() -> None:
+    """CUDA at four times the price pays from a batch of 64 on; a million samples at 16 µs take 16 s."""
+    found = curves(cells_of([*CPU, *CUDA]), worth=4.0)
+    assert found[0].crossover.crossings[0].batch_size == pytest.approx(64)
+    table = price_table(found, {"cpu": 0.5, "cuda": 2.0})
+    assert table is not None
+    assert table.raw["cpu_cost_per_million"][0] == pytest.approx(16 / 3600 * 0.5)
+    assert price_table(found, {"cpu": 0.5}) is None
+
+
+def test_a_run_without_cuda_has_no_curves_and_no_table() -> None:
+    """Nothing is said of what was not measured."""
+    assert curves(cells_of(CPU)) == []
+    assert crossover_table([]) is None
+
+
+def test_the_table_has_every_point_in_its_raw_numbers() -> None:
+    """Three modes of three sizes, each with the crossover of its curve."""
+    table = crossover_table(curves(cells_of([*CPU, *CUDA])))
+    assert table is not None
+    assert len(table.raw) == 9
+    assert table.shown["CUDA is faster"][0].startswith("from batch 16.0 on")
+    assert table.raw["crossover_batch"][0] == pytest.approx(16)
