@@ -214,7 +214,7 @@ def _report(options: ReportOptions) -> int:
     except RunError as error:
         return _refuse("report", str(error))
     except OSError as error:
-        return _refuse("report", f"{error.filename or 'a file'!r} cannot be read ({error.strerror})")
+        return _refuse("report", f"{error.filename or 'a file'!r} cannot be used ({error.strerror})")
     return OK
 
 
@@ -248,7 +248,6 @@ def published(options: ReportOptions, out: "Path") -> str:
             told.append(f"left out: {error}")
     if not sources:
         raise RunError(f"none of the {len(paths)} runs can be read ({told[0]})")
-    sources.sort(key=lambda source: source.run.started)
     written = publish(sources, out, options.formats, options.typed, options.prices)
     return "\n".join([*told, f"written: {', '.join(map(str, written))}"])
 

@@ -221,7 +221,14 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     """Add one key of ours to the file of pytest-benchmark."""
     suite = config.stash[SUITE]
     if suite.run is not None:
-        output_json[OUR_KEY] = own_part(suite.run, suite.rows.values(), suite.beside)
+        from bench.report.frame import cells_of  # noqa: PLC0415 - pandas, as above
+        from bench.report.worth import crossover_records  # noqa: PLC0415 - the same
+
+        rows = list(suite.rows.values())
+        output_json[OUR_KEY] = {
+            **own_part(suite.run, rows, suite.beside),
+            "crossover": crossover_records(cells_of(rows)),
+        }
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -88,7 +88,7 @@ class Conductor:
     rounds_planned: int = 0
 
     def __post_init__(self) -> None:
-        self.launches = self.plan.launches
+        self.beside = self.plan.launches
         self.random = random.Random(self.plan.seed)  # noqa: S311 - the order of blocks is no secret
 
     def run(self) -> Campaign:
@@ -96,26 +96,44 @@ class Conductor:
         self.started = self.now()
         pilot = self._pilot()
         self.rounds_planned = self._planned(pilot)
-        left = self.rounds_planned - self.rounds_done
-        for launch in self._order_of_launches(math.ceil(left / self.launches))[:left]:
-            if self._seconds_spent() + self._seconds_per_round() > self.plan.budget_s:
+        each = self.rounds_planned / self.plan.launches
+        self._rounds(range(self.beside), math.ceil(each * self.beside) - self.rounds_done)
+        for launch in range(self.beside, self.plan.launches):
+            if self._is_over():
                 break
-            self._round(launch)
+            self._retire(launch - 1)
+            self._first_round(launch)
+            self._rounds(range(launch, launch + 1), math.ceil(each) - 1)
         return self.accounted()
 
     def _pilot(self) -> list[Block]:
-        """Run the first round of every launch, of as many as there is memory for: each holds every case."""
+        """Run the first round of every launch, or of as many as fit in memory: each holds every case."""
         blocks: list[Block] = []
         before = self.memory_left()
         for launch in range(self.plan.launches):
             blocks += self._first_round(launch)
             left = self.memory_left()
             if before is not None and left is not None:
-                needed = MEMORY_TO_SPARE * (before - left) / (launch + 1)
-                if launch + 1 < self.launches and left < needed:
-                    self.launches = launch + 1
-                    break
+                self.beside = launch + 1
+                if left < MEMORY_TO_SPARE * (before - left) / self.beside:
+                    return blocks
+        self.beside = self.plan.launches
         return blocks
+
+    def _rounds(self, launches: range, rounds: int) -> None:
+        """Run so many rounds more, or as many as the budget allows, in turn by some launches."""
+        for launch in self._order_of_launches(launches, math.ceil(rounds / len(launches)))[: max(rounds, 0)]:
+            if self._is_over():
+                break
+            self._round(launch)
+
+    def _is_over(self) -> bool:
+        return self._seconds_spent() + self._seconds_per_round() > self.plan.budget_s
+
+    def _retire(self, launch: int) -> None:
+        """End the workers of a launch, so that another one has their memory."""
+        for key in [key for key in self.workers if key[1] == launch]:
+            self.workers.pop(key).close()
 
     def accounted(self) -> Campaign:
         """Return the account of the campaign so far."""
@@ -239,9 +257,8 @@ class Conductor:
         if isinstance(reply, messages.Refused):
             self._fail_pool("cuda", reply.reason)
 
-    def _order_of_launches(self, cycles: int) -> list[int]:
+    def _order_of_launches(self, launches: range, cycles: int) -> list[int]:
         """Return every launch once a cycle, in fresh random order."""
-        launches = range(self.launches)
         return [launch for _ in range(cycles) for launch in self.random.sample(launches, len(launches))]
 
     def _round(self, launch: int) -> list[Block]:
@@ -291,7 +308,7 @@ class Conductor:
         affordable = int(self.plan.budget_s / self._seconds_per_round())
         on_device = {number for number, record in enumerate(self.cases) if record.case.device != "cpu"}
         wanted = max(rounds_for(self.plan.target, pilot, on_device), self.plan.least_rounds)
-        whole_cycles = math.ceil(wanted / self.launches) * self.launches
+        whole_cycles = math.ceil(wanted / self.plan.launches) * self.plan.launches
         return max(self.rounds_done, min(whole_cycles, affordable))
 
     def _seconds_spent(self) -> float:

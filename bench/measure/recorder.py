@@ -133,14 +133,14 @@ class Recorder:
 
 
 def too_little_memory(conductor: Conductor) -> list[Notice]:
-    """Return a warning where fewer worker processes were started than were asked for."""
-    if conductor.launches == conductor.plan.launches:
+    """Return a warning where not all worker processes could be there at the same time."""
+    if conductor.beside == conductor.plan.launches:
         return []
     return [
         Notice(
-            f"memory sufficed for {conductor.launches} of {conductor.plan.launches} worker processes, each of"
-            " which holds every case, so intervals are wider",
-            "measure fewer cases at a time, or ask for fewer with --step-launches",
+            f"memory sufficed for {conductor.beside} of {conductor.plan.launches} worker processes at a time,"
+            " each of which holds every case; the others ran after them",
+            "measure fewer cases at a time, if the machine was not equally fast all the while",
         )
     ]
 

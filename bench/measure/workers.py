@@ -52,6 +52,9 @@ class Asked(Protocol):
     def ask(self, request: messages.Request, timeout: float = REQUEST_TIMEOUT_S) -> messages.Reply:
         """Send a request and return the reply; raises WorkerError when the worker is gone or hangs."""
 
+    def close(self) -> None:
+        """End the worker, which gives its memory back."""
+
 
 class Worker:
     """Speak with one worker process over its socket."""

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from bench.cases import DOES_NOT_APPLY, STEP_PHASES, UNATTRIBUTED, Case, Place
-from bench.report.format import percentage
+from bench.report.format import number, percentage
 from bench.report.frame import Cells, place, size
 from bench.report.phases import share_of
 from bench.report.work import GIGA, MEGA
@@ -53,7 +53,13 @@ def _config() -> Spec:
     axis = dict.fromkeys(("labelColor", "titleColor", "tickColor", "domainColor"), INK)
     return {
         "axis": {**axis, "gridColor": INK, "gridOpacity": 0.15, "labelFontSize": 11, "titleFontSize": 12},
-        "legend": {"labelColor": INK, "titleColor": INK, "orient": "top", "labelLimit": 300},
+        "legend": {
+            "labelColor": INK,
+            "titleColor": INK,
+            "orient": "top",
+            "labelLimit": 300,
+            "symbolOpacity": 1,
+        },
         "view": {"stroke": None},
         "range": {"category": list(PALETTE)},
         "text": {"color": INK},
@@ -110,7 +116,7 @@ def _throughput(width: int | str, data: pd.DataFrame) -> Figure:
     best = _largest(data, "samples")
     said = (
         f"Samples per second over the batch size{label}, with 95 % intervals."
-        f" Most: {best['samples']:,.0f} at batch {best['batch']} on {best['where']}."
+        f" Most: {number(best['samples'])} at batch {best['batch']} on {best['where']}."
     )
     return _figure(f"throughput_{width}", f"Throughput{label}", said, chart)
 
@@ -130,7 +136,7 @@ def speed_up_figure(found: Sequence[Curve]) -> Figure | None:
     base = alt.Chart(data).encode(x=alt.X("batch:O", title="batch size"), y=alt.Y("hidden:O", title="hidden"))
     colour = alt.Color(
         "times:Q",
-        scale=alt.Scale(type="log", scheme="blueorange", domainMid=1, reverse=True),
+        scale=alt.Scale(type="log", domainMid=1, range=["#f7b267", "#f4f4f4", "#8fbbe0"]),
         title="times as fast",
     )
     chart = (
@@ -207,7 +213,9 @@ def memory_figure(cells: Cells) -> Figure | None:
         x=alt.X("phase:N", sort=list(STEP_PHASES), title=None, axis=alt.Axis(labelAngle=0, orient="top")),
         y=alt.Y("case:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)),
     )
-    colour = alt.Color("megabytes:Q", scale=alt.Scale(type="symlog", scheme="blues"), title="MB")
+    colour = alt.Color(
+        "megabytes:Q", scale=alt.Scale(type="symlog", range=["#f1f6fb", "#8fbbe0"]), title="MB"
+    )
     chart = (
         base.mark_rect().encode(
             color=colour, tooltip=["case", "phase", alt.Tooltip("megabytes:Q", format=".3~g")]
@@ -309,11 +317,11 @@ def ratio_figure(frame: pd.DataFrame) -> Figure | None:
     return _figure("ratios", "Run B against run A", said, chart)
 
 
-def history_figure(frame: pd.DataFrame) -> Figure | None:
+def history_figure(frame: pd.DataFrame, steps: Sequence[tuple[str, int]] = ()) -> Figure | None:
     """Return step times over the runs, relative to the first: the median over cases and their middle half.
 
     `frame` has the columns run (its place in time, from 1), name, device, low, median and high, one line a
-    run and device, so that a hundred runs stay as small as one.
+    run and device, so that a hundred runs stay as small as one; `steps` are runs with which a level begins.
     """
     if frame["run"].nunique() < 2:  # noqa: PLR2004 - one point is no history
         return None
@@ -322,16 +330,20 @@ def history_figure(frame: pd.DataFrame) -> Figure | None:
         color=alt.Color("device:N", title=None),
     )
     y = alt.Y("median:Q", scale=alt.Scale(zero=False), title=RELATIVE)
-    chart = (
-        base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", title=RELATIVE), y2="high:Q")
-        + base.mark_line(point=True).encode(
-            y=y, tooltip=["name", "device", alt.Tooltip("median:Q", format=".3f")]
-        )
-    ).properties(width="container", height=260)
+    chart = base.mark_area(opacity=0.25).encode(
+        y=alt.Y("low:Q", title=RELATIVE), y2="high:Q"
+    ) + base.mark_line(point=True).encode(
+        y=y, tooltip=["name", "device", alt.Tooltip("median:Q", format=".3f")]
+    )
+    if steps:
+        marks = pd.DataFrame(steps, columns=["device", "run"])
+        chart += alt.Chart(marks).mark_rule(strokeDash=[4, 4]).encode(x="run:Q", color="device:N")
     last = frame[frame["run"] == frame["run"].max()]
     told = ", ".join(f"{line.device} {line.median:.3f}" for line in last.itertuples())
     said = f"{frame['run'].nunique()} runs; the newest takes, of the first one's step times, {told}."
-    return _figure("history", "Step times over the runs", said, chart)
+    return _figure(
+        "history", "Step times over the runs", said, chart.properties(width="container", height=260)
+    )
 
 
 def _largest(data: pd.DataFrame, column: str) -> "pd.Series[Any]":

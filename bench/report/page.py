@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 import vl_convert
@@ -27,6 +29,7 @@ from bench.report.figures import (
 )
 from bench.report.format import percentage
 from bench.report.frame import Cells, cells_of, without_skipped
+from bench.report.history import LEAST_RUNS, history_of, steps_in
 from bench.report.source import Source
 from bench.report.tables import Table, is_wordy
 from bench.report.whole import Report, render
@@ -68,6 +71,7 @@ class Section:
     missing: Sequence[str] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[ShownTable] = ()
+    links: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -77,21 +81,27 @@ class Told:
     source: Source
     report: Report
     cells: Cells
-    all_cells: Cells
     found: Sequence[Curve]
     prices: Mapping[str, float]
     comparison: Comparison | None
     history: pd.DataFrame
+    folder: Path | None
 
 
-def page(sources: Sequence[Source], command: str, prices: Mapping[str, float] | None = None) -> str:
+def page(
+    sources: Sequence[Source],
+    command: str,
+    prices: Mapping[str, float] | None = None,
+    folder: Path | None = None,
+) -> str:
     """Return the page of one run, of two compared, or of a run with its history, oldest first.
 
-    `prices` are per hour by device. Raises ValueError for no run.
+    `prices` are per hour by device; `folder` is where the page will lie, from where traces are linked. Raises
+    ValueError for no run.
     """
     if not sources:
         raise ValueError("no run was given")
-    told = _told(sources, prices or {})
+    told = _told(sources, prices or {}, folder)
     sections = _sections(told)
     figures = [figure for section in sections for figure in section.figures]
     text: str = _template().render(
@@ -111,7 +121,7 @@ def page(sources: Sequence[Source], command: str, prices: Mapping[str, float] | 
 
 def parts(sources: Sequence[Source], prices: Mapping[str, float]) -> tuple[Report, list[Table], list[Figure]]:
     """Return what the page is made of: the report of the newest run, all tables, and all pictures."""
-    told = _told(sources, prices)
+    told = _told(sources, prices, None)
     extra = [crossover_table(told.found), price_table(told.found, prices)]
     tables = [*told.report.tables, *(table for table in extra if table is not None)]
     tables += told.comparison.tables if told.comparison else []
@@ -122,16 +132,14 @@ def _sections(told: Told) -> list[Section]:
     return [of(told) for of in (_worth, _where, _changed, _faster, _machine)]
 
 
-def _told(sources: Sequence[Source], prices: Mapping[str, float]) -> Told:
+def _told(sources: Sequence[Source], prices: Mapping[str, float], folder: Path | None) -> Told:
     newest = sources[-1]
     report = render(newest.run, newest.rows, newest.beside)
-    all_cells = cells_of(newest.rows)
-    cells = without_skipped(all_cells)
+    cells = without_skipped(cells_of(newest.rows))
     worth = prices["cuda"] / prices["cpu"] if {"cpu", "cuda"} <= prices.keys() else 1.0
     comparison = compare_cases(sources[-2], newest) if len(sources) > 1 else None
-    return Told(
-        newest, report, cells, all_cells, curves(cells, worth), prices, comparison, history_of(sources)
-    )
+    history = history_of(sources)
+    return Told(newest, report, cells, curves(cells, worth), prices, comparison, history, folder)
 
 
 @cache
@@ -272,26 +280,22 @@ def _changed(told: Told) -> Section:
         columns=["case", "ratio", "low", "high", "outcome"],
     )
     lead = [f"A: {named(told.comparison.base)}", f"B: {named(told.comparison.candidate)}"]
-    figures = [figure for figure in (ratio_figure(frame), history_figure(told.history)) if figure is not None]
-    return Section("changed", "What changed?", lead, [], figures, _shown(told.comparison.tables))
+    steps = steps_in(told.history)
+    lead += [
+        f"On {device} the level of step times changes with run {run}: {_name(told, run)}"
+        for device, run in steps
+    ]
+    enough = told.history["run"].nunique() >= LEAST_RUNS
+    hint = ["Steps in the history are marked where the package ruptures is installed."]
+    missing = hint if enough and find_spec("ruptures") is None else []
+    figures = [
+        figure for figure in (ratio_figure(frame), history_figure(told.history, steps)) if figure is not None
+    ]
+    return Section("changed", "What changed?", lead, missing, figures, _shown(told.comparison.tables))
 
 
-def history_of(sources: Sequence[Source]) -> pd.DataFrame:
-    """Return how step times went over the runs, relative to the first run that has the case.
-
-    One line a run and device: the median over its cases, and their quartiles as low and high.
-    """
-    first: dict[Any, float] = {}
-    lines = []
-    for place, source in enumerate(sources, 1):
-        ratios: dict[str, list[float]] = {}
-        for row in source.rows:
-            if row.phase == "step" and row.time_s:
-                ratios.setdefault(row.device, []).append(row.time_s / first.setdefault(row.case, row.time_s))
-        for device, values in ratios.items():
-            low, middle, high = (float(value) for value in pd.Series(values).quantile([0.25, 0.5, 0.75]))
-            lines.append((place, source.run.id, device, low, middle, high))
-    return pd.DataFrame(lines, columns=["run", "name", "device", "low", "median", "high"])
+def _name(told: Told, run: int) -> str:
+    return str(told.history.loc[told.history["run"] == run, "name"].iloc[0])
 
 
 def _faster(told: Told) -> Section:
@@ -304,11 +308,20 @@ def _faster(told: Told) -> Section:
 
 
 def _machine(told: Told) -> Section:
-    traces = sorted(profile.trace for profile in told.source.run.profiles if profile.trace)
-    lead = [*told.report.remarks, *(f"Trace for Perfetto, in the run's folder: {trace}" for trace in traces)]
-    return Section(
-        "machine", "Machine and measurement", lead, [], [], _shown(_named_tables(told.report, MACHINE))
-    )
+    tables = _shown(_named_tables(told.report, MACHINE))
+    title = "Machine and measurement"
+    return Section("machine", title, told.report.remarks, [], [], tables, list(_traces(told)))
+
+
+def _traces(told: Told) -> Iterable[tuple[str, str]]:
+    """Return what to call each trace of the run, and where it is as seen from the page."""
+    run, here = told.source.folder, told.folder
+    if run is not None and here is not None:
+        for profile in told.source.run.profiles:
+            file = run / profile.trace
+            if profile.trace and file.exists():
+                place = Path(os.path.relpath(file.absolute(), here.absolute())).as_posix()
+                yield f"trace of {profile.role or profile.case.key}", quote(place)
 
 
 def _named_tables(report: Report, names: Sequence[str], prefix: str = "") -> list[Table]:

@@ -32,13 +32,13 @@ def publish(
     """Write the formats of some runs, oldest first, and return the files; of html alone `out` is the file."""
     if tuple(formats) == ("html",):
         out.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(out, page(sources, command, prices).encode())
+        replace_file(out, page(sources, command, prices, out.parent).encode())
         return [out]
     out.mkdir(parents=True, exist_ok=True)
     report, tables, figures = parts(sources, prices)
     files: dict[str, bytes] = {}
     if "html" in formats:
-        files[PAGE_FILE] = page(sources, command, prices).encode()
+        files[PAGE_FILE] = page(sources, command, prices, out).encode()
     if "md" in formats:
         files[SUMMARY_FILE] = summary(report).encode()
     files |= {

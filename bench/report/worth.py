@@ -13,6 +13,7 @@ from bench.report.ratios import Ratio
 from bench.report.tables import Table
 from bench.verdict import Estimate, Row
 from bench.verdict.crossover import Crossing, Crossover, crossover
+from bench.verdict.rows import CASE_COLUMNS
 
 MODES = {
     "resident": "batches lie on the device",
@@ -113,6 +114,13 @@ def _quotient(cpu: Estimate, cuda: Estimate) -> Estimate:
     spread = hypot(*((one.high or one.value) / one.value - 1 for one in (cpu, cuda)))
     value = cpu.value / cuda.value
     return Estimate(value, value * exp(-spread), value * exp(spread), BASIS)
+
+
+def crossover_records(cells: Cells) -> list[dict[str, object]]:
+    """Return every point of every curve with its crossing, as plain values in SI units."""
+    found = curves(cells)
+    columns = [name for name in CASE_COLUMNS if name != "batch_size"]
+    return [record for curve in found for record in _records(curve, columns)]
 
 
 def crossover_table(found: Sequence[Curve]) -> Table | None:

@@ -2,7 +2,9 @@
 
     python tests/repeatability/judge_gates.py DIR|FILE [DIR|FILE...]
     python tests/repeatability/judge_gates.py DIR --pack FILE.json.xz
+    python tests/repeatability/judge_gates.py --pooled FILE [FILE...]
 
+Series of different code have lines of their own, but with --pooled: for code that judges by the same rule.
 Reads what gates.py left in a folder, or what was packed of it, with every pair in nanoseconds.
 """
 
@@ -26,6 +28,8 @@ from series import SETTINGS_FILE
 from bench.verdict.truth import bounds
 
 CONFIDENCE = 0.95
+ALL_CODES = "several"
+POOLED = "--pooled"
 
 
 class JudgeError(RuntimeError):
@@ -84,11 +88,12 @@ def read_gates(folder: Path) -> Gates:
     return Gates(settings["scenario"], settings["load"], records, settings.get("code", "unknown"))
 
 
-def joined(series: Sequence[Gates]) -> list[Gates]:
-    """Return one series for each scenario, load and code, of all that was measured of it."""
+def joined(series: Sequence[Gates], *, pooled: bool = False) -> list[Gates]:
+    """Return a series for each scenario, load and code, or of all codes together."""
     groups: dict[tuple[str, str, str], list[Gates]] = {}
     for gates in series:
-        groups.setdefault((gates.scenario, gates.load, gates.code), []).append(gates)
+        code = ALL_CODES if pooled else gates.code
+        groups.setdefault((gates.scenario, gates.load, code), []).append(gates)
     return [
         Gates(scenario, load, [record for one in group for record in one.records], code)
         for (scenario, load, code), group in sorted(groups.items())
@@ -207,12 +212,13 @@ def samples_of(pairs: Sequence[dict[str, Any]]) -> Samples:
     return Samples((low[:, 0], low[:, 1]), (mean[:, 0], mean[:, 1]))
 
 
-def judge(folders: Sequence[Path]) -> str:
+def judge(folders: Sequence[Path], *, pooled: bool = False) -> str:
     """Return all tables."""
-    series = joined([read_gates(folder) for folder in folders])
+    read = [read_gates(folder) for folder in folders]
+    series = joined(read, pooled=pooled)
     parts = [
         gate_table(series),
-        f"Measured and judged by: {' | '.join(dict.fromkeys(gates.code for gates in series))}",
+        f"Measured and judged by: {' | '.join(dict.fromkeys(gates.code for gates in read))}",
         "Red by any case, other tools' rules on the same samples:",
         rules_table(series),
     ]
@@ -226,6 +232,7 @@ if __name__ == "__main__":
         if sys.argv[2:3] == ["--pack"]:
             Path(sys.argv[3]).write_bytes(packed(read_gates(Path(sys.argv[1]))))
         else:
-            print(judge([Path(name) for name in sys.argv[1:]]))  # noqa: T201 - the edge
+            names = [Path(name) for name in sys.argv[1:] if name != POOLED]
+            print(judge(names, pooled=POOLED in sys.argv))  # noqa: T201 - the edge
     except JudgeError as error:
         sys.exit(str(error))

@@ -5,27 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from made_up_runs import CPU_CASE, blocks_of, record_of, run_of
+from made_up_runs import saved
 
 from bench import __main__ as command
-from bench.runs import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def saved(results: Path, day: int, *, state: str = "finished", merge: bool = True) -> Path:
-    """Save a run of one case, and return its folder."""
-    folder = RunFolder.create(results, "anvil", now=datetime(2025, 1, day, tzinfo=UTC), short_id="ab12")
-    folder.save(run_of([record_of(CPU_CASE)], id=folder.path.name, state=state))
-    for number in range(2):
-        folder.save_round(number, [block for block in blocks_of() if block.round == number])
-    if merge:
-        folder.merge_rounds()
-    return folder.path
 
 
 def bench(*arguments: object, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -108,7 +95,7 @@ def test_a_folder_that_may_only_be_read_is_read(
         (["report", "missing"], "'missing' does not exist"),
         (["report", "."], "is not a run: it has neither run.json nor benchmark.json"),
         (["report", "pyproject.toml"], "is not JSON"),
-        (["report", "x" * 5000], "cannot be read (File name too long)"),
+        (["report", "x" * 5000], "cannot be used (File name too long)"),
         (["report", "--results", "missing"], "holds no run (make one: pytest bench/ --benchmark-only)"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import numpy as np
 from bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case, grid
 from bench.records import CaseRecord
 from bench.report import Report, Table, render
-from bench.runs import Block, Campaign, Code, Nanoseconds, Run
+from bench.runs import Block, Campaign, Code, Nanoseconds, Run, RunFolder
 from bench.verdict import rows_of
 
 MICROSECOND = 1_000  # in nanoseconds, the unit of laps
@@ -144,3 +146,14 @@ def names_of(report: Report) -> list[str]:
 def line(report: Report, name: str, number: int = 0) -> dict[str, str]:
     """Return a line of a table as it is shown, by column."""
     return {str(column): str(cell) for column, cell in table_of(report, name).shown.iloc[number].items()}
+
+
+def saved(results: Path, day: int, *, state: str = "finished", merge: bool = True) -> Path:
+    """Save a run of one case, and return its folder."""
+    folder = RunFolder.create(results, "anvil", now=datetime(2025, 1, day, tzinfo=UTC), short_id="ab12")
+    folder.save(run_of([record_of(CPU_CASE)], id=folder.path.name, state=state))
+    for number in range(2):
+        folder.save_round(number, [block for block in blocks_of() if block.round == number])
+    if merge:
+        folder.merge_rounds()
+    return folder.path
