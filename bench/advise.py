@@ -108,10 +108,8 @@ def _measured(
     selected = [(base, phase) for phase in PLAIN_PHASES]
     selected += [(case, phase) for case in cases for phase in PHASES_OF[made_faster(case.variant)]]
     seed = random.SystemRandom().randrange(2**32)
-    budget_s = options.budget * share
-    suite.measure(
-        selected, Plan(options.launches, budget_s, options.target, options.launches, seed=seed), progress
-    )
+    plan = Plan(options.launches, options.budget * share, options.target, options.launches, seed=seed)
+    suite.measure(selected, plan, progress, alone=True)  # ratios within a round need no ceilings and no drift
     if suite.run is None:
         raise OptionError("nothing was recorded")
     plain = next(record for record in suite.run.cases if record.case == base)

@@ -135,14 +135,20 @@ class Suite:
             return f"its worker process {error}"
         return reply.reason if isinstance(reply, messages.Refused) else ""
 
-    def measure(self, selected: Iterable[tuple[Case, str]], plan: Plan, progress: Progress) -> None:
-        """Measure the selected cases and phases; what was finished stays when it is cut short."""
+    def measure(
+        self, selected: Iterable[tuple[Case, str]], plan: Plan, progress: Progress, *, alone: bool = False
+    ) -> None:
+        """Measure the selected cases and phases; what was finished stays when it is cut short.
+
+        `alone` leaves out what is measured beside them otherwise: ceilings, drift, and the default allocator.
+        """
         phases: dict[Case, list[str]] = defaultdict(list)
         for case, phase in selected:
             phases[case].append(phase)
         records = [self._record(case, names) for case, names in phases.items()]
         try:
-            self.recorder = Recorder(self.options, records, self.launcher, self._companions(records))
+            companions = [] if alone else self._companions(records)
+            self.recorder = Recorder(self.options, records, self.launcher, companions)
         except RunError as error:
             raise OptionError(str(error)) from None
         self.recorder.record(plan, progress)

@@ -99,10 +99,8 @@ class Conductor:
         each = self.rounds_planned / self.plan.launches
         self._rounds(range(self.beside), math.ceil(each * self.beside) - self.rounds_done)
         for launch in range(self.beside, self.plan.launches):
-            if self._is_over():
-                break
             self._retire(launch - 1)
-            self._first_round(launch)
+            self._first_round(launch)  # whatever the budget says: intervals are made of launches
             self._rounds(range(launch, launch + 1), math.ceil(each) - 1)
         return self.accounted()
 

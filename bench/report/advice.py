@@ -24,7 +24,8 @@ CAPTION = (
     " interval from how these differ that holds for all rows together. error: how far loss, gradients or"
     " parameters are off after 3 steps, at most; beyond the tolerance of its precision a row is not ranked."
     " once: what its first step takes longer, compiling included (from an empty cache, the compiler being"
-    " imported); pays after: the steps that save as much."
+    " imported; what two variants compile alike the first of them pays); pays after: the steps that save as"
+    " much."
 )
 ORDER = {"faster": 0, "no difference": 1, "slower": 2, "other numbers": 3, "cannot run": 4}
 

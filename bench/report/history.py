@@ -41,8 +41,8 @@ def steps_in(history: pd.DataFrame) -> list[tuple[str, int]]:
     """Return by device the runs from which on the median stays at another level; none without `ruptures`.
 
     Least squares on logarithms (PELT: Killick, Fearnhead and Eckley, J. Am. Stat. Assoc. 107, 2012), with
-    s from the differences of neighbours by their median absolute deviation; the penalty, 6 s^2 log n, is three
-    times that of BIC, since s is not known well and runs of one day are not independent.
+    s from the differences of neighbours by their median absolute deviation; the penalty 6 s^2 log n is thrice
+    that of BIC, since s is not known well and runs of one day are not independent.
     """
     try:
         import ruptures  # noqa: PLC0415 - an optional extra

@@ -435,3 +435,19 @@ def test_launches_for_which_there_is_no_memory_run_after_the_others(gigabytes: i
     assert most == conductor.beside == beside
     assert bench.alive == beside
     assert bool(too_little_memory(conductor)) == (beside < 4)
+
+
+def test_each_launch_has_its_first_round_whatever_the_budget() -> None:
+    """Intervals are made of launches, those that began late for want of memory as well."""
+    bench = Bench()
+    conductor = Conductor(
+        records(1),
+        Plan(4, 0.001, 0.5, least_rounds=40),
+        bench.start,
+        bench,
+        bench.progress,
+        now=bench.now,
+        memory_left=lambda: (2 - bench.alive) * 10**9,
+    )
+    assert conductor.run().rounds_done == 4
+    assert {block.launch for blocks in bench.rounds.values() for block in blocks} == set(range(4))
