@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -190,17 +192,31 @@ def test_a_terminal_without_unicode_gets_a_report(tmp_path: Path) -> None:
     assert "step ?s" in process.stdout
 
 
+@contextmanager
+def open_for_a_reader(pipe: Path) -> Iterator[None]:
+    """Hold the writing end of a pipe, as soon as somebody reads from it."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        with suppress(OSError):
+            writing = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            break
+        time.sleep(0.02)
+    yield
+    os.close(writing)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGINT") or sys.platform == "win32", reason="signals of POSIX")
 def test_ctrl_c_ends_the_process_without_a_traceback(tmp_path: Path) -> None:
-    """While it reads a run that is a pipe without a writer."""
-    (tmp_path / "run").mkdir()
-    os.mkfifo(tmp_path / "run" / "run.json")
+    """While it reads a run that is a pipe into which nobody writes."""
+    pipe = tmp_path / "run" / "run.json"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench", "report", str(tmp_path / "run")], stderr=subprocess.PIPE, cwd=ROOT
+        [sys.executable, "-m", "bench", "report", str(pipe.parent)], stderr=subprocess.PIPE, cwd=ROOT
     )
-    time.sleep(1.5)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=10)
+    with open_for_a_reader(pipe):
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (130, b"")
 
 
