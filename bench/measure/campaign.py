@@ -99,7 +99,7 @@ class Conductor:
         each = self.rounds_planned / self.plan.launches
         self._rounds(range(self.beside), math.ceil(each * self.beside) - self.rounds_done)
         for launch in range(self.beside, self.plan.launches):
-            self._retire(launch - 1)
+            self.retire(launch - 1)
             self._first_round(launch)  # whatever the budget says: intervals are made of launches
             self._rounds(range(launch, launch + 1), math.ceil(each) - 1)
         return self.accounted()
@@ -128,7 +128,7 @@ class Conductor:
     def _is_over(self) -> bool:
         return self._seconds_spent() + self._seconds_per_round() > self.plan.budget_s
 
-    def _retire(self, launch: int) -> None:
+    def retire(self, launch: int) -> None:
         """End the workers of a launch, so that another one has their memory."""
         for key in [key for key in self.workers if key[1] == launch]:
             self.workers.pop(key).close()

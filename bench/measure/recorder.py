@@ -95,6 +95,9 @@ class Recorder:
 
     def _look_closer(self, conductor: Conductor, progress: Progress) -> None:
         """Count and profile, after the timed campaign and never during it; what is there is saved at once."""
+        if too_little_memory(conductor):
+            for launch in range(conductor.plan.launches):
+                conductor.retire(launch)  # what counts and profiles has a process of its own then
         counted, notices = count_cases(conductor.cases, self._start_worker, progress)
         own = len(self.run.cases)
         self._update(
