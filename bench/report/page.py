@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -34,7 +34,7 @@ from bench.report.source import Source
 from bench.report.tables import Table, is_wordy
 from bench.report.whole import Report, render
 from bench.report.why import Comparison, compare_cases
-from bench.report.worth import Curve, crossover_table, curves, price_table, said
+from bench.report.worth import Curve, crossover_table, curves, gain_of, price_table, said
 from bench.runs import replace_file
 from bench.verdict.limits import ceilings_of
 
@@ -217,7 +217,7 @@ def _worth(told: Told) -> Section:
         )
     if not told.prices:
         missing.append("Cost per million samples: give --price cpu=0.10 --price cuda=2.50 (per hour).")
-    lead = [f"{_of(curve)} CUDA is faster {said(curve)}." for curve in told.found]
+    lead = [f"{_of(curve)} CUDA is {gain_of(curve)} {said(curve)}." for curve in told.found]
     maps = [figure for figure in (speed_up_figure(told.found),) if figure is not None]
     extra = [crossover_table(told.found), price_table(told.found, told.prices)]
     tables = [table for table in extra if table is not None] + _named_tables(
@@ -354,9 +354,9 @@ def _filters(sections: Sequence[Section]) -> list[tuple[str, list[str]]]:
             for place, (name, _) in enumerate(table.columns):
                 if name in FILTERS:
                     values.setdefault(name, {}).update(dict.fromkeys(row[place] for row in table.rows))
-    order: Callable[[str], tuple[bool, float, str]] = lambda text: (  # noqa: E731 - a key
-        not text.isdecimal(),
-        float(text) if text.isdecimal() else 0.0,
-        text,
-    )
-    return [(name, sorted(values[name], key=order)) for name in FILTERS if len(values.get(name, ())) > 1]
+    return [(name, sorted(values[name], key=_by_number)) for name in FILTERS if len(values.get(name, ())) > 1]
+
+
+def _by_number(text: str) -> tuple[bool, float, str]:
+    """Order numbers by size, and words after them."""
+    return not text.isdecimal(), float(text) if text.isdecimal() else 0.0, text

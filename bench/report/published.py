@@ -18,6 +18,7 @@ SUMMARY_FILE = "summary.md"
 MOST_SUMMARY_BYTES = 60_000
 """What a job summary of GitHub holds is 1 MiB; what people read there is far less."""
 
+NOT_ALL = "\nNot all tables fit here; the rest is in the run's folder.\n"
 PICTURE_WIDTH = 640
 PICTURE_SCALE = 2.0
 
@@ -65,8 +66,8 @@ def summary(report: Report) -> str:
     for table in report.tables:
         if table.on_screen:
             more = f"{text}\n{table.markdown()}"
-            if len(more.encode()) > MOST_SUMMARY_BYTES:
-                return f"{text}\nNot all tables fit here; the rest is in the run's folder.\n"
+            if len(more.encode()) + len(NOT_ALL) > MOST_SUMMARY_BYTES:
+                return text + NOT_ALL
             text = more
     return text
 

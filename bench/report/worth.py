@@ -15,12 +15,8 @@ from bench.verdict import Estimate, Row
 from bench.verdict.crossover import Crossing, Crossover, crossover
 from bench.verdict.rows import CASE_COLUMNS
 
-MODES = {
-    "resident": "batches lie on the device",
-    "copied": "each batch is copied to the device before its step",
-    "loaded": "each batch comes from a DataLoader",
-}
-"""How the batches of a step come, with what that means."""
+MODES = ("resident", "copied", "loaded")
+"""How the batches of a step come; the caption says what each means."""
 
 CAPTION = (
     "Median times of the fastest thread count on the CPU against the fastest variant measured on CUDA."
@@ -102,10 +98,8 @@ def time_in(case: Case, row_of: Mapping[str, Row], mode: str) -> Estimate | None
     value = sum(row.median_s or 0.0 for row in known)
     half = hypot(*((row.median_high_s or row.median_s or 0.0) - (row.median_s or 0.0) for row in known))
     if mode == "loaded" and case.device != "cpu" and known[-1].wall_s:
-        half, value = (
-            half * known[-1].wall_s / value,
-            known[-1].wall_s,
-        )  # the device works while the host fetches
+        wall_s = known[-1].wall_s  # shorter than its parts: the device works while the host fetches
+        half, value = half * wall_s / value, wall_s
     return Estimate(value, max(value - half, value / 10), value + half, BASIS)
 
 
@@ -132,17 +126,28 @@ def crossover_table(found: Sequence[Curve]) -> Table | None:
         {
             "batches": curve.mode,
             **identity(curve.case, columns),
-            "CUDA is faster": said(curve),
+            f"CUDA is {gain_of(curve)}": said(curve),
             "at best": _at_best(curve),
         }
         for curve in found
     ]
     raw = pd.DataFrame([record for curve in found for record in _records(curve, columns)])
-    return Table("crossover", "From which batch size on CUDA is faster", CAPTION, pd.DataFrame(lines), raw)
+    return Table(
+        "crossover",
+        f"From which batch size on CUDA is {gain_of(found[0])}",
+        CAPTION,
+        pd.DataFrame(lines),
+        raw,
+    )
+
+
+def gain_of(curve: Curve) -> str:
+    """Return what CUDA is beyond the crossover: faster or, where prices were given, cheaper."""
+    return "faster" if curve.worth == 1 else "cheaper"
 
 
 def said(curve: Curve) -> str:
-    """Return in words where CUDA is faster, and never beyond the batch sizes that were measured."""
+    """Return in words where CUDA is faster, or cheaper, and never beyond what was measured."""
     passes, sizes = curve.crossover, curve.crossover.batch_sizes
     spanned = f"batch {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"batch {sizes[0]}"
     if passes.crossings:

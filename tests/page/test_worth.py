@@ -100,6 +100,9 @@ def test_a_price_moves_the_crossover_and_tells_what_samples_cost() -> None:
     assert table is not None
     assert table.raw["cpu_cost_per_million"][0] == pytest.approx(16 / 3600 * 0.5)
     assert price_table(found, {"cpu": 0.5}) is None
+    crossings = crossover_table(found)
+    assert crossings is not None
+    assert crossings.shown["CUDA is cheaper"][0].startswith("from batch 64.0 on")
 
 
 def test_a_run_without_cuda_has_no_curves_and_no_table() -> None:
