@@ -232,23 +232,29 @@ def report_text(options: ReportOptions) -> str:
 
 def published(options: ReportOptions, out: "Path") -> str:
     """Write what was asked for and say so; a broken run among several is left out, and named."""
-    from bench.report import Source, read_source
-    from bench.report.published import publish
+    from bench.report import Past, Source, read_past, read_source
+    from bench.report.page import Material
+    from bench.report.published import COMPARED, publish
     from bench.runs import RunError, found_run, newest_run
 
     paths = [found_run(run, options.results) for run in options.runs] or [newest_run(options.results)]
     sources: list[Source] = []
+    past: list[Past] = []
     told: list[str] = []
-    for path in paths:
+    for path in reversed(paths):
         try:
-            sources.append(read_source(path))
+            if len(sources) < COMPARED:
+                sources.insert(0, read_source(path))
+            else:
+                past.insert(0, read_past(path))
         except RunError as error:
             if len(paths) == 1:
                 raise
-            told.append(f"left out: {error}")
+            told.insert(0, f"left out: {error}")
     if not sources:
         raise RunError(f"none of the {len(paths)} runs can be read ({told[0]})")
-    written = publish(sources, out, options.formats, options.typed, options.prices)
+    material = Material(sources, options.typed, options.prices, past)
+    written = publish(material, out, options.formats)
     return "\n".join([*told, f"written: {', '.join(map(str, written))}"])
 
 
@@ -256,7 +262,7 @@ def _single(source: "Source", *, everything: bool) -> str:
     """Return the report of one run, after rewriting the tables in its folder where that is allowed."""
     from bench.report import named, render, write_tables
 
-    report = render(source.run, source.rows, source.beside)
+    report = render(source.run, source.rows, source.beside, source.gains)
     if source.folder is not None:
         with suppress(OSError):  # a run that may only be read is read all the same
             write_tables(source.folder, report)

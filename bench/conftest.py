@@ -16,7 +16,7 @@ from bench.measure.plan import Plan
 from bench.measure.workers import WorkerError
 from bench.options import OptionError, Options
 from bench.progress import ProgressLine, Silence
-from bench.runs import BENCHMARK_FILE, OUR_KEY, RunError, found_run, plain_json, replace_file
+from bench.runs import BENCHMARK_FILE, OUR_KEY, Run, RunError, found_run, plain_json, replace_file
 from bench.suite import Suite, own_part
 
 SUITE = pytest.StashKey[Suite]()
@@ -166,10 +166,9 @@ def screen(session: pytest.Session) -> None:
     suite, baseline = session.config.stash[SUITE], session.config.stash.get(BASELINE, None)
     if baseline is None or suite.run is None or suite.folder is None:
         return
-    from bench.report import Source, compare_cases, write_comparison  # noqa: PLC0415 - pandas, as above
+    from bench.report import compare_cases, write_comparison  # noqa: PLC0415 - pandas, as above
 
-    measured = Source(suite.run, list(suite.rows.values()), suite.beside, suite.folder)
-    session.config.stash[SCREEN] = comparison = compare_cases(baseline, measured)
+    session.config.stash[SCREEN] = comparison = compare_cases(baseline, source_of(suite.run, suite))
     write_comparison(suite.folder, comparison)
     if comparison.suspects and session.config.getoption("step_fail_on_suspect"):
         session.testsfailed += 1
@@ -221,13 +220,9 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
     """Add one key of ours to the file of pytest-benchmark."""
     suite = config.stash[SUITE]
     if suite.run is not None:
-        from bench.report.frame import cells_of  # noqa: PLC0415 - pandas, as above
-        from bench.report.worth import crossover_records  # noqa: PLC0415 - the same
-
-        rows = list(suite.rows.values())
         output_json[OUR_KEY] = {
-            **own_part(suite.run, rows, suite.beside),
-            "crossover": crossover_records(cells_of(rows)),
+            **own_part(suite.run, suite.rows.values(), suite.beside),
+            "tables": {table.name: table.records() for table in report_of(config, suite.run, suite).tables},
         }
 
 
@@ -236,27 +231,45 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     suite = session.config.stash.get(SUITE, None)
     if suite is None or suite.run is None or suite.folder is None:
         return
-    from bench.report import render, write_tables  # noqa: PLC0415 - pandas takes a second to import
+    from bench.report import write_tables  # noqa: PLC0415 - pandas takes a second to import
 
-    session.config.stash[REPORT] = render(suite.run, list(suite.rows.values()), suite.beside)
-    write_tables(suite.folder, session.config.stash[REPORT])
+    write_tables(suite.folder, report_of(session.config, suite.run, suite))
     write_page(session.config, suite)
     if session.config.stash[STATS]:
         write_benchmarks(session.config, suite.folder)
+
+
+def source_of(run: Run, suite: Suite) -> Any:  # noqa: ANN401 - its module takes a second to import
+    """Return what was measured as it would be read back."""
+    from bench.report import Source  # noqa: PLC0415 - pandas, as above
+    from bench.verdict.advice import variants_in  # noqa: PLC0415 - scipy
+
+    gains = variants_in(run.cases, suite.blocks)
+    return Source(run, list(suite.rows.values()), suite.beside, suite.folder, gains)
+
+
+def report_of(config: pytest.Config, run: Run, suite: Suite) -> Any:  # noqa: ANN401 - as above
+    """Return the report of what was measured, which is made once."""
+    if REPORT not in config.stash:
+        from bench.report import render  # noqa: PLC0415 - pandas, as above
+
+        source = source_of(run, suite)
+        config.stash[REPORT] = render(run, source.rows, source.beside, source.gains)
+    return config.stash[REPORT]
 
 
 def write_page(config: pytest.Config, suite: Suite) -> None:
     """Write the page of the run, beside the baseline where one was given, into its folder."""
     if suite.run is None or suite.folder is None:
         return
-    from bench.report import Source  # noqa: PLC0415 - pandas, as above
-    from bench.report.published import PAGE_FILE, publish  # noqa: PLC0415 - so does what draws
+    from bench.report.page import Material  # noqa: PLC0415 - what draws takes a second, too
+    from bench.report.published import PAGE_FILE, publish  # noqa: PLC0415 - the same
 
-    measured = Source(suite.run, list(suite.rows.values()), suite.beside, suite.folder)
+    measured = source_of(suite.run, suite)
     baseline = config.stash.get(BASELINE, None)
     sources = [measured] if baseline is None else [baseline, measured]
     command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
-    publish(sources, suite.folder / PAGE_FILE, ("html",), command, {})
+    publish(Material(sources, command), suite.folder / PAGE_FILE, ("html",))
 
 
 def write_benchmarks(config: pytest.Config, folder: Path) -> None:

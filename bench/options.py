@@ -180,6 +180,7 @@ BATCH_SIZES_OF_OTHERS = "8,32"
 FLAGS = {
     "quick": "a smaller grid and budget; options given explicitly win",
     "profile": "profile every case after the campaign, and not one of each device alone",
+    "energy": "measure the energy of every case after the campaign, where RAPL or NVML can be read",
 }
 """The options that are given or not, with their help."""
 
@@ -202,6 +203,7 @@ class Options:
     results: Path
     quick: bool
     profile: bool
+    energy: bool
 
     @classmethod
     def build(cls, raw: Mapping[str, Any]) -> "Options":
@@ -209,7 +211,7 @@ class Options:
 
         Raises OptionError with one sentence that names the option, the value and the way out.
         """
-        flags = {name: bool(raw.get(_flag_dest(name))) for name in FLAGS}
+        flags: dict[str, Any] = {name: bool(raw.get(_flag_dest(name))) for name in FLAGS}
         raw = _for_subject(raw, quick=flags["quick"])
         values = {
             option.name.replace("-", "_"): option.parse(
@@ -217,7 +219,7 @@ class Options:
             )
             for option in OPTIONS
         }
-        return cls(quick=flags["quick"], profile=flags["profile"], **values)
+        return cls(**flags, **values)
 
     def thread_counts(self, all_threads: int) -> tuple[int, ...]:
         """Return the thread counts with `all` resolved; equal entries merge."""

@@ -10,6 +10,7 @@ import msgspec.structs
 
 from bench.cases import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK
 from bench.measure.campaign import Conductor, Progress
+from bench.measure.energy import measure_energy, meters
 from bench.measure.machine import code_measured, host_name, machine_facts
 from bench.measure.notices import notices_after, notices_before, thrown_out
 from bench.measure.passes import count_cases, profile_cases
@@ -41,6 +42,7 @@ class Recorder:
     ) -> None:
         self._launcher = launcher
         self._every = options.profile
+        self._energy = options.energy
         host = host_name()
         now = datetime.now(UTC)
         self.folder = RunFolder.create(options.results, host, now=now, short_id=secrets.token_hex(2))
@@ -98,8 +100,13 @@ class Recorder:
         if too_little_memory(conductor):
             for launch in range(conductor.plan.launches):
                 conductor.retire(launch)  # what counts and profiles has a process of its own then
-        counted, notices = count_cases(conductor.cases, self._start_worker, progress)
         own = len(self.run.cases)
+        cases, notices = conductor.cases, list[Notice]()
+        if self._energy:
+            with meters() as found:
+                cases, notices = measure_energy(cases, conductor.workers, self._start_worker, found, progress)
+            self._update(cases=tuple(cases[:own]), notices=(*self.run.notices, *notices))
+        counted, notices = count_cases(cases, self._start_worker, progress)
         self._update(
             cases=tuple(counted[:own]),
             companions=tuple(counted[own:]),

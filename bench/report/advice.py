@@ -1,6 +1,6 @@
 """Advice as a ranked table, the best combination, and what to write."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isinf
 from pathlib import Path
@@ -9,6 +9,7 @@ import pandas as pd
 
 from bench.cases import Case
 from bench.report.format import MICROSECONDS, NOT_AVAILABLE, number
+from bench.report.frame import identity, shown_columns
 from bench.report.ratios import Ratio
 from bench.report.tables import Table
 from bench.variants import EAGER, code_of
@@ -43,14 +44,19 @@ def ranked(found: Sequence[Gain]) -> list[Gain]:
     return sorted(found, key=lambda gain: (ORDER[gain.judgement], -(gain.speed_up or 0.0)))
 
 
-def advice_tables(base: Case, found: Sequence[Gain]) -> list[Table]:
-    """Return a table for each thing that something was tried for."""
+def advice_tables(found: Mapping[Case, Sequence[Gain]]) -> list[Table]:
+    """Return a table for each thing that something was tried for, from what was found by plain case."""
+    columns = shown_columns(found) if len(found) > 1 else ()
     tables = []
     for about, (name, title) in TITLES.items():
-        here = ranked([gain for gain in found if gain.about == about])
+        here = [
+            (base, gain)
+            for base, gains in found.items()
+            for gain in ranked([gain for gain in gains if gain.about == about])
+        ]
         if here:
-            shown = pd.DataFrame([_cells(gain, base) for gain in here])
-            raw = pd.DataFrame([{**asdict(gain.case), **_raw(gain)} for gain in here])
+            shown = pd.DataFrame([{**identity(base, columns), **_cells(gain, base)} for base, gain in here])
+            raw = pd.DataFrame([{**asdict(gain.case), **_raw(gain)} for _, gain in here])
             tables.append(Table(name, title, CAPTION if about == "step" else "", shown, raw))
     return tables
 
@@ -135,7 +141,7 @@ def advice_text(  # noqa: PLR0913, PLR0917 - what an advice holds
     """Return what `advise` prints."""
     head = f"# Advice for {base.key}: the plain step takes {number(plain_s / MICROSECONDS.seconds)} µs"
     taken = [f"Taken, since the subject does not say: {'; '.join(assumed)}.\n"] if assumed else []
-    tables = [table.markdown() for table in advice_tables(base, found)]
+    tables = [table.markdown() for table in advice_tables({base: found})]
     lines = [f"- {line}" for line in advice_sentences(base, found, together)]
     ending = f"\n{seconds:.0f} s; the runs: {', '.join(map(str, folders))}"
     return "\n".join([head, "", *taken, *tables, *lines, ending])

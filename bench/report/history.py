@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.report.source import Source
+from bench.report.source import Past
 
 COLUMNS = ("run", "name", "device", "low", "median", "high")
 LEAST_RUNS = 6
@@ -18,22 +18,21 @@ QUARTILES = (0.25, 0.5, 0.75)
 SPREAD_OF_MAD = 1.4826
 
 
-def history_of(sources: Sequence[Source]) -> pd.DataFrame:
-    """Return how step times went over the runs, relative to the first run that has the case.
+def history_of(runs: Sequence[Past]) -> pd.DataFrame:
+    """Return how step times went over some runs, oldest first, relative to the first run that has the case.
 
     One line a run and device: its place in time from 1, its name, and the median over its cases with their
     quartiles as low and high; so a hundred runs are no larger than one.
     """
-    first: dict[Any, float] = {}
+    first: dict[Any, float] = {}  # by case
     lines = []
-    for place, source in enumerate(sources, 1):
+    for place, run in enumerate(runs, 1):
         ratios: dict[str, list[float]] = {}
-        for row in source.rows:
-            if row.phase == "step" and row.time_s:
-                ratios.setdefault(row.device, []).append(row.time_s / first.setdefault(row.case, row.time_s))
+        for case, step_s in run.step_s.items():
+            ratios.setdefault(case.device, []).append(step_s / first.setdefault(case, step_s))
         for device, values in ratios.items():
             low, middle, high = (float(value) for value in np.quantile(values, QUARTILES))
-            lines.append((place, source.run.id, device, low, middle, high))
+            lines.append((place, run.name, device, low, middle, high))
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -16,6 +16,8 @@ import pandas as pd
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from bench.cases import DOES_NOT_APPLY
+from bench.report.advice import advice_sentences
 from bench.report.facts import named
 from bench.report.figures import (
     Figure,
@@ -30,11 +32,11 @@ from bench.report.figures import (
 from bench.report.format import percentage
 from bench.report.frame import Cells, cells_of, without_skipped
 from bench.report.history import LEAST_RUNS, history_of, steps_in
-from bench.report.source import Source
+from bench.report.source import Past, Source, past_of
 from bench.report.tables import Table, is_wordy
 from bench.report.whole import Report, render
 from bench.report.why import Comparison, compare_cases
-from bench.report.worth import Curve, crossover_table, curves, gain_of, price_table, said
+from bench.report.worth import Curve, cheaper_said, curves, faster_said
 from bench.runs import replace_file
 from bench.verdict.limits import ceilings_of
 
@@ -43,9 +45,8 @@ WIDE = ("shares", "memory", "roofline", "ratios", "history")
 FILTERS = ("device", "threads", "phase", "batch", "hidden")
 CACHE = "nncore-bench"
 
-WORTH = ("crossover", "cpu_vs_cuda", "prices", "threads", "scaling")
+WORTH = ("crossover", "cpu_vs_cuda", "prices", "energy", "threads", "scaling")
 WHERE = ("phases", "shares", "anatomy", "operators", "accounting", "device", "limits", "counters", "enqueue")
-FASTER = ("findings",)
 MACHINE = ("ceilings", "quality", "machine", "facts")
 
 
@@ -75,6 +76,20 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Material:
+    """Hold what a page or files are made from.
+
+    `sources` are the runs that are told in full, oldest first; `past` are those before, of which only the
+    history tells. `command` is what the user typed, and `prices` are of an hour by device.
+    """
+
+    sources: Sequence[Source]
+    command: str
+    prices: Mapping[str, float] = field(default_factory=dict)
+    past: Sequence[Past] = ()
+
+
+@dataclass(frozen=True)
 class Told:
     """Hold all that the page is made of: the newest run, its report, and how it compares with the others."""
 
@@ -88,20 +103,14 @@ class Told:
     folder: Path | None
 
 
-def page(
-    sources: Sequence[Source],
-    command: str,
-    prices: Mapping[str, float] | None = None,
-    folder: Path | None = None,
-) -> str:
-    """Return the page of one run, of two compared, or of a run with its history, oldest first.
+def page(material: Material, folder: Path | None = None) -> str:
+    """Return the page of one run, of two compared, or of a run with its history.
 
-    `prices` are per hour by device; `folder` is where the page will lie, from where traces are linked. Raises
-    ValueError for no run.
+    `folder` is where the page will lie, from where traces are linked. Raises ValueError for no run.
     """
-    if not sources:
+    if not material.sources:
         raise ValueError("no run was given")
-    told = _told(sources, prices or {}, folder)
+    told = _told(material, folder)
     sections = _sections(told)
     figures = [figure for section in sections for figure in section.figures]
     text: str = _template().render(
@@ -112,19 +121,17 @@ def page(
         sections=sections,
         specs={figure.name: figure.spec for figure in figures},
         bundle=bundle(),
-        command=command,
+        command=material.command,
         wide=WIDE,
         zip=zip,
     )
     return text
 
 
-def parts(sources: Sequence[Source], prices: Mapping[str, float]) -> tuple[Report, list[Table], list[Figure]]:
+def parts(material: Material) -> tuple[Report, list[Table], list[Figure]]:
     """Return what the page is made of: the report of the newest run, all tables, and all pictures."""
-    told = _told(sources, prices, None)
-    extra = [crossover_table(told.found), price_table(told.found, prices)]
-    tables = [*told.report.tables, *(table for table in extra if table is not None)]
-    tables += told.comparison.tables if told.comparison else []
+    told = _told(material, None)
+    tables = [*told.report.tables, *(told.comparison.tables if told.comparison else ())]
     return told.report, tables, [figure for section in _sections(told) for figure in section.figures]
 
 
@@ -132,14 +139,14 @@ def _sections(told: Told) -> list[Section]:
     return [of(told) for of in (_worth, _where, _changed, _faster, _machine)]
 
 
-def _told(sources: Sequence[Source], prices: Mapping[str, float], folder: Path | None) -> Told:
-    newest = sources[-1]
-    report = render(newest.run, newest.rows, newest.beside)
+def _told(material: Material, folder: Path | None) -> Told:
+    *earlier, newest = material.sources
+    prices = material.prices
+    report = render(newest.run, newest.rows, newest.beside, newest.gains, prices)
     cells = without_skipped(cells_of(newest.rows))
-    worth = prices["cuda"] / prices["cpu"] if {"cpu", "cuda"} <= prices.keys() else 1.0
-    comparison = compare_cases(sources[-2], newest) if len(sources) > 1 else None
-    history = history_of(sources)
-    return Told(newest, report, cells, curves(cells, worth), prices, comparison, history, folder)
+    comparison = compare_cases(earlier[-1], newest) if earlier else None
+    history = history_of([*material.past, *map(past_of, material.sources)])
+    return Told(newest, report, cells, curves(cells, prices), prices, comparison, history, folder)
 
 
 @cache
@@ -186,7 +193,7 @@ def _verdict(told: Told) -> list[tuple[str, str]]:
 
 
 def _next(told: Told) -> str:
-    findings = _named_tables(told.report, FASTER)
+    findings = told.report.named("findings")
     shown = findings[0].shown if findings else pd.DataFrame()
     if "next step" in shown and len(shown):
         first = shown.iloc[0]
@@ -217,25 +224,26 @@ def _worth(told: Told) -> Section:
         )
     if not told.prices:
         missing.append("Cost per million samples: give --price cpu=0.10 --price cuda=2.50 (per hour).")
-    lead = [f"{_of(curve)} CUDA is {gain_of(curve)} {said(curve)}." for curve in told.found]
+    if not told.report.named("energy"):
+        missing.append("Energy per sample: n/a in this run (--step-energy, where RAPL or NVML can be read).")
+    if told.found and not any(curve.pinned for curve in told.found):
+        missing.append("Pinned memory was not measured: --step-variants=eager,pinned.")
+    lead = [_said(curve) for curve in told.found]
     maps = [figure for figure in (speed_up_figure(told.found),) if figure is not None]
-    extra = [crossover_table(told.found), price_table(told.found, told.prices)]
-    tables = [table for table in extra if table is not None] + _named_tables(
-        told.report, WORTH, prefix="throughput_"
-    )
     return Section(
         "worth",
         "Is the GPU worth it?",
         lead,
         missing,
         [*throughput_figures(told.cells), *maps],
-        _shown(tables),
+        _shown(told.report.named(*WORTH, prefix="throughput_")),
     )
 
 
-def _of(curve: Curve) -> str:
-    width = "" if curve.case.hidden == "-" else f"hidden {curve.case.hidden}, "
-    return f"{width}batches {curve.mode}:".capitalize()
+def _said(curve: Curve) -> str:
+    width = "" if curve.case.hidden == DOES_NOT_APPLY else f"hidden {curve.case.hidden}, "
+    cheaper = f", and cheaper {said}" if (said := cheaper_said(curve)) else ""
+    return f"{width}batches {curve.mode}: CUDA is faster {faster_said(curve)}{cheaper}.".capitalize()
 
 
 def _where(told: Told) -> Section:
@@ -247,14 +255,13 @@ def _where(told: Told) -> Section:
         missing.append("Counters, memory and limits: this run has none (measure it again with this version).")
     if not run.profiles:
         missing.append("Operators: no case was profiled (--step-profile, or python -m bench profile).")
-    tables = _named_tables(told.report, WHERE, prefix="operators")
     return Section(
         "where",
         "Where does the time go?",
         [],
         missing,
         [figure for figure in figures if figure is not None],
-        _shown(tables),
+        _shown(told.report.named(*WHERE, prefix="operators")),
     )
 
 
@@ -299,16 +306,19 @@ def _name(told: Told, run: int) -> str:
 
 
 def _faster(told: Told) -> Section:
-    tables = _named_tables(told.report, FASTER)
-    missing = (
-        [] if tables else ["Findings: none were looked for, since nothing was profiled (--step-profile)."]
-    )
-    lead = ["What each variant of the step gains, measured side by side: python -m bench advise"]
+    missing = []
+    if not told.report.named("findings"):
+        missing.append("Findings: none were looked for, since nothing was profiled (--step-profile).")
+    if not told.source.gains:
+        missing.append("What variants of the step gain, measured side by side: python -m bench advise.")
+    alone = told.source.gains if len(told.source.gains) == 1 else {}
+    lead = [line for base, gains in alone.items() for line in advice_sentences(base, gains, None)]
+    tables = told.report.named("findings", prefix="advice")
     return Section("faster", "How do I make it faster?", lead, missing, [], _shown(tables))
 
 
 def _machine(told: Told) -> Section:
-    tables = _shown(_named_tables(told.report, MACHINE))
+    tables = _shown(told.report.named(*MACHINE))
     title = "Machine and measurement"
     return Section("machine", title, told.report.remarks, [], [], tables, list(_traces(told)))
 
@@ -322,14 +332,6 @@ def _traces(told: Told) -> Iterable[tuple[str, str]]:
             if profile.trace and file.exists():
                 place = Path(os.path.relpath(file.absolute(), here.absolute())).as_posix()
                 yield f"trace of {profile.role or profile.case.key}", quote(place)
-
-
-def _named_tables(report: Report, names: Sequence[str], prefix: str = "") -> list[Table]:
-    return [
-        table
-        for table in report.tables
-        if table.name in names or (prefix and table.name.startswith(prefix) and table.name not in names)
-    ]
 
 
 def _shown(tables: Iterable[Table]) -> list[ShownTable]:

@@ -7,13 +7,15 @@ from pathlib import Path
 import vl_convert
 
 from bench.report.figures import Figure, Spec
-from bench.report.page import page, parts
-from bench.report.source import Source
+from bench.report.page import Material, page, parts
 from bench.report.tables import Table
 from bench.report.whole import Report
 from bench.runs import replace_file
 
 PAGE_FILE = "report.html"
+COMPARED = 2
+"""So many runs are told in full, the newest and the one before; the history tells of all."""
+
 SUMMARY_FILE = "summary.md"
 MOST_SUMMARY_BYTES = 60_000
 """What a job summary of GitHub holds is 1 MiB; what people read there is far less."""
@@ -23,23 +25,17 @@ PICTURE_WIDTH = 640
 PICTURE_SCALE = 2.0
 
 
-def publish(
-    sources: Sequence[Source],
-    out: Path,
-    formats: Sequence[str],
-    command: str,
-    prices: Mapping[str, float],
-) -> list[Path]:
-    """Write the formats of some runs, oldest first, and return the files; of html alone `out` is the file."""
+def publish(material: Material, out: Path, formats: Sequence[str]) -> list[Path]:
+    """Write some runs in some formats, and return the files; of html alone `out` is the file."""
     if tuple(formats) == ("html",):
         out.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(out, page(sources, command, prices, out.parent).encode())
+        replace_file(out, page(material, out.parent).encode())
         return [out]
     out.mkdir(parents=True, exist_ok=True)
-    report, tables, figures = parts(sources, prices)
+    report, tables, figures = parts(material)
     files: dict[str, bytes] = {}
     if "html" in formats:
-        files[PAGE_FILE] = page(sources, command, prices, out).encode()
+        files[PAGE_FILE] = page(material, out).encode()
     if "md" in formats:
         files[SUMMARY_FILE] = summary(report).encode()
     files |= {

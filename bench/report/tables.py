@@ -45,6 +45,11 @@ class Table:
         text: str = self.raw.to_csv(index=False, lineterminator="\n")
         return text
 
+    def records(self) -> list[dict[str, object]]:
+        """Return the raw numbers as plain values; unknown is None."""
+        known = self.raw.astype(object).where(self.raw.notna(), None)
+        return [{str(name): value for name, value in line.items()} for line in known.to_dict("records")]
+
 
 @contextmanager
 def _no_padding() -> Iterator[None]:

@@ -1,13 +1,16 @@
 """The report of a run: its tables, how it went, and three sentences, as text and as files."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 
+from bench.cases import Case
+from bench.report.advice import advice_tables
 from bench.report.checks import check_lines, quality_table
 from bench.report.devices import device_table
+from bench.report.energy import energy_table
 from bench.report.facts import facts_table, machine_table
 from bench.report.findings import finding_table
 from bench.report.frame import cells_of, without_skipped
@@ -26,8 +29,10 @@ from bench.report.work import (
     impossible_lines,
     limit_table,
 )
+from bench.report.worth import crossover_table, curves, price_table
 from bench.runs import Run, replace_file
 from bench.verdict import Row
+from bench.verdict.advice import Gain
 from bench.verdict.findings import findings_of
 from bench.verdict.limits import ceilings_of
 
@@ -53,6 +58,14 @@ class Report:
         """Return the same with all tables."""
         return self._told(self.tables)
 
+    def named(self, *names: str, prefix: str | None = None) -> list[Table]:
+        """Return the tables of some names, and those whose name begins with the prefix."""
+        return [
+            table
+            for table in self.tables
+            if table.name in names or (prefix is not None and table.name.startswith(prefix))
+        ]
+
     def chosen(self, names: Collection[str]) -> str:
         """Return the tables of some names, the remarks, and no sentences."""
         told = [table.markdown() for table in self.tables if table.name in names]
@@ -64,14 +77,22 @@ class Report:
         return "\n".join(told).rstrip()
 
 
-def render(run: Run, rows: Sequence[Row], beside: Sequence[Row] = ()) -> Report:
+def render(
+    run: Run,
+    rows: Sequence[Row],
+    beside: Sequence[Row] = (),
+    gains: Mapping[Case, Sequence[Gain]] | None = None,
+    prices: Mapping[str, float] | None = None,
+) -> Report:
     """Return the report of a run; nothing is written or printed.
 
-    It is made from the run's record, the rows of its laps, and those of what was measured beside its cases.
+    It is made from the run's record, the rows of its laps, those of what was measured beside its cases, what
+    variants gain by plain case, and prices of an hour by device.
     """
     all_cells = cells_of(rows)
     cells = without_skipped(all_cells)
     ceilings = ceilings_of(run.companions, beside)
+    found = curves(cells, prices)
     tables = (
         time_table(cells),
         share_table(cells),
@@ -81,8 +102,12 @@ def render(run: Run, rows: Sequence[Row], beside: Sequence[Row] = ()) -> Report:
         account_table(run.profiles, cells),
         activity_table(run.profiles, cells),
         finding_table(*findings_of(run, rows, beside)),
+        *advice_tables(gains or {}),
         *throughput_tables(cells),
         device_table(cells),
+        crossover_table(found),
+        price_table(found, prices or {}),
+        energy_table(cells),
         scaling_table(cells),
         threads_table(cells),
         limit_table(cells),

@@ -11,19 +11,19 @@ from bench.report.format import number
 from bench.report.frame import Cells, identity, shown_columns
 from bench.report.ratios import Ratio
 from bench.report.tables import Table
+from bench.variants import words_of
 from bench.verdict import Estimate, Row
 from bench.verdict.crossover import Crossing, Crossover, crossover
-from bench.verdict.rows import CASE_COLUMNS
 
 MODES = ("resident", "copied", "loaded")
 """How the batches of a step come; the caption says what each means."""
 
 CAPTION = (
     "Median times of the fastest thread count on the CPU against the fastest variant measured on CUDA."
-    " resident: the step alone. copied: the step and the copy of its batch. loaded: on the CPU the"
-    " DataLoader's next and the step, on CUDA the loop that fetches, copies and trains, by the clock on the"
-    " wall. Between two batch sizes times are taken to be straight on logarithmic axes; the interval is where"
-    " the bounds of the speed-up cross."
+    " resident: the step alone. copied: the step and the copy of its batch (from pinned memory where the"
+    " variant pinned was measured and is faster). loaded: on the CPU the DataLoader's next and the step, on"
+    " CUDA the loop that fetches, copies and trains, by the clock on the wall. Between two batch sizes times"
+    " are taken to be straight on logarithmic axes; the interval is where the bounds of the speed-up cross."
 )
 BASIS = "from the medians of two devices"
 MEGA = 1_000_000
@@ -35,7 +35,8 @@ class Curve:
     """Hold how many times as fast CUDA is as the CPU over the batch size, at one width, in one mode.
 
     `case` is what all points have in common; `cpu` and `cuda` are the seconds of an iteration on either
-    device by batch size, with the case that was fastest. `crossover` is where the speed-up passes `worth`.
+    device by batch size, with the case that was fastest. `faster` is where the speed-up passes 1, and
+    `cheaper`, where prices are known, where it passes `worth`, the price of an hour in times of the CPU's.
     """
 
     mode: str
@@ -43,12 +44,23 @@ class Curve:
     cpu: Mapping[int, tuple[Case, Estimate]]
     cuda: Mapping[int, tuple[Case, Estimate]]
     speed_ups: Mapping[int, Estimate]
-    crossover: Crossover
-    worth: float
+    faster: Crossover
+    worth: float | None = None
+    cheaper: Crossover | None = None
+
+    @property
+    def pinned(self) -> bool:
+        """Say whether any of its times on CUDA is of a batch in pinned memory."""
+        return any("pinned" in words_of(case.variant) for case, _ in self.cuda.values())
 
 
-def curves(cells: Cells, worth: float = 1.0) -> list[Curve]:
-    """Return a curve for each mode and width of which a batch size was measured on both devices."""
+def curves(cells: Cells, prices: Mapping[str, float] | None = None) -> list[Curve]:
+    """Return a curve for each mode and width of which a batch size was measured on both devices.
+
+    `prices` are those of an hour by device.
+    """
+    known = prices is not None and {"cpu", "cuda"} <= prices.keys()
+    worth = prices["cuda"] / prices["cpu"] if prices and known else None
     found = []
     for mode in MODES:
         times = _fastest(cells, mode)
@@ -57,8 +69,10 @@ def curves(cells: Cells, worth: float = 1.0) -> list[Curve]:
             sizes = sorted(cpu.keys() & cuda.keys())
             if sizes:
                 speed_ups = {size: _quotient(cpu[size][1], cuda[size][1]) for size in sizes}
-                passes = crossover(sizes, list(speed_ups.values()), worth=worth)
-                found.append(Curve(mode, case, cpu, cuda, speed_ups, passes, worth))
+                points = list(speed_ups.values())
+                cheaper = None if worth is None else crossover(sizes, points, worth=worth)
+                faster = crossover(sizes, points)
+                found.append(Curve(mode, case, cpu, cuda, speed_ups, faster, worth, cheaper))
     return found
 
 
@@ -110,13 +124,6 @@ def _quotient(cpu: Estimate, cuda: Estimate) -> Estimate:
     return Estimate(value, value * exp(-spread), value * exp(spread), BASIS)
 
 
-def crossover_records(cells: Cells) -> list[dict[str, object]]:
-    """Return every point of every curve with its crossing, as plain values in SI units."""
-    found = curves(cells)
-    columns = [name for name in CASE_COLUMNS if name != "batch_size"]
-    return [record for curve in found for record in _records(curve, columns)]
-
-
 def crossover_table(found: Sequence[Curve]) -> Table | None:
     """Return a line for each mode and width; None where nothing was measured on both devices."""
     if not found:
@@ -126,7 +133,8 @@ def crossover_table(found: Sequence[Curve]) -> Table | None:
         {
             "batches": curve.mode,
             **identity(curve.case, columns),
-            f"CUDA is {gain_of(curve)}": said(curve),
+            "CUDA is faster": faster_said(curve),
+            **({} if curve.cheaper is None else {"CUDA is cheaper": cheaper_said(curve)}),
             "at best": _at_best(curve),
         }
         for curve in found
@@ -134,25 +142,31 @@ def crossover_table(found: Sequence[Curve]) -> Table | None:
     raw = pd.DataFrame([record for curve in found for record in _records(curve, columns)])
     return Table(
         "crossover",
-        f"From which batch size on CUDA is {gain_of(found[0])}",
+        f"From which batch size on CUDA is faster{' or cheaper' if found[0].cheaper else ''}",
         CAPTION,
         pd.DataFrame(lines),
         raw,
     )
 
 
-def gain_of(curve: Curve) -> str:
-    """Return what CUDA is beyond the crossover: faster or, where prices were given, cheaper."""
-    return "faster" if curve.worth == 1 else "cheaper"
+def faster_said(curve: Curve) -> str:
+    """Return in words where CUDA is faster, and never beyond what was measured."""
+    return _said(curve.faster, list(curve.speed_ups.values()), 1.0)
 
 
-def said(curve: Curve) -> str:
-    """Return in words where CUDA is faster, or cheaper, and never beyond what was measured."""
-    passes, sizes = curve.crossover, curve.crossover.batch_sizes
+def cheaper_said(curve: Curve) -> str:
+    """Return in words where CUDA is cheaper; nothing where prices are unknown."""
+    if curve.cheaper is None or curve.worth is None:
+        return ""
+    return _said(curve.cheaper, list(curve.speed_ups.values()), curve.worth)
+
+
+def _said(passes: Crossover, speed_ups: Sequence[Estimate], worth: float) -> str:
+    sizes = passes.batch_sizes
     spanned = f"batch {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"batch {sizes[0]}"
     if passes.crossings:
         return "; ".join(_crossing(one) for one in passes.crossings)
-    above = all(estimate.value > curve.worth for estimate in curve.speed_ups.values())
+    above = all(estimate.value > worth for estimate in speed_ups)
     if passes.faster_at_first and passes.faster_at_last and above:
         return f"at all of {spanned}: no crossover in this range"
     if passes.faster_at_first is False and passes.faster_at_last is False:
@@ -176,8 +190,10 @@ def _at_best(curve: Curve) -> str:
 
 
 def _records(curve: Curve, columns: Sequence[str]) -> Iterable[dict[str, object]]:
-    """Return the points of a curve with its first crossing, in SI units."""
-    first = next(iter(curve.crossover.crossings), None)
+    """Return the points of a curve with its first crossings, in SI units."""
+    crossings = _first_crossing("crossover", curve.faster)
+    if curve.cheaper is not None:
+        crossings |= {"worth": curve.worth} | _first_crossing("money_crossover", curve.cheaper)
     for size, speed_up in curve.speed_ups.items():
         (cpu_case, cpu), (cuda_case, cuda) = curve.cpu[size], curve.cuda[size]
         yield {
@@ -191,11 +207,17 @@ def _records(curve: Curve, columns: Sequence[str]) -> Iterable[dict[str, object]
             "speed_up": speed_up.value,
             "speed_up_low": speed_up.low,
             "speed_up_high": speed_up.high,
-            "worth": curve.worth,
-            "crossover_batch": None if first is None else first.batch_size,
-            "crossover_low": None if first is None else first.low,
-            "crossover_high": None if first is None else first.high,
+            **crossings,
         }
+
+
+def _first_crossing(name: str, passes: Crossover) -> dict[str, object]:
+    first = next(iter(passes.crossings), None)
+    return {
+        f"{name}_batch": None if first is None else first.batch_size,
+        f"{name}_low": None if first is None else first.low,
+        f"{name}_high": None if first is None else first.high,
+    }
 
 
 def price_table(found: Sequence[Curve], prices: Mapping[str, float]) -> Table | None:

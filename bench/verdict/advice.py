@@ -1,7 +1,7 @@
 """Advice: by how much variants of a step are faster than the plain one, and when that pays."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import exp, inf, log
 from typing import Any, Literal, TypeAlias
 
@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from bench.cases import BlockKind, Case
+from bench.cases import DOES_NOT_APPLY, BlockKind, Case
 from bench.records import CaseRecord
 from bench.runs import Block
-from bench.variants import WORDS, canonical, made_faster, words_of
+from bench.variants import EAGER, PRECISIONS, WORDS, canonical, made_faster, words_of
 from bench.verdict.estimates import COVERAGE, midmean, spread_of
 
 NANO = 1e-9
+PLAIN_PRECISION = PRECISIONS[0]
 ERRORS = ("loss_error", "gradient_error", "parameter_error")
 Judgement: TypeAlias = Literal["faster", "slower", "no difference", "other numbers", "cannot run"]
 Times: TypeAlias = Mapping[tuple[int, int], float]
@@ -58,14 +59,36 @@ class Gain:
         return self.judgement == "faster" and (self.speed_up or 0.0) >= WORTH_IT
 
 
-def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) -> list[Gain]:
-    """Return what each case gains on the base, in their order; the base is left out."""
+def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[Case, list[Gain]]:
+    """Return by plain case what the others of its device, batch size and width gain on it.
+
+    A case is plain if it is eager, in float32, on the fewest threads; one beside which nothing but other
+    thread counts was measured has a table of its own elsewhere, and is left out.
+    """
+    groups: dict[Case, list[Case]] = {}
+    for record in records:
+        key = replace(record.case, threads=DOES_NOT_APPLY, variant=EAGER, precision=PLAIN_PRECISION)
+        groups.setdefault(key, []).append(record.case)
+    found = {}
+    for group in groups.values():
+        plain = [case for case in group if (case.variant, case.precision) == (EAGER, PLAIN_PRECISION)]
+        others = [case for case in group if case not in plain]
+        if plain and others:
+            base = min(plain, key=lambda case: case.threads)
+            found[base] = gains(records, blocks, base, group)
+    return found
+
+
+def gains(
+    records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case, among: Collection[Case] | None = None
+) -> list[Gain]:
+    """Return what each case, or each of `among`, gains on the base, in their order; the base is left out."""
     numbers = {record.case: number for number, record in enumerate(records)}
     of_case: dict[int, list[Block]] = {}
     for block in blocks:
         of_case.setdefault(block.case, []).append(block)
     plain = records[numbers[base]]
-    others = [record for record in records if record.case != base]
+    others = [record for record in records if record.case != base and (among is None or record.case in among)]
     counts = {about: sum(made_faster(record.case.variant) == about for record in others) for about in KINDS}
     return [
         _gain(record, plain, of_case.get(numbers[record.case], []), of_case.get(numbers[base], []), counts)

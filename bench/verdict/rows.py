@@ -17,6 +17,7 @@ from bench.verdict.estimates import (
     paired_difference,
     paired_ratio,
     undisturbed,
+    undisturbed_value,
 )
 
 NANO = 1e-9
@@ -47,6 +48,9 @@ class Row:
     `reference_smallest_s` and `reference_middle_s` are the undisturbed times of the same phase of two
     networks of fixed size, in the same rounds: what `bench.verdict.drift` compares two
     runs by, with `relative_error`, the standard error as a share, and its degrees of freedom.
+
+    `energy_j` is what a step takes in joules, of `energy_of` (meters joined with `+`), with its interval
+    between windows of one process, and `power_w` the mean power meanwhile.
 
     Of the step, `first_step_s` is what the first one took, compiling included; of a variant, `loss_error`,
     `gradient_error` and `parameter_error` are how far it is off eager float32, as `bench.measure.comparison`
@@ -111,6 +115,11 @@ class Row:
     reference_middle_s: float | None = None
     relative_error: float | None = None
     relative_freedom: float | None = None
+    energy_j: float | None = None
+    energy_low_j: float | None = None
+    energy_high_j: float | None = None
+    energy_of: str = ""
+    power_w: float | None = None
     first_step_s: float | None = None
     loss_error: float | None = None
     gradient_error: float | None = None
@@ -177,6 +186,20 @@ def published(block: Block, phase: str, *, on_device: bool) -> Laps:
         return block.column(phase)
     spans = block.device_column(phase)
     return np.array([_wall(block)]) if spans is None else spans
+
+
+def step_times(records: Sequence[CaseRecord], blocks: Iterable[Block]) -> dict[Case, float]:
+    """Return the undisturbed seconds of the step of each case that has one, as its row has them.
+
+    A fraction of the work of all rows: what a history of a hundred runs is made of.
+    """
+    launches: dict[Case, dict[int, list[Laps]]] = {}
+    for block in blocks:
+        record = records[block.case] if block.case < len(records) else None
+        if block.kind == KIND_OF_PHASE["step"] and record and record.status == "ok":
+            laps = published(block, "step", on_device=record.case.device != "cpu")
+            launches.setdefault(record.case, {}).setdefault(block.launch, []).append(laps)
+    return {case: undisturbed_value(list(of_launch.values())) * NANO for case, of_launch in launches.items()}
 
 
 def _wall(block: Block) -> float:

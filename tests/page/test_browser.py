@@ -13,8 +13,8 @@ from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_
 
 from bench.report import Source
 from bench.report.frame import cells_of
-from bench.report.page import page
-from bench.report.worth import curves, said
+from bench.report.page import Material, page
+from bench.report.worth import curves, faster_said
 from bench.verdict import rows_of
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -59,7 +59,7 @@ def browser() -> Iterator[Driver]:
 def opened(browser: Driver, folder: Path, *sources: Source) -> Driver:
     """Open the page of some runs and wait until its pictures are drawn."""
     file = folder / "report.html"
-    file.write_text(page(sources, "python -m bench report"), encoding="utf-8")
+    file.write_text(page(Material(sources, "python -m bench report")), encoding="utf-8")
     browser.get_log("performance")
     browser.get_log("browser")
     browser.get(file.as_uri())
@@ -106,7 +106,7 @@ def test_the_crossover_on_the_page_is_that_of_the_frame(browser: Driver, tmp_pat
     """In its table and in its sentence."""
     run = made_up()
     opened(browser, tmp_path, run)
-    expected = said(next(one for one in curves(cells_of(run.rows)) if one.mode == "resident"))
+    expected = faster_said(next(one for one in curves(cells_of(run.rows)) if one.mode == "resident"))
     assert expected.startswith("from batch ")
     assert any(expected in row for row in shown_rows(browser, "crossover"))
     assert expected in browser.execute_script("return document.querySelector('#worth').textContent")

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec.structs
@@ -14,13 +15,15 @@ from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cases_of, cuda_blocks_o
 
 from bench.cases import Case
 from bench.records import CaseProfile
-from bench.report import Source
+from bench.report import Past, Source, read_past, read_source
 from bench.report.figures import throughput_figures
 from bench.report.frame import cells_of
 from bench.report.history import history_of, steps_in
-from bench.report.page import page, parts
+from bench.report.page import Material, page, parts
 from bench.report.published import MOST_SUMMARY_BYTES, publish, summary
-from bench.runs import Block, Run
+from bench.report.source import past_of
+from bench.runs import OUR_KEY, Block, Run, RunFolder, plain_json
+from bench.suite import own_part
 from bench.verdict import rows_of
 
 EVIL = "</script><script>window.evil = 1</script>'\"<b>"
@@ -55,7 +58,7 @@ def specs_in(text: str) -> dict[str, dict[str, object]]:
 
 def test_a_page_is_one_small_file_that_loads_nothing() -> None:
     """No address outside of the script that draws, which asks for none, and a policy that forbids any."""
-    text = page([of_cases(CPU_CASE)], "python -m bench report")
+    text = page(Material([of_cases(CPU_CASE)], "python -m bench report"))
     assert len(text.encode()) < MOST_BYTES
     own = text.partition("<script>")[0]
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", own)
@@ -65,7 +68,7 @@ def test_a_page_is_one_small_file_that_loads_nothing() -> None:
 
 def test_the_verdict_comes_first_with_why_and_what_next() -> None:
     """Before any section."""
-    text = page([on_both()], "a command")
+    text = page(Material([on_both()], "a command"))
     head = text[: text.index('<section id="worth">')]
     for word in ("Verdict", "Why", "Next", "Quality"):
         assert f"<dt>{word}</dt>" in head
@@ -73,7 +76,7 @@ def test_the_verdict_comes_first_with_why_and_what_next() -> None:
 
 def test_what_is_missing_is_said_with_how_to_get_it() -> None:
     """CUDA, profiles, prices and a run to compare with."""
-    text = page([of_cases(CPU_CASE)], "a command")
+    text = page(Material([of_cases(CPU_CASE)], "a command"))
     for sentence in (
         "No crossover: no CUDA results in this run",
         "no case was profiled (--step-profile",
@@ -90,7 +93,7 @@ def test_names_with_markup_are_text() -> None:
     run = msgspec.structs.replace(
         evil.run, host=EVIL, code=msgspec.structs.replace(evil.run.code, commit=EVIL)
     )
-    text = page([Source(run, evil.rows, evil.beside, None)], f"python {EVIL}")
+    text = page(Material([Source(run, evil.rows, evil.beside, None)], f"python {EVIL}"))
     assert "<script>window.evil" not in text
     assert "<b>" not in text
     assert "&lt;script&gt;window.evil" in text
@@ -110,16 +113,57 @@ def test_every_figure_on_the_page_is_a_figure_of_the_frame() -> None:
 def test_two_runs_show_what_changed_and_many_their_history() -> None:
     """Relative to the first; a hundred runs need no more room than two."""
     runs = [of_cases(*cases_of(["cpu"]), factor=1 + 0.01 * n, id=f"run-{n}") for n in range(5)]
-    names = set(specs_in(page(runs, "a command")))
+    names = set(specs_in(page(Material(runs, "a command"))))
     assert {"ratios", "history"} <= names
-    history = history_of(runs)
+    history = history_of([past_of(run) for run in runs])
     assert list(history["median"]) == pytest.approx([1.0, 1.01, 1.02, 1.03, 1.04], rel=1e-6)
-    assert "history" not in specs_in(page(runs[:1], "a command"))
+    assert "history" not in specs_in(page(Material(runs[:1], "a command")))
+    earlier = [past_of(run) for run in runs[:3]]
+    assert specs_in(page(Material(runs[3:], "a command", past=earlier))) == specs_in(
+        page(Material(runs, "a command"))
+    )
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_history_keeps_of_a_run_what_its_rows_say_of_the_step(tmp_path: Path, *, whole: bool) -> None:
+    """From its laps, on either device and without what failed, or from pytest-benchmark's file alone."""
+    failed = record_of(replace(CPU_CASE, hidden=512), status="failed", reason="no memory")
+    run = run_of([record_of(CPU_CASE), record_of(CUDA_CASE), failed])
+    blocks = [*blocks_of(launches=(1.0, 1.1)), *cuda_blocks_of(1)]
+    blocks += [replace(block, case=2) for block in blocks_of()]
+    rows = rows_of(run, blocks)
+    content = {"benchmarks": [{"extra_info": row.as_record()} for row in rows if row.status == "ok"]}
+    content[OUR_KEY] = own_part(run, rows, [])  # type: ignore[assignment] # both are JSON
+    (tmp_path / "benchmark.json").write_bytes(plain_json(content))
+    if whole:
+        folder = RunFolder.create(tmp_path, "anvil", now=datetime(2025, 1, 1, tzinfo=UTC), short_id="ab12")
+        folder.save(run)
+        folder.save_round(0, blocks)
+    place = folder.path if whole else tmp_path
+    expected = {row.case: row.time_s for row in read_source(place).rows if row.phase == "step" and row.time_s}
+    assert set(expected) == {CPU_CASE, CUDA_CASE}
+    assert read_past(place) == Past(run.id, expected)
+
+
+def test_variants_of_a_run_are_told_as_advice(tmp_path: Path) -> None:
+    """What each gains on the plain case of its size; thread counts alone are told elsewhere."""
+    fused = replace(CPU_CASE, variant="fused")
+    run = run_of([record_of(CPU_CASE), record_of(fused), record_of(replace(CPU_CASE, threads=2, hidden=512))])
+    blocks = [*blocks_of(launches=(1.0, 1.01)), *blocks_of(1, launches=(0.5, 0.505))]
+    made = Source.of(run, blocks, tmp_path)
+    ((base, (gain,)),) = made.gains.items()
+    assert (base, gain.case, gain.judgement) == (CPU_CASE, fused, "faster")
+    assert gain.speed_up == pytest.approx(2.0, rel=1e-3)
+    text = page(Material([made], "a command"))
+    assert "Best by itself: fused, 2.00" in text
+    assert 'id="table-advice"' in text
+    assert "python -m bench advise" not in text.partition('<section id="faster">')[2]
+    assert "side by side: python -m bench advise" in page(Material([of_cases(CPU_CASE)], "a command"))
 
 
 def test_each_picture_has_its_words() -> None:
     """For whoever cannot see it."""
-    _, _, figures = parts([on_both(), on_both()], {})
+    _, _, figures = parts(Material([on_both(), on_both()], "a command"))
     assert {figure.name for figure in figures} >= {"throughput_128", "shares", "speed_up", "ratios"}
     for figure in figures:
         assert len(figure.alternative) > 20
@@ -128,7 +172,7 @@ def test_each_picture_has_its_words() -> None:
 
 def test_formats_are_files_of_their_own(tmp_path: Path) -> None:
     """Tables as text, pictures drawn without a browser."""
-    written = publish([on_both()], tmp_path, ("md", "csv", "svg", "png", "tex"), "a command", {})
+    written = publish(Material([on_both()], "a command"), tmp_path, ("md", "csv", "svg", "png", "tex"))
     names = {path.name for path in written}
     assert {
         "summary.md",
@@ -145,7 +189,9 @@ def test_formats_are_files_of_their_own(tmp_path: Path) -> None:
 
 def test_a_summary_has_its_limit() -> None:
     """The sentences always, of the tables as many as fit."""
-    report, _, _ = parts([of_cases(*(replace(CPU_CASE, batch_size=n) for n in range(1, 300)))], {})
+    report, _, _ = parts(
+        Material([of_cases(*(replace(CPU_CASE, batch_size=n) for n in range(1, 300)))], "a command")
+    )
     text = summary(report)
     assert len(text.encode()) <= MOST_SUMMARY_BYTES
     assert report.sentences[0][:40] in text
@@ -161,7 +207,7 @@ def test_traces_are_linked_as_seen_from_the_page(tmp_path: Path) -> None:
         CaseProfile(CPU_CASE, 1, 1e-3, (), (), trace=f"traces/{name}.json.gz") for name in ("one", "gone")
     )
     with_traces = replace(made, run=msgspec.structs.replace(made.run, profiles=profiles), folder=run)
-    text = page([with_traces], "a command", folder=pages)
+    text = page(Material([with_traces], "a command"), pages)
     assert 'href="../results/a%20run/traces/one.json.gz"' in text
     assert "gone.json.gz" not in text
 

@@ -8,7 +8,7 @@ from made_up_runs import CPU_CASE, CUDA_CASE
 
 from bench.cases import Case
 from bench.report.frame import cells_of
-from bench.report.worth import crossover_table, curves, price_table, said
+from bench.report.worth import cheaper_said, crossover_table, curves, faster_said, price_table
 from bench.verdict import Row
 
 SIZES = (1, 16, 256)
@@ -45,12 +45,12 @@ CUDA = list(of_sizes(CUDA_CASE, 256e-6, 0.0, copy=20e-6, data=50e-6))
 def test_a_step_that_grows_with_the_batch_meets_one_that_does_not() -> None:
     """16 µs a sample against 256 µs a step: equal at 16, and within 5 % of either at 14.9 to 17.2."""
     resident = next(curve for curve in curves(cells_of([*CPU, *CUDA])) if curve.mode == "resident")
-    (crossing,) = resident.crossover.crossings
+    (crossing,) = resident.faster.crossings
     assert crossing.batch_size == pytest.approx(16)
     half = 2**0.5 * WITHIN
     assert crossing.low == pytest.approx(16 * 2.718281828 ** (-half), rel=1e-3)
     assert crossing.high == pytest.approx(16 * 2.718281828**half, rel=1e-3)
-    assert said(resident) == "from batch 16.0 on (14.9 to 17.2)"
+    assert faster_said(resident) == "from batch 16.0 on (14.9 to 17.2)"
 
 
 def test_feeding_moves_the_crossover() -> None:
@@ -78,6 +78,18 @@ def test_the_best_thread_count_meets_the_best_variant() -> None:
     assert resident.speed_ups[256].value == pytest.approx(16 * 256 / 2 / 64)
 
 
+def test_pinned_memory_counts_where_it_was_measured() -> None:
+    """Its copy takes a tenth, and the step as long; which of them it was is told."""
+    pinned = [
+        replace(one, variant="pinned", median_s=(one.median_s or 0.0) / (10 if one.phase == "copy" else 1))
+        for one in CUDA
+    ]
+    found = {curve.mode: curve for curve in curves(cells_of([*CPU, *CUDA, *pinned]))}
+    assert found["copied"].speed_ups[256].value == pytest.approx(16 * 256 / 258)
+    assert found["copied"].pinned
+    assert not any(curve.pinned for curve in curves(cells_of([*CPU, *CUDA])))
+
+
 def test_without_a_crossover_the_range_is_named() -> None:
     """Faster at all sizes, at none, and neither surely."""
     for factor, sentence in (
@@ -89,20 +101,25 @@ def test_without_a_crossover_the_range_is_named() -> None:
             for one in CUDA
             if one.phase == "step"
         ]
-        assert said(curves(cells_of([*CPU, *shifted]))[0]) == sentence
+        assert faster_said(curves(cells_of([*CPU, *shifted]))[0]) == sentence
 
 
 def test_a_price_moves_the_crossover_and_tells_what_samples_cost() -> None:
     """CUDA at four times the price pays from a batch of 64 on; a million samples at 16 µs take 16 s."""
-    found = curves(cells_of([*CPU, *CUDA]), worth=4.0)
-    assert found[0].crossover.crossings[0].batch_size == pytest.approx(64)
-    table = price_table(found, {"cpu": 0.5, "cuda": 2.0})
+    prices = {"cpu": 0.5, "cuda": 2.0}
+    found = curves(cells_of([*CPU, *CUDA]), prices)
+    assert found[0].cheaper is not None
+    assert found[0].cheaper.crossings[0].batch_size == pytest.approx(64)
+    table = price_table(found, prices)
     assert table is not None
     assert table.raw["cpu_cost_per_million"][0] == pytest.approx(16 / 3600 * 0.5)
     assert price_table(found, {"cpu": 0.5}) is None
     crossings = crossover_table(found)
     assert crossings is not None
+    assert crossings.shown["CUDA is faster"][0].startswith("from batch 16.0 on")
     assert crossings.shown["CUDA is cheaper"][0].startswith("from batch 64.0 on")
+    assert crossings.raw["money_crossover_batch"][0] == pytest.approx(64)
+    assert not cheaper_said(curves(cells_of([*CPU, *CUDA]))[0])
 
 
 def test_a_run_without_cuda_has_no_curves_and_no_table() -> None:

@@ -31,6 +31,7 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         results=Path("results"),
         quick=False,
         profile=False,
+        energy=False,
     )
 
 

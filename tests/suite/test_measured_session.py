@@ -1,5 +1,6 @@
 """One small session, really measured, and everything that must hold of it."""
 
+import csv
 import json
 import re
 import subprocess
@@ -35,7 +36,11 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     folder = tmp_path_factory.mktemp("measured")
     theirs = folder / "theirs.json"
     process = session(
-        *SMALL, "--benchmark-only", f"--step-results={folder / 'results'}", f"--benchmark-json={theirs}"
+        *SMALL,
+        "--benchmark-only",
+        "--step-energy",
+        f"--step-results={folder / 'results'}",
+        f"--benchmark-json={theirs}",
     )
     assert process.returncode == 0, process.stdout + process.stderr
     return Measured(process, folder / "results", theirs)
@@ -197,6 +202,28 @@ def test_our_tables_come_last_on_the_screen_and_are_in_the_folder(measured: Meas
     names = {path.suffix for path in (measured.folder / "tables").iterdir()}
     assert names == {".md", ".csv"}
     assert re.search(r"run folder: .*results", screen)
+
+
+def test_every_figure_of_a_table_is_in_the_file_for_machines(measured: Measured) -> None:
+    """By the table's name, as in its CSV; what is unknown is null, and not NaN, which JSON does not have."""
+    text = (measured.folder / "benchmark.json").read_text()
+    tables = json.loads(text, parse_constant=pytest.fail)["nncore_bench"]["tables"]
+    written = {path.stem: path for path in (measured.folder / "tables").glob("*.csv")}
+    assert tables.keys() == written.keys()
+    for name in ("phases", "scaling", "quality"):
+        if name in written:
+            with written[name].open() as lines:
+                expected = list(csv.DictReader(lines))
+            for record, line in zip(tables[name], expected, strict=True):
+                for column, value in record.items():
+                    assert line[column] == ("" if value is None else str(value))
+
+
+def test_energy_was_measured_or_the_notice_says_why_not(measured: Measured) -> None:
+    """Depending on what this machine lets its users read."""
+    step = next(row for row in measured.ours["benchmarks"] if row["extra_info"]["phase"] == "step")
+    noticed = any("energy" in notice.cause for notice in measured.run.notices)
+    assert noticed != bool(step["extra_info"]["energy_j"])
 
 
 def test_the_record_names_code_machine_and_options(measured: Measured) -> None:

@@ -170,7 +170,7 @@ def test_the_table_ranks_what_is_faster_first_and_says_why_others_are_not() -> N
     """One table for each thing that something was tried for."""
     skipped = Gain(replace(CPU_CASE, variant="cudagraph"), "step", "cannot run", "cudagraph needs CUDA")
     found = [skipped, gain(COMPILED, 0.9, "slower"), gain(FUSED, 1.3), gain(HALF, 2.0, "other numbers")]
-    (table,) = advice_tables(CPU_CASE, found)
+    (table,) = advice_tables({CPU_CASE: found})
     assert table.shown["change"].tolist() == ["fused", "compile", "bfloat16", "cudagraph"]
     assert table.shown["code, or why not"].tolist()[-1] == "cudagraph needs CUDA"
     assert "| fused " in table.markdown()

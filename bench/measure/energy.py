@@ -1,0 +1,154 @@
+"""Energy: what the counters of processor and GPU go up by while a case trains.
+
+RAPL counts the processor packages (Linux, powercap; Khan et al., ACM TOMPECS 3(2), 2018, on its accuracy),
+NVML the board of a GPU. Both count all that runs there, idling included, and neither is exact over
+milliseconds: a window is a second or more.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import msgspec.structs
+
+from bench.measure import messages
+from bench.measure.campaign import Progress, pool_of
+from bench.measure.gpu import energy_counter
+from bench.measure.messages import NOT_HELD
+from bench.measure.passes import StartWorker, Workers
+from bench.measure.reading import ROOT, text
+from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
+from bench.records import CaseRecord, Energy, Notice
+
+WINDOWS = 3
+WINDOW_S = 1.0
+BLOCKS_AT_ONCE = 8
+"""So many blocks of the campaign are asked for as one: what restores the state between them is little."""
+
+MICRO = 1e-6
+PACKAGE, GPU = "package", "GPU"
+NONE_READABLE = Notice(
+    "energy cannot be read here: there is no RAPL counter of a processor package that may be read, and no"
+    " NVIDIA GPU that counts",
+    "on Linux let this user read /sys/class/powercap/intel-rapl:*/energy_uj",
+)
+
+Meter: TypeAlias = Callable[[], float]
+"""Return the joules so far, from some beginning."""
+
+
+@dataclass
+class Rapl:
+    """Count the joules of all processor packages; the counters of the kernel begin again at their range."""
+
+    ranges: Mapping[Path, int]
+
+    def __post_init__(self) -> None:
+        self.last = {file: int(file.read_text()) for file in self.ranges}
+        self.joules = 0.0
+
+    def __call__(self) -> float:
+        """Return the joules since the first reading."""
+        for file, span in self.ranges.items():
+            now = int(file.read_text())
+            self.joules += ((now - self.last[file]) % (span + 1)) * MICRO
+            self.last[file] = now
+        return self.joules
+
+
+def package_meter(root: Path = ROOT) -> Meter | None:
+    """Return the meter of the processor packages, or None where not all of them may be read."""
+    domains = sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
+    packages = [folder for folder in domains if (text(folder / "name") or "").startswith("package")]
+    try:
+        ranges = {
+            folder / "energy_uj": int((folder / "max_energy_range_uj").read_text()) for folder in packages
+        }
+        return Rapl(ranges) if ranges else None
+    except (OSError, ValueError):
+        return None
+
+
+@contextmanager
+def meters(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> Iterator[dict[str, Meter]]:
+    """Give what can be read on this machine, by name, while it is open."""
+    with energy_counter(environment) as gpu:
+        found = {PACKAGE: package_meter(root), GPU: gpu}
+        yield {name: meter for name, meter in found.items() if meter is not None}
+
+
+def measure_energy(  # noqa: PLR0913, PLR0917 - what a pass needs
+    records: Sequence[CaseRecord],
+    workers: Workers,
+    start_worker: StartWorker,
+    found: Mapping[str, Meter],
+    progress: Progress,
+    now: Callable[[], float] = time.perf_counter,
+) -> tuple[list[CaseRecord], list[Notice]]:
+    """Return the records with the energy of their steps, where a meter counts it, and what went wrong."""
+    if not found:
+        return list(records), [NONE_READABLE]
+    measured: list[CaseRecord] = []
+    notices: list[Notice] = []
+    usual = {pool: worker for (pool, launch), worker in workers.items() if launch == 0}
+    for number, record in enumerate(records):
+        progress("energy", number, len(records), None)
+        seen = {
+            name: meter for name, meter in found.items() if name == PACKAGE or record.case.device != "cpu"
+        }
+        energy: Energy | str | None = None
+        if seen and record.status == "ok" and not record.role and "plain" in record.steps_per_block:
+            energy = _energy(number, record, usual, start_worker, seen, now)
+        if isinstance(energy, str):
+            cause = f"the energy of {record.case.key} could not be measured ({energy})"
+            notices.append(Notice(cause, "its times are complete without"))
+            energy = None
+        measured.append(msgspec.structs.replace(record, energy=energy))
+    return measured, notices
+
+
+def _energy(  # noqa: PLR0913, PLR0917 - the same
+    number: int,
+    record: CaseRecord,
+    workers: dict[str, Asked],
+    start_worker: StartWorker,
+    found: Mapping[str, Meter],
+    now: Callable[[], float],
+) -> Energy | str:
+    """Return the energy of a case's steps in the worker that timed it, or in a few words why not."""
+    pool = pool_of(record.case)
+    iterations = BLOCKS_AT_ONCE * record.steps_per_block["plain"]
+    request = messages.Measure(number, "plain", iterations)
+    try:
+        if pool not in workers:
+            workers[pool] = start_worker(pool)
+        reply = workers[pool].ask(request, REQUEST_TIMEOUT_S)  # what comes first is warming up
+        if isinstance(reply, messages.Refused) and NOT_HELD in reply.reason:
+            reply = workers[pool].ask(messages.Prepare(number, record.case, warm_up=True), REQUEST_TIMEOUT_S)
+        if isinstance(reply, messages.Refused):
+            return reply.reason
+        windows = []
+        for _ in range(WINDOWS):
+            begin, before = now(), {name: meter() for name, meter in found.items()}
+            steps = 0
+            while now() - begin < WINDOW_S:
+                reply = workers[pool].ask(request, REQUEST_TIMEOUT_S)
+                if isinstance(reply, messages.Refused):
+                    return reply.reason
+                steps += iterations + 1  # the leading one has cost as much
+            taken = {name: meter() - before[name] for name, meter in found.items()}
+            windows.append((steps, now() - begin, taken))
+    except WorkerError as error:
+        workers.pop(pool, None)
+        return f"its worker process {error}"
+    except (OSError, ValueError) as error:
+        return f"a counter stopped answering: {error}"
+    return Energy(
+        steps=tuple(steps for steps, _, _ in windows),
+        seconds=tuple(seconds for _, seconds, _ in windows),
+        joules={name: tuple(taken[name] for _, _, taken in windows) for name in found},
+    )
