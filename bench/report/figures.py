@@ -12,7 +12,8 @@ from bench.report.format import number, percentage
 from bench.report.frame import Cells, place, size
 from bench.report.phases import share_of
 from bench.report.work import GIGA, MEGA
-from bench.report.worth import Curve
+from bench.report.worth import RESIDENT, Curve
+from bench.verdict.crossover import Crossing
 from bench.verdict.limits import Ceilings
 
 Spec = dict[str, Any]
@@ -22,6 +23,7 @@ INK = "currentColor"
 PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9d755d", "#bab0ac")
 """Eight colours that are told apart on light and on dark (Vega's tableau10, without its yellow and pink)."""
 
+OUTCOMES = {"ok": PALETTE[0], "suspect": PALETTE[3], "not comparable": PALETTE[7]}
 RATIO = "B / A (above 1: B is slower)"
 RELATIVE = "step time relative to the first run"
 ROW_HEIGHT = 22
@@ -72,8 +74,14 @@ def _log(title: str) -> dict[str, Any]:
     return {"scale": alt.Scale(type="log", nice=False, padding=8), "title": title}
 
 
-def throughput_figures(cells: Cells) -> list[Figure]:
-    """Return a picture for each width: samples/s over the batch size, a line and its interval per device."""
+def throughput_figures(cells: Cells, found: Sequence[Curve] = ()) -> list[Figure]:
+    """Return a picture for each width: samples/s over the batch size, a line and its interval per device.
+
+    Of curves, those of resident batches, the crossover is marked with its interval.
+    """
+    crossings = {
+        curve.case.hidden: curve.faster.crossings for curve in reversed(found) if curve.mode == RESIDENT
+    }
     points: dict[int | str, list[dict[str, object]]] = {}
     for case, row_of in cells.items():
         row = row_of.get("step")
@@ -89,7 +97,10 @@ def throughput_figures(cells: Cells) -> list[Figure]:
                 "high": case.batch_size / (row.median_low_s or row.median_s),
             }
         )
-    return [_throughput(width, pd.DataFrame(of_width)) for width, of_width in points.items()]
+    return [
+        _throughput(width, pd.DataFrame(of_width), crossings.get(width, ()))
+        for width, of_width in points.items()
+    ]
 
 
 def series(case: Case) -> str:
@@ -98,7 +109,7 @@ def series(case: Case) -> str:
     return ", ".join([place(case), *unusual])
 
 
-def _throughput(width: int | str, data: pd.DataFrame) -> Figure:
+def _throughput(width: int | str, data: pd.DataFrame, crossings: Sequence[Crossing]) -> Figure:
     base = alt.Chart(data).encode(
         x=alt.X(
             "batch:Q", **_log("batch size"), axis=alt.Axis(values=sorted(set(data["batch"])), format="d")
@@ -106,19 +117,35 @@ def _throughput(width: int | str, data: pd.DataFrame) -> Figure:
         color=alt.Color("where:N", title=None),
     )
     samples = alt.Y("samples:Q", **_log("samples/s"), axis=alt.Axis(format="~s"))
-    chart = (
-        base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", **_log("samples/s")), y2="high:Q")
-        + base.mark_line(point=True).encode(
+    layers = [
+        *_marks(crossings, data["batch"].min(), data["batch"].max()),
+        base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", **_log("samples/s")), y2="high:Q"),
+        base.mark_line(point=True).encode(
             y=samples, tooltip=["where", "batch", alt.Tooltip("samples:Q", format=",.0f")]
-        )
-    ).properties(width="container", height=260)
+        ),
+    ]
+    chart = alt.layer(*layers).properties(width="container", height=260)
     label = "" if width == DOES_NOT_APPLY else f", hidden {width}"
     best = _largest(data, "samples")
     said = (
         f"Samples per second over the batch size{label}, with 95 % intervals."
         f" Most: {number(best['samples'])} at batch {best['batch']} on {best['where']}."
+        + ("" if not crossings else " The dashed line is the crossover of CPU and CUDA, in its interval.")
     )
     return _figure(f"throughput_{width}", f"Throughput{label}", said, chart)
+
+
+def _marks(crossings: Sequence[Crossing], first: float, last: float) -> list[alt.Chart]:
+    """Return a dashed line at each crossover, and its interval as a band, within the sizes measured."""
+    if not crossings:
+        return []
+    data = pd.DataFrame(
+        [{"batch": one.batch_size, "from": one.low or first, "to": one.high or last} for one in crossings]
+    )
+    scale = _log("batch size")
+    band = alt.Chart(data).mark_rect(color=INK, opacity=0.1).encode(x=alt.X("from:Q", **scale), x2="to:Q")
+    line = alt.Chart(data).mark_rule(strokeDash=[4, 4]).encode(x=alt.X("batch:Q", **scale))
+    return [band, line]
 
 
 def speed_up_figure(found: Sequence[Curve]) -> Figure | None:
@@ -127,13 +154,16 @@ def speed_up_figure(found: Sequence[Curve]) -> Figure | None:
         [
             {"batch": size_, "hidden": str(curve.case.hidden), "times": speed_up.value}
             for curve in found
-            if curve.mode == "resident"
+            if curve.mode == RESIDENT
             for size_, speed_up in curve.speed_ups.items()
         ]
     )
     if data.empty:
         return None
-    base = alt.Chart(data).encode(x=alt.X("batch:O", title="batch size"), y=alt.Y("hidden:O", title="hidden"))
+    base = alt.Chart(data).encode(
+        x=alt.X("batch:O", title="batch size", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("hidden:O", title="hidden"),
+    )
     colour = alt.Color(
         "times:Q",
         scale=alt.Scale(type="log", domainMid=1, range=["#f7b267", "#f4f4f4", "#8fbbe0"]),
@@ -301,11 +331,14 @@ def ratio_figure(frame: pd.DataFrame) -> Figure | None:
         return None
     base = alt.Chart(frame).encode(y=alt.Y("case:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
     domain = alt.X("ratio:Q", scale=alt.Scale(zero=False), title=RATIO)
+    colour = alt.Color(
+        "outcome:N", title=None, scale=alt.Scale(domain=list(OUTCOMES), range=list(OUTCOMES.values()))
+    )
     chart = (
-        base.mark_rule().encode(x=alt.X("low:Q", title=RATIO), x2="high:Q", color="outcome:N")
+        base.mark_rule().encode(x=alt.X("low:Q", title=RATIO), x2="high:Q", color=colour)
         + base.mark_point(filled=True, size=50).encode(
             x=domain,
-            color=alt.Color("outcome:N", title=None),
+            color=colour,
             tooltip=["case", "outcome", alt.Tooltip("ratio:Q", format=".3f")],
         )
         + alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(strokeDash=[4, 4]).encode(x="one:Q")

@@ -36,7 +36,7 @@ from bench.report.source import Past, Source, past_of
 from bench.report.tables import Table, is_wordy
 from bench.report.whole import Report, render
 from bench.report.why import Comparison, compare_cases
-from bench.report.worth import Curve, cheaper_said, curves, faster_said
+from bench.report.worth import RESIDENT, Curve, cheaper_said, curves, faster_said
 from bench.runs import replace_file
 from bench.verdict.limits import ceilings_of
 
@@ -45,7 +45,8 @@ WIDE = ("shares", "memory", "roofline", "ratios", "history")
 FILTERS = ("device", "threads", "phase", "batch", "hidden")
 CACHE = "nncore-bench"
 
-WORTH = ("crossover", "cpu_vs_cuda", "prices", "energy", "threads", "scaling")
+WORTH = ("crossover", "cpu_vs_cuda", "prices", "energy")
+SCALING = ("threads", "scaling")
 WHERE = ("phases", "shares", "anatomy", "operators", "accounting", "device", "limits", "counters", "enqueue")
 MACHINE = ("ceilings", "quality", "machine", "facts")
 
@@ -228,22 +229,22 @@ def _worth(told: Told) -> Section:
         missing.append("Energy per sample: n/a in this run (--step-energy, where RAPL or NVML can be read).")
     if told.found and not any(curve.pinned for curve in told.found):
         missing.append("Pinned memory was not measured: --step-variants=eager,pinned.")
-    lead = [_said(curve) for curve in told.found]
+    lead = [_said(curve) for curve in told.found if curve.mode == RESIDENT]
     maps = [figure for figure in (speed_up_figure(told.found),) if figure is not None]
     return Section(
         "worth",
         "Is the GPU worth it?",
         lead,
         missing,
-        [*throughput_figures(told.cells), *maps],
-        _shown(told.report.named(*WORTH, prefix="throughput_")),
+        [*throughput_figures(told.cells, told.found), *maps],
+        _shown([*told.report.named(*WORTH), *told.report.named(*SCALING, prefix="throughput_")]),
     )
 
 
 def _said(curve: Curve) -> str:
-    width = "" if curve.case.hidden == DOES_NOT_APPLY else f"hidden {curve.case.hidden}, "
+    width = "" if curve.case.hidden == DOES_NOT_APPLY else f", hidden {curve.case.hidden}"
     cheaper = f", and cheaper {said}" if (said := cheaper_said(curve)) else ""
-    return f"{width}batches {curve.mode}: CUDA is faster {faster_said(curve)}{cheaper}.".capitalize()
+    return f"Batches {curve.mode}{width}: CUDA is faster {faster_said(curve)}{cheaper}."
 
 
 def _where(told: Told) -> Section:

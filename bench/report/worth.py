@@ -1,6 +1,6 @@
 """From which batch size on the GPU is worth it: for each width and way of feeding, in time or money."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, hypot
 
@@ -11,7 +11,7 @@ from bench.report.format import number
 from bench.report.frame import Cells, identity, shown_columns
 from bench.report.ratios import Ratio
 from bench.report.tables import Table
-from bench.variants import words_of
+from bench.variants import EAGER, made_faster, words_of
 from bench.verdict import Estimate, Row
 from bench.verdict.crossover import Crossing, Crossover, crossover
 
@@ -25,24 +25,34 @@ CAPTION = (
     " CUDA the loop that fetches, copies and trains, by the clock on the wall. Between two batch sizes times"
     " are taken to be straight on logarithmic axes; the interval is where the bounds of the speed-up cross."
 )
+PINNED, RESIDENT = "pinned", "resident"
 BASIS = "from the medians of two devices"
 MEGA = 1_000_000
 HOUR_S = 3600.0
 
 
 @dataclass(frozen=True)
+class Point:
+    """Hold the seconds of an iteration, the case whose step it is, and the one whose batches it has."""
+
+    time: Estimate
+    step: Case
+    fed: Case
+
+
+@dataclass(frozen=True)
 class Curve:
     """Hold how many times as fast CUDA is as the CPU over the batch size, at one width, in one mode.
 
-    `case` is what all points have in common; `cpu` and `cuda` are the seconds of an iteration on either
-    device by batch size, with the case that was fastest. `faster` is where the speed-up passes 1, and
-    `cheaper`, where prices are known, where it passes `worth`, the price of an hour in times of the CPU's.
+    `case` is what all points have in common; `cpu` and `cuda` are the fastest points on either device by
+    batch size. `faster` is where the speed-up passes 1, and `cheaper`, where prices are known, where it
+    passes `worth`, the price of an hour in times of the CPU's.
     """
 
     mode: str
     case: Case
-    cpu: Mapping[int, tuple[Case, Estimate]]
-    cuda: Mapping[int, tuple[Case, Estimate]]
+    cpu: Mapping[int, Point]
+    cuda: Mapping[int, Point]
     speed_ups: Mapping[int, Estimate]
     faster: Crossover
     worth: float | None = None
@@ -51,7 +61,7 @@ class Curve:
     @property
     def pinned(self) -> bool:
         """Say whether any of its times on CUDA is of a batch in pinned memory."""
-        return any("pinned" in words_of(case.variant) for case, _ in self.cuda.values())
+        return any(PINNED in words_of(point.fed.variant) for point in self.cuda.values())
 
 
 def curves(cells: Cells, prices: Mapping[str, float] | None = None) -> list[Curve]:
@@ -63,12 +73,12 @@ def curves(cells: Cells, prices: Mapping[str, float] | None = None) -> list[Curv
     worth = prices["cuda"] / prices["cpu"] if prices and known else None
     found = []
     for mode in MODES:
-        times = _fastest(cells, mode)
-        for case in dict.fromkeys(replace(key, batch_size=0, device=DOES_NOT_APPLY) for key in times):
-            cpu, cuda = (_of_width(times, case, device) for device in ("cpu", "cuda"))
+        best = _fastest(cells, mode)
+        for case in dict.fromkeys(replace(key, batch_size=0, device=DOES_NOT_APPLY) for key in best):
+            cpu, cuda = (_of_width(best, case, device) for device in ("cpu", "cuda"))
             sizes = sorted(cpu.keys() & cuda.keys())
             if sizes:
-                speed_ups = {size: _quotient(cpu[size][1], cuda[size][1]) for size in sizes}
+                speed_ups = {size: _quotient(cpu[size].time, cuda[size].time) for size in sizes}
                 points = list(speed_ups.values())
                 cheaper = None if worth is None else crossover(sizes, points, worth=worth)
                 faster = crossover(sizes, points)
@@ -76,44 +86,68 @@ def curves(cells: Cells, prices: Mapping[str, float] | None = None) -> list[Curv
     return found
 
 
-def _of_width(
-    times: Mapping[Case, tuple[Case, Estimate]], case: Case, device: str
-) -> dict[int, tuple[Case, Estimate]]:
+def _of_width(best: Mapping[Case, Point], case: Case, device: str) -> dict[int, Point]:
     """Return what was found on a device at one width, by batch size."""
     return {
-        key.batch_size: found
-        for key, found in times.items()
+        key.batch_size: point
+        for key, point in best.items()
         if key.device == device and replace(key, batch_size=0, device=DOES_NOT_APPLY) == case
     }
 
 
-def _fastest(cells: Cells, mode: str) -> dict[Case, tuple[Case, Estimate]]:
+def _fastest(cells: Cells, mode: str) -> dict[Case, Point]:
     """Return the fastest of all thread counts and variants, by the case without these."""
-    best: dict[Case, tuple[Case, Estimate]] = {}
+    groups: dict[Case, dict[Case, Mapping[str, Row]]] = {}
     for case, row_of in cells.items():
         key = replace(case, threads=DOES_NOT_APPLY, variant=DOES_NOT_APPLY)
-        time = time_in(case, row_of, mode)
-        if time is not None and (key not in best or time.value < best[key][1].value):
-            best[key] = case, time
-    return best
+        groups.setdefault(key, {})[case] = row_of
+    best = {key: list(_points(group, mode)) for key, group in groups.items()}
+    return {key: min(points, key=lambda point: point.time.value) for key, points in best.items() if points}
 
 
-def time_in(case: Case, row_of: Mapping[str, Row], mode: str) -> Estimate | None:
-    """Return the seconds of an iteration of a case in a mode; None where they were not measured."""
-    names = ["step"]
-    if mode != "resident" and case.device != "cpu":
-        names.append("copy")
-    if mode == "loaded":
-        names.append("data")
-    rows = [row_of.get(name) for name in names]
-    known = [row for row in rows if row is not None and row.median_s]
-    if len(known) < len(names):
-        return None
+def _points(group: Cells, mode: str) -> Iterator[Point]:
+    """Return the iterations that some cases of one size allow in a mode.
+
+    A step may have the batches of a variant that is about feeding; which of a DataLoader's processes steals
+    time from a step is known of the plain one alone.
+    """
+    for case, row_of in group.items():
+        step = row_of.get("step")
+        if mode == "resident" or (mode == "copied" and case.device == "cpu"):
+            if (time := _sum([step])) is not None:
+                yield Point(time, case, case)
+            continue
+        for fed, parts in group.items():
+            about_feeding = made_faster(fed.variant) == "feeding" and RESIDENT not in words_of(fed.variant)
+            fits = mode == "copied" or case.variant == EAGER
+            if fed == case or (about_feeding and fits and fed.threads == case.threads):
+                time = _loop(step, parts, mode, on_device=case.device != "cpu")
+                if time is not None:
+                    yield Point(time, case, fed)
+
+
+def _loop(step: Row | None, parts: Mapping[str, Row], mode: str, *, on_device: bool) -> Estimate | None:
+    """Return the time of an iteration that gets its batch first; None where it was not measured."""
+    data = parts.get("data")
+    names = (["copy"] if on_device else []) + (["data"] if mode == "loaded" else [])
+    found = _sum([step, *map(parts.get, names)])
+    if found is None or mode != "loaded" or data is None or not data.wall_s:
+        return found
+    shorter = data.wall_s / found.value  # than its parts: the device works while the host fetches
+    return _around(data.wall_s, ((found.high or found.value) - found.value) * shorter)
+
+
+def _sum(rows: Sequence[Row | None]) -> Estimate | None:
+    """Return the sum of some medians, all of which must be known; half-widths add as squares."""
+    known = [row for row in rows if row is not None and row.median_s is not None]
     value = sum(row.median_s or 0.0 for row in known)
+    if len(known) < len(rows) or not value:
+        return None
     half = hypot(*((row.median_high_s or row.median_s or 0.0) - (row.median_s or 0.0) for row in known))
-    if mode == "loaded" and case.device != "cpu" and known[-1].wall_s:
-        wall_s = known[-1].wall_s  # shorter than its parts: the device works while the host fetches
-        half, value = half * wall_s / value, wall_s
+    return _around(value, half)
+
+
+def _around(value: float, half: float) -> Estimate:
     return Estimate(value, max(value - half, value / 10), value + half, BASIS)
 
 
@@ -175,13 +209,15 @@ def _said(passes: Crossover, speed_ups: Sequence[Estimate], worth: float) -> str
 
 
 def _crossing(crossing: Crossing) -> str:
-    low, high = (None if end is None else number(end) for end in (crossing.low, crossing.high))
+    at, low, high = (
+        None if end is None else f"{end:,.0f}" for end in (crossing.batch_size, crossing.low, crossing.high)
+    )
     if low and high:
         span = f"{low} to {high}"
     else:
         span = f"at most {high}" if high else f"{low} or more" if low else "or anywhere in the range"
     verb = "from batch" if crossing.upward else "the CPU again from batch"
-    return f"{verb} {number(crossing.batch_size)} on ({span})"
+    return f"{verb} {at} on ({span})"
 
 
 def _at_best(curve: Curve) -> str:
@@ -195,15 +231,17 @@ def _records(curve: Curve, columns: Sequence[str]) -> Iterable[dict[str, object]
     if curve.cheaper is not None:
         crossings |= {"worth": curve.worth} | _first_crossing("money_crossover", curve.cheaper)
     for size, speed_up in curve.speed_ups.items():
-        (cpu_case, cpu), (cuda_case, cuda) = curve.cpu[size], curve.cuda[size]
+        cpu, cuda = curve.cpu[size], curve.cuda[size]
         yield {
             "mode": curve.mode,
             **{name: getattr(curve.case, name) for name in columns},
             "batch_size": size,
-            "cpu_case": cpu_case.key,
-            "cuda_case": cuda_case.key,
-            "cpu_s": cpu.value,
-            "cuda_s": cuda.value,
+            "cpu_case": cpu.step.key,
+            "cuda_case": cuda.step.key,
+            "cpu_fed": cpu.fed.variant,
+            "cuda_fed": cuda.fed.variant,
+            "cpu_s": cpu.time.value,
+            "cuda_s": cuda.time.value,
             "speed_up": speed_up.value,
             "speed_up_low": speed_up.low,
             "speed_up_high": speed_up.high,
@@ -228,7 +266,7 @@ def price_table(found: Sequence[Curve], prices: Mapping[str, float]) -> Table | 
     for curve in found:
         for size in curve.speed_ups:
             costs = {
-                device: MEGA / size * of[size][1].value / HOUR_S * prices[device]
+                device: MEGA / size * of[size].time.value / HOUR_S * prices[device]
                 for device, of in (("cpu", curve.cpu), ("cuda", curve.cuda))
             }
             place = {"batches": curve.mode, "hidden": str(curve.case.hidden), "batch": str(size)}

@@ -50,7 +50,7 @@ def test_a_step_that_grows_with_the_batch_meets_one_that_does_not() -> None:
     half = 2**0.5 * WITHIN
     assert crossing.low == pytest.approx(16 * 2.718281828 ** (-half), rel=1e-3)
     assert crossing.high == pytest.approx(16 * 2.718281828**half, rel=1e-3)
-    assert faster_said(resident) == "from batch 16.0 on (14.9 to 17.2)"
+    assert faster_said(resident) == "from batch 16 on (15 to 17)"
 
 
 def test_feeding_moves_the_crossover() -> None:
@@ -65,7 +65,7 @@ def test_a_loop_that_fetches_ahead_is_taken_by_the_clock_on_the_wall() -> None:
     """Where the device works while the host fetches, its parts add up to more than it takes."""
     ahead = [replace(one, wall_s=260e-6) if one.phase == "data" else one for one in CUDA]
     loaded = next(curve for curve in curves(cells_of([*CPU, *ahead])) if curve.mode == "loaded")
-    assert loaded.cuda[256][1].value == pytest.approx(260e-6)
+    assert loaded.cuda[256].time.value == pytest.approx(260e-6)
 
 
 def test_the_best_thread_count_meets_the_best_variant() -> None:
@@ -73,21 +73,41 @@ def test_the_best_thread_count_meets_the_best_variant() -> None:
     threads = [replace(one, threads=2, median_s=one.median_s / 2) for one in CPU if one.median_s]
     captured = [replace(one, variant="cudagraph", median_s=one.median_s / 4) for one in CUDA if one.median_s]
     resident = curves(cells_of([*CPU, *threads, *CUDA, *captured]))[0]
-    cpu, cuda = resident.cpu[256][0], resident.cuda[256][0]
+    cpu, cuda = resident.cpu[256].step, resident.cuda[256].step
     assert (cpu.threads, cuda.variant) == (2, "cudagraph")
     assert resident.speed_ups[256].value == pytest.approx(16 * 256 / 2 / 64)
 
 
 def test_pinned_memory_counts_where_it_was_measured() -> None:
-    """Its copy takes a tenth, and the step as long; which of them it was is told."""
+    """Its copy takes a tenth of 20 µs, and it has no step of its own; which of them it was is told."""
     pinned = [
-        replace(one, variant="pinned", median_s=(one.median_s or 0.0) / (10 if one.phase == "copy" else 1))
+        replace(one, variant="pinned", median_s=2e-6 if one.phase == "copy" else one.median_s)
         for one in CUDA
+        if one.phase != "step"
     ]
     found = {curve.mode: curve for curve in curves(cells_of([*CPU, *CUDA, *pinned]))}
     assert found["copied"].speed_ups[256].value == pytest.approx(16 * 256 / 258)
+    assert found["loaded"].speed_ups[256].value == pytest.approx((16 * 256 + 100) / 308)
+    assert found["copied"].cuda[256].step.variant == "eager"
+    assert found["copied"].cuda[256].fed.variant == "pinned"
     assert found["copied"].pinned
     assert not any(curve.pinned for curve in curves(cells_of([*CPU, *CUDA])))
+
+
+def test_what_is_resident_is_no_loader_and_two_processes_feed_the_plain_step_alone() -> None:
+    """A variant that fetches in 1 µs: resident is left out, and with workers-2 a fused step is not joined."""
+    quick = {"phase": "data", "median_s": 1e-6}
+    fed = [one for one in CPU if one.phase == "data"]
+    resident = [replace(one, variant="resident", **quick) for one in fed]
+    workers = [replace(one, variant="workers-2", **quick) for one in fed]
+    fused = [replace(one, variant="fused", median_s=(one.median_s or 0.0) / 2) for one in CPU]
+    for more, cpu_us in (
+        (resident, 16 * 256 + 100),
+        (workers, 16 * 256 + 1),
+        ([*workers, *fused], 8 * 256 + 50),
+    ):
+        found = {curve.mode: curve for curve in curves(cells_of([*CPU, *more, *CUDA]))}
+        assert found["loaded"].cpu[256].time.value == pytest.approx(cpu_us * 1e-6)
 
 
 def test_without_a_crossover_the_range_is_named() -> None:
@@ -116,8 +136,8 @@ def test_a_price_moves_the_crossover_and_tells_what_samples_cost() -> None:
     assert price_table(found, {"cpu": 0.5}) is None
     crossings = crossover_table(found)
     assert crossings is not None
-    assert crossings.shown["CUDA is faster"][0].startswith("from batch 16.0 on")
-    assert crossings.shown["CUDA is cheaper"][0].startswith("from batch 64.0 on")
+    assert crossings.shown["CUDA is faster"][0].startswith("from batch 16 on")
+    assert crossings.shown["CUDA is cheaper"][0].startswith("from batch 64 on")
     assert crossings.raw["money_crossover_batch"][0] == pytest.approx(64)
     assert not cheaper_said(curves(cells_of([*CPU, *CUDA]))[0])
 
@@ -133,5 +153,5 @@ def test_the_table_has_every_point_in_its_raw_numbers() -> None:
     table = crossover_table(curves(cells_of([*CPU, *CUDA])))
     assert table is not None
     assert len(table.raw) == 9
-    assert table.shown["CUDA is faster"][0].startswith("from batch 16.0 on")
+    assert table.shown["CUDA is faster"][0].startswith("from batch 16 on")
     assert table.raw["crossover_batch"][0] == pytest.approx(16)

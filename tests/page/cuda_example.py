@@ -1,0 +1,81 @@
+"""Write pages of runs with CUDA whose every time is made up by a formula, to look at; nothing is measured.
+
+    PYTHONPATH=tests/support python tests/page/cuda_example.py OUT
+
+OUT is a folder. On a machine with a GPU make a real one: `pytest bench/ --benchmark-only`.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from made_up_runs import STEP_NS, blocks_of, cases_of, cuda_blocks_of, record_of, run_of
+
+from bench.cases import DOES_NOT_APPLY, Case
+from bench.report import Source
+from bench.report.page import Material
+from bench.report.published import publish
+from bench.runs import Block
+
+SIZES = (1, 32, 128, 1024, 8192)
+MADE_UP = "made-up machine (no time here was measured)"
+LAUNCHES, ROUNDS = 4, 6
+FIXED_US = {"cpu": 350.0, "cuda": 420.0}
+NS_PER_SAMPLE_AND_UNIT = {"cpu": 24.0, "cuda": 0.4}
+SPEED_OF_TWO_THREADS = 1.6
+BETWEEN_LAUNCHES = 0.02
+
+
+def step_us(case: Case) -> float:
+    """Return the length of a step: a fixed cost, and one for each sample and hidden unit."""
+    width = float(case.hidden)
+    grows = NS_PER_SAMPLE_AND_UNIT[case.device] * 1e-3 * case.batch_size * width
+    threads = SPEED_OF_TWO_THREADS if case.threads not in (1, DOES_NOT_APPLY) else 1.0
+    return FIXED_US[case.device] + grows / threads
+
+
+def made_up(factor: float = 1.0, seed: int = 0) -> Source:
+    """Return a run of both devices, CUDA also with pinned memory; times are so many times the formula's."""
+    cases = cases_of(["cpu", "cuda"], threads=(1, 2), sizes=SIZES)
+    cases += [replace(case, variant="pinned") for case in cases if case.device == "cuda"]
+    random = np.random.default_rng(seed)
+    run = run_of(
+        [record_of(case) for case in cases],
+        id=f"made-up-{seed}",
+        host=MADE_UP,
+        machine={"cpu_model": MADE_UP, "gpu": MADE_UP, "cores_logical": 2},
+    )
+    blocks = [block for number, case in enumerate(cases) for block in _blocks(number, case, factor, random)]
+    return Source.of(run, blocks, None)
+
+
+def _blocks(number: int, case: Case, factor: float, random: np.random.Generator) -> Iterator[Block]:
+    usual_us = STEP_NS * 1e-3 * (2 if case.device == "cuda" else 1)  # a made-up device takes twice as long
+    scale = factor * step_us(case) / usual_us
+    launches = scale * random.lognormal(0.0, BETWEEN_LAUNCHES, LAUNCHES)
+    make = blocks_of if case.device == "cpu" else cuda_blocks_of
+    for block in make(number, launches=list(launches), rounds=ROUNDS):
+        noise = random.lognormal(0.0, BETWEEN_LAUNCHES / 2)
+        device = None if block.device is None else (block.device * noise).astype(np.int64)
+        host, wall_ns = (block.host * noise).astype(np.int64), round(block.wall_ns * noise)
+        yield replace(block, host=host, device=device, wall_ns=wall_ns)
+
+
+def main() -> None:
+    """Write the page, and one with ten runs before it, the last three of them slower."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("out", type=Path, help="a folder")
+    out = parser.parse_args().out
+    prices = {"cpu": 0.10, "cuda": 2.50}
+    command = "PYTHONPATH=tests/support python tests/page/cuda_example.py (made up, nothing was measured)"
+    publish(Material([made_up()], command, prices), out / "report.html", ("html",))
+    runs = [made_up(1.08 if number > 7 else 1.0, number) for number in range(1, 12)]
+    publish(Material(runs, command), out / "history.html", ("html",))
+
+
+if __name__ == "__main__":
+    main()
