@@ -361,11 +361,11 @@ def _selftest(commands: Commands) -> tuple[_Parser, Build]:
         " exit code 1 when one fails.",
         allow_abbrev=False,
     )
-    parser.add_argument("--quick", action="store_true", help="fewer cases and launches, half a minute")
+    parser.add_argument("--quick", action="store_true", help="fewer cases and launches, some 20 s")
     parser.add_argument(
         "--gate",
         action="store_true",
-        help="test the gate instead: false alarms on equal code and detection of +5%%, some 40 s a run",
+        help="test the gate instead: false alarms on equal code and detection of +5%%, some 70 s a run",
     )
     parser.add_argument("--runs", default="10", metavar="N", help="runs of --gate (default: 10)")
 

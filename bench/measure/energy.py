@@ -7,7 +7,7 @@ milliseconds: a window is a second or more.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +16,11 @@ from typing import TypeAlias
 import msgspec.structs
 
 from bench.measure import messages
+from bench.measure.blocks import LEAST_ITERATIONS
 from bench.measure.campaign import Progress, pool_of
 from bench.measure.gpu import energy_counter
 from bench.measure.messages import NOT_HELD
-from bench.measure.passes import StartWorker, Workers
+from bench.measure.passes import StartWorker
 from bench.measure.reading import ROOT, text
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
 from bench.records import CaseRecord, Energy, Notice
@@ -31,11 +32,11 @@ BLOCKS_AT_ONCE = 8
 
 MICRO = 1e-6
 PACKAGE, GPU = "package", "GPU"
-NONE_READABLE = Notice(
-    "energy cannot be read here: there is no RAPL counter of a processor package that may be read, and no"
-    " NVIDIA GPU that counts",
+NO_PACKAGE = Notice(
+    "the energy of the processor cannot be read here: there is no RAPL counter of a package that may be read",
     "on Linux let this user read /sys/class/powercap/intel-rapl:*/energy_uj",
 )
+NO_GPU = Notice("the energy of the GPU cannot be read here: NVML does not count it", "that of the CPU stands")
 
 Meter: TypeAlias = Callable[[], float]
 """Return the joules so far, from some beginning."""
@@ -83,18 +84,20 @@ def meters(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> It
 
 def measure_energy(  # noqa: PLR0913, PLR0917 - what a pass needs
     records: Sequence[CaseRecord],
-    workers: Workers,
+    workers: MutableMapping[tuple[str, int], Asked],
     start_worker: StartWorker,
     found: Mapping[str, Meter],
     progress: Progress,
     now: Callable[[], float] = time.perf_counter,
 ) -> tuple[list[CaseRecord], list[Notice]]:
-    """Return the records with the energy of their steps, where a meter counts it, and what went wrong."""
-    if not found:
-        return list(records), [NONE_READABLE]
+    """Return the records with the energy of their steps, where a meter counts it, and what went wrong.
+
+    In the workers that timed them; one that dies is taken out of `workers`.
+    """
     measured: list[CaseRecord] = []
-    notices: list[Notice] = []
-    usual = {pool: worker for (pool, launch), worker in workers.items() if launch == 0}
+    notices = [] if PACKAGE in found else [NO_PACKAGE]
+    if GPU not in found and any(record.case.device != "cpu" for record in records):
+        notices.append(NO_GPU)
     for number, record in enumerate(records):
         progress("energy", number, len(records), None)
         seen = {
@@ -102,7 +105,7 @@ def measure_energy(  # noqa: PLR0913, PLR0917 - what a pass needs
         }
         energy: Energy | str | None = None
         if seen and record.status == "ok" and not record.role and "plain" in record.steps_per_block:
-            energy = _energy(number, record, usual, start_worker, seen, now)
+            energy = _energy(number, record, workers, start_worker, seen, now)
         if isinstance(energy, str):
             cause = f"the energy of {record.case.key} could not be measured ({energy})"
             notices.append(Notice(cause, "its times are complete without"))
@@ -114,21 +117,24 @@ def measure_energy(  # noqa: PLR0913, PLR0917 - what a pass needs
 def _energy(  # noqa: PLR0913, PLR0917 - the same
     number: int,
     record: CaseRecord,
-    workers: dict[str, Asked],
+    workers: MutableMapping[tuple[str, int], Asked],
     start_worker: StartWorker,
     found: Mapping[str, Meter],
     now: Callable[[], float],
 ) -> Energy | str:
     """Return the energy of a case's steps in the worker that timed it, or in a few words why not."""
     pool = pool_of(record.case)
-    iterations = BLOCKS_AT_ONCE * record.steps_per_block["plain"]
+    key = next((key for key in workers if key[0] == pool), (pool, 0))
+    usual = record.steps_per_block["plain"]
+    iterations = usual if usual <= LEAST_ITERATIONS else BLOCKS_AT_ONCE * usual
     request = messages.Measure(number, "plain", iterations)
     try:
-        if pool not in workers:
-            workers[pool] = start_worker(pool)
-        reply = workers[pool].ask(request, REQUEST_TIMEOUT_S)  # what comes first is warming up
+        if key not in workers:
+            workers[key] = start_worker(pool)
+        worker = workers[key]
+        reply = worker.ask(request, REQUEST_TIMEOUT_S)  # what comes first is warming up
         if isinstance(reply, messages.Refused) and NOT_HELD in reply.reason:
-            reply = workers[pool].ask(messages.Prepare(number, record.case, warm_up=True), REQUEST_TIMEOUT_S)
+            reply = worker.ask(messages.Prepare(number, record.case, warm_up=True), REQUEST_TIMEOUT_S)
         if isinstance(reply, messages.Refused):
             return reply.reason
         windows = []
@@ -136,14 +142,14 @@ def _energy(  # noqa: PLR0913, PLR0917 - the same
             begin, before = now(), {name: meter() for name, meter in found.items()}
             steps = 0
             while now() - begin < WINDOW_S:
-                reply = workers[pool].ask(request, REQUEST_TIMEOUT_S)
+                reply = worker.ask(request, REQUEST_TIMEOUT_S)
                 if isinstance(reply, messages.Refused):
                     return reply.reason
                 steps += iterations + 1  # the leading one has cost as much
             taken = {name: meter() - before[name] for name, meter in found.items()}
             windows.append((steps, now() - begin, taken))
     except WorkerError as error:
-        workers.pop(pool, None)
+        workers.pop(key, None)
         return f"its worker process {error}"
     except (OSError, ValueError) as error:
         return f"a counter stopped answering: {error}"

@@ -103,7 +103,10 @@ def energy_counter(
 
 
 def _joules(nvml: ModuleType, gpu: object) -> float:
-    return float(nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)) * MILLI
+    try:
+        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)) * MILLI
+    except Exception as error:  # the library's own, which only it could name
+        raise OSError(f"NVML: {error}") from error
 
 
 def visible_gpu(environment: Mapping[str, str], uuids: Sequence[str]) -> int | None:

@@ -97,15 +97,15 @@ class Recorder:
 
     def _look_closer(self, conductor: Conductor, progress: Progress) -> None:
         """Count and profile, after the timed campaign and never during it; what is there is saved at once."""
-        if too_little_memory(conductor):
-            for launch in range(conductor.plan.launches):
-                conductor.retire(launch)  # what counts and profiles has a process of its own then
         own = len(self.run.cases)
         cases, notices = conductor.cases, list[Notice]()
         if self._energy:
             with meters() as found:
                 cases, notices = measure_energy(cases, conductor.workers, self._start_worker, found, progress)
             self._update(cases=tuple(cases[:own]), notices=(*self.run.notices, *notices))
+        if too_little_memory(conductor):
+            for launch in range(conductor.plan.launches):
+                conductor.retire(launch)  # what counts and profiles has a process of its own then
         counted, notices = count_cases(cases, self._start_worker, progress)
         self._update(
             cases=tuple(counted[:own]),

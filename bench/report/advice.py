@@ -24,9 +24,9 @@ CAPTION = (
     "speed-up: how many times as fast as the plain step, by the smallest laps of the same processes, with an"
     " interval from how these differ that holds for all rows together. error: how far loss, gradients or"
     " parameters are off after 3 steps, at most; beyond the tolerance of its precision a row is not ranked."
-    " once: what its first step takes longer, compiling included (from an empty cache, the compiler being"
-    " imported; what two variants compile alike the first of them pays); pays after: the steps that save as"
-    " much."
+    " once: what its first step takes longer, compiling included (in advise from an empty cache, the"
+    " compiler being imported; what two variants compile alike the first of them pays); pays after: the steps"
+    " that save as much."
 )
 ORDER = {"faster": 0, "no difference": 1, "slower": 2, "other numbers": 3, "cannot run": 4}
 

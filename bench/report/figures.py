@@ -1,13 +1,13 @@
-"""Pictures of a run: Altair charts made of frames, each with what it shows in words."""
+"""Pictures of one run, each with what it shows in words."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from bench.cases import DOES_NOT_APPLY, STEP_PHASES, UNATTRIBUTED, Case, Place
+from bench.report.drawing import INK, MOST_ROWS, ROW_HEIGHT, Figure, drawn, logarithmic
 from bench.report.format import number, percentage
 from bench.report.frame import Cells, place, size
 from bench.report.phases import share_of
@@ -16,72 +16,17 @@ from bench.report.worth import RESIDENT, Curve
 from bench.verdict.crossover import Crossing
 from bench.verdict.limits import Ceilings
 
-Spec = dict[str, Any]
-INK = "currentColor"
-"""The colour of the text around a picture, so that one drawing serves light and dark alike."""
-
-PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9d755d", "#bab0ac")
-"""Eight colours that are told apart on light and on dark (Vega's tableau10, without its yellow and pink)."""
-
-OUTCOMES = {"ok": PALETTE[0], "suspect": PALETTE[3], "not comparable": PALETTE[7]}
-RATIO = "B / A (above 1: B is slower)"
-RELATIVE = "step time relative to the first run"
-ROW_HEIGHT = 22
-MOST_ROWS = 40
-"""So many cases fit a picture; the tables have all."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Hold a picture: its file name, its title, what it shows in words, and the Vega-Lite specification."""
-
-    name: str
-    title: str
-    alternative: str
-    spec: Spec
-
-
-def _figure(name: str, title: str, alternative: str, chart: alt.TopLevelMixin) -> Figure:
-    spec: Spec = chart.to_dict()
-    spec.pop("$schema", None)  # an address, which nothing on the page shall have
-    spec["config"] = _config()
-    spec["background"] = None
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    spec["description"] = alternative  # which Vega gives to readers of screens
-    return Figure(name, title, alternative, spec)
-
-
-def _config() -> Spec:
-    axis = dict.fromkeys(("labelColor", "titleColor", "tickColor", "domainColor"), INK)
-    return {
-        "axis": {**axis, "gridColor": INK, "gridOpacity": 0.15, "labelFontSize": 11, "titleFontSize": 12},
-        "legend": {
-            "labelColor": INK,
-            "titleColor": INK,
-            "orient": "top",
-            "labelLimit": 300,
-            "symbolOpacity": 1,
-        },
-        "view": {"stroke": None},
-        "range": {"category": list(PALETTE)},
-        "text": {"color": INK},
-        "rule": {"color": INK},
-        "title": {"color": INK},
-    }
-
-
-def _log(title: str) -> dict[str, Any]:
-    return {"scale": alt.Scale(type="log", nice=False, padding=8), "title": title}
-
 
 def throughput_figures(cells: Cells, found: Sequence[Curve] = ()) -> list[Figure]:
     """Return a picture for each width: samples/s over the batch size, a line and its interval per device.
 
-    Of curves, those of resident batches, the crossover is marked with its interval.
+    Where a width has one curve of resident batches, its crossover is marked with its interval.
     """
-    crossings = {
-        curve.case.hidden: curve.faster.crossings for curve in reversed(found) if curve.mode == RESIDENT
-    }
+    resident: dict[int | str, list[Curve]] = {}
+    for curve in found:
+        if curve.mode == RESIDENT:
+            resident.setdefault(curve.case.hidden, []).append(curve)
+    crossings = {width: curves[0].faster.crossings for width, curves in resident.items() if len(curves) == 1}
     points: dict[int | str, list[dict[str, object]]] = {}
     for case, row_of in cells.items():
         row = row_of.get("step")
@@ -112,14 +57,16 @@ def series(case: Case) -> str:
 def _throughput(width: int | str, data: pd.DataFrame, crossings: Sequence[Crossing]) -> Figure:
     base = alt.Chart(data).encode(
         x=alt.X(
-            "batch:Q", **_log("batch size"), axis=alt.Axis(values=sorted(set(data["batch"])), format="d")
+            "batch:Q",
+            **logarithmic("batch size"),
+            axis=alt.Axis(values=sorted(set(data["batch"])), format="d"),
         ),
         color=alt.Color("where:N", title=None),
     )
-    samples = alt.Y("samples:Q", **_log("samples/s"), axis=alt.Axis(format="~s"))
+    samples = alt.Y("samples:Q", **logarithmic("samples/s"), axis=alt.Axis(format="~s"))
     layers = [
         *_marks(crossings, data["batch"].min(), data["batch"].max()),
-        base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", **_log("samples/s")), y2="high:Q"),
+        base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", **logarithmic("samples/s")), y2="high:Q"),
         base.mark_line(point=True).encode(
             y=samples, tooltip=["where", "batch", alt.Tooltip("samples:Q", format=",.0f")]
         ),
@@ -132,7 +79,7 @@ def _throughput(width: int | str, data: pd.DataFrame, crossings: Sequence[Crossi
         f" Most: {number(best['samples'])} at batch {best['batch']} on {best['where']}."
         + ("" if not crossings else " The dashed line is the crossover of CPU and CUDA, in its interval.")
     )
-    return _figure(f"throughput_{width}", f"Throughput{label}", said, chart)
+    return drawn(f"throughput_{width}", f"Throughput{label}", said, chart)
 
 
 def _marks(crossings: Sequence[Crossing], first: float, last: float) -> list[alt.Chart]:
@@ -142,7 +89,7 @@ def _marks(crossings: Sequence[Crossing], first: float, last: float) -> list[alt
     data = pd.DataFrame(
         [{"batch": one.batch_size, "from": one.low or first, "to": one.high or last} for one in crossings]
     )
-    scale = _log("batch size")
+    scale = logarithmic("batch size")
     band = alt.Chart(data).mark_rect(color=INK, opacity=0.1).encode(x=alt.X("from:Q", **scale), x2="to:Q")
     line = alt.Chart(data).mark_rule(strokeDash=[4, 4]).encode(x=alt.X("batch:Q", **scale))
     return [band, line]
@@ -178,10 +125,10 @@ def speed_up_figure(found: Sequence[Curve]) -> Figure | None:
         )
     ).properties(width="container", height=34 * data["hidden"].nunique())
     said = (
-        "How many times as fast the step is on CUDA as on the CPU's best thread count: from"
+        "How many times as fast the step is on CUDA as on the CPU, each at its best: from"
         f" {data['times'].min():.2g} to {data['times'].max():.2g} over {len(data)} batch sizes and widths."
     )
-    return _figure("speed_up", "CUDA against the CPU", said, chart)
+    return drawn("speed_up", "CUDA against the CPU", said, chart)
 
 
 def phase_figure(cells: Cells) -> Figure | None:
@@ -217,9 +164,8 @@ def phase_figure(cells: Cells) -> Figure | None:
     )
     means = data.groupby("phase", sort=False)["share"].mean()
     told = ", ".join(f"{name} {percentage(means[name])} %" for name in parts if name in means)
-    return _figure(
-        "shares", "Share of each phase", f"Mean over {data['case'].nunique()} cases: {told}.", chart
-    )
+    cases = f"{data['case'].nunique()} cases{_cut(cells)}"
+    return drawn("shares", "Share of each phase", f"Mean over {cases}: {told}.", chart)
 
 
 def memory_figure(cells: Cells) -> Figure | None:
@@ -255,8 +201,8 @@ def memory_figure(cells: Cells) -> Figure | None:
         )
     ).properties(width="container", height=ROW_HEIGHT * data["case"].nunique())
     most = _largest(data, "megabytes")
-    said = f"Most: {most['megabytes']:.3g} MB in {most['phase']} of {most['case']}."
-    return _figure("memory", "Memory of each phase", said, chart)
+    said = f"Most: {most['megabytes']:.3g} MB in {most['phase']} of {most['case']}{_cut(cells)}."
+    return drawn("memory", "Memory of each phase", said, chart)
 
 
 def roofline_figure(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Figure | None:
@@ -291,8 +237,8 @@ def roofline_figure(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Figure 
                 }
                 for at in sorted({span[0], *([corner] if span[0] < corner < span[1] else []), span[1]})
             ]
-    x = alt.X("intensity:Q", **_log("FLOP per byte moved"))
-    y = alt.Y("rate:Q", **_log("GFLOP/s"))
+    x = alt.X("intensity:Q", **logarithmic("FLOP per byte moved"))
+    y = alt.Y("rate:Q", **logarithmic("GFLOP/s"))
     dots = (
         alt.Chart(data)
         .mark_point(filled=True, size=60)
@@ -314,68 +260,11 @@ def roofline_figure(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Figure 
         f"{len(data)} phases from {data['rate'].min():.2g} to {data['rate'].max():.3g} GFLOP/s; the lines are"
         " the rate of a matrix product and of a copy within a cache, measured on this machine."
     )
-    return _figure(
+    return drawn(
         "roofline",
         "How near the phases come to the machine's limits",
         said,
         chart.properties(width="container", height=300),
-    )
-
-
-def ratio_figure(frame: pd.DataFrame) -> Figure | None:
-    """Return a forest plot: the ratio of each case's step in two runs, with its interval.
-
-    `frame` has the columns case, ratio, low, high and outcome.
-    """
-    if frame.empty:
-        return None
-    base = alt.Chart(frame).encode(y=alt.Y("case:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
-    domain = alt.X("ratio:Q", scale=alt.Scale(zero=False), title=RATIO)
-    colour = alt.Color(
-        "outcome:N", title=None, scale=alt.Scale(domain=list(OUTCOMES), range=list(OUTCOMES.values()))
-    )
-    chart = (
-        base.mark_rule().encode(x=alt.X("low:Q", title=RATIO), x2="high:Q", color=colour)
-        + base.mark_point(filled=True, size=50).encode(
-            x=domain,
-            color=colour,
-            tooltip=["case", "outcome", alt.Tooltip("ratio:Q", format=".3f")],
-        )
-        + alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(strokeDash=[4, 4]).encode(x="one:Q")
-    ).properties(width="container", height=ROW_HEIGHT * len(frame))
-    said = (
-        f"{len(frame)} cases, from {frame['ratio'].min():.3f} to {frame['ratio'].max():.3f} times the step of"
-        f" A; {int((frame['outcome'] == 'suspect').sum())} suspect."
-    )
-    return _figure("ratios", "Run B against run A", said, chart)
-
-
-def history_figure(frame: pd.DataFrame, steps: Sequence[tuple[str, int]] = ()) -> Figure | None:
-    """Return step times over the runs, relative to the first: the median over cases and their middle half.
-
-    `frame` has the columns run (its place in time, from 1), name, device, low, median and high, one line a
-    run and device, so that a hundred runs stay as small as one; `steps` are runs with which a level begins.
-    """
-    if frame["run"].nunique() < 2:  # noqa: PLR2004 - one point is no history
-        return None
-    base = alt.Chart(frame).encode(
-        x=alt.X("run:Q", title="run, oldest first", axis=alt.Axis(tickMinStep=1, format="d")),
-        color=alt.Color("device:N", title=None),
-    )
-    y = alt.Y("median:Q", scale=alt.Scale(zero=False), title=RELATIVE)
-    chart = base.mark_area(opacity=0.25).encode(
-        y=alt.Y("low:Q", title=RELATIVE), y2="high:Q"
-    ) + base.mark_line(point=True).encode(
-        y=y, tooltip=["name", "device", alt.Tooltip("median:Q", format=".3f")]
-    )
-    if steps:
-        marks = pd.DataFrame(steps, columns=["device", "run"])
-        chart += alt.Chart(marks).mark_rule(strokeDash=[4, 4]).encode(x="run:Q", color="device:N")
-    last = frame[frame["run"] == frame["run"].max()]
-    told = ", ".join(f"{line.device} {line.median:.3f}" for line in last.itertuples())
-    said = f"{frame['run'].nunique()} runs; the newest takes, of the first one's step times, {told}."
-    return _figure(
-        "history", "Step times over the runs", said, chart.properties(width="container", height=260)
     )
 
 
@@ -396,6 +285,11 @@ def _keys(case: Case) -> dict[str, str]:
 
 def _first(cells: Cells) -> list[tuple[Case, Mapping[str, Any]]]:
     return list(cells.items())[:MOST_ROWS]
+
+
+def _cut(cells: Cells) -> str:
+    """Say where not all cases are shown."""
+    return f" (shown are the first {MOST_ROWS} of {len(cells)})" if len(cells) > MOST_ROWS else ""
 
 
 def _label(case: Case, cells: Cells) -> str:

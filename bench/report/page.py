@@ -16,28 +16,27 @@ import pandas as pd
 import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.cases import DOES_NOT_APPLY
 from bench.report.advice import advice_sentences
+from bench.report.drawing import Figure
 from bench.report.facts import named
 from bench.report.figures import (
-    Figure,
-    history_figure,
     memory_figure,
     phase_figure,
-    ratio_figure,
     roofline_figure,
     speed_up_figure,
     throughput_figures,
 )
+from bench.report.figures_of_runs import history_figure, ratio_figure
 from bench.report.format import percentage
-from bench.report.frame import Cells, cells_of, without_skipped
+from bench.report.frame import Cells, cells_of, identity, without_skipped
 from bench.report.history import LEAST_RUNS, history_of, steps_in
 from bench.report.source import Past, Source, past_of
 from bench.report.tables import Table, is_wordy
 from bench.report.whole import Report, render
 from bench.report.why import Comparison, compare_cases
-from bench.report.worth import RESIDENT, Curve, cheaper_said, curves, faster_said
+from bench.report.worth import PINNED, RESIDENT, Curve, cheaper_said, columns_of, curves, faster_said
 from bench.runs import replace_file
+from bench.variants import words_of
 from bench.verdict.limits import ceilings_of
 
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
@@ -200,6 +199,8 @@ def _next(told: Told) -> str:
         first = shown.iloc[0]
         where = f"{first['finding']}, may save {first['may save']} in {first['worst case']}"
         return f"{first['next step']} ({where})"
+    if advice := _advice(told):
+        return advice[0]
     return "measure variants of the step: python -m bench advise"
 
 
@@ -227,9 +228,9 @@ def _worth(told: Told) -> Section:
         missing.append("Cost per million samples: give --price cpu=0.10 --price cuda=2.50 (per hour).")
     if not told.report.named("energy"):
         missing.append("Energy per sample: n/a in this run (--step-energy, where RAPL or NVML can be read).")
-    if told.found and not any(curve.pinned for curve in told.found):
+    if told.found and not any(PINNED in words_of(case.variant) for case in told.cells):
         missing.append("Pinned memory was not measured: --step-variants=eager,pinned.")
-    lead = [_said(curve) for curve in told.found if curve.mode == RESIDENT]
+    lead = [_said(curve, columns_of(told.found)) for curve in told.found if curve.mode == RESIDENT]
     maps = [figure for figure in (speed_up_figure(told.found),) if figure is not None]
     return Section(
         "worth",
@@ -241,10 +242,13 @@ def _worth(told: Told) -> Section:
     )
 
 
-def _said(curve: Curve) -> str:
-    width = "" if curve.case.hidden == DOES_NOT_APPLY else f", hidden {curve.case.hidden}"
+def _said(curve: Curve, columns: Sequence[str]) -> str:
+    cell = identity(curve.case, columns)
+    where = "".join(
+        f", {value if name == 'precision' else f'{name} {value}'}" for name, value in cell.items()
+    )
     cheaper = f", and cheaper {said}" if (said := cheaper_said(curve)) else ""
-    return f"Batches {curve.mode}{width}: CUDA is faster {faster_said(curve)}{cheaper}."
+    return f"Batches {curve.mode}{where}: CUDA is faster {faster_said(curve)}{cheaper}."
 
 
 def _where(told: Told) -> Section:
@@ -312,10 +316,14 @@ def _faster(told: Told) -> Section:
         missing.append("Findings: none were looked for, since nothing was profiled (--step-profile).")
     if not told.source.gains:
         missing.append("What variants of the step gain, measured side by side: python -m bench advise.")
-    alone = told.source.gains if len(told.source.gains) == 1 else {}
-    lead = [line for base, gains in alone.items() for line in advice_sentences(base, gains, None)]
     tables = told.report.named("findings", prefix="advice")
-    return Section("faster", "How do I make it faster?", lead, missing, [], _shown(tables))
+    return Section("faster", "How do I make it faster?", _advice(told), missing, [], _shown(tables))
+
+
+def _advice(told: Told) -> list[str]:
+    """Return what variants of the run gain, in sentences; nothing where they are of several cases."""
+    alone = told.source.gains if len(told.source.gains) == 1 else {}
+    return [line for base, gains in alone.items() for line in advice_sentences(base, gains, None)]
 
 
 def _machine(told: Told) -> Section:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import vl_convert
 
-from bench.report.figures import Figure, Spec
+from bench.report.drawing import Figure, Spec
 from bench.report.page import Material, page, parts
 from bench.report.tables import Table
 from bench.report.whole import Report

@@ -64,11 +64,13 @@ def _on_device(device: str, shares: Mapping[Case, Mapping[str, float]], cells: C
     others = "".join(f", {name} in {count}" for name, count in slowest.most_common()[1:])
     where = f"slowest in {'all of them' if times == len(shares) else times}{others}"
     cases = f" (median over {len(shares)} cases; {where})" if len(shares) > 1 else ""
-    link = "; for example" if len(shares) > 1 else ":"
+    example = _reference(shares)
+    own = f"{percentage(shares[example].get(phase))} %, "
+    link = f"; for example {own}" if len(shares) > 1 else ": "
     all_parts = all(len(of_case) == len(STEP_PHASES) for of_case in shares.values())
     return (
         f"on {device}, {phase}{'' if all_parts else ' (of those reported)'} takes {percentage(share)} %"
-        f" of the step{cases}{link} {_example(_reference(shares), phase, cells)}"
+        f" of the step{cases}{link}{_example(example, phase, cells)}"
     )
 
 

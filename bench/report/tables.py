@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from textwrap import fill
 
@@ -48,7 +49,10 @@ class Table:
     def records(self) -> list[dict[str, object]]:
         """Return the raw numbers as plain values; unknown is None."""
         known = self.raw.astype(object).where(self.raw.notna(), None)
-        return [{str(name): value for name, value in line.items()} for line in known.to_dict("records")]
+        return [
+            {str(name): None if value in (inf, -inf) else value for name, value in line.items()}
+            for line in known.to_dict("records")
+        ]
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import exp, hypot
+from math import ceil, exp, floor, hypot
 
 import pandas as pd
 
@@ -19,7 +19,7 @@ MODES = ("resident", "copied", "loaded")
 """How the batches of a step come; the caption says what each means."""
 
 CAPTION = (
-    "Median times of the fastest thread count on the CPU against the fastest variant measured on CUDA."
+    "Median times of the fastest threads and variant on the CPU against the fastest variant on CUDA."
     " resident: the step alone. copied: the step and the copy of its batch (from pinned memory where the"
     " variant pinned was measured and is faster). loaded: on the CPU the DataLoader's next and the step, on"
     " CUDA the loop that fetches, copies and trains, by the clock on the wall. Between two batch sizes times"
@@ -29,6 +29,8 @@ PINNED, RESIDENT = "pinned", "resident"
 BASIS = "from the medians of two devices"
 MEGA = 1_000_000
 HOUR_S = 3600.0
+MOST_DECIMALS = 6
+"""Of a batch size: what is off by less is the arithmetic of logarithms."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,6 @@ class Curve:
     faster: Crossover
     worth: float | None = None
     cheaper: Crossover | None = None
-
-    @property
-    def pinned(self) -> bool:
-        """Say whether any of its times on CUDA is of a batch in pinned memory."""
-        return any(PINNED in words_of(point.fed.variant) for point in self.cuda.values())
 
 
 def curves(cells: Cells, prices: Mapping[str, float] | None = None) -> list[Curve]:
@@ -108,8 +105,8 @@ def _fastest(cells: Cells, mode: str) -> dict[Case, Point]:
 def _points(group: Cells, mode: str) -> Iterator[Point]:
     """Return the iterations that some cases of one size allow in a mode.
 
-    A step may have the batches of a variant that is about feeding; which of a DataLoader's processes steals
-    time from a step is known of the plain one alone.
+    On CUDA a step may have the batches of a variant that is about feeding, in a loop the plain one alone, by
+    the clock on the wall. On the CPU processes of a DataLoader would take time from the step, unseen.
     """
     for case, row_of in group.items():
         step = row_of.get("step")
@@ -117,11 +114,13 @@ def _points(group: Cells, mode: str) -> Iterator[Point]:
             if (time := _sum([step])) is not None:
                 yield Point(time, case, case)
             continue
+        on_device = case.device != "cpu"
         for fed, parts in group.items():
-            about_feeding = made_faster(fed.variant) == "feeding" and RESIDENT not in words_of(fed.variant)
-            fits = mode == "copied" or case.variant == EAGER
-            if fed == case or (about_feeding and fits and fed.threads == case.threads):
-                time = _loop(step, parts, mode, on_device=case.device != "cpu")
+            if RESIDENT in words_of(fed.variant):
+                continue
+            joins = made_faster(fed.variant) == "feeding" and (mode == "copied" or case.variant == EAGER)
+            if fed == case or (joins and on_device):
+                time = _loop(step, parts, mode, on_device=on_device)
                 if time is not None:
                     yield Point(time, case, fed)
 
@@ -134,7 +133,7 @@ def _loop(step: Row | None, parts: Mapping[str, Row], mode: str, *, on_device: b
     if found is None or mode != "loaded" or data is None or not data.wall_s:
         return found
     shorter = data.wall_s / found.value  # than its parts: the device works while the host fetches
-    return _around(data.wall_s, ((found.high or found.value) - found.value) * shorter)
+    return _around(data.wall_s, None if found.high is None else (found.high - found.value) * shorter)
 
 
 def _sum(rows: Sequence[Row | None]) -> Estimate | None:
@@ -143,18 +142,23 @@ def _sum(rows: Sequence[Row | None]) -> Estimate | None:
     value = sum(row.median_s or 0.0 for row in known)
     if len(known) < len(rows) or not value:
         return None
-    half = hypot(*((row.median_high_s or row.median_s or 0.0) - (row.median_s or 0.0) for row in known))
-    return _around(value, half)
+    if any(row.median_high_s is None for row in known):
+        return _around(value, None)
+    return _around(value, hypot(*((row.median_high_s or 0.0) - (row.median_s or 0.0) for row in known)))
 
 
-def _around(value: float, half: float) -> Estimate:
+def _around(value: float, half: float | None) -> Estimate:
+    if half is None:
+        return Estimate(value, None, None, BASIS)
     return Estimate(value, max(value - half, value / 10), value + half, BASIS)
 
 
 def _quotient(cpu: Estimate, cuda: Estimate) -> Estimate:
     """Return how many times as fast the second is; relative half-widths add as squares."""
-    spread = hypot(*((one.high or one.value) / one.value - 1 for one in (cpu, cuda)))
     value = cpu.value / cuda.value
+    if cpu.high is None or cuda.high is None:
+        return Estimate(value, None, None, BASIS)
+    spread = hypot(cpu.high / cpu.value - 1, cuda.high / cuda.value - 1)
     return Estimate(value, value * exp(-spread), value * exp(spread), BASIS)
 
 
@@ -162,7 +166,7 @@ def crossover_table(found: Sequence[Curve]) -> Table | None:
     """Return a line for each mode and width; None where nothing was measured on both devices."""
     if not found:
         return None
-    columns = [name for name in shown_columns(curve.case for curve in found) if name != "batch_size"]
+    columns = columns_of(found)
     lines = [
         {
             "batches": curve.mode,
@@ -181,6 +185,11 @@ def crossover_table(found: Sequence[Curve]) -> Table | None:
         pd.DataFrame(lines),
         raw,
     )
+
+
+def columns_of(found: Sequence[Curve]) -> list[str]:
+    """Return the parameters that tell curves apart, and hidden width in any case."""
+    return [name for name in shown_columns(curve.case for curve in found) if name != "batch_size"]
 
 
 def faster_said(curve: Curve) -> str:
@@ -210,7 +219,8 @@ def _said(passes: Crossover, speed_ups: Sequence[Estimate], worth: float) -> str
 
 def _crossing(crossing: Crossing) -> str:
     at, low, high = (
-        None if end is None else f"{end:,.0f}" for end in (crossing.batch_size, crossing.low, crossing.high)
+        None if end is None else f"{to_whole(round(end, MOST_DECIMALS)):,}"
+        for end, to_whole in ((crossing.batch_size, ceil), (crossing.low, floor), (crossing.high, ceil))
     )
     if low and high:
         span = f"{low} to {high}"
@@ -262,14 +272,14 @@ def price_table(found: Sequence[Curve], prices: Mapping[str, float]) -> Table | 
     """Return what a million samples cost on either device, `prices` being per hour by device."""
     if not found or not {"cpu", "cuda"} <= prices.keys():
         return None
-    lines, raw = [], []
+    lines, raw, columns = [], [], columns_of(found)
     for curve in found:
         for size in curve.speed_ups:
             costs = {
                 device: MEGA / size * of[size].time.value / HOUR_S * prices[device]
                 for device, of in (("cpu", curve.cpu), ("cuda", curve.cuda))
             }
-            place = {"batches": curve.mode, "hidden": str(curve.case.hidden), "batch": str(size)}
+            place = {"batches": curve.mode, **identity(curve.case, columns), "batch": str(size)}
             lines.append(place | {f"{device} per million": number(cost) for device, cost in costs.items()})
             raw.append(place | {f"{device}_cost_per_million": cost for device, cost in costs.items()})
     title = "What a million samples cost (in the currency of --price)"

@@ -62,21 +62,28 @@ class Gain:
 def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[Case, list[Gain]]:
     """Return by plain case what the others of its device, batch size and width gain on it.
 
-    A case is plain if it is eager, in float32, on the fewest threads; one beside which nothing but other
-    thread counts was measured has a table of its own elsewhere, and is left out.
+    A case is plain if it was measured eager, in float32, on the fewest threads; one beside which nothing but
+    other thread counts was measured has a table of its own elsewhere, and is left out, and so is a variant
+    of which what it is about was not asked for.
     """
-    groups: dict[Case, list[Case]] = {}
+    groups: dict[Case, dict[Case, CaseRecord]] = {}
     for record in records:
         key = replace(record.case, threads=DOES_NOT_APPLY, variant=EAGER, precision=PLAIN_PRECISION)
-        groups.setdefault(key, []).append(record.case)
+        groups.setdefault(key, {})[record.case] = record
     found = {}
     for group in groups.values():
-        plain = [case for case in group if (case.variant, case.precision) == (EAGER, PLAIN_PRECISION)]
-        others = [case for case in group if case not in plain]
+        forms = {case: (case.variant, case.precision) == (EAGER, PLAIN_PRECISION) for case in group}
+        plain = [case for case, is_plain in forms.items() if is_plain and group[case].status == "ok"]
+        others = [case for case, is_plain in forms.items() if not is_plain]
         if plain and others:
             base = min(plain, key=lambda case: case.threads)
-            found[base] = gains(records, blocks, base, group)
-    return found
+            told = [
+                case
+                for case, record in group.items()
+                if KINDS[made_faster(case.variant)] in {*record.kinds} & {*group[base].kinds}
+            ]
+            found[base] = gains(records, blocks, base, told)
+    return {base: gained for base, gained in found.items() if gained}
 
 
 def gains(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, inf, isinf, log
 
 from bench.verdict.estimates import Estimate
 
@@ -53,7 +53,7 @@ def crossover(batch_sizes: Sequence[int], speed_ups: Sequence[Estimate], *, wort
     sizes = [log(batch_sizes[place]) for place in order]
     points = [speed_ups[place] for place in order]
     values, lows, highs = (
-        [log(_bound(point, which) / worth) for point in points] for which in ("value", "low", "high")
+        [_logarithm(point, which, worth) for point in points] for which in ("value", "low", "high")
     )
     crossings = [_crossing(sizes, lows, highs, at, upward=upward) for at, upward in _zeros(sizes, values)]
     return Crossover(
@@ -64,9 +64,10 @@ def crossover(batch_sizes: Sequence[int], speed_ups: Sequence[Estimate], *, wort
     )
 
 
-def _bound(point: Estimate, which: str) -> float:
+def _logarithm(point: Estimate, which: str, worth: float) -> float:
+    """Return the logarithm of a value or bound in times of `worth`; what is unknown may be anything."""
     bound: float | None = getattr(point, which)
-    return point.value if bound is None else bound
+    return (-inf if which == "low" else inf) if bound is None else log(bound / worth)
 
 
 def _surely(low: float, high: float) -> bool | None:
@@ -93,6 +94,8 @@ def _zero_between(sizes: Sequence[float], values: Sequence[float], left: int, ri
     """Return where a line passes zero between two points of opposite signs, all between them being zero."""
     if right - left > 1:
         return (sizes[left + 1] + sizes[right - 1]) / 2
+    if isinf(values[left]) or isinf(values[right]):  # an unknown bound: as far as it may be
+        return sizes[right] if isinf(values[left]) else sizes[left]
     return sizes[left] + (sizes[right] - sizes[left]) * values[left] / (values[left] - values[right])
 
 

@@ -196,7 +196,12 @@ def step_times(records: Sequence[CaseRecord], blocks: Iterable[Block]) -> dict[C
     launches: dict[Case, dict[int, list[Laps]]] = {}
     for block in blocks:
         record = records[block.case] if block.case < len(records) else None
-        if block.kind == KIND_OF_PHASE["step"] and record and record.status == "ok":
+        if (
+            block.kind == KIND_OF_PHASE["step"]
+            and record
+            and record.status == "ok"
+            and "step" in record.phases
+        ):
             laps = published(block, "step", on_device=record.case.device != "cpu")
             launches.setdefault(record.case, {}).setdefault(block.launch, []).append(laps)
     return {case: undisturbed_value(list(of_launch.values())) * NANO for case, of_launch in launches.items()}

@@ -10,9 +10,11 @@ from test_gpu_facts import library, refuse
 
 from bench.cases import Case
 from bench.measure import messages
+from bench.measure.blocks import LEAST_ITERATIONS
 from bench.measure.energy import (
     GPU,
-    NONE_READABLE,
+    NO_GPU,
+    NO_PACKAGE,
     PACKAGE,
     WINDOW_S,
     WINDOWS,
@@ -21,7 +23,7 @@ from bench.measure.energy import (
     package_meter,
 )
 from bench.measure.gpu import energy_counter
-from bench.measure.workers import WorkerError
+from bench.measure.workers import Asked, WorkerError
 from bench.records import CaseRecord, Energy
 from bench.verdict import rows_of
 
@@ -39,6 +41,10 @@ class Machine:
     asked: list[Case] = field(default_factory=list)
     held: bool = True
     trouble: str = ""
+    step_s: float = STEP_S
+
+    def close(self) -> None:
+        """Nothing runs here."""
 
     def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
         assert timeout > 0
@@ -52,7 +58,7 @@ class Machine:
             return messages.Refused(self.trouble)
         if not self.held:
             return messages.Refused(f"case {request.number} {messages.NOT_HELD}")
-        self.seconds += (request.iterations + 1) * STEP_S
+        self.seconds += (request.iterations + 1) * self.step_s
         return messages.Measured(b"", None, 0)
 
     def meter(self, name: str) -> Meter:
@@ -102,9 +108,9 @@ def test_a_step_takes_power_times_its_length(case: Case, watts: float) -> None:
 def test_what_no_meter_counts_has_no_energy() -> None:
     """A GPU's counter says nothing of the CPU; without any there is a notice with the way out."""
     machine = Machine()
-    assert measured(machine, ready(CPU_CASE), {GPU: machine.meter(GPU)}) == (None, [])
+    assert measured(machine, ready(CPU_CASE), {GPU: machine.meter(GPU)}) == (None, [NO_PACKAGE.cause])
     assert machine.seconds == 0
-    assert measured(machine, ready(CPU_CASE), {}) == (None, [NONE_READABLE.cause])
+    assert measured(machine, ready(CUDA_CASE), {}) == (None, [NO_PACKAGE.cause, NO_GPU.cause])
     assert measured(machine, record_of(CPU_CASE, status="failed"), {PACKAGE: machine.meter(PACKAGE)}) == (
         None,
         [],
@@ -153,6 +159,19 @@ def test_packages_add_up_and_begin_again_at_their_range(tmp_path: Path) -> None:
     assert meter() == pytest.approx(0.6)
 
 
+def test_a_dead_worker_is_asked_no_more_and_a_slow_step_not_for_long() -> None:
+    """Others would lose their profile to the one; four steps of the other are a window by themselves."""
+    machine, meters = Machine(trouble="death"), {PACKAGE: lambda: 0.0}
+    workers: dict[tuple[str, int], Asked] = {("cpu", 2): machine}
+    measure_energy([ready(CPU_CASE)], workers, lambda _: machine, meters, silent, lambda: machine.seconds)
+    assert not workers
+    slow = Machine(step_s=2.0)
+    record = record_of(CPU_CASE, steps_per_block={"plain": LEAST_ITERATIONS})
+    energy, _ = measured(slow, record, {PACKAGE: slow.meter(PACKAGE)})
+    assert energy is not None
+    assert energy.seconds == ((LEAST_ITERATIONS + 1) * 2.0,) * WINDOWS
+
+
 def test_without_counters_there_is_no_meter(tmp_path: Path) -> None:
     """No powercap, a domain of another kind, or a counter that says nothing."""
     assert package_meter(tmp_path) is None
@@ -167,6 +186,9 @@ def test_the_gpu_counts_in_millijoules() -> None:
     with energy_counter({"CUDA_VISIBLE_DEVICES": "1"}, counting) as meter:
         assert meter is not None
         assert meter() == pytest.approx(1500.001)
+        counting.nvmlDeviceGetTotalEnergyConsumption = refuse  # type: ignore[attr-defined] # as a lost GPU does
+        with pytest.raises(OSError, match="Not Supported"):
+            meter()
     for other in (library(), library(nvmlDeviceGetTotalEnergyConsumption=refuse), library(nvmlInit=refuse)):
         with energy_counter({}, other) as meter:
             assert meter is None

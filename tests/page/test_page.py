@@ -16,7 +16,8 @@ from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cases_of, cuda_blocks_o
 from bench.cases import Case
 from bench.records import CaseProfile
 from bench.report import Past, Source, read_past, read_source
-from bench.report.figures import throughput_figures
+from bench.report.figures import phase_figure, throughput_figures
+from bench.report.figures_of_runs import ratio_figure
 from bench.report.frame import cells_of
 from bench.report.history import history_of, steps_in
 from bench.report.page import Material, page, parts
@@ -160,6 +161,48 @@ def test_variants_of_a_run_are_told_as_advice(tmp_path: Path) -> None:
     assert 'id="table-advice"' in text
     assert "python -m bench advise" not in text.partition('<section id="faster">')[2]
     assert "side by side: python -m bench advise" in page(Material([of_cases(CPU_CASE)], "a command"))
+
+
+def test_advice_is_of_what_was_measured(tmp_path: Path) -> None:
+    """Not of a device that was skipped, nor on a plain case that failed, nor of a step nobody asked for."""
+    fused = replace(CPU_CASE, variant="fused")
+    skipped = [
+        record_of(case, status="skipped", reason="no CUDA")
+        for case in (CUDA_CASE, replace(CUDA_CASE, variant="fused"))
+    ]
+    blocks = [*blocks_of(launches=(1.0, 1.01)), *blocks_of(1, launches=(0.5, 0.505))]
+    usual = Source.of(run_of([record_of(CPU_CASE), record_of(fused), *skipped]), blocks, tmp_path)
+    assert set(usual.gains) == {CPU_CASE}
+    failed = run_of([record_of(CPU_CASE, status="failed", reason="no memory"), record_of(fused)])
+    assert not Source.of(failed, blocks, tmp_path).gains
+    inference = run_of([record_of(case, phases=("inference",)) for case in (CPU_CASE, fused)])
+    kept = [block for block in blocks if block.kind == "inference"]
+    assert not Source.of(inference, kept, tmp_path).gains
+
+
+def test_what_never_pays_is_no_number_in_json(tmp_path: Path) -> None:
+    """Infinity is none there."""
+    run = run_of([record_of(CPU_CASE), record_of(replace(CPU_CASE, variant="fused"))])
+    blocks = [*blocks_of(launches=(1.0, 1.01)), *blocks_of(1, launches=(1.5, 1.51))]
+    report, _, _ = parts(Material([Source.of(run, blocks, tmp_path)], "a command"))
+    ((record,),) = [table.records() for table in report.tables if table.name == "advice"]
+    assert record["pays_after"] is None
+    assert record["speed_up"] == pytest.approx(1 / 1.5, rel=1e-2)
+
+
+def test_pictures_of_many_cases_show_those_that_matter_and_say_so() -> None:
+    """Of 50 ratios the 40 farthest from 1, on either side, in their order; of shares the first 40."""
+    ratios = [0.98 + 0.001 * n for n in range(50)]
+    frame = pd.DataFrame({"case": [str(n) for n in range(50)], "ratio": ratios, "low": 0.9, "high": 1.2})
+    picture = ratio_figure(frame.assign(outcome="ok"))
+    assert picture is not None
+    shown = max(picture.spec["datasets"].values(), key=len)
+    assert [int(one["case"]) for one in shown] == [*range(16), *range(26, 50)]
+    assert "50 cases" in picture.alternative
+    assert "the 40 that differ most" in picture.alternative
+    shares = phase_figure(cells_of(of_cases(*(replace(CPU_CASE, batch_size=n) for n in range(1, 51))).rows))
+    assert shares is not None
+    assert "40 cases (shown are the first 40 of 50)" in shares.alternative
 
 
 def test_each_picture_has_its_words() -> None:

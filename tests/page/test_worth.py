@@ -4,10 +4,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 import pytest
-from made_up_runs import CPU_CASE, CUDA_CASE
+from made_up_runs import CPU_CASE, CUDA_CASE, run_of
 
 from bench.cases import Case
+from bench.report import Source
+from bench.report.figures import throughput_figures
 from bench.report.frame import cells_of
+from bench.report.page import Material, page
 from bench.report.worth import cheaper_said, crossover_table, curves, faster_said, price_table
 from bench.verdict import Row
 
@@ -50,7 +53,7 @@ def test_a_step_that_grows_with_the_batch_meets_one_that_does_not() -> None:
     half = 2**0.5 * WITHIN
     assert crossing.low == pytest.approx(16 * 2.718281828 ** (-half), rel=1e-3)
     assert crossing.high == pytest.approx(16 * 2.718281828**half, rel=1e-3)
-    assert faster_said(resident) == "from batch 16 on (15 to 17)"
+    assert faster_said(resident) == "from batch 16 on (14 to 18)"
 
 
 def test_feeding_moves_the_crossover() -> None:
@@ -90,24 +93,60 @@ def test_pinned_memory_counts_where_it_was_measured() -> None:
     assert found["loaded"].speed_ups[256].value == pytest.approx((16 * 256 + 100) / 308)
     assert found["copied"].cuda[256].step.variant == "eager"
     assert found["copied"].cuda[256].fed.variant == "pinned"
-    assert found["copied"].pinned
-    assert not any(curve.pinned for curve in curves(cells_of([*CPU, *CUDA])))
 
 
-def test_what_is_resident_is_no_loader_and_two_processes_feed_the_plain_step_alone() -> None:
-    """A variant that fetches in 1 µs: resident is left out, and with workers-2 a fused step is not joined."""
-    quick = {"phase": "data", "median_s": 1e-6}
+def test_what_is_resident_is_no_loader_and_processes_that_fetch_are_not_free() -> None:
+    """A variant that fetches in 1 µs, alone or with a fused step; what a fused step fetches itself counts."""
     fed = [one for one in CPU if one.phase == "data"]
-    resident = [replace(one, variant="resident", **quick) for one in fed]
-    workers = [replace(one, variant="workers-2", **quick) for one in fed]
+    resident = [replace(one, variant="resident", median_s=1e-6) for one in fed]
+    workers = [replace(one, variant="workers-2", median_s=1e-6) for one in fed]
+    both = [
+        replace(one, variant="fused+resident", median_s=1e-6) for one in [*CPU, *CUDA] if one.phase != "step"
+    ]
+    both += [replace(one, variant="fused+resident") for one in [*CPU, *CUDA] if one.phase == "step"]
     fused = [replace(one, variant="fused", median_s=(one.median_s or 0.0) / 2) for one in CPU]
     for more, cpu_us in (
         (resident, 16 * 256 + 100),
-        (workers, 16 * 256 + 1),
+        (workers, 16 * 256 + 100),
+        (both, 16 * 256 + 100),
         ([*workers, *fused], 8 * 256 + 50),
     ):
         found = {curve.mode: curve for curve in curves(cells_of([*CPU, *more, *CUDA]))}
         assert found["loaded"].cpu[256].time.value == pytest.approx(cpu_us * 1e-6)
+        assert found["copied"].cuda[256].time.value == pytest.approx(276e-6)
+
+
+def test_curves_of_two_precisions_are_told_apart() -> None:
+    """In the table, in the prices, and in what the page says first; no picture shows one for both."""
+    half = [replace(one, precision="bfloat16", median_s=(one.median_s or 0.0) / 2) for one in CUDA]
+    half += [replace(one, precision="bfloat16") for one in CPU]
+    prices = {"cpu": 1.0, "cuda": 4.0}
+    cells = cells_of([*CPU, *CUDA, *half])
+    found = curves(cells, prices)
+    for table in (crossover_table(found), price_table(found, prices)):
+        assert table is not None
+        assert set(table.shown["precision"]) == {"float32", "bfloat16"}
+    assert not any("dashed" in picture.alternative for picture in throughput_figures(cells, found))
+    text = page(Material([Source(run_of([]), [*CPU, *CUDA, *half], [], None)], "a command"))
+    assert "Batches resident, bfloat16, hidden 128: CUDA is faster from batch 8 on" in text
+    assert "Batches resident, float32, hidden 128: CUDA is faster from batch 16 on" in text
+
+
+@pytest.mark.parametrize(
+    ("at", "told"), [(1.4, "from batch 2 on (1 to 2)"), (16.0, "from batch 16 on (14 to 18)")]
+)
+def test_a_batch_size_is_a_whole_number_at_which_it_is_true(at: float, told: str) -> None:
+    """Just above a crossing at 1.4 CUDA is faster at 2, and slower at 1."""
+    other = [row(one.case, "step", 16e-6 * at) for one in CUDA if one.phase == "step"]
+    assert faster_said(curves(cells_of([*CPU, *other]))[0]) == told
+
+
+def test_an_unknown_interval_is_no_sure_one() -> None:
+    """As in a run that was ended after its first round."""
+    unknown = [replace(one, median_low_s=None, median_high_s=None) for one in [*CPU, *CUDA]]
+    resident = curves(cells_of(unknown))[0]
+    assert faster_said(resident) == "from batch 16 on (or anywhere in the range)"
+    assert resident.speed_ups[256].low is None
 
 
 def test_without_a_crossover_the_range_is_named() -> None:
@@ -117,9 +156,7 @@ def test_without_a_crossover_the_range_is_named() -> None:
         (100, "at none of batch 1 to 256: no crossover in this range"),
     ):
         shifted = [
-            replace(one, median_s=16e-6 * one.batch_size * factor, median_high_s=None)
-            for one in CUDA
-            if one.phase == "step"
+            row(one.case, "step", 16e-6 * one.batch_size * factor) for one in CUDA if one.phase == "step"
         ]
         assert faster_said(curves(cells_of([*CPU, *shifted]))[0]) == sentence
 

@@ -199,15 +199,14 @@ def rules_table(series: Sequence[Gates]) -> str:
 
 
 def red_by(name: str, record: dict[str, Any]) -> bool:
-    """Say whether a rule calls any case of a gate slower, by the samples of its screening stage."""
+    """Say whether a rule calls any case of a gate slower, by all samples that the gate had of it."""
     return any(RULES[name](samples_of(pairs)) for pairs in record["measured"].values())
 
 
 def samples_of(pairs: Sequence[dict[str, Any]]) -> Samples:
-    """Return the samples of a case in the screening stage."""
+    """Return the samples of a case in both stages."""
     low, mean = (
-        np.concatenate([np.array(pair[kind], float) for pair in pairs if pair["stage"] == 1])
-        for kind in ("low_ns", "mean_ns")
+        np.concatenate([np.array(pair[kind], float) for pair in pairs]) for kind in ("low_ns", "mean_ns")
     )
     return Samples((low[:, 0], low[:, 1]), (mean[:, 0], mean[:, 1]))
 

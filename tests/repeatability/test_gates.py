@@ -160,7 +160,7 @@ def record(verdict: str, ratio: float = 1.0, *, suite: str = "same") -> dict[str
     candidate = ratio * (1e6 + random.normal(0, 1000, (8, 8)))
     steps = np.stack([base, candidate], axis=2).tolist()
     pairs = [{"stage": 1, "low": {"step": float(np.log(ratio))}, "low_ns": s, "mean_ns": s} for s in steps]
-    far = {"stage": 2, "low": {"step": 9.0}, "low_ns": [[1.0, 9.0]], "mean_ns": [[1.0, 9.0]]}
+    far = {"stage": 2, "low": {"step": 9.0}, "low_ns": [[1e6, 1e6 * ratio]], "mean_ns": [[1e6, 1e6 * ratio]]}
     return {
         "decisions": [
             {"name": CASE, "kind": "case", "verdict": verdict},

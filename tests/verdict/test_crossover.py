@@ -96,10 +96,17 @@ def test_sizes_may_come_in_any_order_and_missing_ones_are_bridged() -> None:
     assert shuffled.crossings[0].batch_size == pytest.approx(16)
 
 
-def test_unknown_bounds_are_the_value_itself() -> None:
-    """A run of one launch knows no interval."""
-    found = crossover([1, 256], [Estimate(0.5, None, None, ""), Estimate(2.0, None, None, "")])
-    assert found.crossings[0].low == found.crossings[0].high == pytest.approx(16)
+def test_unknown_bounds_may_be_anything() -> None:
+    """The crossing is known and its interval is not, nor which is surely faster; what is known bounds it."""
+    unknown = [Estimate(0.5, None, None, ""), Estimate(2.0, None, None, "")]
+    found = crossover([1, 256], unknown)
+    (crossing,) = found.crossings
+    assert crossing.batch_size == pytest.approx(16)
+    assert (crossing.low, crossing.high) == (None, None)
+    assert (found.faster_at_first, found.faster_at_last) == (None, None)
+    known = [Estimate(0.5, 0.4, 0.6, ""), Estimate(1.5, None, None, ""), Estimate(4.0, 3.0, 5.0, "")]
+    (crossing,) = crossover([1, 16, 256], known).crossings
+    assert (crossing.low, crossing.high) == pytest.approx((1, 256))
 
 
 @pytest.mark.parametrize(

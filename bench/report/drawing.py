@@ -1,0 +1,62 @@
+"""Drawing: what all pictures have in common, made of Altair charts with their words."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+Spec = dict[str, Any]
+INK = "currentColor"
+"""The colour of the text around a picture, so that one drawing serves light and dark alike."""
+
+PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9d755d", "#bab0ac")
+"""Eight colours that are told apart on light and on dark (Vega's tableau10, without its yellow and pink)."""
+
+ROW_HEIGHT = 22
+MOST_ROWS = 40
+"""So many cases fit a picture; the tables have all."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Hold a picture: its file name, its title, what it shows in words, and the Vega-Lite specification."""
+
+    name: str
+    title: str
+    alternative: str
+    spec: Spec
+
+
+def drawn(name: str, title: str, alternative: str, chart: alt.TopLevelMixin) -> Figure:
+    """Return a chart as a picture in the ink of the page, with its words for whoever cannot see it."""
+    spec: Spec = chart.to_dict()
+    spec.pop("$schema", None)  # an address, which nothing on the page shall have
+    spec["config"] = _config()
+    spec["background"] = None
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
+    spec["description"] = alternative  # which Vega gives to readers of screens
+    return Figure(name, title, alternative, spec)
+
+
+def _config() -> Spec:
+    axis = dict.fromkeys(("labelColor", "titleColor", "tickColor", "domainColor"), INK)
+    return {
+        "axis": {**axis, "gridColor": INK, "gridOpacity": 0.15, "labelFontSize": 11, "titleFontSize": 12},
+        "legend": {
+            "labelColor": INK,
+            "titleColor": INK,
+            "orient": "top",
+            "labelLimit": 300,
+            "symbolOpacity": 1,
+        },
+        "view": {"stroke": None},
+        "range": {"category": list(PALETTE)},
+        "text": {"color": INK},
+        "rule": {"color": INK},
+        "title": {"color": INK},
+    }
+
+
+def logarithmic(title: str) -> dict[str, Any]:
+    """Return scale and title of a logarithmic axis."""
+    return {"scale": alt.Scale(type="log", nice=False, padding=8), "title": title}
