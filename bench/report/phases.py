@@ -142,8 +142,8 @@ def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
     said = ["Undisturbed times: the smallest lap of each block, averaged over the middle half of the blocks."]
     if "step" in reported:
         said.append(
-            "The step is timed as a whole in blocks of its own; ± is a 95 % interval from launches and rounds of"
-            " this run (between runs a machine drifts, too: compare takes that out)."
+            "The step is timed as a whole in blocks of its own; ± is a 95 % interval from launches and rounds"
+            " of this run (between runs a machine drifts, too: compare takes that out)."
         )
     if any(row.interval == WITHIN_ONE_PROCESS for row in rows):
         said.append("The interval is from within one process: another process may differ by more.")
