@@ -208,7 +208,8 @@ def _sums(
     good = off == 0 and abs(middle) - within <= max(limits[0], limits[1] / usual)
     figure = (
         f"{words} by {middle:+.1%} ± {within:.1%} in the median case ({min(values):+.1%} to"
-        f" {max(values):+.1%}), {len(known)} cases, {off} surely beyond {limits[0]:.0%} and {limits[1] / MICRO:.0f} µs{said}"
+        f" {max(values):+.1%}), {len(known)} cases, {off} surely beyond {limits[0]:.0%} and"
+        f" {limits[1] / MICRO:.0f} µs{said}"
     )
     return Check(name, good, figure)
 
