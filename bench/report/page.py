@@ -297,6 +297,7 @@ def _changed(told: Told) -> Section:
         f"On {device} the level of step times changes with run {run}: {_name(told, run)}"
         for device, run in steps
     ]
+    lead += [line.removeprefix("- ") for line in told.comparison.remarks]
     enough = told.history["run"].nunique() >= LEAST_RUNS
     hint = ["Steps in the history are marked where the package ruptures is installed."]
     missing = hint if enough and find_spec("ruptures") is None else []

@@ -79,6 +79,14 @@ class Comparison:
             *(["A and B are one and the same run."] if self.base.id == self.candidate.id else []),
             "",
             *(table.markdown() for table in self.tables),
+            *self.remarks,
+        ]
+        return "\n".join(lines)
+
+    @property
+    def remarks(self) -> list[str]:
+        """Return what is said beside the tables: what else differs, what is unexplained, and the count."""
+        return [
             *machines_line(self.base, self.candidate),
             *setting_lines(self.base, self.candidate),
             *unexplained_lines(self.results),
@@ -87,7 +95,6 @@ class Comparison:
             *_partners("missing from B", self.missing),
             summary(self),
         ]
-        return "\n".join(lines)
 
 
 def compare_cases(base: Source, candidate: Source, margin: float = MARGIN) -> Comparison:
@@ -288,7 +295,7 @@ def setting_lines(base: Run, candidate: Run) -> list[str]:
     names = [
         name
         for name in {**base.options, **candidate.options}
-        if name not in ("results", "quick", "profile")
+        if name not in ("results", "quick", "profile", "energy")
         and base.options.get(name) != candidate.options.get(name)
     ]
     lines = [

@@ -120,6 +120,10 @@ def test_two_runs_show_what_changed_and_many_their_history() -> None:
     history = history_of([past_of(run) for run in runs])
     assert list(history["median"]) == pytest.approx([1.0, 1.01, 1.02, 1.03, 1.04], rel=1e-6)
     assert "history" not in specs_in(page(Material(runs[:1], "a command")))
+    other = of_cases(CPU_CASE, machine={"cpu_model": "Another CPU"}, id="other")
+    text = page(Material([runs[0], other], "a command"))
+    assert "The two differ in cpu_model (Made-up CPU against Another CPU)" in text
+    assert "missing from B" in text
     earlier = [past_of(run) for run in runs[:3]]
     assert specs_in(page(Material(runs[3:], "a command", past=earlier))) == specs_in(
         page(Material(runs, "a command"))

@@ -115,7 +115,10 @@ def test_runs_with_no_case_in_common_compare_nothing(
 
 def test_options_and_code_that_differ_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What a user changed is often the answer."""
-    compare(saved(tmp_path, "a", options={"launches": 4}), saved(tmp_path, "b", options={"launches": 8}))
+    compare(
+        saved(tmp_path, "a", options={"launches": 4}),
+        saved(tmp_path, "b", options={"launches": 8, "energy": True}),
+    )
     assert "The two differ in --step-launches 4 against 8." in capsys.readouterr().out
 
 
