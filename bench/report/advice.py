@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from math import isinf
+from math import ceil, isinf
 from pathlib import Path
 
 import pandas as pd
@@ -94,7 +94,8 @@ def _steps(gain: Gain) -> str:
         return NOT_AVAILABLE
     if gain.judgement != "faster" or isinf(gain.pays_after):
         return "never"
-    return f"{gain.pays_after:,.0f} steps" if gain.pays_after >= 1 else "at once"
+    steps = ceil(gain.pays_after)
+    return "at once" if gain.pays_after < 1 else f"{steps:,} step{'' if steps == 1 else 's'}"
 
 
 def _raw(gain: Gain) -> dict[str, object]:
@@ -106,7 +107,8 @@ def advice_sentences(base: Case, found: Sequence[Gain], together: Gain | None) -
     worth = [gain for gain in ranked(found) if gain.worth_it]
     if not worth:
         return ["Nothing here is worth it: no variant is surely faster than the plain step by 1 % or more."]
-    lines = [_recommended("Best by itself", worth[0], base)] if worth[0].about == "step" else []
+    alone = next((gain for gain in worth if gain.about == "step"), None)
+    lines = [] if alone is None else [_recommended("Best by itself", alone, base)]
     if together is not None:
         if together.worth_it:
             lines.append(_recommended("Best together, measured and not multiplied", together, base))
