@@ -140,9 +140,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @cache
-def run_of(workshop: Path, code: Code) -> Path:
+def run_of(workshop: Path, code: Code, attempt: int = 0) -> Path:
     """Return the folder of a run of some code."""
-    copy = workshop / f"copy-{abs(hash(code))}"
+    copy = workshop / f"copy-{abs(hash(code))}-{attempt}"
     for package in ("bench", "nncore"):
         shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
     for file, old, new in code.edits:
@@ -161,8 +161,8 @@ def run_of(workshop: Path, code: Code) -> Path:
 
 
 @cache
-def explained(workshop: Path, planted: Planted) -> Compared:
-    sources = [read_source(run_of(workshop, code)) for code in (planted.before, planted.after)]
+def explained(workshop: Path, planted: Planted, attempt: int = 0) -> Compared:
+    sources = [read_source(run_of(workshop, code, attempt)) for code in (planted.before, planted.after)]
     (result,) = compare_cases(*sources).results
     return result
 
@@ -174,10 +174,17 @@ def says(cause: Cause, planted: Planted) -> bool:
 
 @pytest.mark.parametrize("name", CAUSES)
 def test_a_planted_cause_is_named_first(workshop: Path, name: str) -> None:
-    """Before everything else that differs between the two runs."""
-    result = explained(workshop, CAUSES[name])
-    assert result.causes, "nothing was found"
-    assert says(result.causes[0], CAUSES[name]), result.causes
+    """Before everything else that differs between the two runs.
+
+    In two runs of two launches a busy neighbour can make a phase tens of microseconds longer, which then is
+    the first cause, and rightly; it does not do so twice. Even then what is exact must be there.
+    """
+    planted = CAUSES[name]
+    result = explained(workshop, planted)
+    assert any(says(cause, planted) for cause in result.causes), result.causes
+    if not says(result.causes[0], planted):
+        result = explained(workshop, planted, attempt=1)
+        assert says(result.causes[0], planted), result.causes
 
 
 def test_the_same_code_twice_has_no_exact_change(workshop: Path) -> None:
