@@ -96,7 +96,8 @@ def measure_energy(  # noqa: PLR0913, PLR0917 - what a pass needs
     """
     measured: list[CaseRecord] = []
     notices = [] if PACKAGE in found else [NO_PACKAGE]
-    if GPU not in found and any(record.case.device != "cpu" for record in records):
+    devices = {record.case.device for record in records if record.status == "ok"}
+    if GPU not in found and devices - {"cpu"}:
         notices.append(NO_GPU)
     for number, record in enumerate(records):
         progress("energy", number, len(records), None)

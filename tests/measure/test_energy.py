@@ -111,6 +111,7 @@ def test_what_no_meter_counts_has_no_energy() -> None:
     assert measured(machine, ready(CPU_CASE), {GPU: machine.meter(GPU)}) == (None, [NO_PACKAGE.cause])
     assert machine.seconds == 0
     assert measured(machine, ready(CUDA_CASE), {}) == (None, [NO_PACKAGE.cause, NO_GPU.cause])
+    assert measured(machine, record_of(CUDA_CASE, status="skipped"), {}) == (None, [NO_PACKAGE.cause])
     assert measured(machine, record_of(CPU_CASE, status="failed"), {PACKAGE: machine.meter(PACKAGE)}) == (
         None,
         [],
