@@ -40,11 +40,14 @@ def scaled(stored: Path, folder: Path, factor: float) -> Path:
     return folder
 
 
-def test_a_case_twice_as_slow_is_suspect_and_fails_the_session_that_asked(
+def test_a_case_five_times_as_slow_is_suspect_and_fails_the_session_that_asked(
     stored: Path, tmp_path: Path
 ) -> None:
-    """With the ratio and the gate's command; tests that ran have passed, and nothing is a traceback."""
-    baseline = scaled(stored, tmp_path / "fast", 0.5)
+    """With the ratio and the gate's command; tests that ran have passed, and nothing is a traceback.
+
+    On a machine whose neighbours are busy an interval of three seconds may hold twice as slow, and 1.
+    """
+    baseline = scaled(stored, tmp_path / "fast", 0.2)
     results = tmp_path / "results"
     process = session(
         *ARGUMENTS, f"--step-results={results}", f"--step-baseline={baseline}", "--step-fail-on-suspect"
