@@ -66,8 +66,7 @@ def curves(cells: Cells, prices: Mapping[str, float] | None = None) -> list[Curv
 
     `prices` are those of an hour by device.
     """
-    known = prices is not None and {"cpu", "cuda"} <= prices.keys()
-    worth = prices["cuda"] / prices["cpu"] if prices and known else None
+    worth = prices["cuda"] / prices["cpu"] if prices and {"cpu", "cuda"} <= prices.keys() else None
     found = []
     for mode in MODES:
         best = _fastest(cells, mode)

@@ -63,9 +63,7 @@ def test_laps_that_make_the_whole_pass_and_say_what_is_unattributed() -> None:
     """650 of 660 µs are in phases, and 10 µs unattributed."""
     check = truth.parts_and_whole([steps_of()])
     assert check.passed
-    assert check.figure.startswith(
-        "the laps miss the step by -1.5% ± 0.0% in the median case (-1.5% to -1.5%)"
-    )
+    assert check.figure.startswith("the laps miss the step by -1.5% in the median case (-1.5% to -1.5%)")
     assert "unattributed 10." in check.figure
 
 
@@ -88,18 +86,6 @@ def test_an_observer_that_costs_three_percent_fails() -> None:
     assert truth.observer([steps_of()]).passed
     assert not truth.observer([steps_of(left_ns=20_000)]).passed
     assert not truth.observer([]).passed
-
-
-def test_few_cases_that_differ_much_are_no_proof() -> None:
-    """4 % by the median of six whose launches disagree, too, may as well be 1 %; of 36 it is not."""
-
-    def unsure(share: float) -> list[Block]:
-        launches = [steps_of(left_ns=round(660_000 * (share + more))) for more in (-0.05, 0.05)]
-        return [block for number, blocks in enumerate(launches) for block in blocks if block.launch == number]
-
-    few = [unsure(share) for share in (0.09, 0.08, 0.045, 0.035, 0.01, -0.02)]
-    assert truth.observer(few).passed
-    assert not truth.observer(few * 6).passed
 
 
 def test_twins_fail_only_beyond_the_binomial_bound() -> None:
