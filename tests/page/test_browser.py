@@ -30,6 +30,8 @@ CUDA_FACTORS = (2.0, 0.5, 0.125)
 """CUDA takes twice as long as the host enqueues, so that it is slower, equal and faster by batch size."""
 
 PHONE = 390
+PAPER = 816
+"""A sheet of letter in CSS pixels, 96 an inch; A4 is 794."""
 
 
 def made_up(**changes: object) -> Source:
@@ -174,6 +176,24 @@ def test_pictures_take_the_colour_of_a_dark_scheme(browser: Driver, tmp_path: Pa
         assert sum(int(part) for part in ink.strip("rgb()").split(",")) > 3 * 200
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_it_prints_all_that_it_says(browser: Driver, tmp_path: Path) -> None:
+    """On paper nothing can be unfolded or scrolled: each table stands in its whole width and is seen."""
+    opened(browser, tmp_path, made_up())
+    seen = """
+        const paper = document.documentElement.clientWidth
+        return [...document.querySelectorAll('table, .picture svg')].filter(one => !one.checkVisibility(
+            {contentVisibilityAuto: true}) || one.getBoundingClientRect().right > paper).length"""
+    size = {"width": PAPER, "height": 1056, "deviceScaleFactor": 1, "mobile": False}
+    assert browser.execute_script(seen) > 0, "nothing is folded on the screen, so this shows nothing"
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert browser.execute_script(seen) == 0
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_a_reader_of_screens_has_words_for_each_picture(browser: Driver, tmp_path: Path) -> None:
