@@ -14,10 +14,10 @@ from bench.measure.workers import COMPILER_CACHE, Launcher
 from bench.options import OptionError, Options
 from bench.suite import Suite
 from bench.variants import PRECISIONS, WORDS, made_faster
-from bench.verdict.advice import Gain, combination, gains
+from bench.verdict.advice import Gain, combinations, gains
 
 SHARE_TOGETHER = 0.4
-"""The share of the budget that the best combination has for itself."""
+"""The share of the budget that combinations have for themselves."""
 
 PHASES_OF = {"step": ("step",), "inference": ("inference",), "feeding": ("data",)}
 PLAIN_PHASES = ("step", "inference", "data")
@@ -27,14 +27,14 @@ PLAIN_PHASES = ("step", "inference", "data")
 class Advice:
     """Hold what each variant gains on the plain step of a case, and what the best of them gain together.
 
-    `plain_s` is the plain step in seconds; `together` is None where there was nothing to join. `assumed` says
-    what the subject left out and what was taken instead; `folders` are where the runs are.
+    `plain_s` is the plain step in seconds; `together` is empty where there was nothing to join. `assumed`
+    says what the subject left out and what was taken instead; `folders` are where the runs are.
     """
 
     base: Case
     plain_s: float
     found: Sequence[Gain]
-    together: Gain | None
+    together: Sequence[Gain]
     assumed: Sequence[str]
     seconds: float
     folders: Sequence[Path]
@@ -67,11 +67,11 @@ def _advised(options: Options, progress: Progress, begin: float, environment: Ma
         found, plain_s = _measured(
             suite, base, candidates(base, suite.launcher.hello.all_threads), 1.0, progress
         )
-        joined = combination(found, base)
-        folders, together = [suite.folder], None
-        if joined is not None:
+        joined = combinations(found, base)
+        folders, together = [suite.folder], list[Gain]()
+        if joined:
             second = Suite(options, suite.launcher)
-            (together,), _ = _measured(second, base, [joined], SHARE_TOGETHER, progress)
+            together, _ = _measured(second, base, joined, SHARE_TOGETHER, progress)
             folders.append(second.folder)
     finally:
         suite.close()

@@ -22,13 +22,20 @@ TITLES = {
 }
 CAPTION = (
     "speed-up: how many times as fast as the plain step, by the smallest laps of the same processes, with an"
-    " interval from how these differ that holds for all rows together. error: how far loss, gradients or"
+    " interval from how these differ that holds for all rows together; no difference: it is surely less than"
+    " 5 %; undecided: neither that nor faster or slower is sure. error: how far loss, gradients or"
     " parameters are off after 3 steps, at most; beyond the tolerance of its precision a row is not ranked."
     " once: what its first step takes longer, compiling included (in advise from an empty cache, the"
     " compiler being imported; what two variants compile alike the first of them pays); pays after: the steps"
     " that save as much."
 )
-ORDER = {"faster": 0, "no difference": 1, "slower": 2, "other numbers": 3, "cannot run": 4}
+AT_ONCE = "at once"
+ORDER = {
+    name: place
+    for place, name in enumerate(
+        ("faster", "undecided", "no difference", "slower", "other numbers", "cannot run")
+    )
+}
 
 
 def name_of(case: Case, base: Case) -> str:
@@ -90,52 +97,74 @@ def _signed(extra_bytes: int | None) -> str:
 
 
 def _steps(gain: Gain) -> str:
-    if gain.pays_after is None:
+    if gain.pays_after is None or gain.judgement == "undecided":
         return NOT_AVAILABLE
     if gain.judgement != "faster" or isinf(gain.pays_after):
         return "never"
     steps = ceil(gain.pays_after)
-    return "at once" if gain.pays_after < 1 else f"{steps:,} step{'' if steps == 1 else 's'}"
+    return AT_ONCE if gain.pays_after < 1 else f"{steps:,} step{'' if steps == 1 else 's'}"
 
 
 def _raw(gain: Gain) -> dict[str, object]:
     return {name: value for name, value in asdict(gain).items() if name != "case"}
 
 
-def advice_sentences(base: Case, found: Sequence[Gain], together: Gain | None) -> list[str]:
+def advice_sentences(base: Case, found: Sequence[Gain], together: Sequence[Gain] = ()) -> list[str]:
     """Return what to do, in sentences with figures."""
     worth = [gain for gain in ranked(found) if gain.worth_it]
-    if not worth:
-        return ["Nothing here is worth it: no variant is surely faster than the plain step by 1 % or more."]
+    joined = [gain for gain in together if gain.worth_it]
+    lines = []
+    if not worth and not joined:
+        lines.append("Nothing here is worth it: no change makes the plain step surely faster by 1 % or more.")
     alone = next((gain for gain in worth if gain.about == "step"), None)
-    lines = [] if alone is None else [_recommended("Best by itself", alone, base)]
-    if together is not None:
-        if together.worth_it:
-            lines.append(_recommended("Best together, measured and not multiplied", together, base))
+    if alone is not None:
+        lines.append(_recommended("Best by itself", alone, base))
+    if joined:
+        best = max(joined, key=lambda gain: gain.low or 0.0)
+        if alone is None or (best.low or 0.0) > (alone.speed_up or 0.0):
+            lines.append(_recommended("Best together, measured and not multiplied", best, base))
         else:
             lines.append(
-                f"Together ({name_of(together.case, base)}) they are not surely faster:"
-                f" {together.reason or together.judgement}"
+                f"Together, measured and not multiplied: {_said(best, base)}, which is not surely more than"
+                f" {name_of(alone.case, base)} by itself"
             )
+    else:
+        lines += [
+            f"Together ({name_of(gain.case, base)}) they are not surely faster:"
+            f" {gain.reason or gain.judgement}"
+            for gain in together
+        ]
     for about in ("feeding", "inference"):
-        best = next((gain for gain in worth if gain.about == about), None)
-        if best is not None:
-            lines.append(_recommended(f"Of {about}", best, base))
+        first = next((gain for gain in worth if gain.about == about), None)
+        if first is not None:
+            lines.append(_recommended(f"Of {about}", first, base))
+    hoped = [_said(gain, base) for gain in ranked(found) if gain.may_be_worth_it]
+    if hoped:
+        lines.append(
+            f"Undecided by itself, and may be worth it: {'; '.join(hoped)}. A larger --step-budget and more"
+            " --step-launches, or a quieter machine, decide more."
+        )
     return lines
 
 
 def _recommended(what: str, gain: Gain, base: Case) -> str:
-    ratio = Ratio(gain.speed_up or 0.0, gain.low, gain.high)
     code = "; ".join(code_of(gain.case.variant, gain.case.precision, gain.case.threads))
-    once = f", which pays after {_steps(gain)}" if (gain.once_s or 0.0) > 0.05 else ""  # noqa: PLR2004 - s
-    return f"{what}: {name_of(gain.case, base)}, {ratio.followed_by(' times as fast')}{once}. Write: {code}"
+    steps = _steps(gain)
+    pays = f", which pays {steps if steps == AT_ONCE else f'after {steps}'}"
+    once = pays if (gain.once_s or 0.0) > 0.05 else ""  # noqa: PLR2004 - s
+    return f"{what}: {_said(gain, base)}{once}. Write: {code}"
+
+
+def _said(gain: Gain, base: Case) -> str:
+    ratio = Ratio(gain.speed_up or 0.0, gain.low, gain.high)
+    return f"{name_of(gain.case, base)}, {ratio.followed_by(' times as fast')}"
 
 
 def advice_text(  # noqa: PLR0913, PLR0917 - what an advice holds
     base: Case,
     plain_s: float,
     found: Sequence[Gain],
-    together: Gain | None,
+    together: Sequence[Gain],
     assumed: Sequence[str],
     seconds: float,
     folders: Sequence[Path],

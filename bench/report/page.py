@@ -324,7 +324,7 @@ def _faster(told: Told) -> Section:
 def _advice(told: Told) -> list[str]:
     """Return what variants of the run gain, in sentences; nothing where they are of several cases."""
     alone = told.source.gains if len(told.source.gains) == 1 else {}
-    return [line for base, gains in alone.items() for line in advice_sentences(base, gains, None)]
+    return [line for base, gains in alone.items() for line in advice_sentences(base, gains)]
 
 
 def _machine(told: Told) -> Section:

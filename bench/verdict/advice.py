@@ -18,12 +18,17 @@ from bench.verdict.estimates import COVERAGE, midmean, spread_of
 NANO = 1e-9
 PLAIN_PRECISION = PRECISIONS[0]
 ERRORS = ("loss_error", "gradient_error", "parameter_error")
-Judgement: TypeAlias = Literal["faster", "slower", "no difference", "other numbers", "cannot run"]
+Judgement: TypeAlias = Literal[
+    "faster", "slower", "no difference", "undecided", "other numbers", "cannot run"
+]
 Times: TypeAlias = Mapping[tuple[int, int], float]
 """Seconds of an iteration by launch and round."""
 
 WORTH_IT = 1.01
 """What makes less of a difference is not worth a line of code, however sure it is."""
+
+SAME_WITHIN = 1.05
+"""What may be so many times as fast or as slow has not been shown to make no difference."""
 
 KINDS: Mapping[str, BlockKind] = {"step": "plain", "inference": "inference", "feeding": "feed"}
 
@@ -57,6 +62,11 @@ class Gain:
     def worth_it(self) -> bool:
         """Say whether it is surely faster, by 1 % or more, and its numbers are those of the plain step."""
         return self.judgement == "faster" and (self.speed_up or 0.0) >= WORTH_IT
+
+    @property
+    def may_be_worth_it(self) -> bool:
+        """Say whether it is undecided, and a speed-up of 5 % or more is within its interval."""
+        return self.judgement == "undecided" and (self.high or 0.0) >= SAME_WITHIN
 
 
 def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[Case, list[Gain]]:
@@ -147,7 +157,9 @@ def _judgement(centre: float, half: float, error: float, tolerance: float) -> Ju
         return "other numbers"
     if centre - half > 0:
         return "faster"
-    return "slower" if centre + half < 0 else "no difference"
+    if centre + half < 0:
+        return "slower"
+    return "no difference" if abs(centre) + half < log(SAME_WITHIN) else "undecided"
 
 
 def times_of(blocks: Sequence[Block], kind: BlockKind, *, on_device: bool) -> dict[tuple[int, int], float]:
@@ -198,27 +210,38 @@ def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:
     return None if None in peaks else peaks[0] - peaks[1]  # type: ignore[operator] # neither is None
 
 
-def combination(found: Sequence[Gain], base: Case) -> Case | None:
-    """Return the case that joins all that makes the step surely faster, of each kind the fastest; or None.
+def combinations(found: Sequence[Gain], base: Case) -> list[Case]:
+    """Return the cases that join what makes the step faster, of each kind the fastest; none, one or two.
 
-    One that is the best by itself and needs nothing else is no combination.
+    One of what is surely faster, and one that has what is undecided as well, where it looked faster: what the
+    noise of one change hides may show where it is measured with others. A single change is no combination;
+    it was measured already.
     """
+    of_step = [gain for gain in found if gain.about == "step"]
+    sure = _best_of_each_kind([gain for gain in of_step if gain.worth_it], base)
+    hoped = _best_of_each_kind(
+        [gain for gain in of_step if gain.may_be_worth_it and (gain.speed_up or 0.0) >= WORTH_IT], base
+    )
+    joined = [_joined(best, base) for best in (sure, {**hoped, **sure}) if len(best) > 1]
+    return list(dict.fromkeys(joined))
+
+
+def _best_of_each_kind(found: Sequence[Gain], base: Case) -> dict[str, Gain]:
+    """Return by kind what is fastest by the lower end of its interval."""
     best: dict[str, Gain] = {}
     for gain in found:
-        if gain.about == "step" and gain.worth_it:
-            for kind in _kinds(gain.case, base):
-                if kind not in best or (gain.low or 0) > (best[kind].low or 0):
-                    best[kind] = gain
-    if len(best) < 2:  # noqa: PLR2004 - one by itself was measured already
-        return None
-    words = [word for gain in best.values() for word in words_of(gain.case.variant)]
-    return Case(
-        **{
-            **{name: getattr(base, name) for name in base.__dataclass_fields__},
-            "variant": canonical(words),
-            "precision": best["precision"].case.precision if "precision" in best else base.precision,
-            "threads": best["threads"].case.threads if "threads" in best else base.threads,
-        }
+        for kind in _kinds(gain.case, base):
+            if kind not in best or (gain.low or 0) > (best[kind].low or 0):
+                best[kind] = gain
+    return best
+
+
+def _joined(best: Mapping[str, Gain], base: Case) -> Case:
+    return replace(
+        base,
+        variant=canonical([word for gain in best.values() for word in words_of(gain.case.variant)]),
+        precision=best["precision"].case.precision if "precision" in best else base.precision,
+        threads=best["threads"].case.threads if "threads" in best else base.threads,
     )
 
 

@@ -12,7 +12,7 @@ from bench.cases import Case
 from bench.records import CaseCounters, CaseRecord, PhaseCounters
 from bench.report.advice import advice_sentences, advice_tables
 from bench.runs import Block
-from bench.verdict.advice import Gain, combination, gains
+from bench.verdict.advice import Gain, combinations, gains
 
 FUSED, COMPILED = replace(CPU_CASE, variant="fused"), replace(CPU_CASE, variant="compile")
 HALF, THREADS = replace(CPU_CASE, precision="bfloat16"), replace(CPU_CASE, threads=2)
@@ -121,7 +121,7 @@ def test_what_is_faster_by_less_than_a_percent_is_not_worth_a_line_of_code() -> 
     sure = gain(FUSED, 1.005)
     assert not replace(sure, low=1.004).worth_it
     assert replace(sure, speed_up=1.02).worth_it
-    assert "Nothing here is worth it" in advice_sentences(CPU_CASE, [sure], None)[0]
+    assert "Nothing here is worth it" in advice_sentences(CPU_CASE, [sure])[0]
 
 
 def test_equal_arms_show_no_difference() -> None:
@@ -132,8 +132,20 @@ def test_equal_arms_show_no_difference() -> None:
         made = [replace_host(block, random.lognormal(0, 0.02)) for block in blocks([1.0] * 9)]
         words = [replace(CPU_CASE, batch_size=n) for n in range(1, 9)]
         found = gains([record(CPU_CASE), *(record(case) for case in words)], made, CPU_CASE)
-        wrong += any(one.judgement != "no difference" for one in found)
+        wrong += any(one.judgement not in {"no difference", "undecided"} for one in found)
     assert wrong <= 6
+
+
+def test_no_difference_is_said_only_of_what_is_known_well_enough() -> None:
+    """The same equal arms: an interval within 5 % says so, one that reaches further decides nothing."""
+    for noise, judgement in ((0.005, "no difference"), (0.2, "undecided")):
+        random = np.random.default_rng(1)
+        made = [replace_host(block, random.lognormal(0, noise)) for block in blocks([1.0, 1.0], noise=1e-9)]
+        (found,) = gains([record(CPU_CASE), record(FUSED)], made, CPU_CASE)
+        assert found.low is not None
+        assert found.high is not None
+        assert found.judgement == judgement
+        assert (found.low > 1 / 1.05 and found.high < 1.05) == (judgement == "no difference")
 
 
 def replace_host(block: Block, factor: float) -> Block:
@@ -153,19 +165,55 @@ def test_the_best_of_each_kind_are_joined() -> None:
         gain(COMPILED, 0.9, "slower"), gain(HALF, 2.0, "other numbers"),
         gain(replace(CPU_CASE, variant="resident"), 1.4, about="feeding"),
     ]  # fmt: skip
-    assert combination(found, CPU_CASE) == replace(CPU_CASE, variant="fused", threads=2)
-    assert combination(found[:2], CPU_CASE) is None
-    assert combination([], CPU_CASE) is None
+    assert combinations(found, CPU_CASE) == [replace(CPU_CASE, variant="fused", threads=2)]
+    assert combinations(found[:2], CPU_CASE) == []
+    assert combinations([], CPU_CASE) == []
+
+
+def test_what_is_undecided_and_looked_faster_is_tried_together_with_what_is_sure() -> None:
+    """Beside what is sure alone, and of a kind that has nothing sure; not where it looked no faster."""
+    hoped = replace(gain(THREADS, 1.03, "undecided"), low=0.86, high=1.24)
+    both = replace(CPU_CASE, variant="fused", threads=2)
+    assert combinations([gain(FUSED, 1.3), hoped], CPU_CASE) == [both]
+    assert combinations([gain(FUSED, 1.3), replace(hoped, speed_up=0.99)], CPU_CASE) == []
+    assert combinations([gain(FUSED, 1.3), replace(hoped, high=1.04)], CPU_CASE) == []
+    foreach = replace(hoped, case=replace(CPU_CASE, variant="foreach"))
+    assert combinations([gain(FUSED, 1.3), foreach], CPU_CASE) == []
+    half = replace(gain(HALF, 1.2), low=1.1)
+    assert combinations([gain(FUSED, 1.3), half, hoped], CPU_CASE) == [
+        replace(CPU_CASE, variant="fused", precision="bfloat16"),
+        replace(both, precision="bfloat16"),
+    ]
+
+
+def test_of_combinations_that_is_told_which_is_surely_the_fastest() -> None:
+    """By the lower end; and what remains undecided is named with how far it may reach."""
+    hoped = replace(gain(THREADS, 1.03, "undecided"), low=0.86, high=1.24)
+    sure = gain(replace(FUSED, precision="bfloat16"), 1.5)
+    wide = replace(gain(replace(FUSED, precision="bfloat16", threads=2), 1.6), low=1.2, high=2.0)
+    _, together, undecided = advice_sentences(CPU_CASE, [gain(FUSED, 1.3), hoped], [wide, sure])
+    assert together.startswith("Best together, measured and not multiplied: fused + bfloat16, 1.50 times")
+    assert undecided.startswith(
+        "Undecided by itself, and may be worth it: 2 threads, 1.03 times as fast (0.86 to 1.24)."
+    )
+    _, no_more, _ = advice_sentences(CPU_CASE, [gain(FUSED, 1.3), hoped], [wide])
+    assert no_more.endswith("1.6 times as fast (1.2 to 2.0), which is not surely more than fused by itself")
+    nothing, _ = advice_sentences(CPU_CASE, [hoped])
+    assert nothing.startswith("Nothing here is worth it")
+    (_, failed, _) = advice_sentences(
+        CPU_CASE, [gain(FUSED, 1.3), hoped], [replace(wide, judgement="undecided")]
+    )
+    assert failed == "Together (fused + bfloat16 + 2 threads) they are not surely faster: undecided"
 
 
 def test_nothing_is_worth_it_where_nothing_is_faster() -> None:
     """In so many words; otherwise what to write, and the measured combination."""
-    assert "Nothing here is worth it" in advice_sentences(CPU_CASE, [gain(COMPILED, 0.9, "slower")], None)[0]
-    lines = advice_sentences(CPU_CASE, [gain(FUSED, 1.3)], gain(replace(FUSED, threads=2), 1.7))
+    assert "Nothing here is worth it" in advice_sentences(CPU_CASE, [gain(COMPILED, 0.9, "slower")])[0]
+    lines = advice_sentences(CPU_CASE, [gain(FUSED, 1.3)], [gain(replace(FUSED, threads=2), 1.7)])
     assert lines[0].startswith("Best by itself: fused, 1.30 times as fast (1.28 to 1.32). Write: Adam(")
     assert lines[1].startswith("Best together, measured and not multiplied: fused + 2 threads, 1.70 times")
     feeding = gain(replace(CPU_CASE, variant="resident"), 1.4, about="feeding")
-    step, loop = advice_sentences(CPU_CASE, [gain(FUSED, 1.3), feeding], None)
+    step, loop = advice_sentences(CPU_CASE, [gain(FUSED, 1.3), feeding])
     assert step.startswith("Best by itself: fused")
     assert loop.startswith("Of feeding: resident")
 
