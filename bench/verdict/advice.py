@@ -65,8 +65,9 @@ class Gain:
 
     @property
     def may_be_worth_it(self) -> bool:
-        """Say whether it is undecided, and a speed-up of 5 % or more is within its interval."""
-        return self.judgement == "undecided" and (self.high or 0.0) >= SAME_WITHIN
+        """Say whether it is undecided, looked faster, and may be so by 5 % or more."""
+        looked_faster = (self.speed_up or 0.0) >= WORTH_IT
+        return self.judgement == "undecided" and looked_faster and (self.high or 0.0) >= SAME_WITHIN
 
 
 def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[Case, list[Gain]]:
@@ -219,9 +220,7 @@ def combinations(found: Sequence[Gain], base: Case) -> list[Case]:
     """
     of_step = [gain for gain in found if gain.about == "step"]
     sure = _best_of_each_kind([gain for gain in of_step if gain.worth_it], base)
-    hoped = _best_of_each_kind(
-        [gain for gain in of_step if gain.may_be_worth_it and (gain.speed_up or 0.0) >= WORTH_IT], base
-    )
+    hoped = _best_of_each_kind([gain for gain in of_step if gain.may_be_worth_it], base)
     joined = [_joined(best, base) for best in (sure, {**hoped, **sure}) if len(best) > 1]
     return list(dict.fromkeys(joined))
 
