@@ -30,12 +30,7 @@ CAPTION = (
     " that save as much."
 )
 AT_ONCE = "at once"
-ORDER = {
-    name: place
-    for place, name in enumerate(
-        ("faster", "undecided", "no difference", "slower", "other numbers", "cannot run")
-    )
-}
+ORDER = ("faster", "undecided", "no difference", "slower", "other numbers", "cannot run")
 
 
 def name_of(case: Case, base: Case) -> str:
@@ -48,7 +43,7 @@ def name_of(case: Case, base: Case) -> str:
 
 def ranked(found: Sequence[Gain]) -> list[Gain]:
     """Return gains as they are told: what is surely faster first, of equals the fastest."""
-    return sorted(found, key=lambda gain: (ORDER[gain.judgement], -(gain.speed_up or 0.0)))
+    return sorted(found, key=lambda gain: (ORDER.index(gain.judgement), -(gain.speed_up or 0.0)))
 
 
 def advice_tables(found: Mapping[Case, Sequence[Gain]]) -> list[Table]:
