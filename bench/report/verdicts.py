@@ -21,7 +21,8 @@ CAPTION = (
     "ratio: undisturbed times, candidate over base, with the interval that proves same. slower: adjusted p"
     " of all columns at most {alpha} %, and at least half the margin, undisturbed or in the mean of blocks"
     " (tail changed). same, faster: proven to be slower by no more than the margin, the suite by no more than"
-    " {suite} %, and in the mean of blocks by no more than {mean} %. detects: the smallest slowdown that nine"
+    " {suite} %, and in the mean of blocks by no more than {mean} %, and not looking slower by half of that."
+    " detects: the smallest slowdown that nine"
     " runs in ten would find. A phase, a device and the suite are means over cases."
 )
 

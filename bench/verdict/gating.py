@@ -152,19 +152,19 @@ class _Seen:
 
     def slower(self, alpha: float) -> bool:
         """Say whether it is proven slower, and by half its margin at least."""
-        return _proven(self.p, alpha) and self.low.centre >= log1p(self.margin / 2)
+        return _proven(self.p, alpha) and _looks_slower(self.low, self.margin)
 
     def slower_in_the_mean(self, alpha: float) -> bool:
         """Say the same of the block means."""
-        return _proven(self.mean_p, alpha) and self.mean.centre >= log1p(self.mean_margin / 2)
+        return _proven(self.mean_p, alpha) and _looks_slower(self.mean, self.mean_margin)
 
     @property
-    def low_within(self) -> bool:
-        return self.low.high < log1p(self.margin)
+    def low_passes(self) -> bool:
+        return _within(self.low, self.margin) and not _looks_slower(self.low, self.margin)
 
     @property
-    def mean_within(self) -> bool:
-        return self.mean.high < log1p(self.mean_margin)
+    def mean_passes(self) -> bool:
+        return _within(self.mean, self.mean_margin) and not _looks_slower(self.mean, self.mean_margin)
 
     @property
     def surely_faster(self) -> bool:
@@ -173,6 +173,14 @@ class _Seen:
 
 def _proven(p: float | None, alpha: float) -> bool:
     return p is not None and p <= alpha
+
+
+def _within(seen: Interval, margin: float) -> bool:
+    return seen.high < log1p(margin)
+
+
+def _looks_slower(seen: Interval, margin: float) -> bool:
+    return seen.centre >= log1p(margin / 2)
 
 
 def screen(columns: Sequence[Column], rule: Rule) -> dict[str, Decision]:
@@ -192,11 +200,11 @@ def confirm(columns: Sequence[Column], rule: Rule, random: np.random.Generator) 
     """Judge the second stage's pairs, all of them fresh; by name.
 
     Slower: adjusted p at most alpha and the mean log-ratio at least log(1 + margin/2), by low estimates or by
-    block means, which are tested together. Same: the upper bounds of both below log(1 + margin). Block means
-    are there for tails, and have a margin of their own. Faster: the same, the upper bound of
-    low estimates below 0, and their mean log-ratio at most -log(1 + margin/2). A column that is both slower
-    and within its margin, known so well that +3 % is neither noise nor 5 %, is slower. Raises ValueError
-    where columns differ in their pairs.
+    block means, which are tested together. Same: the upper bounds of both below log(1 + margin), and their
+    means below log(1 + margin/2), so that what is known well and looks slower by half its margin is put to
+    the test and never passed. Block means are there for tails, and have a margin of their own. Faster: the
+    same, the upper bound of low estimates below 0, and their mean log-ratio at most -log(1 + margin/2).
+    Raises ValueError where columns differ in their pairs.
     """
     _check_together(columns)
     if not columns:
@@ -254,7 +262,7 @@ def _verdict(seen: _Seen, rule: Rule) -> tuple[Verdict, str]:
     if seen.slower_in_the_mean(rule.alpha):
         in_the_mean = f"block means {_change(seen.mean.centre)}, {_half(seen.mean_margin)}"
         return "slower", f"{TAIL_CHANGED}: {in_the_mean}, with p {seen.mean_p:.4f}"
-    if not (seen.low_within and seen.mean_within):
+    if not (seen.low_passes and seen.mean_passes):
         return "undecided", _left_open(seen)
     if seen.surely_faster:
         return "faster", f"{_change(seen.low.centre)}, at most {_change(seen.low.high)}"
@@ -271,12 +279,19 @@ def _half(margin: float) -> str:
 
 def _left_open(seen: _Seen) -> str:
     """Return why neither verdict is proven."""
-    if seen.low_within:
-        return f"{TAIL_CHANGED}: block means may be {_change(seen.mean.high)}, low estimates pass"
-    bound = f"may be {_change(seen.low.high)}, above the margin of {100 * seen.margin:.1f} %"
+    if seen.low_passes:
+        return f"{TAIL_CHANGED}: block means {_doubt(seen.mean, seen.mean_margin)}, low estimates pass"
+    doubt = _doubt(seen.low, seen.margin)
     if seen.p is None:
-        return bound
-    return f"{bound}; {_change(seen.low.centre)} on average, with p {seen.p:.4f}"
+        return doubt
+    return f"{doubt}; {_change(seen.low.centre)} on average, with p {seen.p:.4f}"
+
+
+def _doubt(seen: Interval, margin: float) -> str:
+    """Return why something is not proven the same."""
+    if _within(seen, margin):
+        return f"look {_change(seen.centre)}, {_half(margin)}"
+    return f"may be {_change(seen.high)}, above the margin of {100 * margin:.1f} %"
 
 
 def _change(log_ratio: float) -> str:

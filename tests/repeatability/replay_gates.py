@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import log1p
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ from bench.verdict.changes import Change
 from bench.verdict.explain import Cause
 from bench.verdict.outcome import SLOWER, UNDECIDED, Outcome
 from bench.verdict.rule import SUITE, Rule
+from bench.verdict.signflip import Floats
 from bench.verdict.truth import bounds
 
 Recorded = Mapping[str, Mapping[str, Any]]
@@ -63,44 +64,6 @@ EFFECTS: Mapping[str, Effect] = {
 }
 
 
-class Drawn(Gate):
-    """A gate whose pairs are drawn from recorded ones."""
-
-    recorded: Sequence[Recorded]
-    effect: Effect
-
-    def _changes(self) -> dict[Case, tuple[Change, ...]]:
-        self._deck = iter(self.random.sample(list(self.recorded), len(self.recorded)))
-        return {}
-
-    def _causes(self, *_: object) -> dict[Case, tuple[Cause, ...]]:
-        return {}
-
-    def _pair(self, numbers: Collection[int]) -> dict[int, Ratios]:
-        pair = next(self._deck, None)
-        if pair is None:
-            raise JudgeError(f"{len(self.recorded)} recorded pairs are too few for a gate (give more series)")
-        return {number: self._ratios(self.cases[number], pair) for number in numbers}
-
-    def _ratios(self, case: Case, pair: Recorded) -> Ratios:
-        shown = pair[case.key]
-        here = self.effect.everywhere or (case.batch_size, case.hidden) == ONE_CASE
-        more = np.array([self.effect.on(name) if here else 0.0 for name in MEASURED])
-        low, mean = (np.array([shown[kind][name] for name in MEASURED]) + more for kind in ("low", "mean"))
-        return Ratios(low, mean, np.ones(len(MEASURED)), np.zeros((2, 1, 2)))
-
-
-def drawn(recorded: Sequence[Recorded], effect: Effect, seed: int) -> Outcome:
-    """Return the outcome of one gate."""
-    coins = random.Random(seed)  # noqa: S311 - coins, and no secret
-    rule = Rule(margin=effect.margin, suite_margin=min(SUITE_MARGIN, effect.margin))
-    cases = [case_of(key) for key in recorded[0]]
-    nothing = cast("Any", _Nothing())
-    gate = Drawn(("base", "candidate"), cases, nothing, rule, 1e9, lambda *_: None, coins, nothing)
-    gate.recorded, gate.effect = recorded, effect
-    return gate.run()
-
-
 class _Nothing:
     """Stand in for a layout and parents that are never asked for anything."""
 
@@ -109,6 +72,58 @@ class _Nothing:
 
     def launch(self) -> None:
         pass
+
+
+class Replayed(Gate):
+    """A gate that measures nothing: it counts and explains nothing either."""
+
+    @classmethod
+    def of(cls, cases: Sequence[Case], rule: Rule, seed: int) -> Self:
+        """Return a gate over some cases, without a budget."""
+        coins = random.Random(seed)  # noqa: S311 - coins, and no secret
+        nothing = cast("Any", _Nothing())
+        return cls(("base", "candidate"), cases, nothing, rule, 1e9, lambda *_: None, coins, nothing)
+
+    def _changes(self) -> dict[Case, tuple[Change, ...]]:
+        return {}
+
+    def _causes(self, *_: object) -> dict[Case, tuple[Cause, ...]]:
+        return {}
+
+    def ratios(self, shown: Mapping[str, Any], more: Floats | float = 0.0) -> Ratios:
+        """Return what a recorded pair showed of a case, with so much added to each logarithm."""
+        low, mean = (np.array([shown[kind][name] for name in MEASURED]) + more for kind in ("low", "mean"))
+        return Ratios(low, mean, np.ones(len(MEASURED)), np.zeros((2, 1, 2)))
+
+
+class Drawn(Replayed):
+    """A gate whose pairs are drawn from recorded ones."""
+
+    recorded: Sequence[Recorded]
+    effect: Effect
+
+    def _changes(self) -> dict[Case, tuple[Change, ...]]:
+        self._deck = iter(self.random.sample(list(self.recorded), len(self.recorded)))
+        return super()._changes()
+
+    def _pair(self, numbers: Collection[int]) -> dict[int, Ratios]:
+        pair = next(self._deck, None)
+        if pair is None:
+            raise JudgeError(f"{len(self.recorded)} recorded pairs are too few for a gate (give more series)")
+        cases = {number: self.cases[number] for number in numbers}
+        return {number: self.ratios(pair[case.key], self._added(case)) for number, case in cases.items()}
+
+    def _added(self, case: Case) -> Floats:
+        here = self.effect.everywhere or (case.batch_size, case.hidden) == ONE_CASE
+        return np.array([self.effect.on(name) if here else 0.0 for name in MEASURED])
+
+
+def drawn(recorded: Sequence[Recorded], effect: Effect, seed: int) -> Outcome:
+    """Return the outcome of one gate."""
+    rule = Rule(margin=effect.margin, suite_margin=min(SUITE_MARGIN, effect.margin))
+    gate = Drawn.of([case_of(key) for key in recorded[0]], rule, seed)
+    gate.recorded, gate.effect = recorded, effect
+    return gate.run()
 
 
 def case_of(key: str) -> Case:
