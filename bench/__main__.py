@@ -11,9 +11,8 @@ from contextlib import suppress
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
-from bench.arguments import (
-    MOST_RUNS,
-    UNUSABLE,
+from bench.arguments import MOST_RUNS, UNUSABLE, parse
+from bench.commands import (
     AdviseOptions,
     CompareOptions,
     GateOptions,
@@ -21,7 +20,6 @@ from bench.arguments import (
     ProfileOptions,
     ReportOptions,
     SelftestOptions,
-    parse,
 )
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.arguments import GateOptions
 from bench.cases import SIMPLENN, STEP_PHASES, Case
+from bench.commands import GateOptions
 from bench.measure.campaign import Progress
 from bench.measure.pairs import BASE, CANDIDATE
 from bench.measure.parents import HASH_SEEDS, Parents

@@ -1,110 +1,21 @@
-"""The campaign with workers that answer at once and a clock that only they advance."""
+"""The rounds of a campaign: what they hold, their order, and how many are planned."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from statistics import mean, stdev
 
 import numpy as np
 import pytest
+from made_up_campaign import STEP_S, Bench, FakeWorker, conduct, records
 
-from bench.cases import BLOCK_LAPS, DEFAULT_ALLOCATOR, PHASES, Case, kinds_for
+from bench.cases import PHASES, kinds_for
 from bench.measure import messages
 from bench.measure.campaign import Conductor
 from bench.measure.notices import thrown_out
 from bench.measure.plan import Plan, rounds_for
-from bench.measure.recorder import too_little_memory
-from bench.measure.workers import WorkerError
 from bench.records import CaseRecord
-from bench.runs import Block, Campaign
-
-STEP_S = 0.001
-
-
-class Bench:
-    """Everything a campaign needs, made up: a clock, a store, a progress line and its workers."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.rounds: dict[int, list[Block]] = {}
-        self.saved_cases: Sequence[CaseRecord] = ()
-        self.requests: list[messages.Request] = []
-        self.started: list[str] = []
-        self.alive = 0
-        self.lines: list[tuple[str, int, int, float | None]] = []
-        self.refuse: set[int] = set()
-        self.die_once_at: int | None = None
-        self.die_after = 0
-        self.no_spin_up = False
-        self.cannot_start: str | None = None
-
-    def now(self) -> float:
-        return self.seconds
-
-    def start(self, device: str) -> "FakeWorker":
-        if device == self.cannot_start:
-            raise WorkerError("the launcher of the workers killed by signal 9")
-        self.started.append(device)
-        self.alive += 1
-        return FakeWorker(self)
-
-    def save_round(self, number: int, blocks: Sequence[Block]) -> None:
-        self.rounds[number] = list(blocks)
-
-    def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
-        assert campaign.rounds_done == len(self.rounds)
-        self.saved_cases = tuple(cases)
-
-    def progress(self, stage: str, done: int, total: int, seconds_left: float | None) -> None:
-        self.lines.append((stage, done, total, seconds_left))
-
-
-class FakeWorker:
-    """Answer requests with steps of exactly one millisecond."""
-
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self.held: set[int] = set()
-
-    def close(self) -> None:
-        self.bench.alive -= 1
-
-    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
-        assert timeout > 0
-        self.bench.requests.append(request)
-        if isinstance(request, messages.Prepare):
-            if request.number in self.bench.refuse:
-                return messages.Refused("out of memory: 3 TB")
-            self.held.add(request.number)
-            return messages.Prepared(dict.fromkeys(BLOCK_LAPS, STEP_S), steady=True, correct={"loss": 2.3})
-        if isinstance(request, messages.Forget):
-            self.held.discard(request.number)
-        if isinstance(request, messages.SpinUp) and self.bench.no_spin_up:
-            return messages.Refused("CUDA error: out of memory")
-        if isinstance(request, messages.Measure):
-            if request.number not in self.held:
-                return messages.Refused(f"KeyError: {request.number}")
-            if self.bench.die_once_at == request.number and len(self.bench.rounds) >= self.bench.die_after:
-                self.bench.die_once_at = None
-                raise WorkerError("killed by signal 9")
-            self.bench.seconds += (request.iterations + 1) * STEP_S
-            columns = len(BLOCK_LAPS[request.kind])
-            laps = np.full((request.iterations + 1, columns), int(STEP_S * 1e9) // columns, np.int64)
-            return messages.Measured(laps.tobytes(), None, int(request.iterations * STEP_S * 1e9))
-        return messages.Done()
-
-
-def records(count: int = 3) -> list[CaseRecord]:
-    return [
-        CaseRecord(Case("simplenn", "digits", "cpu", 1, "float32", "eager", 2**n, 32), PHASES)
-        for n in range(count)
-    ]
-
-
-def conduct(bench: Bench, plan: Plan, cases: list[CaseRecord] | None = None) -> Campaign:
-    cases = records() if cases is None else cases
-    return Conductor(cases, plan, bench.start, bench, bench.progress, now=bench.now).run()
+from bench.runs import Block
 
 
 def test_every_round_holds_one_block_of_each_kind_of_every_case_from_one_launch() -> None:
@@ -162,30 +73,6 @@ def test_a_budget_too_small_for_one_round_a_launch_still_gives_every_launch_its_
     assert campaign.rounds_done == 3
 
 
-def test_a_case_that_is_refused_fails_alone() -> None:
-    """The reason is in its record, its memory is given back, and all others are measured."""
-    bench = Bench()
-    bench.refuse = {1}
-    conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=4))
-    assert [r.status for r in bench.saved_cases] == ["ok", "failed", "ok"]
-    assert bench.saved_cases[1].reason == "out of memory: 3 TB"
-    assert any(isinstance(r, messages.Forget) and r.number == 1 for r in bench.requests)
-    assert {b.case for blocks in bench.rounds.values() for b in blocks} == {0, 2}
-
-
-def test_a_worker_that_dies_costs_one_case_and_is_replaced() -> None:
-    """The new worker gets all other cases again, and the rounds go on."""
-    bench = Bench()
-    bench.die_once_at, bench.die_after = 2, 2
-    campaign = conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=6))
-    assert [r.status for r in bench.saved_cases] == ["ok", "ok", "failed"]
-    assert "killed by signal 9" in bench.saved_cases[2].reason
-    assert len(bench.started) == 3
-    assert campaign.rounds_done == 6
-    assert {b.case for b in bench.rounds[5]} == {0, 1}
-    assert messages.Forget(2) in bench.requests  # the other launches must not run into the same wall
-
-
 def test_the_account_adds_up_to_the_time_the_workers_took() -> None:
     """With workers that cost nothing else, measured and leading iterations are the whole campaign."""
     bench = Bench()
@@ -225,67 +112,6 @@ def test_a_pilot_of_one_round_plans_nothing() -> None:
     assert rounds_for(0.01, []) == 1
 
 
-def test_where_every_case_fails_the_campaign_ends_without_a_round() -> None:
-    """Nothing to measure is an end, not an endless sweep."""
-    bench = Bench()
-    bench.refuse = {0, 1, 2}
-    campaign = conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=6))
-    assert campaign.rounds_done == campaign.rounds_planned == 0
-    assert bench.rounds == {}
-
-
-def test_cuda_cases_get_a_spin_up_before_each_of_their_rounds() -> None:
-    """The clocks of a device rise under load; nothing spins for the CPU."""
-    bench = Bench()
-    cuda = [CaseRecord(Case("simplenn", "digits", "cuda", "-", "float32", "eager", 32, 32), PHASES)]
-    campaign = conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=4), cuda + records(1))
-    assert sum(isinstance(r, messages.SpinUp) for r in bench.requests) == campaign.rounds_done
-    assert sorted(bench.started) == ["cpu", "cpu", "cuda", "cuda"]
-
-
-def cuda_and_cpu() -> list[CaseRecord]:
-    cuda = [
-        CaseRecord(Case("simplenn", "digits", "cuda", "-", "float32", "eager", n, 32), PHASES)
-        for n in (1, 32)
-    ]
-    return cuda + records(2)
-
-
-def test_a_device_whose_workers_cannot_start_fails_and_the_other_goes_on() -> None:
-    """With the reason in every case of it."""
-    bench = Bench()
-    bench.cannot_start = "cuda"
-    conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=4), cuda_and_cpu())
-    assert [r.status for r in bench.saved_cases] == ["failed", "failed", "ok", "ok"]
-    assert all("launcher of the workers" in r.reason for r in bench.saved_cases[:2])
-    assert {b.case for blocks in bench.rounds.values() for b in blocks} == {2, 3}
-
-
-def test_a_spin_up_that_is_refused_fails_its_device_with_that_reason() -> None:
-    """And no innocent case with a KeyError."""
-    bench = Bench()
-    bench.no_spin_up = True
-    conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=4), cuda_and_cpu())
-    assert [r.status for r in bench.saved_cases] == ["failed", "failed", "ok", "ok"]
-    assert {r.reason for r in bench.saved_cases[:2]} == {"CUDA error: out of memory"}
-
-
-def test_the_first_reason_of_a_failure_is_the_one_that_is_told() -> None:
-    """A case that fails while another's worker is replaced is not measured afterwards."""
-    for seed in range(8):
-        bench = Bench()
-        bench.die_once_at = 0
-
-        def start_and_refuse(device: str, bench: Bench = bench) -> "FakeWorker":
-            if len(bench.started) == 2:  # the replacement
-                bench.refuse = {1}
-            return Bench.start(bench, device)
-
-        bench.start = start_and_refuse  # type: ignore[method-assign] # a worker that refuses later
-        conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=4, seed=seed))
-        assert "KeyError" not in bench.saved_cases[1].reason
-
-
 def test_rounds_on_a_device_are_planned_from_the_wall_clock() -> None:
     """The host enqueues evenly while the device is anything but even."""
     blocks = pilot({0: [1_000_000.0] * 4})
@@ -293,29 +119,6 @@ def test_rounds_on_a_device_are_planned_from_the_wall_clock() -> None:
     uneven = [replace(block, wall_ns=wall) for block, wall in zip(blocks, walls, strict=True)]
     assert rounds_for(0.01, uneven) == 1
     assert rounds_for(0.01, uneven, {0}) == ceil((1.959964 * stdev(walls) / mean(walls) / 0.01) ** 2)
-
-
-def test_the_default_allocator_has_workers_of_its_own_in_the_same_rounds() -> None:
-    """Its blocks lie among those of the cases, in every round, from a process with another environment."""
-    bench = Bench()
-    twin = replace(records()[0].case, variant=DEFAULT_ALLOCATOR)
-    conduct(bench, Plan(2, 10.0, 0.01, least_rounds=4), [*records(1), CaseRecord(twin, ("step",))])
-    assert bench.started == ["cpu", DEFAULT_ALLOCATOR] * 2
-    for blocks in bench.rounds.values():
-        assert {(block.case, block.kind) for block in blocks if block.case == 1} == {
-            (1, "laps"),
-            (1, "plain"),
-        }
-
-
-def test_where_no_default_allocator_can_be_started_the_cases_go_on() -> None:
-    """What is measured beside the cases fails alone."""
-    bench = Bench()
-    bench.cannot_start = DEFAULT_ALLOCATOR
-    twin = replace(records()[0].case, variant=DEFAULT_ALLOCATOR)
-    campaign = conduct(bench, Plan(2, 10.0, 0.01, least_rounds=4), [*records(1), CaseRecord(twin, ("step",))])
-    assert campaign.rounds_done >= 4
-    assert [record.status for record in bench.saved_cases] == ["ok", "failed"]
 
 
 def test_a_companion_has_shorter_blocks() -> None:
@@ -410,44 +213,3 @@ def test_a_step_that_is_captured_whole_has_plain_blocks_alone() -> None:
     )
     assert conductor.run().rounds_done == 4
     assert {block.kind for blocks in bench.rounds.values() for block in blocks} == {"plain"}
-
-
-@pytest.mark.parametrize(("gigabytes", "beside"), [(16, 4), (5, 4), (4, 3), (3, 2), (1, 1)])
-def test_launches_for_which_there_is_no_memory_run_after_the_others(gigabytes: int, beside: int) -> None:
-    """Each holds a gigabyte, and another one is begun beside it only while there are 1.2 left."""
-    bench = Bench()
-    plan = Plan(4, 1000.0, 0.5, least_rounds=8)
-    most = 0
-
-    def left() -> int:
-        nonlocal most
-        most = max(most, bench.alive)
-        return (gigabytes - bench.alive) * 10**9
-
-    conductor = Conductor(
-        records(1), plan, bench.start, bench, bench.progress, now=bench.now, memory_left=left
-    )
-    conductor.run()
-    rounds = Counter(
-        block.launch for blocks in bench.rounds.values() for block in blocks if block.kind == "laps"
-    )
-    assert rounds == dict.fromkeys(range(4), 2)
-    assert most == conductor.beside == beside
-    assert bench.alive == beside
-    assert bool(too_little_memory(conductor)) == (beside < 4)
-
-
-def test_each_launch_has_its_first_round_whatever_the_budget() -> None:
-    """Intervals are made of launches, those that began late for want of memory as well."""
-    bench = Bench()
-    conductor = Conductor(
-        records(1),
-        Plan(4, 0.001, 0.5, least_rounds=40),
-        bench.start,
-        bench,
-        bench.progress,
-        now=bench.now,
-        memory_left=lambda: (2 - bench.alive) * 10**9,
-    )
-    assert conductor.run().rounds_done == 4
-    assert {block.launch for blocks in bench.rounds.values() for block in blocks} == set(range(4))
