@@ -13,14 +13,19 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from gates import GateSettings
 from judge_gates import JudgeError, read_gates, verdicts
 from replay_gates import Replayed, case_of
 
 from bench.measure.pairs import Ratios
+from bench.options import seconds
 from bench.stages import Pairs
 from bench.verdict.columns import Column
 from bench.verdict.gating import pairs_needed
 from bench.verdict.rule import Rule
+
+NEARLY_ALL = 0.9
+"""The share of its budget from which on a gate may have had fewer pairs than it needed."""
 
 STAGES = {"screening": 1, "confirming": 2}
 
@@ -29,6 +34,7 @@ class Again(Replayed):
     """A gate whose pairs are those of a record."""
 
     measured: Mapping[str, list[dict[str, Any]]]
+    affordable: int = Rule.most_pairs
 
     def _stage(self, name: str, numbers: Collection[int], pairs: int, found: Pairs) -> None:
         recorded = {
@@ -46,11 +52,9 @@ class Again(Replayed):
         return {number: self.ratios(next(self._deck[number])) for number in numbers}
 
     def _planned(self, columns: Collection[Column], _cases: int) -> int:
-        """Return the pairs that were recorded, where its budget may have allowed no more."""
-        needed = pairs_needed(list(columns), self.rule, self.rule.most_pairs)
-        second = STAGES["confirming"]
-        recorded = max(sum(one["stage"] == second for one in ones) for ones in self.measured.values())
-        return recorded if self.rule.second_pairs <= recorded <= needed else needed
+        """Return the pairs that are needed, or those that were recorded where time allowed no more."""
+        needed = max(pairs_needed(list(columns), self.rule, self.rule.most_pairs), self.rule.second_pairs)
+        return min(needed, self.affordable)
 
 
 def why_not(record: Mapping[str, Any]) -> str:
@@ -58,6 +62,8 @@ def why_not(record: Mapping[str, Any]) -> str:
     cases = [case_of(key) for key in record["measured"]]
     gate = Again.of(cases, Rule(**record["rule"]), 0)
     gate.measured = record["measured"]
+    if record["seconds"] > NEARLY_ALL * seconds("budget", GateSettings.budget):
+        gate.affordable = record["pairs"][1]
     try:
         now = {name: decision.verdict for name, decision in gate.run().decisions.items()}
     except JudgeError as error:

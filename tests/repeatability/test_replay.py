@@ -1,13 +1,16 @@
 """Gates drawn from recorded pairs: the rule itself, on noise and effects that are known."""
 
-from typing import Any
+import json
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from judge_gates import JudgeError
+from rejudge_gates import why_not
 from replay_gates import EFFECTS, Effect, drawn, line, pairs_of
 
 from bench.measure.pairs import MEASURED
+from bench.report.verdicts import gate_record
 from bench.verdict.outcome import SAME, SLOWER, UNDECIDED
 
 KEYS = ("cpu-t1-float32-eager-b32-h128", "cpu-t1-float32-eager-b128-h512")
@@ -62,3 +65,42 @@ def test_noise_that_wants_more_pairs_than_were_recorded_is_said() -> None:
     """Eight pairs are a screening and no more."""
     with pytest.raises(JudgeError, match="8 recorded pairs are too few"):
         drawn(pairs_of(records(0.2, gates=1)), Effect(0.0), 0)
+
+
+def recorded(share: float) -> dict[str, Any]:
+    """Return the record of a gate with so much more in one case, at a margin of 5 %, as its file holds it."""
+    outcome = drawn(pairs_of(records(0.005)), Effect(share), 0)
+    return cast("dict[str, Any]", json.loads(json.dumps(gate_record(outcome))))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, -0.05])
+def test_a_recorded_gate_stands_under_the_rule_that_made_it(share: float) -> None:
+    """It asks for the pairs that it had, and comes to the same verdicts."""
+    assert why_not(recorded(share)) == ""
+
+
+def test_a_recorded_gate_that_would_be_decided_otherwise_does_not_stand() -> None:
+    """A verdict that is another now, a confirming stage where none was, and one that needs more pairs."""
+    record = recorded(0.05)
+    assert record["pairs"] == [8, 16]
+    shown = next(one for one in record["decisions"] if one["name"] == KEYS[0])
+    shown["verdict"] = SAME
+    assert why_not(record) == f"{KEYS[0]} was same, is slower"
+    shown["verdict"] = SLOWER
+    record["measured"][KEYS[0]][-1:] = []
+    assert why_not(record) == f"confirming {KEYS[0]} would take 16 pairs, and 15 are recorded"
+    passed = recorded(0.0)
+    for pair in passed["measured"][KEYS[1]]:
+        pair["low"]["step"] += 0.03
+    assert why_not(passed).endswith(" would take 16 pairs, and 0 are recorded")
+
+
+def test_a_gate_that_had_no_time_for_more_pairs_stands() -> None:
+    """Noise that asks for more than sixteen pairs, in a gate that took nearly its ten minutes."""
+    record = recorded(0.05)
+    for pair in record["measured"][KEYS[0]][:8:2]:
+        pair["low"]["step"] += 0.1
+    needed = why_not(record)
+    assert needed.startswith(f"confirming {KEYS[0]} would take ")
+    assert needed.endswith(" pairs, and 16 are recorded")
+    assert why_not(record | {"seconds": 590.0}) == ""
