@@ -171,7 +171,9 @@ def main() -> None:
     given = parser.parse_args()
     try:
         series = [
-            gates for gates in joined([read_gates(path) for path in given.series]) if gates.scenario == SAME
+            gates
+            for gates in joined([read_gates(path) for path in given.series], pooled=True)
+            if gates.scenario == SAME
         ]
     except JudgeError as error:
         sys.exit(str(error))
