@@ -1,52 +1,23 @@
 """Decisions of the gate, against scipy's intervals, closed forms, and simulated machines."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from math import exp, inf, log, sqrt
-from typing import Any
+from math import exp, log, sqrt
 
 import numpy as np
 import pytest
+from made_up_columns import RULE, column, confirmed
 from scipy import stats
 from scipy.integrate import quad
 
 from bench.verdict.columns import CaseRatios, Column, case_columns, group_columns
 from bench.verdict.gating import (
     TAIL_CHANGED,
-    Decision,
     confirm,
     interval,
-    pairs_needed,
     screen,
-    smallest_detectable,
 )
 from bench.verdict.rule import SUITE, Rule
-from bench.verdict.signflip import Floats, sign_flips
-
-RULE = Rule(alpha_pass=0.05)
-
-
-def pairs_of(ratio: float, deviation: float, pairs: int = 16) -> Floats:
-    """Return log-ratios with exactly this mean and standard deviation, spread evenly and not in order."""
-    even = np.random.default_rng(0).permutation(np.arange(pairs) - (pairs - 1) / 2)
-    return log(ratio) + deviation * even / even.std(ddof=1)
-
-
-def column(
-    ratio: float,
-    deviation: float = 0.005,
-    *,
-    mean: tuple[float, float] | None = None,
-    pairs: int = 16,
-    name: str = "a",
-) -> Column:
-    """Return a column of a known ratio; `mean` is the ratio and deviation of its block means, if others."""
-    low = pairs_of(ratio, deviation, pairs)
-    return Column(name, "case", low, low if mean is None else pairs_of(*mean, pairs), RULE.margin)
-
-
-def confirmed(*columns: Column, rule: Rule = RULE) -> list[Decision]:
-    return list(confirm(columns, rule, np.random.default_rng(0)).values())
+from bench.verdict.signflip import sign_flips
 
 
 def test_the_interval_is_students() -> None:
@@ -59,46 +30,6 @@ def test_the_interval_is_students() -> None:
     assert decision.ratio == pytest.approx(stats.gmean(np.exp(log_ratios)))
     assert (decision.low, decision.high) == pytest.approx(tuple(np.exp(expected)))
     assert decision.mean_ratio_high == pytest.approx(exp(expected[1] + 0.001))
-
-
-@pytest.mark.parametrize(("deviation", "columns"), [(0.001, 1), (0.02, 12), (0.02, 100), (0.05, 3)])
-def test_the_smallest_detectable_change_is_its_closed_form(deviation: float, columns: int) -> None:
-    """With scipy's quantiles; the margin decides where pairs scatter little, the test where they scatter."""
-    error = deviation / sqrt(16)
-    by_chance = exp((stats.t.ppf(1 - 0.005 / columns, 15) + stats.t.ppf(0.9, 15)) * error) - 1
-    by_margin = exp(log(1 + 0.05 / 2) + stats.t.ppf(0.9, 15) * error) - 1
-    expected = max(by_chance, by_margin)
-    assert smallest_detectable(deviation, 16, columns, 0.05, 0.005) == pytest.approx(expected)
-
-
-def test_what_cannot_be_detected_at_all_is_infinite() -> None:
-    """Two pairs that are far apart, with a rate divided among a thousand columns."""
-    assert smallest_detectable(0.5, 2, 1000, 0.05, 0.005) == inf
-
-
-def test_detectable_counts_the_columns_of_the_second_stage_and_its_pairs() -> None:
-    """In stage 1 all columns and the pairs planned, in stage 2 those that are there."""
-    first = [column(1.0, 0.02, pairs=8, name=name) for name in "abc"]
-    second = [column(1.0, 0.02, pairs=20, name=name) for name in "ab"]
-    screened, decided = screen(first, RULE)["a"], confirmed(*second)[0]
-    assert screened.detectable == pytest.approx(smallest_detectable(0.02, 16, 6, 0.05, 0.005))
-    assert decided.detectable == pytest.approx(smallest_detectable(0.02, 20, 4, 0.05, 0.005))
-
-
-@pytest.mark.parametrize(("columns", "deviation", "share"), [(1, 0.02, 0.9), (12, 0.05, 0.86)])
-def test_a_change_of_the_smallest_detectable_size_is_found_about_nine_times_in_ten(
-    columns: int, deviation: float, share: float
-) -> None:
-    """120 runs of 16 pairs: the share that a longer simulation found, less three standard errors."""
-    random = np.random.default_rng(21)
-    shift = log(1 + smallest_detectable(deviation, 16, columns, 0.05, 0.005))
-    found = 0
-    for _ in range(120):
-        values = random.normal(0, deviation, (columns, 16))
-        values[0] += shift
-        named = [Column(str(number), "case", y, y, 0.05) for number, y in enumerate(values)]
-        found += confirm(named, RULE, random)["0"].verdict == "slower"
-    assert found / 120 >= share - 3 * sqrt(share * (1 - share) / 120)
 
 
 def test_five_percent_slower_is_slower() -> None:
@@ -325,31 +256,6 @@ def test_two_columns_of_one_name_are_refused() -> None:
         screen([column(1.0), column(1.1)], RULE)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"margin": 5.0}, "margin: 5.0 is not a share"),
-        ({"suite_margin": 0.0}, "suite_margin: 0.0 is not a share"),
-        ({"alpha": float("nan")}, "alpha: nan is not a share"),
-        ({"alpha_pass": 1.0}, "alpha_pass: 1.0 is not a share"),
-        ({"first_pairs": 1}, "first_pairs: 1 leaves no spread"),
-        ({"second_pairs": 0}, "second_pairs: 0 leaves no spread"),
-        ({"second_pairs": 7}, "second_pairs: 7 pairs give no p below 0.0078.*alpha 0.005"),
-        ({"alpha": 0.00001}, "alpha: 1e-05 is below 1 in 10,000"),
-    ],
-)
-def test_a_rule_that_cannot_work_is_refused_in_one_sentence(wrong: Mapping[str, Any], message: str) -> None:
-    """It names the value and the way out."""
-    with pytest.raises(ValueError, match=message) as error:
-        Rule(**wrong)
-    assert "(" in str(error.value)
-
-
-def test_eight_pairs_are_enough_for_the_usual_rate() -> None:
-    """1 in 256 is below 0.5 %."""
-    assert Rule(second_pairs=8).second_pairs == 8
-
-
 def test_a_suite_that_is_slower_where_no_case_is() -> None:
     """+1.5 % everywhere, at a margin of 1.5 %: the suite is slower, and each of the cases is the same."""
     random = np.random.default_rng(41)
@@ -359,35 +265,3 @@ def test_a_suite_that_is_slower_where_no_case_is() -> None:
     found = {decision.name: decision.verdict for decision in confirmed(*columns)}
     assert found.pop(SUITE) == "slower"
     assert set(found.values()) == {"same"}
-
-
-@pytest.mark.parametrize("deviation", [0.01, 0.03, 0.04, 0.05])
-def test_the_pairs_needed_detect_the_margin_and_prove_what_is_the_same(deviation: float) -> None:
-    """The fewest that do both, by scipy's quantiles; never fewer than the rule's."""
-    columns = [column(1.0, deviation, name="a"), column(1.0, 0.001, name="b")]
-    found = pairs_needed(columns, RULE, 64)
-
-    def enough(pairs: int) -> bool:
-        error, t = deviation / sqrt(pairs), stats.t(pairs - 1)
-        same = (t.ppf(0.975) + t.ppf(0.99)) * error <= log(1.05)
-        larger = max(t.ppf(1 - 0.005 / 4) * error, log(1.025))
-        return bool(same and larger + t.ppf(0.99) * error <= log(1.05))
-
-    assert enough(found)
-    assert found == RULE.second_pairs or not enough(found - 1)
-
-
-def test_no_more_pairs_than_allowed_are_needed() -> None:
-    """A tail that is too wide needs more, as low estimates do."""
-    calm = column(1.0, 0.001, name="a")
-    wide = column(1.0, 0.001, mean=(1.0, 0.06), name="b")
-    assert pairs_needed([calm], RULE, 64) == 16
-    assert 16 < pairs_needed([wide], RULE, 64) < 64
-    assert pairs_needed([column(1.0, 0.5)], RULE, 64) == 64
-
-
-def test_what_is_surely_beyond_its_margin_is_not_to_be_proven_the_same() -> None:
-    """A mean that grew by 20 % and scatters by 6 % takes no more pairs, one that may be the same does."""
-    scattered = Column("a", "case", pairs_of(1.0, 0.001, 8), pairs_of(1.2, 0.06, 8), 0.05)
-    assert pairs_needed([scattered], RULE, 64) == 16
-    assert pairs_needed([replace(scattered, mean=pairs_of(1.01, 0.06, 8))], RULE, 64) > 16

@@ -1,0 +1,38 @@
+"""Columns of the gate whose ratio and spread are known exactly."""
+
+from math import log
+
+import numpy as np
+
+from bench.verdict.columns import Column
+from bench.verdict.gating import (
+    Decision,
+    confirm,
+)
+from bench.verdict.rule import Rule
+from bench.verdict.signflip import Floats
+
+RULE = Rule(alpha_pass=0.05)
+
+
+def pairs_of(ratio: float, deviation: float, pairs: int = 16) -> Floats:
+    """Return log-ratios with exactly this mean and standard deviation, spread evenly and not in order."""
+    even = np.random.default_rng(0).permutation(np.arange(pairs) - (pairs - 1) / 2)
+    return log(ratio) + deviation * even / even.std(ddof=1)
+
+
+def column(
+    ratio: float,
+    deviation: float = 0.005,
+    *,
+    mean: tuple[float, float] | None = None,
+    pairs: int = 16,
+    name: str = "a",
+) -> Column:
+    """Return a column of a known ratio; `mean` is the ratio and deviation of its block means, if others."""
+    low = pairs_of(ratio, deviation, pairs)
+    return Column(name, "case", low, low if mean is None else pairs_of(*mean, pairs), RULE.margin)
+
+
+def confirmed(*columns: Column, rule: Rule = RULE) -> list[Decision]:
+    return list(confirm(columns, rule, np.random.default_rng(0)).values())
