@@ -5,10 +5,7 @@ from math import log
 import numpy as np
 
 from bench.verdict.columns import Column
-from bench.verdict.gating import (
-    Decision,
-    confirm,
-)
+from bench.verdict.gating import Decision, confirm
 from bench.verdict.rule import Rule
 from bench.verdict.signflip import Floats
 
