@@ -3,8 +3,10 @@
     python tests/repeatability/judge_gates.py DIR|FILE [DIR|FILE...]
     python tests/repeatability/judge_gates.py DIR --pack FILE.json.xz
     python tests/repeatability/judge_gates.py --pooled FILE [FILE...]
+    python tests/repeatability/judge_gates.py --runs FILE [FILE...]
 
 Series of different code have lines of their own, but with --pooled: for code that judges by the same rule.
+With --runs a line of CSV for each gate is printed instead.
 Reads what gates.py left in a folder, or what was packed of it, with every pair in nanoseconds.
 """
 
@@ -30,6 +32,7 @@ from bench.verdict.truth import bounds
 CONFIDENCE = 0.95
 ALL_CODES = "several"
 POOLED = "--pooled"
+RUNS = "--runs"
 
 
 class JudgeError(RuntimeError):
@@ -134,6 +137,27 @@ def _line(gates: Gates) -> dict[str, str]:
     }
 
 
+def run_table(series: Sequence[Gates]) -> str:
+    """Return a CSV line for each gate: its pairs by stage, its seconds, and what was slower or open."""
+    rows = [
+        {
+            "scenario": gates.scenario,
+            "load": gates.load,
+            "code": gates.code,
+            "number": number,
+            "base": record["base"],
+            "candidate": record["candidate"],
+            "pairs": " ".join(str(pairs) for pairs in record["pairs"]),
+            "seconds": round(record["seconds"]),
+            "slower": " ".join(sorted(slower(record))),
+            "undecided": " ".join(name for name, said in verdicts(record).items() if said == "undecided"),
+        }
+        for gates in series
+        for number, record in enumerate(gates.records, 1)
+    ]
+    return pd.DataFrame(rows).to_csv(index=False)
+
+
 def finds(record: dict[str, Any], gates: Gates) -> bool:
     """Say whether what is slower was called so; of a tail, which every case has, whether any case was."""
     cases = set(verdicts(record, "case"))
@@ -231,7 +255,13 @@ if __name__ == "__main__":
         if sys.argv[2:3] == ["--pack"]:
             Path(sys.argv[3]).write_bytes(packed(read_gates(Path(sys.argv[1]))))
         else:
-            names = [Path(name) for name in sys.argv[1:] if name != POOLED]
-            print(judge(names, pooled=POOLED in sys.argv))  # noqa: T201 - the edge
+            names = [Path(name) for name in sys.argv[1:] if name not in (POOLED, RUNS)]
+            runs = RUNS in sys.argv
+            said = (
+                run_table([read_gates(name) for name in names])
+                if runs
+                else judge(names, pooled=POOLED in sys.argv)
+            )
+            print(said, end="" if runs else "\n")  # noqa: T201 - the edge
     except JudgeError as error:
         sys.exit(str(error))
