@@ -22,6 +22,7 @@ from judge_gates import (
     passes,
     read_gates,
     red_by,
+    run_table,
 )
 from rules import RULES, Samples
 from scipy import stats
@@ -168,6 +169,9 @@ def record(verdict: str, ratio: float = 1.0, *, suite: str = "same") -> dict[str
         ],
         "measured": {CASE: [*pairs, far]},
         "seconds": 100.0,
+        "pairs": [8, 1],
+        "base": "base (1)",
+        "candidate": "other (2)",
     }
 
 
@@ -185,6 +189,15 @@ def test_alarms_are_counted_where_nothing_differs_and_finds_where_something_does
     assert "| 1 of 3 (1.7 to 86.5 %) " in table[2]
     assert case.target == CASE
     assert table[3].count("1 of 3 (") == 4  # found, false alarm, passed, undecided
+
+
+def test_every_gate_has_a_line_undecided_ones_included() -> None:
+    """Numbered within its series."""
+    series = Gates(SAME, "none", [record("slower"), record("undecided")], "a")
+    assert run_table([series]).splitlines()[1:] == [
+        f"same,none,a,1,base (1),other (2),8 1,100,{CASE},",
+        f"same,none,a,2,base (1),other (2),8 1,100,,{CASE}",
+    ]
 
 
 def test_series_of_one_kind_and_code_are_one() -> None:
