@@ -172,8 +172,9 @@ def _offset(row: Row) -> float:
 
 def _off(case: Case, row: Row) -> str:
     offset = _offset(row) / MICROSECONDS.seconds
+    laps = "smallest" if case.device == "cpu" else "mean"
     ratio = decimals(row.phases_over_step, 4)
     return (
         f"Off: the phases of {case.key} add up to {ratio} times its step ({decimals(offset, 0)} µs),"
-        " by the medians of neighbouring blocks."
+        f" by the {laps} laps of neighbouring blocks."
     )

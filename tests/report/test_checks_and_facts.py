@@ -60,7 +60,7 @@ def test_a_sum_that_is_off_is_listed() -> None:
     remarks = told(run_of([record_of(CPU_CASE)]), blocks).remarks
     assert (
         "Off: the phases of cpu-t1-float32-eager-b32-h128 add up to 1.0833 times its step (50 µs),"
-        " by the medians of neighbouring blocks." in remarks
+        " by the smallest laps of neighbouring blocks." in remarks
     )
 
 
