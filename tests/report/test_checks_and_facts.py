@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from made_up_runs import (
     CPU_CASE,
+    CUDA_CASE,
     OTHER_LAPS,
     STEP_LAPS,
     block_of,
@@ -51,6 +52,21 @@ def test_what_the_clock_reads_cost_is_told_as_a_share_of_the_step() -> None:
     ]
     run = run_of([record_of(CPU_CASE), record_of(replace(CPU_CASE, batch_size=64))])
     assert any("change the step by -2.9 to 3.1 %;" in remark for remark in told(run, blocks).remarks)
+
+
+def test_what_events_cost_is_told_where_it_is_taken_off() -> None:
+    """Plain steps of 600 µs beside 660 with events: 10 % of one CUDA case; 0.2 % of the other is left in."""
+    blocks = []
+    for number, step in enumerate([600_000, 659_000]):
+        laps = STEP_LAPS | {"step": step}
+        for kind in ("laps", "plain"):
+            block = block_of(kind, laps=laps, case=number)
+            spans = block.host if kind == "laps" else None
+            blocks.append(replace(block, device=spans))
+    run = run_of([record_of(CUDA_CASE), record_of(replace(CUDA_CASE, batch_size=64))])
+    told_of = [remark for remark in told(run, blocks).remarks if remark.startswith("Recording events")]
+    assert len(told_of) == 1
+    assert "of 1 of 2 CUDA cases longer by 10 to 10 %, which is taken off their phases" in told_of[0]
 
 
 def test_a_sum_that_is_off_is_listed() -> None:
