@@ -79,11 +79,12 @@ def _events(steps: Mapping[Case, Row]) -> list[str]:
     taken = [share for share in shares if share > EVENTS_TOLERATED]
     if not taken:
         return []
-    return [
+    line = (
         f"Recording events makes the step of {len(taken)} of {len(shares)} CUDA cases longer by"
         f" {percentage(min(taken))} to {percentage(max(taken))} %, which is taken off their phases in equal"
         " parts; the steps themselves are measured without."
-    ]
+    )
+    return [line]
 
 
 def _disturbed(steps: Mapping[Case, Row]) -> list[str]:
