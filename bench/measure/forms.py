@@ -124,7 +124,8 @@ class ScaledStep(_Autocast):
 
     def scaling(self) -> list[Tensor]:
         """Return the scale, and the number of steps since it changed."""
-        return [self.scaler._scale, self.scaler._growth_tracker]  # noqa: SLF001 - only their values are public
+        scaler: Any = self.scaler  # of which the values are public alone
+        return [scaler._scale, scaler._growth_tracker]  # noqa: SLF001
 
 
 def casting(precision: str, device: str) -> torch.autocast:
@@ -178,23 +179,18 @@ def compiler_cache_of(words: Words) -> Iterator[None]:
         os.environ[COMPILER_CACHE] = folder
 
 
-PRECISE: tuple[Any, ...] = (
-    torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,
-    torch.backends.cudnn.rnn,
-    torch.backends.mkldnn.matmul,
-    torch.backends.mkldnn.conv,
-    torch.backends.mkldnn.rnn,
-)
-"""What computes with float32, each with a precision of its own."""
+BACKENDS: Any = torch.backends  # which makes its attributes as it is imported
+ON_CUDA: tuple[Any, ...] = (BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn)
+ON_CPU: tuple[Any, ...] = (BACKENDS.mkldnn.matmul, BACKENDS.mkldnn.conv, BACKENDS.mkldnn.rnn)
+"""What computes with float32, each with a precision of its own: products, convolutions, recurrent layers."""
 
 
 @contextmanager
 def precision_set(precision: str) -> Iterator[None]:
     """Set what a precision sets for a whole process while a case runs, and put it back.
 
-    By itself torch computes convolutions and recurrent layers in TF32, and products in float32; here all of
-    them compute in TF32 for tf32, and in float32 otherwise.
+    By itself torch computes convolutions and recurrent layers in TF32 on CUDA, and products in float32; here
+    all of them compute in TF32 for tf32, and in float32 otherwise. The CPU's always compute in float32.
     """
     products, tf32_layers = (
         "highest",
@@ -204,9 +200,10 @@ def precision_set(precision: str) -> Iterator[None]:
         products = torch.get_float32_matmul_precision()
     with suppress(RuntimeError):
         tf32_layers = torch.backends.cudnn.allow_tf32
-    found = [each.fp32_precision for each in PRECISE]
+    found = [backend.fp32_precision for backend in (*ON_CUDA, *ON_CPU)]
     tf32 = precision == "tf32"
-    _set_precision("high" if tf32 else "highest", tf32, ["tf32" if tf32 else "ieee"] * len(PRECISE))
+    on_cuda, on_cpu = ["tf32" if tf32 else "ieee"] * len(ON_CUDA), ["ieee"] * len(ON_CPU)
+    _set_precision("high" if tf32 else "highest", tf32, on_cuda + on_cpu)
     try:
         yield
     finally:
@@ -217,7 +214,7 @@ def _set_precision(products: str, tf32_layers: bool, each: Sequence[str]) -> Non
     """Set the precision the older way too: the compiler reads it there, and raises where the two disagree."""
     torch.set_float32_matmul_precision(products)
     torch.backends.cudnn.allow_tf32 = tf32_layers
-    for backend, value in zip(PRECISE, each, strict=True):
+    for backend, value in zip((*ON_CUDA, *ON_CPU), each, strict=True):
         backend.fp32_precision = "none"  # it then has that of torch.backends, which may be this one
         if backend.fp32_precision != value:
             backend.fp32_precision = value
@@ -228,7 +225,7 @@ def plain_tf32(model: nn.Module) -> bool:
     kinds = (nn.Module, nn.modules.conv._ConvNd, nn.RNNBase)  # noqa: SLF001 - what all convolutions are
     return any(
         backend.fp32_precision == "tf32" and any(isinstance(layer, kind) for layer in model.modules())
-        for backend, kind in zip(PRECISE, kinds, strict=False)
+        for backend, kind in zip(ON_CUDA, kinds, strict=True)
     )
 
 

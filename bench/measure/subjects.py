@@ -117,7 +117,7 @@ class Subject:
         """Set the precision; for inference eval mode without gradients besides."""
         if self.device.type == "cuda" and not set(GRAPHED).isdisjoint(self.words):
             # A forward that was never followed by its backward would keep the next from being replayed.
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with precision_set(self.precision):
             if kind != "inference":
                 yield

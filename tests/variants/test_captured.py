@@ -178,6 +178,15 @@ def test_the_check_of_a_captured_case_captures_compares_and_counts_the_capture(r
     assert set(runtime.captured_on) == set(runtime.streams)
 
 
+def test_a_case_whose_graph_reads_a_stale_batch_is_off_by_more_than_its_tolerance(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that advice ranks it nowhere, however fast it is."""
+    monkeypatch.setattr(subjects, "CapturedStep", partial(Stale, runtime=runtime))
+    checks = Subject(CASE).check()
+    assert checks["loss_error"] > checks["tolerance"]
+
+
 def test_blocks_of_a_graph_start_from_the_state_that_was_saved(runtime: Runtime) -> None:
     """The same tensors with the same values: two blocks end alike, and the step moves."""
     del runtime

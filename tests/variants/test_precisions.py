@@ -15,7 +15,15 @@ from bench.measure.blocks import IncorrectError, run_block
 from bench.measure.clock import HostClock
 from bench.measure.comparison import TOLERANCES
 from bench.measure.counters import count_case
-from bench.measure.forms import PRECISE, ScaledStep, formed_model, formed_step, plain_tf32, precision_set
+from bench.measure.forms import (
+    ON_CPU,
+    ON_CUDA,
+    ScaledStep,
+    formed_model,
+    formed_step,
+    plain_tf32,
+    precision_set,
+)
 from bench.measure.making import completed
 from bench.measure.subjects import FactorySubject, Subject
 from bench.variants import code_of
@@ -27,7 +35,7 @@ FORWARD_FLOP = 2 * 4 * (784 * 8 + 8 * 10)
 
 
 def precisions() -> list[str]:
-    return [backend.fp32_precision for backend in PRECISE]
+    return [backend.fp32_precision for backend in (*ON_CUDA, *ON_CPU)]
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +46,7 @@ def _as_found() -> Iterator[None]:
     torch.backends.fp32_precision = "none"
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = True
-    for backend, value in zip(PRECISE, before, strict=True):
+    for backend, value in zip((*ON_CUDA, *ON_CPU), before, strict=True):
         backend.fp32_precision = value
 
 
@@ -46,7 +54,7 @@ def _as_found() -> Iterator[None]:
 def test_the_convolutions_of_a_resnet_compute_in_the_precision_of_their_case(
     precision: str, setting: str
 ) -> None:
-    """As products do; by itself torch has TF32 for the ones and float32 for the others."""
+    """As products do, for which torch by itself has another; TF32 is CUDA's alone."""
     subject = FactorySubject(replace(RESNET, precision=precision))
     seen: list[list[str]] = []
     first = next(layer for layer in subject.step.model.modules() if isinstance(layer, nn.Conv2d))
@@ -54,7 +62,7 @@ def test_the_convolutions_of_a_resnet_compute_in_the_precision_of_their_case(
     before = precisions()
     with subject.mode("plain"):
         subject.iteration("plain")(0, lambda: None)
-    assert seen == [[setting] * len(PRECISE)]
+    assert seen == [[setting] * 3 + ["ieee"] * 3]
     assert precisions() == before
     assert torch.backends.cudnn.conv.fp32_precision == "tf32"
 
@@ -86,7 +94,7 @@ def test_a_factory_may_set_the_precision_in_any_way(
     factory()
     before = precisions()
     with precision_set(precision):
-        assert set(precisions()) == {"tf32" if precision == "tf32" else "ieee"}
+        assert precisions() == ["tf32" if precision == "tf32" else "ieee"] * 3 + ["ieee"] * 3
         assert torch.get_float32_matmul_precision() == products
         assert torch.backends.cudnn.allow_tf32 == (precision == "tf32")
     assert precisions() == before
