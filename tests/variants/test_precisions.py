@@ -303,3 +303,33 @@ def test_half_precision_is_formed_by_one_mechanism() -> None:
         outputs[precision] = step.forward(batch).dtype
         assert isinstance(step, ScaledStep) == (precision == "float16")
     assert outputs == {name: getattr(torch, name) for name in outputs}
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    ("variant", "precision"),
+    [
+        ("cudagraph", "float32"),
+        ("cudagraph", "tf32"),
+        ("fused+cudagraph", "float16"),
+        ("eager", "float16"),
+        ("reduce-overhead", "float32"),
+    ],
+)
+def test_each_form_agrees_with_the_plain_step_on_a_device(variant: str, precision: str) -> None:
+    """Within the tolerance of its precision, after a real capture."""
+    case = replace(HALF, device="cuda", threads="-", batch_size=32, variant=variant, precision=precision)
+    checks = Subject(case).check()
+    errors = [checks[name] for name in ("loss_error", "gradient_error", "parameter_error")]
+    assert max(errors) <= checks["tolerance"]
+    assert checks["moved"] == 1.0
+
+
+@pytest.mark.cuda
+def test_a_convolution_in_float32_is_off_by_what_float32_leaves_on_a_device() -> None:
+    """TF32 is off by some 3e-4."""
+    images, weights = torch.randn(8, 64, 32, 32, device="cuda"), torch.randn(64, 64, 3, 3, device="cuda")
+    exact = nn.functional.conv2d(images.double(), weights.double())
+    with precision_set("float32"):
+        found = nn.functional.conv2d(images, weights)
+    assert (found - exact).abs().max() / exact.abs().max() < 1e-5
