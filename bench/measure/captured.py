@@ -50,15 +50,11 @@ class CapturedStep:
             ) from error
 
     def __call__(self, inputs: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - of the structure of the batch
-        """Run the step on a batch; its loss is overwritten by the next."""
-        self.replay((inputs, targets))
-        return self._loss
-
-    def replay(self, batch: tuple[Any, Tensor]) -> None:
-        """Run the step on a batch."""
-        for target, source in zip(tree_leaves(self._static), tree_leaves(batch), strict=True):
+        """Run the step on a batch, and return its loss, which the next run overwrites."""
+        for target, source in zip(tree_leaves(self._static), tree_leaves((inputs, targets)), strict=True):
             target.copy_(source)
         self._graph.replay()
+        return self._loss
 
 
 @cache

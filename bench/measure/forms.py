@@ -192,10 +192,8 @@ def precision_set(precision: str) -> Iterator[None]:
     By itself torch computes convolutions and recurrent layers in TF32 on CUDA, and products in float32; here
     all of them compute in TF32 for tf32, and in float32 otherwise. The CPU's always compute in float32.
     """
-    products, tf32_layers = (
-        "highest",
-        True,
-    )  # of a factory that has mixed both ways to set them nothing is told
+    # Where a factory set what the older settings have no word for, these cannot be read, and are torch's own.
+    products, tf32_layers = "highest", True
     with suppress(RuntimeError):
         products = torch.get_float32_matmul_precision()
     with suppress(RuntimeError):

@@ -52,6 +52,7 @@ class Subject:
     This is the SimpleNN of nncore; `FactorySubject` is any other network.
     """
 
+    _run: Whole
     kinds: tuple[BlockKind, ...] = ("plain", "laps", "feed", "inference")
     precision = "float32"
     words: tuple[str, ...] = ()
@@ -176,7 +177,7 @@ class Subject:
     def _replayed(self, number: int, mark: Mark) -> None:
         batch = self.batches[number % len(self.batches)]
         mark()
-        self._captured.replay(batch)
+        self._run(*batch)
 
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes: parameters, buffers and the optimizer's state."""
@@ -207,17 +208,15 @@ class Subject:
         said = {"plain_tf32": 1.0} if self._is_tf32_elsewhere() else {}
         compared = self._compared()
         with self.mode("plain"):
-            return {**self._checked(self._whole()), **compared, **said}
+            self._run = self._whole()
+            return {**self._checked(), **compared, **said}
 
     def _is_tf32_elsewhere(self) -> bool:
         return self.device.type == "cuda" and self.precision == "float32" and plain_tf32(self.step.model)
 
     def _whole(self) -> Whole:
-        """Return what runs a whole step: itself, or a graph of it, captured now and replayed from now on."""
-        if "cudagraph" not in self.words:
-            return self.step
-        self._captured = CapturedStep(self.step, self.batches[0])
-        return self._captured
+        """Return what runs a whole step: itself, or a graph of it, captured now."""
+        return CapturedStep(self.step, self.batches[0]) if "cudagraph" in self.words else self.step
 
     def _compared(self) -> dict[str, float]:
         """Compare a variant with the plain step, and put it back to where it started."""
@@ -232,11 +231,11 @@ class Subject:
         errors = compared(self.step, plain.step, self.batches, plain.batches, self.precision, capture)
         return {"first_step_s": first_s, **errors, "tolerance": TOLERANCES[self.precision]}
 
-    def _checked(self, whole: Whole) -> dict[str, float]:
+    def _checked(self) -> dict[str, float]:
         trained = [p for p in self.step.model.parameters() if p.requires_grad or self.least_trained]
         before = [parameter.detach().clone() for parameter in trained]
         begin = time.perf_counter()
-        loss = whole(*self.batches[0])
+        loss = self._run(*self.batches[0])
         first_s = time.perf_counter() - begin
         gradients = [p.grad is not None and bool(p.grad.isfinite().all()) for p in trained]
         moved = [not torch.equal(old, new) for old, new in zip(before, trained, strict=True)]
