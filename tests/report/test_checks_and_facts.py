@@ -21,6 +21,7 @@ from made_up_runs import (
 )
 
 from bench.report import Report, render
+from bench.report.outcomes import notice_lines
 from bench.runs import Campaign, Code
 from bench.verdict import rows_of
 
@@ -161,6 +162,15 @@ def test_the_machine_on_the_screen_is_what_tells_it_from_others(cpu_report: Repo
     assert machine.on_screen
     assert facts["CPU"] == "Made-up CPU"
     assert facts["GPU"] == "n/a"
+
+
+def test_what_a_plain_script_would_compute_in_tf32_is_told() -> None:
+    """Of the cases that said so in their check, by name."""
+    record = record_of(CUDA_CASE, correct={"loss": 2.3, "plain_tf32": 1.0})
+    [remark] = notice_lines(run_of([record, record_of(CPU_CASE, correct={"loss": 2.3})]))
+    assert remark.startswith(f"Notice: {CUDA_CASE.key}: float32 throughout, where a plain script would")
+    assert "--step-precisions=tf32" in remark
+    assert CPU_CASE.key not in remark
 
 
 def test_denormal_values_are_told_with_what_to_do() -> None:
