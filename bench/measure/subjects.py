@@ -22,12 +22,12 @@ from bench.measure.forms import (
     compiler_cache_of,
     formed_inputs,
     formed_model,
-    formed_optimizer,
     formed_step,
     inference_mode,
     precision_set,
 )
 from bench.measure.making import Inputs, Made, make, repeated
+from bench.measure.optimizers import carry_over, formed_optimizer, optimizer_code
 from bench.variants import EAGER, words_of
 from nncore.data import Dataset as Images
 from nncore.data import endless_loader, load_dataset, resident_batches, to_device
@@ -53,6 +53,7 @@ class Subject:
     precision = "float32"
     words: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    optimizer_code = ""
     least_trained = 1.0
     """The share of its parameters that must get a gradient and move."""
 
@@ -69,6 +70,7 @@ class Subject:
         self.feed = cycle(self.batches) if "resident" in self.words else self._loader(made)
         # An optimizer holds the parameters themselves, which `to` moves in place.
         model = formed_model(made.model.to(self.device), self.words)
+        self.optimizer_code = optimizer_code(made.optimizer, self.words, made.model)
         optimizer = formed_optimizer(made.optimizer, self.words)
         inputs = self.batches[0][0]
         self.step = formed_step(model, made.loss, optimizer, self.words, self.precision, inputs)
@@ -268,9 +270,11 @@ class FactorySubject(Subject):
     least_trained = 0.0  # some have parts that only other inputs reach
 
     def _made(self) -> Made:
-        return deepcopy(
-            make(self.case.subject)
-        )  # a module that is imported once may give the same network twice
+        made = make(self.case.subject)
+        memo: dict[int, Any] = {}
+        copied = deepcopy(made, memo)  # a module that is imported once may give the same network twice
+        carry_over(made.optimizer, copied.optimizer, memo)
+        return copied
 
     def _batches(self, made: Made) -> Batches:
         size = self.case.batch_size
