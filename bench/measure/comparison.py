@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ TOLERANCES = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 0.1}
 
 
 Batches = Sequence[tuple[Any, Tensor]]
+State = tuple[list[Tensor], list[dict[str, Any]]]
+"""Parameters and buffers, and what the optimizer keeps of each parameter that it moves."""
 
 
 def compared(
@@ -31,7 +34,7 @@ def compared(
     parameters after the last. Dropout is off meanwhile: no two ways to draw its masks are alike. At the end
     the step is where the plain one started, with an optimizer that has seen nothing.
     """
-    start = [tensor.detach().clone() for tensor in _tensors(plain)]
+    start = _state(plain)
     _put_back(step, start)
     with _without_dropout(step.model), _without_dropout(plain.model):
         with precision_set(precision):
@@ -51,15 +54,30 @@ def _tensors(step: TrainStep) -> list[Tensor]:
     return [*step.model.parameters(), *step.model.buffers()]
 
 
-def _put_back(step: TrainStep, start: Sequence[Tensor]) -> None:
-    """Give a step these parameters and buffers, and an optimizer whose state is as at its beginning."""
-    kept = (value for state in step.torch_optimizer.state.values() for value in state.values())
+def _moved(step: TrainStep) -> list[Tensor]:
+    return [parameter for group in step.torch_optimizer.param_groups for parameter in group["params"]]
+
+
+def _state(step: TrainStep) -> State:
+    kept = [step.torch_optimizer.state.get(parameter, {}) for parameter in _moved(step)]
+    return deepcopy(([tensor.detach() for tensor in _tensors(step)], kept))
+
+
+def _put_back(step: TrainStep, state: State) -> None:
+    """Give a step this state, in the tensors that it has."""
+    tensors, kept = state
     with torch.no_grad():
-        for tensor, value in zip(_tensors(step), start, strict=True):
+        for tensor, value in zip(_tensors(step), tensors, strict=True):
             tensor.copy_(value)
-        for tensor in kept:
-            if isinstance(tensor, Tensor):
-                tensor.zero_()
+        for parameter, values in zip(_moved(step), kept, strict=True):
+            own = step.torch_optimizer.state[parameter]
+            for name in list(own):
+                if name not in values:
+                    del own[name]  # an optimizer makes at its first step what it does not have
+                elif isinstance(own[name], Tensor):
+                    own[name].copy_(values[name])
+                else:
+                    own[name] = deepcopy(values[name])
 
 
 @contextmanager

@@ -53,7 +53,8 @@ def carry_over(optimizer: Optimizer, copied: Optimizer, memo: dict[int, Any]) ->
 def optimizer_code(optimizer: Optimizer, words: Words, model: nn.Module) -> str:
     """Return the line that makes this optimizer in the form of the words; nothing where they ask for nothing.
 
-    It runs where `torch`, `model` and `optimizer` are known. Raises IncorrectError like `formed_optimizer`.
+    It runs where `torch`, `model` and `optimizer` are known. Raises IncorrectError where its kind has no such
+    form.
     """
     changes = _changes(optimizer, words)
     if not changes:
@@ -106,7 +107,7 @@ def _taken(kind: type) -> dict[str, inspect.Parameter]:
         if "__init__" in vars(base):
             _self, *others = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
             named = (one for one in others[1:] if one.kind in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY})
-            taken = {**{one.name: one for one in named}, **taken}
+            taken |= {one.name: one for one in named if one.name not in taken}
             if not any(one.kind is one.VAR_KEYWORD for one in others):
                 break
     return taken
