@@ -221,6 +221,9 @@ class CaseRecord(msgspec.Struct, frozen=True):
     assumed: tuple[str, ...] = ()
     """What the subject leaves out and what was taken instead, in words."""
 
+    optimizer_code: str = ""
+    """The line that makes the subject's optimizer in the form of the case; empty where it needs none."""
+
     @property
     def kinds(self) -> tuple[BlockKind, ...]:
         """Return the kinds of block that a round of it has; a step that is captured whole has no laps."""

@@ -35,10 +35,14 @@ WORDS: Mapping[str, Word] = {
     "foreach": Word(
         "optimizer",
         "the optimizer works on lists of tensors",
-        "Adam(model.parameters(), lr=0.001, foreach=True)",
+        'optimizer = type(optimizer)([{**group, "foreach": True} for group in optimizer.param_groups],'
+        " foreach=True)",
     ),
     "fused": Word(
-        "optimizer", "the optimizer is one kernel", "Adam(model.parameters(), lr=0.001, fused=True)"
+        "optimizer",
+        "the optimizer is one kernel",
+        'optimizer = type(optimizer)([{**group, "fused": True} for group in optimizer.param_groups],'
+        " fused=True)",
     ),
     "compile": Word("compiler", "the network is compiled", "model = torch.compile(model)"),
     "compile-max": Word(
@@ -55,7 +59,9 @@ WORDS: Mapping[str, Word] = {
     "cudagraph": Word(
         "compiler",
         "the whole step is captured once and replayed",
-        "graph = torch.cuda.CUDAGraph(); with torch.cuda.graph(graph): step(); then graph.replay()",
+        "with torch.cuda.graph(graph := torch.cuda.CUDAGraph()): optimizer.zero_grad();"
+        " criterion(model(inputs), targets).backward(); optimizer.step()  # after three steps on a side"
+        " stream; then, for each batch: inputs.copy_(...); targets.copy_(...); graph.replay()",
         needs_cuda=True,
     ),
     "set-to-none=false": Word(
@@ -64,30 +70,38 @@ WORDS: Mapping[str, Word] = {
     "channels-last": Word(
         "memory format",
         "images lie in memory with their channels last",
-        "model.to(memory_format=torch.channels_last); inputs.to(memory_format=torch.channels_last)",
+        "model.to(memory_format=torch.channels_last); inputs = inputs.to(memory_format=torch.channels_last)",
     ),
     DEFAULT_ALLOCATOR: Word(
         "allocator",
         "glibc's allocator as a plain script has it, without the policy that all others are measured with",
-        "without MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ in the environment",
+        "# nothing: leave MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ unset",
     ),
     "inference-mode": Word(
-        "inference", "no gradients and no version counters", "with torch.inference_mode():", of="inference"
+        "inference",
+        "no gradients and no version counters",
+        "with torch.inference_mode(): outputs = model(inputs)",
+        of="inference",
     ),
     "workers-2": Word(
-        "loader", "two processes fetch batches ahead", "DataLoader(..., num_workers=2)", of="feeding"
+        "loader",
+        "two processes fetch batches ahead",
+        "loader = torch.utils.data.DataLoader(dataset, batch_size, shuffle=True, num_workers=2)",
+        of="feeding",
     ),
     "pinned": Word(
         "transfer",
         "batches are fetched into pinned memory and copied while the host goes on",
-        "DataLoader(..., pin_memory=True); inputs.to(device, non_blocking=True)",
+        "loader = torch.utils.data.DataLoader(dataset, batch_size, shuffle=True, pin_memory=True);"
+        " inputs, targets = (batch.to(device, non_blocking=True) for batch in next(iter(loader)))",
         of="feeding",
         needs_cuda=True,
     ),
     "resident": Word(
         "loader",
         "all data are on the device, and batches are views of it",
-        "inputs, targets = data.to(device); for i in order.split(batch_size): step(inputs[i], targets[i])",
+        "for inputs, targets in zip(*(data.to(device).split(batch_size) for data in dataset.tensors)):"
+        " optimizer.zero_grad(); criterion(model(inputs), targets).backward(); optimizer.step()",
         of="feeding",
     ),
 }
@@ -152,9 +166,15 @@ def _misfit_on_cuda(words: tuple[str, ...], precision: str) -> str:
     return ""
 
 
-def code_of(variant: str, precision: str, threads: int | str) -> list[str]:
-    """Return the lines of code that make a plain step on one thread this one."""
-    lines = [WORDS[word].code for word in words_of(variant)]
+def code_of(variant: str, precision: str, threads: int | str, optimizer: str = "") -> list[str]:
+    """Return the lines of code that make a plain step on one thread this one.
+
+    `optimizer` is the line that makes the optimizer in this form, where it is known. Each line is a statement
+    that runs where `torch`, `model`, `optimizer`, `criterion`, a batch of `inputs` and `targets`, the name of
+    the `device`, a TensorDataset `dataset` and its `batch_size` are known.
+    """
+    words = [word for word in words_of(variant) if not (optimizer and WORDS[word].kind == "optimizer")]
+    lines = [*([optimizer] if optimizer else []), *(WORDS[word].code for word in words)]
     if precision in PRECISION_CODE:
         lines += PRECISION_CODE[precision].splitlines()
     return (

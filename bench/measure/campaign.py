@@ -193,6 +193,7 @@ class Conductor:
             steady=record.steady and reply.steady,
             correct=record.correct or reply.correct,
             assumed=reply.assumed,
+            optimizer_code=reply.optimizer_code,
         )
 
     def _ask(self, launch: int, number: int, request: messages.Request) -> messages.Reply | None:

@@ -100,7 +100,7 @@ def _put_back(step: TrainStep, state: State) -> None:
                 elif isinstance(own[name], Tensor):
                     own[name].copy_(values[name])
                 else:
-                    own[name] = values[name]
+                    own[name] = deepcopy(values[name])
 
 
 @contextmanager

@@ -54,26 +54,6 @@ def formed_inputs(inputs: Inputs, words: Words) -> Inputs:
     )
 
 
-def formed_optimizer(optimizer: Optimizer, words: Words) -> Optimizer:
-    """Return an optimizer like the one given, on its parameters, in the form of the words.
-
-    Raises IncorrectError where its kind has no such form.
-    """
-    changes: dict[str, bool] = {word: True for word in ("foreach", "fused") if word in words}
-    if "cudagraph" in words:
-        changes["capturable"] = True
-    for name in changes:
-        if name not in optimizer.defaults:
-            raise IncorrectError(f"{name}: {type(optimizer).__name__} has no such option")
-    if not changes:
-        return optimizer
-    groups = [
-        {"params": group["params"], **{k: v for k, v in group.items() if k in optimizer.defaults}, **changes}
-        for group in optimizer.param_groups
-    ]
-    return type(optimizer)(groups, **{**optimizer.defaults, **changes})
-
-
 class _KeepsGradients(TrainStep):
     def zero_grad(self) -> None:
         self.torch_optimizer.zero_grad(set_to_none=False)

@@ -83,12 +83,16 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, tag=True):
-    """Answer Prepare: seconds of an iteration of each kind of block, what was checked, and what assumed."""
+    """Answer Prepare: seconds of an iteration of each kind of block, what was checked, and what assumed.
+
+    `optimizer_code` is what makes the subject's optimizer in the form of the case.
+    """
 
     seconds: dict[BlockKind, float]
     steady: bool
     correct: dict[str, float]
     assumed: tuple[str, ...] = ()
+    optimizer_code: str = ""
 
 
 class Measured(msgspec.Struct, frozen=True, tag=True):

@@ -24,13 +24,13 @@ from bench.measure.forms import (
     compiler_cache_of,
     formed_inputs,
     formed_model,
-    formed_optimizer,
     formed_step,
     inference_mode,
     plain_tf32,
     precision_set,
 )
 from bench.measure.making import Inputs, Made, make, repeated
+from bench.measure.optimizers import carry_over, formed_optimizer, optimizer_code
 from bench.variants import EAGER, GRAPHED, words_of
 from nncore.data import Dataset as Images
 from nncore.data import endless_loader, load_dataset, resident_batches, to_device
@@ -57,6 +57,7 @@ class Subject:
     precision = "float32"
     words: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    optimizer_code = ""
     least_trained = 1.0
     """The share of its parameters that must get a gradient and move."""
 
@@ -73,6 +74,7 @@ class Subject:
         self.feed = cycle(self.batches) if "resident" in self.words else self._loader(made)
         # An optimizer holds the parameters themselves, which `to` moves in place.
         model = formed_model(made.model.to(self.device), self.words)
+        self.optimizer_code = optimizer_code(made.optimizer, self.words, made.model)
         optimizer = formed_optimizer(made.optimizer, self.words)
         loss = made.loss.to(self.device) if isinstance(made.loss, nn.Module) else made.loss
         inputs = self.batches[0][0]
@@ -283,9 +285,11 @@ class FactorySubject(Subject):
     least_trained = 0.0  # some have parts that only other inputs reach
 
     def _made(self) -> Made:
-        return deepcopy(
-            make(self.case.subject)
-        )  # a module that is imported once may give the same network twice
+        made = make(self.case.subject)
+        memo: dict[int, Any] = {}
+        copied = deepcopy(made, memo)  # a module that is imported once may give the same network twice
+        carry_over(made.optimizer, copied.optimizer, memo)
+        return copied
 
     def _batches(self, made: Made) -> Batches:
         size = self.case.batch_size

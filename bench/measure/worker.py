@@ -64,12 +64,14 @@ class Worker:
         correct = subject.check()
         subject.save()
         self.subjects[request.number] = subject
+        code = subject.optimizer_code if isinstance(subject, Subject) else ""
+        said: dict[str, Any] = {"correct": correct, "assumed": subject.assumed, "optimizer_code": code}
         if not request.warm_up:
-            return messages.Prepared({}, steady=True, correct=correct, assumed=subject.assumed)
+            return messages.Prepared({}, steady=True, **said)
         seconds, steady = self._warm_up(request.number, request.kinds or subject.kinds)
         correct["denormals"] = subject.denormals()
         subject.restore()
-        return messages.Prepared(seconds, steady=steady, correct=correct, assumed=subject.assumed)
+        return messages.Prepared(seconds, steady=steady, **said)
 
     def _warm_up(self, number: int, kinds: Sequence[BlockKind]) -> tuple[dict[BlockKind, float], bool]:
         """Run the first kind until two halves agree, then a few of each other kind; return their seconds."""

@@ -75,11 +75,7 @@ def _cells(gain: Gain, base: Case) -> dict[str, str]:
         "memory kB": _signed(gain.extra_bytes),
         "once s": f"{gain.once_s:.1f}" if gain.once_s is not None else NOT_AVAILABLE,
         "pays after": _steps(gain),
-        "code, or why not": "; ".join(
-            [gain.reason]
-            if gain.reason
-            else code_of(gain.case.variant, gain.case.precision, gain.case.threads)
-        ),
+        "code, or why not": "; ".join([gain.reason] if gain.reason else _code(gain)),
     }
 
 
@@ -143,11 +139,14 @@ def advice_sentences(base: Case, found: Sequence[Gain], together: Sequence[Gain]
 
 
 def _recommended(what: str, gain: Gain, base: Case) -> str:
-    code = "; ".join(code_of(gain.case.variant, gain.case.precision, gain.case.threads))
     steps = _steps(gain)
     pays = f", which pays {steps if steps == AT_ONCE else f'after {steps}'}"
     once = pays if (gain.once_s or 0.0) > 0.05 else ""  # noqa: PLR2004 - s
-    return f"{what}: {_said(gain, base)}{once}. Write: {code}"
+    return "\n    ".join([f"{what}: {_said(gain, base)}{once}. Write:", *_code(gain)])
+
+
+def _code(gain: Gain) -> list[str]:
+    return code_of(gain.case.variant, gain.case.precision, gain.case.threads, gain.optimizer_code)
 
 
 def _said(gain: Gain, base: Case) -> str:

@@ -43,7 +43,8 @@ class Gain:
     was measured. `time_s` is of one iteration. `error` is how far its numbers are off after some steps, the
     largest of loss, gradients and parameters, as a share; `extra_bytes` the memory that a step has alive at
     most beyond that of the plain one; `once_s` what its first step takes longer than the others, and
-    `pays_after` the steps after which that has been saved (infinite where it never is).
+    `pays_after` the steps after which that has been saved (infinite where it never is). `optimizer_code` is
+    what makes the subject's own optimizer in this form.
     """
 
     case: Case
@@ -58,6 +59,7 @@ class Gain:
     extra_bytes: int | None = None
     once_s: float | None = None
     pays_after: float | None = None
+    optimizer_code: str = ""
 
     @property
     def worth_it(self) -> bool:
@@ -151,6 +153,7 @@ def _gain(
         extra_bytes=_extra_bytes(record, plain),
         once_s=once_s,
         pays_after=once_s / gained if gained > 0 else inf,
+        optimizer_code=record.optimizer_code,
     )
 
 

@@ -11,7 +11,7 @@ from bench.cases import Case
 from bench.measure.blocks import IncorrectError
 from bench.measure.comparison import TOLERANCES, compared
 from bench.measure.counters import count_case
-from bench.measure.forms import formed_model, formed_optimizer
+from bench.measure.forms import formed_model
 from bench.measure.subjects import FactorySubject, Subject
 from nncore.model import SimpleNN
 from nncore.step import TrainStep
@@ -92,17 +92,6 @@ def test_channels_last_is_for_images_alone() -> None:
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
     with pytest.raises(IncorrectError, match="no weights of four dimensions"):
         subject("channels-last")
-
-
-def test_an_optimizer_keeps_its_settings_in_another_form() -> None:
-    """Groups, learning rates and momentum; one that has no such form refuses."""
-    layers = [nn.Linear(2, 2), nn.Linear(2, 2)]
-    groups = [{"params": layers[0].parameters(), "lr": 0.5}, {"params": layers[1].parameters()}]
-    formed = formed_optimizer(torch.optim.SGD(groups, lr=0.1, momentum=0.9), ("fused",))
-    assert [group["lr"] for group in formed.param_groups] == [0.5, 0.1]
-    assert all(group["fused"] and group["momentum"] == 0.9 for group in formed.param_groups)
-    with pytest.raises(IncorrectError, match="fused: LBFGS has no such option"):
-        formed_optimizer(torch.optim.LBFGS(layers[0].parameters()), ("fused",))
 
 
 def test_a_factory_with_two_inputs_trains_feeds_and_infers(
