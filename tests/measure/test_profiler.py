@@ -205,10 +205,10 @@ class ModeSeen(Subject):
 
     @contextmanager
     def mode(self, kind: BlockKind) -> Iterator[None]:
-        self.entered = kind
+        before, self.entered = self.entered, kind
         with super().mode(kind):
             yield
-        self.entered = ""
+        self.entered = before
 
     def watched(self) -> list[str]:
         """Return where each forward from now on will be noted with the mode that it ran in."""
