@@ -27,8 +27,8 @@ OUTSIDE = (*FED, "inference")
 ABSENT = "-"
 FLOOR = "x floor"
 WHAT_FLOOR = (
-    f"{FLOOR}: step / (its launches * smallest step / launches of that), the last two as launch in table"
-    " ceilings; near 1 it is launch-bound, and below 1 each launch costs less than in the smallest step."
+    f"{FLOOR}: step / (launches * launch µs), where launch µs (table ceilings) is the step of the smallest"
+    " network over its launches: near 1 a step is launch-bound, below 1 a launch costs it less than that."
 )
 LAUNCHES_QUEUED = 1_000
 """So many launches wait for a device, roughly, before the host has to (stackoverflow.com/q/53970187)."""
@@ -123,7 +123,7 @@ def _who_waits(cells: Cells) -> str:
         f" busy is below {percentage(BUSY_FROM)} %, and else the host for room in a full queue (about"
         f" {LAUNCHES_QUEUED:,} launches)."
     )
-    if any(busy_share(row_of.get("step")) is None for row_of in cells.values()):
+    if any(busy_share(row_of["step"]) is None for row_of in cells.values() if "step" in row_of):
         said += " Where busy is n/a, for want of a profile, it may be either."
     return said
 
@@ -143,8 +143,9 @@ def _launch_cells(cells: Cells) -> dict[Case, dict[str, str]]:
 
 
 def _over_floor(row: Row) -> str:
-    known = row.time_s is not None and row.launch_floor_s
-    return decimals(row.time_s / row.launch_floor_s, 1) if known else NOT_AVAILABLE
+    if row.time_s is None or not row.launch_floor_s:
+        return NOT_AVAILABLE
+    return decimals(row.time_s / row.launch_floor_s, 1)
 
 
 def share_of(row_of: Mapping[str, Row], phase: str) -> float | None:
