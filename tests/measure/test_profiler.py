@@ -263,7 +263,7 @@ def test_the_profile_of_a_graph_is_of_its_replay(tmp_path: Path) -> None:
     assert len(captured.batches) == 3 + STEPS  # three warm the session up
     step = profile.account("step")
     assert step is not None
-    assert step.whole_s == pytest.approx(profile.step_s, rel=0.05)
+    assert 0 < step.operator_s < step.whole_s
     assert not {row.phase for row in profile.operators} & set(STEP_PHASES)
     assert {account.phase for account in profile.accounts} & {"step", *STEP_PHASES} == {"step"}
     assert profile.disagreement == ""
