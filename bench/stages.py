@@ -17,7 +17,17 @@ import numpy as np
 from bench.cases import Case
 from bench.measure.arms import ARMS, Arms
 from bench.measure.campaign import Progress
-from bench.measure.pairs import BASE, CANDIDATE, MEASURED, ArmError, Pairing, Ratios, Times, ratios_of
+from bench.measure.pairs import (
+    BASE,
+    CANDIDATE,
+    MEASURED,
+    ArmError,
+    Pairing,
+    Ratios,
+    Times,
+    judgeable,
+    ratios_of,
+)
 from bench.measure.parents import HASH_SEEDS, Parents
 from bench.measure.revisions import Layout
 from bench.records import CaseCounters
@@ -72,6 +82,7 @@ class Gate:
         self._judged: list[int] = list(range(len(self.cases)))
         self._pairing = Pairing(self.cases, self.parents.launch, cores(), self.random)
         self._arms = Arms(self.cases, self.layout, self.parents, self.progress)
+        self._judgeable: dict[int, tuple[str, ...]] = {}
         self._new: dict[Case, str] = {}
         self._counters: dict[Case, tuple[CaseCounters, CaseCounters]] = {}
 
@@ -240,8 +251,17 @@ class Gate:
         )
 
     def _columns(self, found: Pairs) -> list[Column]:
+        for n, ratios in found.items():  # by the first stage: the second judges the same columns
+            self._judgeable.setdefault(n, judgeable(self.cases[n], ratios))
         measured = [
-            CaseRatios(self.cases[n].key, self.cases[n].device, by_phase(ratios, 0), by_phase(ratios, 1))
+            CaseRatios(
+                self.cases[n].key,
+                self.cases[n].device,
+                *(
+                    {p: table[p] for p in self._judgeable[n]}
+                    for table in (by_phase(ratios, 0), by_phase(ratios, 1))
+                ),
+            )
             for n, ratios in found.items()
         ]
         return [*case_columns(measured, self.rule), *group_columns(measured, self.rule)]

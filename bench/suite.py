@@ -34,7 +34,8 @@ from bench.records import CaseRecord
 from bench.runs import SCHEMA_VERSION, Block, Run, RunError, read_blocks, unwritable
 from bench.variants import DEFAULT_ALLOCATOR, misfit
 from bench.verdict import Row, companion_rows, rows_of
-from bench.verdict.rows import KIND_OF_PHASE, NANO, published
+from bench.verdict.laps import published
+from bench.verdict.rows import KIND_OF_PHASE, NANO
 
 NO_CUDA = "no CUDA device was found"
 

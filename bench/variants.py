@@ -46,6 +46,12 @@ WORDS: Mapping[str, Word] = {
         "the network is compiled with search for the fastest kernels, and with CUDA graphs on CUDA",
         'model = torch.compile(model, mode="max-autotune")',
     ),
+    "reduce-overhead": Word(
+        "compiler",
+        "the network is compiled, and its kernels are replayed as CUDA graphs",
+        'model = torch.compile(model, mode="reduce-overhead")',
+        needs_cuda=True,
+    ),
     "cudagraph": Word(
         "compiler",
         "the whole step is captured once and replayed",
@@ -86,10 +92,19 @@ WORDS: Mapping[str, Word] = {
     ),
 }
 
-PRECISIONS = ("float32", "tf32", "bfloat16")
+GRAPHED = ("compile-max", "reduce-overhead")
+"""Words whose compiled network is replayed as CUDA graphs, which write each result where the last one lay."""
+
+HALVES = ("bfloat16", "float16")
+"""Precisions of autocast: the network and its loss compute in them where that is safe."""
+
+PRECISIONS = ("float32", "tf32", *HALVES)
 PRECISION_CODE: Mapping[str, str] = {
-    "tf32": 'torch.set_float32_matmul_precision("high")',
+    "tf32": 'torch.set_float32_matmul_precision("high"); torch.backends.cudnn.allow_tf32 = True',
     "bfloat16": "with torch.autocast(device, dtype=torch.bfloat16): loss = criterion(model(inputs), targets)",
+    "float16": """scaler = torch.amp.GradScaler(device)
+with torch.autocast(device, dtype=torch.float16): loss = criterion(model(inputs), targets)
+scaler.scale(loss).backward(); scaler.step(optimizer); scaler.update()""",
 }
 
 
@@ -116,17 +131,32 @@ def misfit(variant: str, precision: str, device: str) -> str:
     """Return why a variant in a precision cannot run on a kind of device, or nothing."""
     words = words_of(variant)
     if device == "cuda":
-        return f"{DEFAULT_ALLOCATOR} is about the CPU's memory" if DEFAULT_ALLOCATOR in words else ""
+        return _misfit_on_cuda(words, precision)
     missing = [word for word in words if WORDS[word].needs_cuda]
     missing += [precision] if precision == "tf32" else []
     return f"{' and '.join(missing)} need{'s' if len(missing) == 1 else ''} CUDA" if missing else ""
+
+
+def _misfit_on_cuda(words: tuple[str, ...], precision: str) -> str:
+    if DEFAULT_ALLOCATOR in words:
+        return f"{DEFAULT_ALLOCATOR} is about the CPU's memory"
+    graphed = next((word for word in GRAPHED if word in words), None)
+    if graphed and "set-to-none=false" in words:
+        return (
+            f"set-to-none=false keeps gradients, which the CUDA graphs of {graphed} overwrite (leave one out)"
+        )
+    if precision == "float16" and "cudagraph" in words and "fused" not in words:
+        return (
+            "cudagraph in float16 needs fused, lest GradScaler asks the device whether to step (add +fused)"
+        )
+    return ""
 
 
 def code_of(variant: str, precision: str, threads: int | str) -> list[str]:
     """Return the lines of code that make a plain step on one thread this one."""
     lines = [WORDS[word].code for word in words_of(variant)]
     if precision in PRECISION_CODE:
-        lines.append(PRECISION_CODE[precision])
+        lines += PRECISION_CODE[precision].splitlines()
     return (
         [*lines, f"torch.set_num_threads({threads})"] if isinstance(threads, int) and threads > 1 else lines
     )

@@ -1,28 +1,42 @@
 """Comparing a variant with the plain step in float32: how far its numbers are off, after some steps."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.measure.forms import precision_set
+from bench.measure.forms import ScaledStep, precision_set
 from nncore.step import TrainStep
 
 STEPS = 3
 SMALLEST = 1e-30
 """What is divided by at least."""
 
-TOLERANCES = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 0.1}
-"""How far the numbers of a precision may be off before a variant is no variant of the same step."""
+TOLERANCES = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 0.1, "float16": 1e-2}
+"""How far the numbers of a precision may be off before a variant is no variant of the same step.
+
+float16 keeps ten bits of the mantissa, as TF32 does, and bfloat16 seven.
+"""
 
 
 Batches = Sequence[tuple[Any, Tensor]]
+Whole = Callable[[Any, Tensor], Tensor]
+"""Run a whole step on inputs and targets, and return its loss."""
+
+State = tuple[list[Tensor], list[dict[str, Any]]]
+"""Parameters and buffers, and what the optimizer keeps of each parameter that it moves."""
 
 
-def compared(
-    step: TrainStep, plain: TrainStep, batches: Batches, plain_batches: Batches, precision: str
+def compared(  # noqa: PLR0913, PLR0917 - of each step the batches, and of the one how it is run
+    step: TrainStep,
+    plain: TrainStep,
+    batches: Batches,
+    plain_batches: Batches,
+    precision: str,
+    capture: Callable[[], Whole] | None = None,
 ) -> dict[str, float]:
     """Run some steps of both from where the plain one starts, and return how far the other is off, as shares.
 
@@ -30,14 +44,25 @@ def compared(
     all gradients of the first step over that of the plain ones, and `parameter_error` the same of the
     parameters after the last. Dropout is off meanwhile: no two ways to draw its masks are alike. At the end
     the step is where the plain one started, with an optimizer that has seen nothing.
+
+    Where `capture` is given, it is what this returns that is run in the place of the step. A graph reads the
+    state of the optimizer, which must be there: it starts, and is in the end, where the plain step is after
+    one step.
     """
-    start = [tensor.detach().clone() for tensor in _tensors(plain)]
-    _put_back(step, start)
+    start = _state(plain)
     with _without_dropout(step.model), _without_dropout(plain.model):
         with precision_set(precision):
-            loss, gradients = _run(step, batches)
+            if isinstance(step, ScaledStep):
+                step.settle(batches[:STEPS])
+            whole = capture() if capture else step
         with precision_set("float32"):
-            plain_loss, plain_gradients = _run(plain, plain_batches)
+            if capture:
+                plain(*plain_batches[0])
+                start = _state(plain)
+            plain_loss, plain_gradients = _run(plain, plain, plain_batches)
+        with precision_set(precision):
+            _put_back(step, start)
+            loss, gradients = _run(step, whole, batches)
     parameters, plain_parameters = (_flat(list(one.model.parameters())) for one in (step, plain))
     _put_back(step, start)
     return {
@@ -51,15 +76,31 @@ def _tensors(step: TrainStep) -> list[Tensor]:
     return [*step.model.parameters(), *step.model.buffers()]
 
 
-def _put_back(step: TrainStep, start: Sequence[Tensor]) -> None:
-    """Give a step these parameters and buffers, and an optimizer whose state is as at its beginning."""
-    kept = (value for state in step.torch_optimizer.state.values() for value in state.values())
+def _moved(step: TrainStep) -> list[Tensor]:
+    """Return the parameters that the optimizer moves; a scaled loss leaves the gradients of others scaled."""
+    return [parameter for group in step.torch_optimizer.param_groups for parameter in group["params"]]
+
+
+def _state(step: TrainStep) -> State:
+    kept = [step.torch_optimizer.state.get(parameter, {}) for parameter in _moved(step)]
+    return deepcopy(([tensor.detach() for tensor in _tensors(step)], kept))
+
+
+def _put_back(step: TrainStep, state: State) -> None:
+    """Give a step this state, in the tensors that it has: a graph knows no others."""
+    tensors, kept = state
     with torch.no_grad():
-        for tensor, value in zip(_tensors(step), start, strict=True):
+        for tensor, value in zip(_tensors(step), tensors, strict=True):
             tensor.copy_(value)
-        for tensor in kept:
-            if isinstance(tensor, Tensor):
-                tensor.zero_()
+        for parameter, values in zip(_moved(step), kept, strict=True):
+            own = step.torch_optimizer.state[parameter]
+            for name in list(own):
+                if name not in values:
+                    del own[name]  # an optimizer makes at its first step what it does not have
+                elif isinstance(own[name], Tensor):
+                    own[name].copy_(values[name])
+                else:
+                    own[name] = values[name]
 
 
 @contextmanager
@@ -75,15 +116,14 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
             layer.p = share
 
 
-def _run(step: TrainStep, batches: Batches) -> tuple[float, Tensor]:
-    """Return the last loss and the gradients of the first step."""
+def _run(step: TrainStep, whole: Whole, batches: Batches) -> tuple[float, Tensor]:
+    """Return the last loss and the gradients of the first step, zero where there is none."""
     gradients, loss = torch.empty(0), torch.empty(0)
     for number in range(STEPS):
         inputs, targets = batches[number % len(batches)]
-        loss = step(inputs, targets)
+        loss = whole(inputs, targets)
         if not number:
-            zeros = (p.grad if p.grad is not None else torch.zeros_like(p) for p in step.model.parameters())
-            gradients = _flat(list(zeros))
+            gradients = _flat([torch.zeros_like(p) if p.grad is None else p.grad for p in _moved(step)])
     return float(loss.detach()), gradients
 
 

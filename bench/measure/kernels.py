@@ -18,7 +18,12 @@ from bench.measure.forms import precision_set
 CACHED_COPIES = 8
 MIBI = 2**20
 LARGEST_GEMM_ERROR = 0.01
-PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 Mark = Callable[[], None]
 

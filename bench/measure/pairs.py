@@ -3,6 +3,9 @@
 Whatever has an order is decided by a coin: which folder an arm sits in, which is launched, set up and warmed
 up first, which goes first in every sample. Only then is the test that judges the pairs exact. The core, or as
 many as a case has threads, is the same for both arms, so that it may be chosen by what earlier pairs showed.
+
+On the CPU a block with laps is step and phases at once. On a device recording the laps costs time, so the
+step is a plain block by the wall clock, and a block with laps beside it tells of the phases.
 """
 
 import random
@@ -17,17 +20,34 @@ import numpy.typing as npt
 from bench.cases import BLOCK_LAPS, STEP_PHASES, BlockKind, Case
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS
+from bench.measure.campaign import SPIN_UP_S
 from bench.measure.scheduling import Cores
 from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
 
 BLOCK_S = 0.008
 SAMPLES = 8
-KIND: BlockKind = "laps"
+ON_CPU: tuple[BlockKind, ...] = ("laps",)
+ON_DEVICE: tuple[BlockKind, ...] = ("plain", "laps")
+"""The blocks of a sample; the first one is as long as BLOCK_S says."""
+
+TICK_NS = 500.0
+"""The resolution of a device's events (CUDA Runtime API, cudaEventElapsedTime): no lap counts as less."""
+
+HOST_SETS_THE_PACE = 0.9
+"""From this share of the wall clock on the host spends launching, the device waits for it.
+
+Blocks are too short for the launch queue to fill, in which the host would wait for the device as well.
+"""
+
+FEWEST_TICKS = 20
+"""A phase on a device that is shorter than so many ticks is not judged: its ratios are those of the clock."""
+
 LENGTHS = 3
 """Blocks are longer than the shortest by up to one step in so many, lest all meet alike what is periodic."""
 
 BASE, CANDIDATE = 0, 1
 MEASURED = ("step", *STEP_PHASES)
+COLUMNS = [BLOCK_LAPS["laps"].index(phase) for phase in STEP_PHASES]
 NANO = 1e-9
 
 
@@ -55,10 +75,10 @@ class ArmError(RuntimeError):
 
 @dataclass(frozen=True)
 class Sample:
-    """Hold a block of both arms: of each of MEASURED the smallest and the mean lap, in nanoseconds.
+    """Hold the blocks of both arms: of each of MEASURED the smallest and the mean lap, in nanoseconds.
 
     Shapes [arm, measured]. The mean is without the time that others had the core; `clock_mean`, of shape
-    [arm], is that of the whole step with it, as a clock alone sees it.
+    [arm], is that of the whole step with it, as a clock alone sees it. On a device the smallest is the mean.
     """
 
     low: Times
@@ -112,6 +132,9 @@ class Pairing:
         for number in self._shuffled(numbers):
             for arm in self._either_first():
                 self._prepare(arms, arm, number)
+        if self.cases[numbers[0]].device != "cpu":  # its clock fell while the workers started
+            for arm in self._either_first():
+                self._ask(arms, arm, numbers[0], messages.SpinUp(SPIN_UP_S))
         found: dict[int, list[Sample]] = {number: [] for number in numbers}
         for _ in range(self.samples):
             for number in self._shuffled(numbers):
@@ -125,20 +148,29 @@ class Pairing:
             raise ArmError(arm, None, str(error)) from None
 
     def _prepare(self, arms: Mapping[int, Arm], arm: int, number: int) -> None:
-        request = messages.Prepare(number, self.cases[number], warm_up=True, kinds=(KIND,))
+        kinds = self._kinds(number)
+        request = messages.Prepare(number, self.cases[number], warm_up=True, kinds=kinds)
         reply = self._ask(arms, arm, number, request)
         if number not in self.steps and isinstance(reply, messages.Prepared):
-            self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds[KIND]))
+            self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds[kinds[0]]))
+
+    def _kinds(self, number: int) -> tuple[BlockKind, ...]:
+        return ON_CPU if self.cases[number].device == "cpu" else ON_DEVICE
 
     def _sample(self, arms: Mapping[int, Arm], number: int, cores: tuple[int, ...]) -> Sample:
         low, mean, clock_mean = np.empty((2, len(MEASURED))), np.empty((2, len(MEASURED))), np.empty(2)
         steps = self.steps[number]
         steps += self.random.randrange(steps // LENGTHS + 1)
-        for arm in self._either_first():
-            reply = self._ask(arms, arm, number, messages.Measure(number, KIND, steps))
-            if isinstance(reply, messages.Measured):
-                low[arm], mean[arm], clock_mean[arm] = times_of(reply)
-                self._cores.note(cores, reply.waited_ns, reply.wall_ns)
+        replies: dict[int, dict[BlockKind, messages.Measured]] = {BASE: {}, CANDIDATE: {}}
+        for kind in self._kinds(number):
+            for arm in self._either_first():
+                reply = self._ask(arms, arm, number, messages.Measure(number, kind, steps))
+                if isinstance(reply, messages.Measured):
+                    replies[arm][kind] = reply
+                    self._cores.note(cores, reply.waited_ns, reply.wall_ns)
+        for arm, of_arm in replies.items():
+            times = times_of(of_arm["laps"]) if len(of_arm) == 1 else device_times_of(**of_arm)
+            low[arm], mean[arm], clock_mean[arm] = times
         return Sample(low, mean, clock_mean)
 
     def _ask(
@@ -160,17 +192,33 @@ class Pairing:
 
 
 def times_of(reply: messages.Measured) -> tuple[Times, Times, float]:
-    """Return what a sample holds of one arm, of the counted laps; the step is the sum of its laps."""
-    names = BLOCK_LAPS[KIND]
-    source, waited_ns = (reply.host, reply.waited_ns) if reply.device is None else (reply.device, 0)
-    laps = np.frombuffer(source, np.int64).reshape(-1, len(names))[1:].astype(np.float64)
-    columns = [names.index(phase) for phase in STEP_PHASES]
+    """Return what a sample holds of one arm on the CPU: counted laps, and the step as the sum of its laps."""
+    laps = _counted(reply.host, "laps")
 
     def measured(laps: Times) -> Times:
-        return np.column_stack([laps.sum(axis=1), laps[:, columns]])
+        return np.column_stack([laps.sum(axis=1), laps[:, COLUMNS]])
 
-    mean = measured(without_waiting(laps, waited_ns)).mean(axis=0)
+    mean = measured(without_waiting(laps, reply.waited_ns)).mean(axis=0)
     return measured(laps).min(axis=0), mean, float(laps.sum(axis=1).mean())
+
+
+def device_times_of(plain: messages.Measured, laps: messages.Measured) -> tuple[Times, Times, float]:
+    """Return what a sample holds of one arm on a device: means alone, since these add up.
+
+    The step is the wall time of the plain block, without the time that others had the core where the host
+    sets the pace; the phases are spans between events, none shorter than a tick of theirs.
+    """
+    host = _counted(plain.host, "plain")
+    waited_ns = plain.waited_ns if host.sum() >= HOST_SETS_THE_PACE * plain.wall_ns else 0
+    spans = _counted(laps.device or laps.host, "laps")[:, COLUMNS].mean(axis=0)
+    steps = len(host)
+    mean = np.array([(plain.wall_ns - waited_ns) / steps, *np.maximum(spans, TICK_NS)])
+    return mean, mean, plain.wall_ns / steps
+
+
+def _counted(laps: bytes, kind: BlockKind) -> Times:
+    """Return the counted laps of a reply, of shape [iterations, laps]."""
+    return np.frombuffer(laps, np.int64).reshape(-1, len(BLOCK_LAPS[kind]))[1:].astype(np.float64)
 
 
 def without_waiting(laps: Times, waited_ns: float) -> Times:
@@ -216,3 +264,14 @@ def _ratios(samples: Sequence[Sample]) -> Ratios:
     mean[0] = np.log(means[:, CANDIDATE, 0].sum() / means[:, BASE, 0].sum())
     steps = np.stack([lows[:, :, 0], np.array([one.clock_mean for one in samples])])
     return Ratios(low, mean, lows[:, BASE].min(axis=0) * NANO, steps)
+
+
+def judgeable(case: Case, ratios: Sequence[Ratios]) -> tuple[str, ...]:
+    """Return the step, and the phases that can be judged: on a device those of FEWEST_TICKS or more.
+
+    By the geometric mean of both arms, which stays as it is when they are exchanged: which columns there are
+    must not depend on which arm is slower.
+    """
+    both_s = np.median([one.base_s * np.exp(one.low / 2) for one in ratios], axis=0)
+    least_s = 0.0 if case.device == "cpu" else FEWEST_TICKS * TICK_NS * NANO
+    return tuple(name for name, s in zip(MEASURED, both_s, strict=True) if name == "step" or s >= least_s)

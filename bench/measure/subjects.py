@@ -10,25 +10,28 @@ from itertools import cycle
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from bench.cases import BlockKind, Case
 from bench.measure.blocks import IncorrectError
 from bench.measure.captured import CapturedStep
-from bench.measure.comparison import TOLERANCES, compared
+from bench.measure.comparison import TOLERANCES, Whole, compared
 from bench.measure.forms import (
+    ScaledStep,
+    casting,
     compiler_cache_of,
     formed_inputs,
     formed_model,
     formed_optimizer,
     formed_step,
     inference_mode,
+    plain_tf32,
     precision_set,
 )
 from bench.measure.making import Inputs, Made, make, repeated
-from bench.variants import EAGER, words_of
+from bench.variants import EAGER, GRAPHED, words_of
 from nncore.data import Dataset as Images
 from nncore.data import endless_loader, load_dataset, resident_batches, to_device
 from nncore.evaluate import evaluating
@@ -49,6 +52,7 @@ class Subject:
     This is the SimpleNN of nncore; `FactorySubject` is any other network.
     """
 
+    _run: Whole
     kinds: tuple[BlockKind, ...] = ("plain", "laps", "feed", "inference")
     precision = "float32"
     words: tuple[str, ...] = ()
@@ -70,8 +74,9 @@ class Subject:
         # An optimizer holds the parameters themselves, which `to` moves in place.
         model = formed_model(made.model.to(self.device), self.words)
         optimizer = formed_optimizer(made.optimizer, self.words)
+        loss = made.loss.to(self.device) if isinstance(made.loss, nn.Module) else made.loss
         inputs = self.batches[0][0]
-        self.step = formed_step(model, made.loss, optimizer, self.words, self.precision, inputs)
+        self.step = formed_step(model, loss, optimizer, self.words, self.precision, inputs)
         self._saved: list[Tensor] = []
         if "cudagraph" in self.words:
             self.kinds = ("plain",)
@@ -111,16 +116,16 @@ class Subject:
     @contextmanager
     def mode(self, kind: BlockKind) -> Iterator[None]:
         """Set the precision; for inference eval mode without gradients besides."""
+        if self.device.type == "cuda" and not set(GRAPHED).isdisjoint(self.words):
+            # A forward that was never followed by its backward would keep the next from being replayed.
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with precision_set(self.precision):
             if kind != "inference":
                 yield
                 return
-            with evaluating(self.step.model), inference_mode(self.words), self._casting():
+            casts = casting(self.precision, self.device.type)
+            with evaluating(self.step.model), inference_mode(self.words), casts:
                 yield
-
-    def _casting(self) -> torch.autocast:
-        casts = self.precision == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=casts)
 
     def _lapped(self, number: int, mark: Mark) -> None:
         # The same calls as TrainStep.__call__, and like there its locals die as the function returns.
@@ -172,7 +177,7 @@ class Subject:
     def _replayed(self, number: int, mark: Mark) -> None:
         batch = self.batches[number % len(self.batches)]
         mark()
-        self._captured.replay(batch)
+        self._run(*batch)
 
     @property
     def replays(self) -> bool:
@@ -184,12 +189,11 @@ class Subject:
         model, optimizer = self.step.model, self.step.torch_optimizer
         kept = [value for state in optimizer.state.values() for value in state.values()]
         tensors = [value for value in kept if isinstance(value, Tensor)]
-        return [*model.parameters(), *model.buffers(), *tensors]
+        scaling = self.step.scaling() if isinstance(self.step, ScaledStep) else []
+        return [*model.parameters(), *model.buffers(), *tensors, *scaling]
 
     def save(self) -> None:
-        """Remember the state that every block starts from; capture a step that is to be replayed."""
-        if "cudagraph" in self.words:
-            self._captured = CapturedStep(self.step, self.batches[0])
+        """Remember the state that every block starts from."""
         self._saved = [tensor.detach().clone() for tensor in self.state()]
 
     def restore(self) -> None:
@@ -203,11 +207,21 @@ class Subject:
         """Run one step and check it before any time is believed; raises IncorrectError.
 
         Returns the loss, the share of parameter tensors with a gradient, and the share that moved; the
-        seconds of the very first step, compiling included; and of a variant how far it is off the plain step.
+        seconds of the very first step, compiling or capturing included; of a variant how far it is off the
+        plain step; and `plain_tf32` where this is float32 and a plain script on this device would not be.
         """
+        said = {"plain_tf32": 1.0} if self._is_tf32_elsewhere() else {}
         compared = self._compared()
         with self.mode("plain"):
-            return {**self._checked(), **compared}
+            self._run = self._whole()
+            return {**self._checked(), **compared, **said}
+
+    def _is_tf32_elsewhere(self) -> bool:
+        return self.device.type == "cuda" and self.precision == "float32" and plain_tf32(self.step.model)
+
+    def _whole(self) -> Whole:
+        """Return what runs a whole step: itself, or a graph of it, captured now."""
+        return CapturedStep(self.step, self.batches[0]) if "cudagraph" in self.words else self.step
 
     def _compared(self) -> dict[str, float]:
         """Compare a variant with the plain step, and put it back to where it started."""
@@ -216,16 +230,17 @@ class Subject:
         plain = type(self)(replace(self.case, variant=EAGER, precision="float32"))
         with self.mode("plain"), compiler_cache_of(self.words):
             begin = time.perf_counter()
-            self.step(*self.batches[0])
+            self._whole()(*self.batches[0])
             first_s = time.perf_counter() - begin
-        errors = compared(self.step, plain.step, self.batches, plain.batches, self.precision)
+        capture = self._whole if "cudagraph" in self.words else None
+        errors = compared(self.step, plain.step, self.batches, plain.batches, self.precision, capture)
         return {"first_step_s": first_s, **errors, "tolerance": TOLERANCES[self.precision]}
 
     def _checked(self) -> dict[str, float]:
         trained = [p for p in self.step.model.parameters() if p.requires_grad or self.least_trained]
         before = [parameter.detach().clone() for parameter in trained]
         begin = time.perf_counter()
-        loss = self.step(*self.batches[0])
+        loss = self._run(*self.batches[0])
         first_s = time.perf_counter() - begin
         gradients = [p.grad is not None and bool(p.grad.isfinite().all()) for p in trained]
         moved = [not torch.equal(old, new) for old, new in zip(before, trained, strict=True)]

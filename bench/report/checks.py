@@ -17,6 +17,7 @@ from bench.report.frame import Cells, identity, shared_by, shown_columns
 from bench.report.tables import Table
 from bench.runs import Campaign, Run
 from bench.verdict import Row
+from bench.verdict.rows import EVENTS_TOLERATED
 
 LOWEST, HIGHEST = 0.97, 1.03
 LARGEST_OFFSET_S = 5e-6
@@ -65,10 +66,25 @@ def check_lines(run: Run, cells: Cells) -> list[str]:
     if ratios:
         lines.append(_sums(ratios))
         lines += _worst(ratios)
+    lines += _events(steps)
     unsteady = [case.key for case, row in steps.items() if not row.steady]
     if unsteady:
         lines.append(f"Not steady after warming up, so perhaps too high: {', '.join(unsteady)}.")
     return lines + _disturbed(steps)
+
+
+def _events(steps: Mapping[Case, Row]) -> list[str]:
+    """Return a line that says by how much events lengthen the steps from whose phases that is taken off."""
+    shares = [_overhead_share(row) or 0.0 for case, row in steps.items() if case.device != "cpu"]
+    taken = [share for share in shares if share > EVENTS_TOLERATED]
+    if not taken:
+        return []
+    line = (
+        f"Recording events makes the step of {len(taken)} of {len(shares)} CUDA cases longer by"
+        f" {percentage(min(taken))} to {percentage(max(taken))} %, which is taken off their phases in equal"
+        " parts; the steps themselves are measured without."
+    )
+    return [line]
 
 
 def _disturbed(steps: Mapping[Case, Row]) -> list[str]:
@@ -172,8 +188,9 @@ def _offset(row: Row) -> float:
 
 def _off(case: Case, row: Row) -> str:
     offset = _offset(row) / MICROSECONDS.seconds
+    laps = "smallest" if case.device == "cpu" else "mean"
     ratio = decimals(row.phases_over_step, 4)
     return (
         f"Off: the phases of {case.key} add up to {ratio} times its step ({decimals(offset, 0)} µs),"
-        " by the medians of neighbouring blocks."
+        f" by the {laps} laps of neighbouring blocks."
     )

@@ -47,7 +47,14 @@ def notice_lines(run: Run) -> list[str]:
         f"{', '.join(leaking)}: memory that a step allocates is still alive some steps later",
         "look for what keeps tensors or graphs, such as a loss that is added up without .item()",
     )
-    notices = [*run.notices, *([found] if denormal else []), *([leak] if leaking else [])]
+    plain = [record.case.key for record in run.cases if record.correct.get("plain_tf32")]
+    tf32 = Notice(
+        f"{', '.join(plain)}: float32 throughout, where a plain script would compute in TF32 in part (as"
+        " torch does by itself in convolutions and recurrent layers, or as the subject sets it)",
+        "hold a script of yours against --step-precisions=tf32",
+    )
+    seen = [(denormal, found), (leaking, leak), (plain, tf32)]
+    notices = [*run.notices, *(notice for cases, notice in seen if cases)]
     return [f"Notice: {notice.cause}. Next: {notice.next_step}." for notice in notices]
 
 

@@ -14,6 +14,7 @@ from bench.records import CaseRecord
 from bench.runs import Block
 from bench.variants import EAGER, PRECISIONS, WORDS, canonical, made_faster, words_of
 from bench.verdict.estimates import COVERAGE, midmean, spread_of
+from bench.verdict.laps import wall_of
 
 NANO = 1e-9
 PLAIN_PRECISION = PRECISIONS[0]
@@ -176,9 +177,7 @@ def times_of(blocks: Sequence[Block], kind: BlockKind, *, on_device: bool) -> di
 
 
 def _ns(block: Block, *, mean: bool) -> float:
-    if mean:
-        return block.wall_ns / (len(block.host) - 1)
-    return float(block.host[1:].sum(axis=1).min())
+    return wall_of(block) if mean else float(block.host[1:].sum(axis=1).min())
 
 
 def _smallest(times: Times) -> dict[int, float]:

@@ -1,10 +1,10 @@
 """Checks of what a step does: its operators, waits, copies and matrix products, as counted."""
 
 from collections import Counter
-from collections.abc import Mapping
 
 from bench.cases import STEP_PHASES
 from bench.records import OperatorCount
+from bench.variants import HALVES
 from bench.verdict.evidence import (
     NO_CUDA,
     UNCOUNTED,
@@ -36,7 +36,6 @@ READ = "aten::_local_scalar_dense"
 """What `.item()`, `float()` and printing a tensor come to."""
 
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm")
-HALVES = ("bfloat16", "float16")
 HALF_MULTIPLE, TF32_MULTIPLE = 8, 4
 """Tensor cores take 16 bytes at a time: eight halves, or four numbers of TF32."""
 
@@ -181,7 +180,7 @@ def gemm_shapes(known: Evidence) -> Outcome:
     """See whether matrix products have dimensions that tensor cores cannot take whole."""
     if not known.on_cuda:
         return NO_CUDA
-    multiple = _multiple(known.case.precision, known.machine)
+    multiple = {**dict.fromkeys(HALVES, HALF_MULTIPLE), "tf32": TF32_MULTIPLE}.get(known.case.precision)
     if multiple is None:
         return "float32 products without TF32 do not run on tensor cores"
     if not known.has_inventory:
@@ -198,12 +197,6 @@ def gemm_shapes(known: Evidence) -> Outcome:
         None,
         "unknown: it depends on the kernels that cuBLAS has",
     )
-
-
-def _multiple(precision: str, machine: Mapping[str, object]) -> int | None:
-    if precision in HALVES:
-        return HALF_MULTIPLE
-    return TF32_MULTIPLE if precision == "float32" and machine.get("matmul_allow_tf32") is True else None
 
 
 def _matrices(call: OperatorCount) -> str:

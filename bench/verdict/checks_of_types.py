@@ -59,10 +59,10 @@ def _half_of_double(known: Evidence, phase: str) -> float | None:
 
 
 def mixed_dtypes(known: Evidence) -> Outcome:
-    """See whether a float32 step converts tensors between floating types."""
+    """See whether a step whose tensors are all float32 converts some between floating types."""
     if not known.has_inventory:
         return UNCOUNTED
-    if known.case.precision != "float32":
+    if known.case.precision not in ("float32", "tf32"):
         return "a precision other than float32 converts on purpose"
     calls = known.calls(*STEP_PHASES)
     sizes = {FLOAT_BYTES[name] for call in calls for name in types_of(call) if name in FLOAT_BYTES}

@@ -18,7 +18,8 @@ from bench.cases import MIDDLE_NETWORK, SMALLEST_NETWORK, Case, Place
 from bench.records import CaseRecord
 from bench.runs import Block
 from bench.verdict.estimates import BETWEEN_RUNS, Estimate, Laps, Spread, low_estimate, midmean, spread_of
-from bench.verdict.rows import KIND_OF_PHASE, NANO, Row, published
+from bench.verdict.laps import published
+from bench.verdict.rows import KIND_OF_PHASE, NANO, Row
 
 RUN_TO_RUN = Spread(0.006, 20.0)
 """What a run is off by beyond what it sees in itself, drift taken out.

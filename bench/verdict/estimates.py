@@ -153,12 +153,12 @@ def _mean_squares(grid: Laps) -> dict[str, tuple[float, int]]:
 
 
 def paired_ratio(numerators: Sequence[Laps], denominators: Sequence[Laps]) -> float:
-    """Return the median over rounds of the ratio of two blocks' smallest laps, measured side by side."""
+    """Return the median over rounds of the ratio of two neighbouring blocks' smallest values."""
     pairs = zip(numerators, denominators, strict=True)
     return float(np.median([a.min() / b.min() for a, b in pairs]))
 
 
 def paired_difference(minuends: Sequence[Laps], subtrahends: Sequence[Laps]) -> float:
-    """Return the median over rounds of the difference of two blocks' smallest laps, measured side by side."""
+    """Return the median over rounds of the difference of two neighbouring blocks' smallest values."""
     pairs = zip(minuends, subtrahends, strict=True)
     return float(np.median([a.min() - b.min() for a, b in pairs]))

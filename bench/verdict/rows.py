@@ -1,7 +1,7 @@
 """Rows of the tidy frame: one per case and phase, computed from the laps of a run."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -19,9 +19,13 @@ from bench.verdict.estimates import (
     undisturbed,
     undisturbed_value,
 )
+from bench.verdict.laps import published, spans_of, wall_of
 
 NANO = 1e-9
 CASE_COLUMNS = tuple(field.name for field in fields(Case))
+EVENTS_TOLERATED = 0.03
+"""Events that make a step on a device longer by a larger share are taken off its phases."""
+
 SEEN_IN_CHECK = ("first_step_s", "loss_error", "gradient_error", "parameter_error")
 KIND_OF_PHASE: dict[str, BlockKind] = {
     lap: kind for kind, laps in BLOCK_LAPS.items() for lap in laps if lap not in ("rest", UNATTRIBUTED)
@@ -38,7 +42,8 @@ class Row:
     `device_s` are the medians of the time to enqueue and of the span on the device; `wall_s` is the median
     over blocks of the wall time of an iteration. `share` is of the mean laps over the same steps: of the
     step for its parts, of the feeding loop for `data` and `copy`. Rows of the step also carry
-    `lap_overhead_s` (iteration with laps less iteration without), `phases_over_step` (sum of the laps over
+    `lap_overhead_s` (iteration with laps less iteration without; on a device what recording its events takes,
+    which is taken off the phases where it exceeds EVENTS_TOLERATED), `phases_over_step` (sum of the laps over
     the plain step) and `unattributed_s`.
 
     The counters are those of `bench.runs.PhaseCounters`. `flop_per_s` and `bytes_per_s` are FLOP and moved
@@ -173,24 +178,13 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: dict[BlockKind, list[Blo
         return blank  # what a case did before it failed is in the samples, and no result of it
     if not blocks:
         return replace(blank, status="failed", reason="no round was finished")
-    row = replace(blank, **_times(blocks, phase, case))
+    pairs = _pairs(by_kind)
+    mark_ns = _mark_ns(pairs) if case.device != "cpu" else 0.0
+    row = replace(blank, **_times(blocks, phase, case, mark_ns))
     if phase != "step":
         return row
     seen: dict[str, Any] = {name: record.correct.get(name) for name in SEEN_IN_CHECK}
-    return replace(row, **seen, **(_checks(by_kind) if by_kind.get("laps") else {}))
-
-
-def published(block: Block, phase: str, *, on_device: bool) -> Laps:
-    """Return the laps that are the time of a phase.
-
-    On the CPU, and for `data` everywhere, they are the host's. On a device the parts are spans between
-    events; what has no events (whole step, inference) is the block's wall time over its iterations, one
-    value a block.
-    """
-    if not on_device or phase == "data":
-        return block.column(phase)
-    spans = block.device_column(phase)
-    return np.array([_wall(block)]) if spans is None else spans
+    return replace(row, **seen, **(_checks(pairs, mark_ns) if pairs else {}))
 
 
 def step_times(records: Sequence[CaseRecord], blocks: Iterable[Block]) -> dict[Case, float]:
@@ -212,13 +206,9 @@ def step_times(records: Sequence[CaseRecord], blocks: Iterable[Block]) -> dict[C
     return {case: undisturbed_value(list(of_launch.values())) * NANO for case, of_launch in launches.items()}
 
 
-def _wall(block: Block) -> float:
-    return block.wall_ns / (len(block.host) - 1)
-
-
-def _times(blocks: Sequence[Block], phase: str, case: Case) -> dict[str, Any]:
+def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> dict[str, Any]:
     on_device = case.device != "cpu"
-    chosen = [published(block, phase, on_device=on_device) for block in blocks]
+    chosen = [published(block, phase, on_device=on_device, mark_ns=mark_ns) for block in blocks]
     launches: dict[int, list[Laps]] = defaultdict(list)
     for block, laps in zip(blocks, chosen, strict=True):
         launches[block.launch].append(laps)
@@ -236,7 +226,7 @@ def _times(blocks: Sequence[Block], phase: str, case: Case) -> dict[str, Any]:
         "mean_s": float(everything.mean()) * NANO,
         "disturbance": median.value / time.value if time.value else None,
         "samples_per_s": case.batch_size / (median.value * NANO) if median.value else None,
-        "share": _share(blocks, phase, on_device=on_device),
+        "share": _share(blocks, chosen, mark_ns) if len(blocks[0].laps) > 1 else None,
         "launches": len(launches),
         "rounds": len(blocks),
         "laps": len(everything),
@@ -250,50 +240,81 @@ def _three_times(blocks: Sequence[Block], phase: str) -> dict[str, float | None]
     return {
         "host_s": float(np.median(np.concatenate([block.column(phase) for block in blocks]))) * NANO,
         "device_s": float(np.median(np.concatenate(spans))) * NANO if spans else None,
-        "wall_s": float(np.median([_wall(block) for block in blocks])) * NANO,
+        "wall_s": float(np.median([wall_of(block) for block in blocks])) * NANO,
     }
 
 
-def _share(blocks: Sequence[Block], phase: str, *, on_device: bool) -> float | None:
+def _share(blocks: Sequence[Block], laps: Sequence[Laps], mark_ns: float) -> float:
     """Return the mean lap of a phase over the mean of the whole iteration, both from the same iterations.
 
     A loop that feeds a device is as long as the clock on the wall says: the host fetches while the device
     still computes, so neither's laps add up to it.
     """
-    if len(blocks[0].laps) == 1:
-        return None
-    part = sum(float(published(block, phase, on_device=on_device).sum()) for block in blocks)
-    if on_device and blocks[0].kind == "feed":
-        return part / sum(block.wall_ns for block in blocks)
-    return part / sum(float(_iterations(block, len(block.laps)).sum()) for block in blocks)
+    part = sum(
+        float(of_block.mean()) * (len(block.host) - 1) for block, of_block in zip(blocks, laps, strict=True)
+    )
+    return part / sum(_whole_ns(block, mark_ns) for block in blocks)
+
+
+def _whole_ns(block: Block, mark_ns: float) -> float:
+    if block.device is None:
+        return float(block.host[1:].sum())
+    iterations = len(block.host) - 1
+    return (
+        float(block.wall_ns) if block.kind == "feed" else float(spans_of(block, mark_ns).sum()) * iterations
+    )
 
 
 def _seconds(nanoseconds: float | None) -> float | None:
     return None if nanoseconds is None else nanoseconds * NANO
 
 
-def _checks(by_kind: dict[BlockKind, list[Block]]) -> dict[str, Any]:
-    """Compare the blocks with laps to the plain blocks that ran beside them in the same rounds."""
-    plain_of = {(b.launch, b.round): b for b in by_kind["plain"]}
-    pairs = [(b, plain_of[b.launch, b.round]) for b in by_kind["laps"] if (b.launch, b.round) in plain_of]
+def _pairs(by_kind: Mapping[BlockKind, Sequence[Block]]) -> list[tuple[Block, Block]]:
+    """Return the blocks with laps, each with the plain block that ran beside it in the same round."""
+    plain_of = {(b.launch, b.round): b for b in by_kind.get("plain", ())}
+    lapped = [b for b in by_kind.get("laps", ()) if (b.launch, b.round) in plain_of]
+    return [(b, plain_of[b.launch, b.round]) for b in lapped]
+
+
+def _mark_ns(pairs: Sequence[tuple[Block, Block]]) -> float:
+    """Return what recording an event on a device takes in nanoseconds, where its laps are to lose that.
+
+    It is what a step with events takes longer by the wall clock than one without, the median over rounds,
+    divided by the events of a step. Up to EVENTS_TOLERATED of the step nothing is taken off.
+    """
     if not pairs:
-        return {}
-    on_device = any(lapped.device is not None for lapped, _ in pairs)
-    walls = [published(plain, "step", on_device=on_device) for _, plain in pairs]
-    everything = [_iterations(lapped, len(lapped.laps)) for lapped, _ in pairs]
-    phases = [_iterations(lapped, len(STEP_PHASES)) for lapped, _ in pairs]
-    unattributed = np.concatenate(
-        [published(lapped, UNATTRIBUTED, on_device=on_device) for lapped, _ in pairs]
-    )
+        return 0.0
+    overhead = paired_difference(*_walls(pairs))
+    plain = float(np.median([wall_of(plain) for _, plain in pairs]))
+    if overhead <= EVENTS_TOLERATED * plain:
+        return 0.0
+    iterations = len(pairs[0][0].host) - 1
+    return overhead / (len(BLOCK_LAPS["laps"]) + 1 / iterations)  # a block ends with one more
+
+
+def _walls(pairs: Sequence[tuple[Block, Block]]) -> tuple[list[Laps], list[Laps]]:
+    """Return the wall time of an iteration with laps and without, for each pair of blocks."""
+    return [np.array([wall_of(lapped)]) for lapped, _ in pairs], [
+        np.array([wall_of(plain)]) for _, plain in pairs
+    ]
+
+
+def _checks(pairs: Sequence[tuple[Block, Block]], mark_ns: float) -> dict[str, Any]:
+    """Compare the blocks with laps to the plain blocks that ran beside them in the same rounds.
+
+    On the CPU by the smallest iteration of each; on a device by the mean one, as the times are.
+    """
+    on_device = pairs[0][0].device is not None
+    if on_device:
+        everything, walls = _walls(pairs)
+        phases = [spans_of(lapped, mark_ns)[: len(STEP_PHASES)].sum(keepdims=True) for lapped, _ in pairs]
+    else:
+        walls = [plain.column("step") for _, plain in pairs]
+        everything = [lapped.host[1:].sum(axis=1) for lapped, _ in pairs]
+        phases = [lapped.host[1:, : len(STEP_PHASES)].sum(axis=1) for lapped, _ in pairs]
+    left_over = [published(lapped, UNATTRIBUTED, on_device=on_device, mark_ns=mark_ns) for lapped, _ in pairs]
     return {
         "lap_overhead_s": paired_difference(everything, walls) * NANO,
         "phases_over_step": paired_ratio(phases, walls),
-        "unattributed_s": float(np.median(unattributed)) * NANO,
+        "unattributed_s": float(np.median(np.concatenate(left_over))) * NANO,
     }
-
-
-def _iterations(block: Block, laps: int) -> Laps:
-    """Return the sum of the first laps of each counted iteration."""
-    times = block.host if block.device is None else block.device
-    sums: Laps = times[1:, :laps].sum(axis=1)
-    return sums

@@ -187,13 +187,20 @@ def test_cuda_arms_are_spawned_and_a_device_is_a_column() -> None:
     """A context does not survive a fork; times are those of the device, on which nothing is slower here."""
 
     def spans(arm: str, request: messages.Request) -> messages.Reply | None:
+        if isinstance(request, messages.SpinUp):
+            spun_up.append(arm)
+            return messages.Done()
         if not isinstance(request, messages.Measure) or request.number == 0:
             return None
-        host = np.tile(LAPS * (3 if arm == "candidate" else 1), (request.iterations + 1, 1))
-        device = np.tile(LAPS, (request.iterations + 1, 1))
-        return messages.Measured(host.astype(np.int64).tobytes(), device.astype(np.int64).tobytes(), 1)
+        laps = LAPS if request.kind == "laps" else LAPS.sum(keepdims=True)
+        device = np.tile(laps, (request.iterations + 1, 1)).astype(np.int64)
+        host = device * (3 if arm == "candidate" else 1)
+        events = device.tobytes() if request.kind == "laps" else None
+        return messages.Measured(host.tobytes(), events, int(device[1:].sum()))
 
+    spun_up: list[str] = []
     outcome, started = judged(spans, cases=(CPU_CASE, CUDA_CASE))
+    assert spun_up.count("base") == spun_up.count("candidate") == 8  # once a pair: its clock fell meanwhile
     pairs = 2 * (1 + 8)  # counted once, then screened
     assert (len(started.forked), len(started.spawned)) == (pairs, pairs)
     assert {name for name, one in outcome.decisions.items() if one.kind == "device"} == {"cpu", "cuda"}

@@ -1,90 +1,14 @@
 """Blocks and clocks against a fake device whose every time is known."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import pytest
+from fake_device import KERNEL_NS, LAUNCH_NS, FakeDevice, FakeWork
 
 from bench.cases import BLOCK_LAPS, BlockKind
 from bench.measure.blocks import run_block
 from bench.measure.clock import ClockError, EventClock, HostClock
-
-LAUNCH_NS = 5_000
-KERNEL_NS = {"zero_grad": 0, "forward": 100_000, "loss": 20_000, "backward": 200_000, "optimizer": 400_000}
-
-
-class FakeDevice:
-    """A device with a queue: the host pays for launching, the device works on its own."""
-
-    def __init__(self) -> None:
-        self.host_ns = 0
-        self.done_ns = 0
-        self.waits = 0
-
-    def now(self) -> int:
-        return self.host_ns
-
-    def launch(self, kernel_ns: int) -> None:
-        self.host_ns += LAUNCH_NS
-        self.done_ns = max(self.done_ns, self.host_ns) + kernel_ns
-
-    def current_stream(self) -> "FakeDevice":
-        return self
-
-    def synchronize(self) -> None:
-        self.waits += 1
-        self.host_ns = max(self.host_ns, self.done_ns)
-
-    def Event(self, *, enable_timing: bool) -> "FakeEvent":  # noqa: N802 - torch's own name
-        assert enable_timing
-        return FakeEvent(self)
-
-
-class FakeEvent:
-    """An event is passed when the queue before it is done; asking earlier is an error, as on CUDA."""
-
-    def __init__(self, device: FakeDevice) -> None:
-        self.device = device
-        self.at_ns = 0
-
-    def record(self, stream: FakeDevice) -> None:
-        assert stream is self.device
-        self.at_ns = max(self.device.done_ns, self.device.host_ns)
-
-    def elapsed_time(self, later: "FakeEvent") -> float:
-        if later.at_ns > self.device.host_ns:
-            raise RuntimeError("device not ready")
-        return (later.at_ns - self.at_ns) / 1e6
-
-
-class FakeWork:
-    """A training step whose phases each launch one kernel of a known length."""
-
-    def __init__(self, device: FakeDevice) -> None:
-        self.device = device
-        self.restored = 0
-
-    def restore(self) -> None:
-        self.restored += 1
-
-    def mode(self, _kind: BlockKind) -> AbstractContextManager[Any]:
-        return nullcontext()
-
-    def iteration(self, kind: BlockKind) -> Callable[[int, Callable[[], None]], None]:
-        def lapped(_number: int, mark: Callable[[], None]) -> None:
-            mark()
-            for kernel_ns in KERNEL_NS.values():
-                self.device.launch(kernel_ns)
-                mark()
-
-        def plain(_number: int, mark: Callable[[], None]) -> None:
-            mark()
-            for kernel_ns in KERNEL_NS.values():
-                self.device.launch(kernel_ns)
-
-        return lapped if kind == "laps" else plain
 
 
 def test_device_laps_are_the_kernels_and_host_laps_only_the_launches() -> None:

@@ -68,7 +68,11 @@ def test_the_work_of_a_lap_is_the_closed_form() -> None:
 
 def test_each_precision_has_a_product_of_its_own() -> None:
     """What bfloat16 reaches is no ceiling of float32; the work is the same."""
-    for precision, dtype in (("bfloat16", torch.bfloat16), ("tf32", torch.float32)):
+    for precision, dtype in (
+        ("bfloat16", torch.bfloat16),
+        ("float16", torch.float16),
+        ("tf32", torch.float32),
+    ):
         kernels = ReferenceKernels(replace(KERNEL_CASE, precision=precision))
         assert kernels.gemm[0].dtype == dtype
         assert kernels.check()["gemm_flop"] == 2 * 384**3

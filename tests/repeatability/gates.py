@@ -8,10 +8,9 @@ Kill it at any moment: the same command goes on where it stopped. Nothing else m
 """
 
 import argparse
-import hashlib
+import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,23 +21,13 @@ from pathlib import Path
 
 from arms import DIFFERENCES, arms_of, planted_repository
 from burner import LOADS, BurnerError, burning
-from series import ROOT, Runner, SeriesError, alone, loaded, run_session, settle
+from gate_code import code_here, series_of
+from series import ROOT, SETTINGS_FILE, Runner, SeriesError, alone, loaded, run_session, settle
 
 SAME = "same"
 SCENARIOS = (SAME, *DIFFERENCES)
 LOG_FILE = "gate.txt"
 FINISHED = (0, 1)
-GATE_CODE = (
-    "bench/stages.py",
-    *(
-        f"bench/measure/{name}.py"
-        for name in ("pairs", "parents", "processes", "worker", "subjects", "forms")
-    ),
-    *(f"bench/measure/{name}.py" for name in ("blocks", "clock", "scheduling", "planted")),
-    *(f"bench/verdict/{name}.py" for name in ("columns", "gating", "rule", "signflip")),
-    *(f"nncore/{name}.py" for name in ("model", "step", "data")),
-)
-"""What measures pairs and judges them."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +39,7 @@ class GateSettings:
     budget: str = "10m"
     python: str = sys.executable
     code: str = "unknown"
-    """The code that measures and judges, and its torch: a series has one."""
+    """The code that measures, and its torch: a series has one, or what was accepted beside it."""
 
 
 def place_of(out: Path, number: int) -> Path:
@@ -82,17 +71,11 @@ def go_on(out: Path, settings: GateSettings, runs: int, run: Runner, at_most: in
     return len(missing)
 
 
-def code_here(python: str) -> str:
-    """Return a digest of what measures and judges pairs, and the version of torch.
-
-    Series of one digest are of one gate, whatever else of the project changed between them.
-    """
-    digest = hashlib.sha256()
-    for name in GATE_CODE:
-        digest.update((ROOT / name).read_bytes())
-    ask = [python, "-c", "import importlib.metadata as m; print(m.version('torch'))"]
-    torch = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
-    return f"gate {digest.hexdigest()[:10]}, torch {torch}"
+def code_of(out: Path, here: str) -> str:
+    """Return the code that a series was begun with if the code here may go on with it, else the code here."""
+    path = out / SETTINGS_FILE
+    begun = json.loads(path.read_bytes()).get("code", here) if path.exists() else here
+    return str(begun) if series_of(begun) == series_of(here) else here
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -114,7 +97,8 @@ def main() -> None:
     """Run a slice of a series."""
     given = parse()
     out: Path = given.out.resolve()
-    settings = GateSettings(given.scenario, given.load, given.budget, given.python, code_here(given.python))
+    code = code_of(out, code_here(given.python))
+    settings = GateSettings(given.scenario, given.load, given.budget, given.python, code)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `with` ends what it started
     out.mkdir(parents=True, exist_ok=True)
     os.environ["PYTHONPATH"] = str(ROOT)  # the gate itself is this checkout's

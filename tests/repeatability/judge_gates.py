@@ -5,7 +5,7 @@
     python tests/repeatability/judge_gates.py --pooled FILE [FILE...]
     python tests/repeatability/judge_gates.py --runs FILE [FILE...]
 
-Series of different code have lines of their own, but with --pooled: for code that judges by the same rule.
+Series of different code have lines of their own, but where gate_code.py accepts it, and with --pooled.
 With --runs a line of CSV for each gate is printed instead.
 Reads what gates.py left in a folder, or what was packed of it, with every pair in nanoseconds.
 """
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from arms import DIFFERENCES, ONE, ONE_CASE
+from gate_code import series_of
 from gates import SAME
 from rules import RULES, Samples
 from scipy import stats
@@ -95,7 +96,7 @@ def joined(series: Sequence[Gates], *, pooled: bool = False) -> list[Gates]:
     """Return a series for each scenario, load and code, or of all codes together."""
     groups: dict[tuple[str, str, str], list[Gates]] = {}
     for gates in series:
-        code = ALL_CODES if pooled else gates.code
+        code = ALL_CODES if pooled else series_of(gates.code)
         groups.setdefault((gates.scenario, gates.load, code), []).append(gates)
     return [
         Gates(scenario, load, [record for one in group for record in one.records], code)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from made_up_runs import (
     CPU_CASE,
+    CUDA_CASE,
     OTHER_LAPS,
     STEP_LAPS,
     block_of,
@@ -20,6 +21,7 @@ from made_up_runs import (
 )
 
 from bench.report import Report, render
+from bench.report.outcomes import notice_lines
 from bench.runs import Campaign, Code
 from bench.verdict import rows_of
 
@@ -53,6 +55,21 @@ def test_what_the_clock_reads_cost_is_told_as_a_share_of_the_step() -> None:
     assert any("change the step by -2.9 to 3.1 %;" in remark for remark in told(run, blocks).remarks)
 
 
+def test_what_events_cost_is_told_where_it_is_taken_off() -> None:
+    """Plain steps of 600 µs beside 660 with events: 10 % of one CUDA case; 0.2 % of the other is left in."""
+    blocks = []
+    for number, step in enumerate([600_000, 659_000]):
+        laps = STEP_LAPS | {"step": step}
+        for kind in ("laps", "plain"):
+            block = block_of(kind, laps=laps, case=number)
+            spans = block.host if kind == "laps" else None
+            blocks.append(replace(block, device=spans))
+    run = run_of([record_of(CUDA_CASE), record_of(replace(CUDA_CASE, batch_size=64))])
+    told_of = [remark for remark in told(run, blocks).remarks if remark.startswith("Recording events")]
+    assert len(told_of) == 1
+    assert "of 1 of 2 CUDA cases longer by 10 to 10 %, which is taken off their phases" in told_of[0]
+
+
 def test_a_sum_that_is_off_is_listed() -> None:
     """By more than 3 % and by more than 5 µs: 650 of 600 µs is."""
     laps = STEP_LAPS | OTHER_LAPS | {"step": 600_000}
@@ -60,7 +77,7 @@ def test_a_sum_that_is_off_is_listed() -> None:
     remarks = told(run_of([record_of(CPU_CASE)]), blocks).remarks
     assert (
         "Off: the phases of cpu-t1-float32-eager-b32-h128 add up to 1.0833 times its step (50 µs),"
-        " by the medians of neighbouring blocks." in remarks
+        " by the smallest laps of neighbouring blocks." in remarks
     )
 
 
@@ -145,6 +162,15 @@ def test_the_machine_on_the_screen_is_what_tells_it_from_others(cpu_report: Repo
     assert machine.on_screen
     assert facts["CPU"] == "Made-up CPU"
     assert facts["GPU"] == "n/a"
+
+
+def test_what_a_plain_script_would_compute_in_tf32_is_told() -> None:
+    """Of the cases that said so in their check, by name."""
+    record = record_of(CUDA_CASE, correct={"loss": 2.3, "plain_tf32": 1.0})
+    [remark] = notice_lines(run_of([record, record_of(CPU_CASE, correct={"loss": 2.3})]))
+    assert remark.startswith(f"Notice: {CUDA_CASE.key}: float32 throughout, where a plain script would")
+    assert "--step-precisions=tf32" in remark
+    assert CPU_CASE.key not in remark
 
 
 def test_denormal_values_are_told_with_what_to_do() -> None:

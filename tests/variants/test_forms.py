@@ -9,7 +9,6 @@ from torch import nn
 
 from bench.cases import Case
 from bench.measure.blocks import IncorrectError
-from bench.measure.captured import WARM_UP_STEPS, CapturedStep
 from bench.measure.comparison import TOLERANCES, compared
 from bench.measure.counters import count_case
 from bench.measure.forms import formed_model, formed_optimizer
@@ -104,68 +103,6 @@ def test_an_optimizer_keeps_its_settings_in_another_form() -> None:
     assert all(group["fused"] and group["momentum"] == 0.9 for group in formed.param_groups)
     with pytest.raises(IncorrectError, match="fused: LBFGS has no such option"):
         formed_optimizer(torch.optim.LBFGS(layers[0].parameters()), ("fused",))
-
-
-class Stream:
-    """A stream that waits for nothing."""
-
-    def wait_stream(self, _: "Stream") -> None: ...
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-class Graph:
-    """Replay what ran while it was captured: here the step itself, on the captured batch."""
-
-    def __init__(self) -> None:
-        self.replays = 0
-
-    def replay(self) -> None:
-        self.replays += 1
-
-
-class Runtime:
-    """Behave like torch.cuda as far as a capture asks."""
-
-    def __init__(self) -> None:
-        self.captured: list[int] = []
-        self.graphs: list[Graph] = []
-
-    Stream = Stream
-
-    def current_stream(self) -> Stream:
-        return Stream()
-
-    def stream(self, side: Stream) -> Stream:
-        return side
-
-    def CUDAGraph(self) -> Graph:  # noqa: N802 - torch's name
-        self.graphs.append(Graph())
-        return self.graphs[-1]
-
-    def graph(self, _: Graph) -> Stream:
-        self.captured.append(1)
-        return Stream()
-
-
-def test_a_captured_step_replays_on_the_batch_it_is_given() -> None:
-    """The batch is copied to where the graph reads it, and the graph is replayed once."""
-    steps: list[torch.Tensor] = []
-
-    class Counted(TrainStep):
-        def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-            steps.append(inputs)
-            return super().__call__(inputs, targets)
-
-    runtime, first = Runtime(), (torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64))
-    captured = CapturedStep(Counted(SimpleNN(3, 4, 2)), first, runtime)
-    assert len(steps) == WARM_UP_STEPS + 1
-    captured.replay((torch.ones(2, 3), torch.ones(2, dtype=torch.int64)))
-    assert runtime.graphs[0].replays == 1
-    assert steps[-1].tolist() == torch.ones(2, 3).tolist()
-    assert first[0].tolist() == torch.zeros(2, 3).tolist()
 
 
 def test_a_factory_with_two_inputs_trains_feeds_and_infers(

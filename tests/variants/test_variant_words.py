@@ -41,6 +41,23 @@ def test_what_a_device_cannot_do_is_said_before_anything_is_measured() -> None:
     assert misfit("fused+pinned", "tf32", "cpu") == "pinned and tf32 need CUDA"
     assert misfit("default-allocator", "float32", "cuda") == "default-allocator is about the CPU's memory"
     assert misfit("fused", "bfloat16", "cpu") == misfit("cudagraph", "tf32", "cuda") == ""
+    assert misfit("reduce-overhead", "float32", "cpu") == "reduce-overhead needs CUDA"
+    assert misfit("fused", "float16", "cpu") == misfit("reduce-overhead", "float16", "cuda") == ""
+
+
+@pytest.mark.parametrize("compiler", ["compile-max", "reduce-overhead"])
+def test_gradients_are_not_kept_where_a_graph_overwrites_them(compiler: str) -> None:
+    """The compiler's graphs put them where the last ones lay; a network compiled without graphs does not."""
+    why = f"set-to-none=false keeps gradients, which the CUDA graphs of {compiler} overwrite (leave one out)"
+    assert misfit(f"{compiler}+set-to-none=false", "float32", "cuda") == why
+    assert misfit("compile+set-to-none=false", "float32", "cuda") == ""
+    assert misfit("compile-max+set-to-none=false", "float32", "cpu") == ""
+
+
+def test_a_graph_in_float16_asks_for_the_optimizer_that_skips_on_the_device() -> None:
+    """Every other has GradScaler read on the host whether gradients overflowed, which no graph can."""
+    assert misfit("cudagraph", "float16", "cuda").startswith("cudagraph in float16 needs fused")
+    assert misfit("fused+cudagraph", "float16", "cuda") == misfit("cudagraph", "bfloat16", "cuda") == ""
 
 
 def test_a_case_has_the_phases_that_its_variant_is_about() -> None:

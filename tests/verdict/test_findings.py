@@ -317,6 +317,8 @@ def test_floats_converted_to_another_type_are_found() -> None:
     assert (one.phase, one.evidence) == ("forward", "converts floats: forward 2, moving 98 kB")
     assert one.gain_s == pytest.approx(13e-6)
     assert found(run_with(counters_of(CAST)), "mixed-dtypes").gain_s is None
+    tf32 = replace(CUDA_CASE, precision="tf32")  # whose tensors are float32 as well
+    assert found(run_with(counters_of(CAST), tf32), "mixed-dtypes").evidence == one.evidence
 
 
 @pytest.mark.parametrize(
@@ -418,14 +420,17 @@ ODD = call("backward", "aten::mm", 3, shapes="10x32, 32x128")
 
 
 @pytest.mark.parametrize(
-    ("precision", "tf32", "multiple"), [("bfloat16", False, 8), ("float16", False, 8), ("float32", True, 4)]
+    ("precision", "fact", "multiple"), [("bfloat16", False, 8), ("float16", False, 8), ("tf32", False, 4)]
 )
 def test_products_that_tensor_cores_cannot_take_whole_are_found(
-    precision: str, *, tf32: bool, multiple: int
+    precision: str, *, fact: bool, multiple: int
 ) -> None:
-    """Ten classes are no multiple of eight, nor of four; the bias of addmm is no factor."""
+    """Ten classes are no multiple of eight, nor of four; the bias of addmm is no factor.
+
+    What the machine does by itself plays no part: a case sets its own precision.
+    """
     biased = call("forward", "aten::addmm", shapes="10, 32x784, 784x128")
-    run = run_with(counters_of(ODD, biased), replace(CUDA_CASE, precision=precision), matmul_allow_tf32=tf32)
+    run = run_with(counters_of(ODD, biased), replace(CUDA_CASE, precision=precision), matmul_allow_tf32=fact)
     one = found(run, "gemm-shapes")
     assert one.phase == "backward"
     assert one.evidence == f"3 of 5 products have a length that {multiple} does not divide: 10x32, 32x128"

@@ -1,0 +1,179 @@
+"""Which code a recorded series of gates was measured by, and whether other code may go on with it.
+
+    python tests/repeatability/gate_code.py             the code here, and the series it belongs to
+    python tests/repeatability/gate_code.py SAME CASE5  whether fresh gates let it join the recorded ones
+
+A series goes on with other code in one of two cases; what was accepted stands in ACCEPTED with its reason.
+In both, `rejudge_gates.py results/reference/gates/*.json.xz` must give all recorded verdicts again.
+
+- What measures pairs has the same syntax tree. Imports, docstrings, comments, layout, names of modules, and
+  which of the files a definition stands in have no part in it.
+- Or fresh gates agree: of 12 of equal code none calls anything slower, and 6 of 6 find +5 % in one case.
+"""
+
+import argparse
+import ast
+import hashlib
+import subprocess
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from series import ROOT
+
+MEASURING: Mapping[str, Collection[str]] = {
+    "bench/stages.py": ("Gate._stage", "Gate._pair", "cores"),
+    **{
+        f"bench/measure/{name}.py": ()
+        for name in ("pairs", "parents", "processes", "worker", "subjects", "forms")
+    },
+    **{f"bench/measure/{name}.py": () for name in ("blocks", "clock", "scheduling", "planted")},
+    **{f"nncore/{name}.py": () for name in ("model", "step", "data")},
+}
+"""The files of what measures pairs, each with the definitions that do; none named: all of them."""
+
+OWN_PACKAGES = ("bench", "nncore")
+FRESH_SAME, FRESH_SLOWER = 12, 6
+SERIES = "gate of one rule"
+
+ACCEPTED: Mapping[str, str] = {
+    "2ed208fead": "bytes of 18 files; its gates stand under the present rule (rejudge_gates.py)",
+    "0fe8cad95b": "bytes of 18 files; its gates stand under the present rule (rejudge_gates.py)",
+    "eff86e3f90": "bytes of 18 files; its gates stand under the present rule (rejudge_gates.py)",
+    "7fe43be07a": "bytes of 18 files; the present rule, 150 gates of it",
+    "2410520d2e": "the syntax trees at 57c44c7, whose bytes are 7fe43be07a",
+}
+"""Digests of the code that one series was measured by, each with the reason why it may go on with it."""
+
+
+def code_here(python: str, root: Path = ROOT) -> str:
+    """Return a digest of what measures pairs in a checkout, and the version of a Python's torch."""
+    ask = [python, "-c", "import importlib.metadata as m; print(m.version('torch'))"]
+    torch = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    return f"gate {digest_of(root)}, torch {torch}"
+
+
+def series_of(code: str) -> str:
+    """Return the name under which gates of a code are counted together: accepted digests share one."""
+    digest, _, torch = code.removeprefix("gate ").partition(", ")
+    return f"{SERIES}, {torch}" if digest in ACCEPTED else code
+
+
+def digest_of(root: Path) -> str:
+    """Return the digest of the syntax trees of MEASURING in a checkout.
+
+    Its definitions are taken as a set, so that moving one from file to file changes nothing. Raises
+    LookupError where a named definition is missing, lest the digest be of less than it says.
+    """
+    found: list[str] = []
+    for name, wanted in MEASURING.items():
+        found += statements_of((root / name).read_text(), wanted)
+    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:10]
+
+
+def statements_of(source: str, wanted: Collection[str] = ()) -> list[str]:
+    """Return the normal form of each statement of a module, or of the wanted definitions alone."""
+    tree = ast.parse(source)
+    normal = _Normal(_own_modules(tree))
+    if not wanted:
+        return [ast.dump(normal.visit(one)) for one in tree.body if not _says_nothing(one)]
+    definitions = dict(_definitions(tree))
+    if missing := sorted(set(wanted) - set(definitions)):
+        raise LookupError(
+            f"{', '.join(missing)}: no such definition (it moved or was renamed: edit MEASURING)"
+        )
+    return [ast.dump(normal.visit(definitions[name])) for name in sorted(wanted)]
+
+
+def _definitions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.AST]]:
+    for one in ast.iter_child_nodes(tree):
+        if isinstance(one, ast.FunctionDef | ast.ClassDef):
+            yield f"{prefix}{one.name}", one
+            yield from _definitions(one, f"{prefix}{one.name}.")
+
+
+def _own_modules(tree: ast.Module) -> set[str]:
+    """Return the names under which a module knows other modules of this project."""
+    imports = [one for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)]
+    names = [
+        n.asname or n.name
+        for one in imports
+        if (one.module or "").split(".")[0] in OWN_PACKAGES
+        for n in one.names
+    ]
+    return {name for name in names if name.islower()}
+
+
+def _says_nothing(statement: ast.stmt) -> bool:
+    """Tell whether a statement is an import, or a string that nothing reads."""
+    is_string = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return isinstance(statement, ast.Import | ast.ImportFrom) or is_string
+
+
+class _Normal(ast.NodeTransformer):
+    """Take out what has no part in what a program does: imports, docstrings, and names of modules."""
+
+    def __init__(self, modules: Collection[str]) -> None:
+        self._modules = modules
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [one for one in body if not _says_nothing(one)] or [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        if isinstance(node.value, ast.Name) and node.value.id in self._modules:
+            return ast.Name(node.attr, node.ctx)
+        return self.generic_visit(node)
+
+
+def agreement(same: Sequence[str], slower: Sequence[str]) -> str:
+    """Return why fresh gates do not let code join a series, or nothing where they do.
+
+    Each gate is `right`, or a word for what it was instead: of equal code right is that nothing is slower, of
+    +5 % in one case that it is found.
+    """
+    for name, found, least in (("equal code", same, FRESH_SAME), ("+5 %", slower, FRESH_SLOWER)):
+        if len(found) < least:
+            return f"{len(found)} gates of {name} are too few ({least} are asked)"
+        if wrong := [one for one in found if one != "right"]:
+            return f"{len(wrong)} of {len(found)} gates of {name} disagree: {', '.join(wrong)}"
+    return ""
+
+
+def _outcomes(folder: Path) -> list[str]:
+    # judge_gates reads series with gates.py, which takes the digest from here.
+    from judge_gates import alarms, finds, read_gates  # noqa: PLC0415
+
+    gates = read_gates(folder)
+    if gates.code != code_here(sys.executable):
+        sys.exit(f"{str(folder)!r} was measured by {gates.code}, and here is {code_here(sys.executable)}")
+    if gates.target is None:
+        return ["false alarm" if alarms(record, gates) else "right" for record in gates.records]
+    return ["right" if finds(record, gates) else "missed" for record in gates.records]
+
+
+def main() -> None:
+    """Print which code is here, or whether fresh gates let it join."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "fresh", nargs="*", type=Path, help="fresh gates: of equal code, and of +5 %% in one case"
+    )
+    given = parser.parse_args()
+    here = code_here(sys.executable)
+    if not given.fresh:
+        print(f"{here}: {series_of(here)}")  # noqa: T201 - the edge
+        return
+    if len(given.fresh) != 2:
+        parser.error("give two series: of equal code, and of +5 % in one case")
+    reason = agreement(*map(_outcomes, given.fresh))
+    print(f"{here}: {reason or 'agrees (add its digest to ACCEPTED)'}")  # noqa: T201 - the edge
+    sys.exit(1 if reason else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""A series of gates outlives what does not change how pairs are measured, and nothing else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from gate_code import ACCEPTED, MEASURING, SERIES, agreement, digest_of, series_of, statements_of
+from gates import code_of
+from series import ROOT
+
+BEFORE = '''"""A module."""
+
+from bench.measure import messages
+from bench.measure.clock import Clock
+
+LEAST = 4
+
+
+def lap(clock: Clock) -> int:
+    """Return a lap."""
+    return messages.Lap(clock.now()).ns  # a comment
+'''
+
+
+def test_imports_docstrings_and_names_of_modules_have_no_part_in_the_digest() -> None:
+    """The module of messages is renamed and its import moved, and the docstrings say something else."""
+    after = BEFORE.replace("from bench.measure import messages", "from bench.worker import protocol")
+    after = (
+        after.replace("messages.Lap", "protocol.Lap")
+        .replace("Return a lap", "Lap")
+        .replace("  # a comment", "")
+    )
+    assert after != BEFORE
+    assert statements_of(after) == statements_of(BEFORE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("LEAST = 4", "LEAST = 5"), (".ns", ".us"), ("clock.now()", "clock.now"), ("def lap(", "def laps(")],
+)
+def test_whatever_else_changes_is_seen(old: str, new: str) -> None:
+    """A constant, an attribute, a call, a name."""
+    assert statements_of(BEFORE.replace(old, new)) != statements_of(BEFORE)
+
+
+def test_an_attribute_of_what_is_no_module_is_kept() -> None:
+    """`Clock` is a class of this project: which of its members is read makes a difference."""
+    assert statements_of("from bench.x import Clock\nClock.now") != statements_of(
+        "from bench.x import Other\nOther.now"
+    )
+
+
+def copied(folder: Path) -> Path:
+    """Return a checkout that has what is digested."""
+    for name in MEASURING:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def test_a_definition_may_move_from_file_to_file(tmp_path: Path) -> None:
+    """It is what it was; one that is gone from where it is named is told."""
+    root, blocks, clock = copied(tmp_path), "bench/measure/blocks.py", "bench/measure/clock.py"
+    moved = "\n\nNANOSECONDS_PER_MILLISECOND = 1_000_000\n"
+    (root / clock).write_text((root / clock).read_text().replace(moved, "\n"))
+    assert digest_of(root) != digest_of(ROOT)
+    (root / blocks).write_text((root / blocks).read_text() + moved)
+    assert digest_of(root) == digest_of(ROOT)
+    stages = root / "bench/stages.py"
+    stages.write_text(stages.read_text().replace("def _pair(", "def _measured_pair("))
+    with pytest.raises(LookupError, match=r"Gate\._pair: no such definition"):
+        digest_of(root)
+
+
+def test_what_only_judges_has_no_part_in_the_digest(tmp_path: Path) -> None:
+    """Recorded gates are judged again for that (rejudge_gates.py)."""
+    stages = copied(tmp_path) / "bench/stages.py"
+    stages.write_text(
+        stages.read_text().replace("MOST_EXPLAINED, EXAMPLES = 12, 2", "MOST_EXPLAINED, EXAMPLES = 9, 1")
+    )
+    assert digest_of(tmp_path) == digest_of(ROOT)
+
+
+def test_accepted_digests_are_one_series_for_each_torch(tmp_path: Path) -> None:
+    """And a series in its folder goes on under the code it was begun with."""
+    first, *_, last = ACCEPTED
+    assert (
+        series_of(f"gate {first}, torch 2.14.1")
+        == series_of(f"gate {last}, torch 2.14.1")
+        == f"{SERIES}, torch 2.14.1"
+    )
+    assert series_of(f"gate {first}, torch 2.15.0") != series_of(f"gate {first}, torch 2.14.1")
+    assert series_of("gate 0123456789, torch 2.14.1") == "gate 0123456789, torch 2.14.1"
+    (tmp_path / "series.json").write_text(json.dumps({"code": f"gate {first}, torch 2.14.1"}))
+    assert code_of(tmp_path, f"gate {last}, torch 2.14.1") == f"gate {first}, torch 2.14.1"
+    assert code_of(tmp_path, "gate 0123456789, torch 2.14.1") == "gate 0123456789, torch 2.14.1"
+    assert code_of(tmp_path / "new", "gate 0123456789, torch 2.14.1") == "gate 0123456789, torch 2.14.1"
+
+
+@pytest.mark.parametrize(
+    ("same", "slower", "why"),
+    [
+        (["right"] * 12, ["right"] * 6, ""),
+        (["right"] * 11, ["right"] * 6, "11 gates of equal code are too few"),
+        (["right"] * 12, ["right"] * 5, "5 gates of +5 % are too few"),
+        (
+            ["right"] * 12 + ["false alarm"],
+            ["right"] * 6,
+            "1 of 13 gates of equal code disagree: false alarm",
+        ),
+        (["right"] * 12, ["right"] * 6 + ["missed"], "1 of 7 gates of +5 % disagree: missed"),
+    ],
+)
+def test_fresh_gates_agree_only_where_all_are_right(same: list[str], slower: list[str], why: str) -> None:
+    """Twelve and six of them at least, and no more gates make up for a wrong one."""
+    found = agreement(same, slower)
+    assert found.startswith(why)
+    assert bool(found) == bool(why)
