@@ -134,10 +134,14 @@ class Account(msgspec.Struct, frozen=True):
     python_s: float
 
     @property
+    def device_s(self) -> float:
+        """Return the time in which the device was at work."""
+        return self.kernel_s + self.copy_s + self.memset_s
+
+    @property
     def whole_s(self) -> float:
         """Return the sum, which is the wall-clock time that was split."""
-        parts = (self.kernel_s, self.copy_s, self.memset_s, self.runtime_s, self.operator_s, self.python_s)
-        return sum(parts)
+        return self.device_s + self.runtime_s + self.operator_s + self.python_s
 
 
 class DeviceActivity(msgspec.Struct, frozen=True):
@@ -145,6 +149,7 @@ class DeviceActivity(msgspec.Struct, frozen=True):
 
     `busy_share` is the share of the time in which a kernel, a copy or a fill ran; gaps are the idle times
     between them; `queue_depth` is how many kernels were enqueued and not begun when one more was, on average.
+    `graph_kernels` are those of the kernels that came with a CUDA graph and had no launch of their own.
     """
 
     busy_share: float
@@ -155,14 +160,16 @@ class DeviceActivity(msgspec.Struct, frozen=True):
     gap_p50_s: float
     gap_p95_s: float
     queue_depth: float
+    graph_kernels: float = 0.0
 
 
 class CaseProfile(msgspec.Struct, frozen=True):
     """Hold what the profiler pass saw of one case; its times are never step times.
 
     `step_s` is a step under the profiler by the worker's own clock, over the `steps` that the accounts are
-    of, and `median_step_s` the median of all. `disagreement` says in words where the profiler and the
-    counters saw different operators, and is empty where they agree. `page_faults` are those of a step.
+    of, and `median_step_s` the median of all, without a wait for a device. `disagreement` says in words where
+    the profiler and the counters saw different operators or kernels, and is empty where they agree.
+    `page_faults` are those of a step. A step that is replayed as a CUDA graph has no operators.
     """
 
     case: Case

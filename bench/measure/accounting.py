@@ -15,6 +15,9 @@ from bench.measure.traces import COPY, KERNEL, MEMSET, ON_DEVICE, OPERATOR, RUNT
 from bench.records import Account, DeviceActivity
 
 NANO = 1e-9
+GRAPH_LAUNCH = "GraphLaunch"
+"""In the name of the one call that launches all kernels of a graph, of CUDA as of HIP."""
+
 Interval: TypeAlias = tuple[int, int]
 """From when to when, in nanoseconds."""
 
@@ -78,17 +81,20 @@ def activity_of(window: Interval, steps: int, events: Sequence[Event]) -> Device
         return None
     copies = within([window], [(e.start_ns, e.end_ns) for e in on_device if e.category == COPY])
     gaps = [after[0] - before[1] for before, after in pairwise(union(busy))]
+    graphs = {e.correlation for e in events if e.category in RUNTIME and GRAPH_LAUNCH in e.name}
+    kernels = [event for event in on_device if event.category == KERNEL]
     quantiles = np.quantile(gaps, [0.5, 0.95]) if gaps else (0.0, 0.0)
     whole = window[1] - window[0]
     return DeviceActivity(
         busy_share=length(union(busy)) / whole,
         copy_share=length(copies) / whole,
-        kernels=sum(event.category == KERNEL for event in on_device) / steps,
+        kernels=len(kernels) / steps,
         gaps=len(gaps) / steps,
         gap_total_s=sum(gaps) * NANO / steps,
         gap_p50_s=float(quantiles[0]) * NANO,
         gap_p95_s=float(quantiles[1]) * NANO,
         queue_depth=queue_depth(events),
+        graph_kernels=sum(kernel.correlation in graphs for kernel in kernels) / steps,
     )
 
 

@@ -19,6 +19,7 @@ from bench.records import OUTSIDE, ProfiledOperator
 NANO = 1e-9
 FIRST = STEP_PHASES[0]
 FED = ("data", "copy")
+WHOLE = "step"
 AUTOGRAD = ("autograd::", "torch::autograd::")
 """How the profiler names what autograd's engine does between the operators."""
 
@@ -31,7 +32,7 @@ class Windows:
     """Hold when each phase of some iterations ran on the host; `steps` and `feeds` are phase → interval.
 
     Under `step` is the whole: to the beginning of the next step, so that nothing between the labels is lost,
-    and for the last one to the end of its last phase.
+    and for the last one to the end of its last phase. A step that is replayed has no phases but that.
     """
 
     steps: tuple[Mapping[str, Interval], ...]
@@ -39,21 +40,23 @@ class Windows:
 
     @classmethod
     def of(cls, nodes: Sequence[Node]) -> "Windows":
-        """Find the labels of the phases; a step begins with zero_grad, what is fed with data."""
+        """Find the labels of the phases; a step begins with zero_grad, or is one; a feed with data."""
         steps: list[dict[str, Interval]] = []
         feeds: list[dict[str, Interval]] = []
         for node in nodes:
             event = node.event
-            if event.category != LABEL or event.name not in (*STEP_PHASES, *FED):
+            if event.category != LABEL or event.name not in (*STEP_PHASES, *FED, WHOLE):
                 continue
             group = feeds if event.name in FED else steps
-            if event.name in (FIRST, FED[0]):
+            if event.name in (FIRST, FED[0], WHOLE):
                 group.append({})
             if group:
                 group[-1][event.name] = (event.start_ns, event.end_ns)
-        steps = [step for step in steps if step.keys() == set(STEP_PHASES)]
-        ends = [*(step[FIRST][0] for step in steps[1:]), *(step[STEP_PHASES[-1]][1] for step in steps[-1:])]
-        whole = (step | {"step": (step[FIRST][0], end)} for step, end in zip(steps, ends, strict=True))
+        steps = [step for step in steps if step.keys() in (set(STEP_PHASES), {WHOLE})]
+        starts = [min(step.values())[0] for step in steps]
+        ends = [*starts[1:], *(max(end for _, end in step.values()) for step in steps[-1:])]
+        times = zip(starts, ends, strict=True)
+        whole = (step | {WHOLE: interval} for step, interval in zip(steps, times, strict=True))
         return cls(tuple(whole), tuple(feeds))
 
     def of_phase(self, phase: str) -> list[Interval]:

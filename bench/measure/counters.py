@@ -6,6 +6,7 @@ What they mean is said where they are stored: `bench.runs.PhaseCounters` and `Ca
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec.structs
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -31,21 +32,41 @@ from bench.records import CaseCounters, PhaseCounters
 def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # noqa: ANN401 - a fake of it in tests
     """Return all counters of a case, in a steady step from its restored state, which is restored at the end.
 
-    Each pass runs its own steps. The garbage collector is held, so that it frees nothing when it likes.
+    Each pass runs its own steps, in the precision of the case. The garbage collector is held, so that it
+    frees nothing when it likes.
     """
-    with no_collection():
+    with no_collection(), work.mode("plain"):
         counts = Counts.of(work, runtime)
         sizes = _sizes(work)
     parts = {phase: counts.phase(phase) for phase in STEP_PHASES}
     step = whole_step(list(parts.values()))
     phases = {**parts, "step": step, "inference": counts.phase("inference")}
-    return CaseCounters(
+    counters = CaseCounters(
         phases,
         leaked_bytes=None if counts.memory is None else counts.memory.leaked_bytes,
         threads=torch.get_num_threads(),
         waits=counts.sites,
         inventory=inventory_of({phase: counts.operators[phase] for phase in (*STEP_PHASES, "inference")}),
         **sizes,
+    )
+    return _of_replay(counters) if work.replays else counters
+
+
+def _of_replay(counters: CaseCounters) -> CaseCounters:
+    """Return what was counted of a step that holds of its replay, too: its work, and its sizes.
+
+    A replay dispatches no operator, builds no graph of autograd, and allocates nothing; its kernels have one
+    launch together.
+    """
+    return msgspec.structs.replace(
+        counters,
+        phases={
+            name: PhaseCounters(flop=phase.flop, moved_bytes=phase.moved_bytes)
+            for name, phase in counters.phases.items()
+        },
+        leaked_bytes=None,
+        waits={},
+        inventory=(),
     )
 
 

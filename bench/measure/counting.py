@@ -37,6 +37,10 @@ class Countable(Protocol):
     def device(self) -> torch.device:
         """Return the device that computes."""
 
+    @property
+    def replays(self) -> bool:
+        """Tell whether the step was captured as a whole and is replayed, without its phases."""
+
     def restore(self) -> None:
         """Put parameters and optimizer state back to where every pass starts."""
 

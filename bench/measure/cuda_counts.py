@@ -97,5 +97,5 @@ def launches_by_phase(events: Iterable[Any]) -> dict[str, int]:
 
 
 def is_launch(name: str) -> bool:
-    """Return whether a call of the CUDA runtime or driver launches a kernel."""
-    return name.startswith("cu") and "Launch" in name and "Kernel" in name
+    """Return whether a call of the runtime or driver of CUDA, or of HIP on ROCm, launches a kernel."""
+    return name.startswith(("cu", "hip")) and "Launch" in name and "Kernel" in name

@@ -130,9 +130,8 @@ def _profiled(
         return f"its worker process {error}"
     if isinstance(reply, messages.Profiled):
         profile = msgspec.structs.replace(reply.profile, role=record.role, trace=str(trace))
-        return msgspec.structs.replace(
-            profile, disagreement=profile.disagreement or disagreement(profile, record)
-        )
+        told = (profile.disagreement or disagreement(profile, record), lost_kernels(profile, record))
+        return msgspec.structs.replace(profile, disagreement="; ".join(filter(None, told)))
     return reply.reason if isinstance(reply, messages.Refused) else "no answer"
 
 
@@ -152,3 +151,21 @@ def disagreement(profile: CaseProfile, record: CaseRecord) -> str:
         for phase, name in differing
     ]
     return f"the profiler saw {', '.join(told[:MOST_TOLD])}" if told else ""
+
+
+def lost_kernels(profile: CaseProfile, record: CaseRecord) -> str:
+    """Return in words where the profile has other kernels than launches were counted, or nothing.
+
+    Each launch is of one kernel, and a profiler that loses records (see `bench.measure.profiler.record`) has
+    fewer. What came with a CUDA graph has no launch of its own.
+    """
+    counted = record.counters.phases.get("step") if record.counters else None
+    if profile.device is None or counted is None or counted.kernel_launches is None:
+        return ""
+    seen = round((profile.device.kernels - profile.device.graph_kernels) * profile.steps)
+    if seen == counted.kernel_launches * profile.steps:
+        return ""
+    return (
+        f"the profiler saw {seen:,} kernels in {profile.steps} steps, counted {counted.kernel_launches:,}"
+        " launches a step"
+    )

@@ -2,7 +2,7 @@
 
 import resource
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,6 +16,7 @@ from bench.cases import STEP_PHASES, Case
 from bench.measure.accounting import Interval, account_of, activity_of
 from bench.measure.attribution import (
     FED,
+    WHOLE,
     Windows,
     device_ns,
     named,
@@ -46,7 +47,7 @@ def profile_case(subject: Subject, case: Case, steps: int, trace: Path) -> CaseP
     device, where host and device run apart, they are of all steps from the first to the last kernel's end.
     """
     recorded = record(subject, steps, trace)
-    calls = calls_of(subject)
+    calls = {} if subject.replays else calls_of(subject)
     return read_profile(case, read_trace(trace), recorded, calls, composite_operators(calls))
 
 
@@ -59,7 +60,12 @@ class Recorded:
 
 
 def record(subject: Subject, steps: int, trace: Path) -> Recorded:
-    """Run the profiler over some steps with each phase under a label of its name, and write the trace."""
+    """Run the profiler over some steps with each phase under a label of its name, and write the trace.
+
+    The warm-up steps belong in the same session: in the k-th session of a process the first k records of
+    kernels have wrong times and are dropped (pytorch issue 192021), which must be those of steps that do not
+    count. An empty session beforehand is no way out: torch 2.13 on CUDA 13 saw no kernel after one.
+    """
     on_device = subject.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_device else [])]
     trace.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +73,7 @@ def record(subject: Subject, steps: int, trace: Path) -> Recorded:
     # One turn of the schedule holds all steps: a turn for each would be seen between them.
     with (
         no_collection(),
+        subject.mode("plain"),
         profile(activities=activities, schedule=schedule(wait=0, warmup=1, active=1, repeat=1)) as profiler,
     ):
         _steps(subject, WARM_UP_STEPS)
@@ -83,14 +90,27 @@ def record(subject: Subject, steps: int, trace: Path) -> Recorded:
 
 
 def _steps(subject: Subject, steps: int) -> list[tuple[int, int]]:
-    times = []
+    run, times = _labelled(subject), []
     for number in range(steps):
         times.append(time.perf_counter_ns())
-        train_once(subject, number, record_function)
+        run(number)
     if subject.device.type == "cuda":
         torch.cuda.synchronize()
     times.append(time.perf_counter_ns())
     return list(pairwise(times))
+
+
+def _labelled(subject: Subject) -> Callable[[int], None]:
+    """Return the step of a number with its phases under labels; one that is replayed is one label."""
+    if not subject.replays:
+        return lambda number: train_once(subject, number, record_function)
+    replay = subject.iteration("plain")
+
+    def replayed(number: int) -> None:
+        with record_function(WHOLE):
+            replay(number, lambda: None)
+
+    return replayed
 
 
 def _feed(subject: Subject, times: int) -> None:
@@ -108,7 +128,7 @@ def _copying(device: torch.device) -> AbstractContextManager[object]:
 def calls_of(subject: Subject) -> dict[str, list[Call]]:
     """Return the operators of each phase of a step in order, with their shapes, work and modules."""
     counters: dict[str, OperatorCounter] = {}
-    with ModulesUnderWay(subject.step.model) as modules:
+    with subject.mode("plain"), ModulesUnderWay(subject.step.model) as modules:
 
         def around(phase: str) -> OperatorCounter:
             counters[phase] = OperatorCounter(modules.names)

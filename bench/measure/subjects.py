@@ -181,6 +181,11 @@ class Subject:
         mark()
         self._run(*batch)
 
+    @property
+    def replays(self) -> bool:
+        """Tell whether the step was captured as a whole and is replayed, without its phases."""
+        return "cudagraph" in self.words
+
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes: parameters, buffers and the optimizer's state."""
         model, optimizer = self.step.model, self.step.torch_optimizer

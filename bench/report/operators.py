@@ -1,6 +1,6 @@
 """What is in the phases: operators, and where the wall clock of a profiled step goes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -9,8 +9,9 @@ from bench.records import Account, CaseProfile, ProfiledOperator
 from bench.report.format import NOT_AVAILABLE, count, decimals, number, percentage, slowdown, unit_for
 from bench.report.frame import Cells, identity, shared_by, shown_columns
 from bench.report.tables import Table
+from bench.report.work import CEILINGS_WITHIN, least_share
 from bench.verdict import Row
-from bench.verdict.profiles import bound_of, slowed_by, smallest_of, split_of, unaccounted
+from bench.verdict.profiles import busy_share, slowed_by, smallest_of, split_of, unaccounted
 
 ON_SCREEN = 12
 ABSENT = "-"
@@ -113,7 +114,8 @@ def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None
         " same take in a network with next to nothing to do; dispatch: that much, once for each call;"
         " Python: all time outside of operators. More threads can only make the kernels faster."
         " On a device: what was under way, a kernel before a copy, a memset, a call of the runtime, an"
-        " operator, Python. profiler: what it adds to the step, median to median."
+        " operator, Python. profiler: what it adds to the step, median to median; on a device the wall clock"
+        " of the profiled steps to that of plain ones."
     )
     title = f"Where the wall clock of a step goes ({shared_by(own)})"
     shown = pd.DataFrame(lines).fillna(ABSENT)  # a CPU and a device are told by different columns
@@ -172,12 +174,14 @@ def activity_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | Non
         device = profile.device
         if device is None:
             continue
-        bound = bound_of(profile, _data_share(cells, case))
+        row = _row(cells, case)
+        busy, bound = busy_share(row), next(iter(cells[case].values())).bound
         lines.append(
             {
                 **identity(case, columns),
                 "bound": bound,
-                "busy %": percentage(device.busy_share),
+                "busy % of plain step": percentage(busy),
+                "busy % profiled": percentage(device.busy_share),
                 "kernels/step": count(device.kernels),
                 "gaps/step": count(device.gaps),
                 "gaps µs/step": number(device.gap_total_s / MICRO),
@@ -187,20 +191,25 @@ def activity_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | Non
             }
         )
         values = {name: getattr(device, name) for name in device.__struct_fields__}
-        raw.append({**{name: getattr(case, name) for name in columns}, "bound": bound, **values})
+        raw.append(
+            {
+                **{name: getattr(case, name) for name in columns},
+                "bound": bound,
+                "kernel_s": None if row is None else row.kernel_s,
+                "busy_share_of_plain_step": busy,
+                **values,
+            }
+        )
     caption = (
-        "busy: the share of the profiled steps in which a kernel, a copy or a memset ran; gaps: idle times"
-        " between them; queue: kernels enqueued and not begun when one more is. bound: data where waiting"
-        " for batches takes more than half of the loop, host where the device is idle for more than a fifth"
-        f" of the step, copy where it mostly copies, else device. {NEVER_STEP_TIMES}"
+        "busy: how long a kernel, a copy or a memset ran in a profiled step, as a share of the undisturbed"
+        " plain step, and of the profiled one, in which the host is slower and kernels are not; gaps: idle"
+        " times between them; queue: kernels enqueued and not begun when one more is. bound: data where"
+        " waiting for batches takes more than half of the loop, host where the device is idle for more than a"
+        " fifth of the plain step, copy where it mostly copies, else device; unknown where the step was not"
+        f" timed. {NEVER_STEP_TIMES}"
     )
     title = f"How the device spends the step ({shared_by(own)})"
     return Table("device", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
-
-
-def _data_share(cells: Cells, case: Case) -> float | None:
-    row = cells.get(case, {}).get("data")
-    return None if row is None else row.share
 
 
 def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
@@ -215,10 +224,23 @@ def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
     cases = f"{len(own)} case{'' if len(own) == 1 else 's'}"
     line = (
         f"The profiler looked into {cases}{cost}. Its accounts miss the step by the worker's clock by"
-        f" {percentage(max(off, default=None))} % at most, and it saw the operators that were counted in"
+        f" {percentage(max(off, default=None))} % at most, and it saw what was counted in"
         f" {len(own) - len(differing)} of {len(own)}."
     )
-    return [line, *(f"Disagreement in {p.case.key}: {p.disagreement}." for p in differing[:ON_SCREEN])]
+    told = [f"Disagreement in {p.case.key}: {p.disagreement}." for p in differing[:ON_SCREEN]]
+    return [line, *told, *_too_busy(own, cells)]
+
+
+def _too_busy(cases: Iterable[Case], cells: Cells) -> list[str]:
+    """Return a line for every device that is surely busy for longer than the step: an error to be found."""
+    rows = [(case, row) for case in cases if (row := _row(cells, case)) is not None]
+    return [
+        f"Impossible: by its profile the device is at work for {percentage(busy)} % of the plain step of"
+        f" {case.key}, so one of the two is wrong, or its clock was lower while it was profiled; please"
+        " report it."
+        for case, row in rows
+        if (busy := busy_share(row)) is not None and busy * least_share(row) > 1 + CEILINGS_WITHIN
+    ]
 
 
 def _range(values: Sequence[float]) -> str:

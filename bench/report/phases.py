@@ -5,16 +5,33 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from bench.cases import PHASES, STEP_PHASES, UNATTRIBUTED, Case
-from bench.report.format import NOT_AVAILABLE, Unit, number, percentage, unit_for, with_interval
+from bench.report.format import (
+    NOT_AVAILABLE,
+    Unit,
+    count,
+    decimals,
+    number,
+    percentage,
+    unit_for,
+    with_interval,
+)
 from bench.report.frame import Cells, frame_of, identity, shared_by, shown_columns
 from bench.report.tables import Table
 from bench.verdict import Row
 from bench.verdict.estimates import WITHIN_ONE_PROCESS
+from bench.verdict.profiles import BUSY_FROM, busy_share
 
 FED = ("data", "copy")
 INSIDE = ("step", *STEP_PHASES)
 OUTSIDE = (*FED, "inference")
 ABSENT = "-"
+FLOOR = "x floor"
+WHAT_FLOOR = (
+    f"{FLOOR}: step / (launches * launch µs), where launch µs (table ceilings) is the step of the smallest"
+    " network over its launches: near 1 a step is launch-bound, below 1 a launch costs it less than that."
+)
+LAUNCHES_QUEUED = 1_000
+"""So many launches wait for a device, roughly, before the host has to (stackoverflow.com/q/53970187)."""
 
 
 def time_table(cells: Cells) -> Table | None:
@@ -23,11 +40,12 @@ def time_table(cells: Cells) -> Table | None:
     if not reported:
         return None
     unit = _unit(cells, "time_s")
-    columns = shown_columns(cells)
+    columns, launches = shown_columns(cells), _launch_cells(cells)
     lines = [
         {
             **identity(case, columns),
             **{f"{name} {unit.symbol}": _time(row_of, name, unit) for name in reported},
+            **launches.get(case, {}),
         }
         for case, row_of in cells.items()
     ]
@@ -65,32 +83,69 @@ def share_table(cells: Cells) -> Table | None:
 
 
 def enqueue_table(cells: Cells) -> Table | None:
-    """Return how long the host took to enqueue each phase on a device, a line per case."""
+    """Return the times of host and device in each phase on a device, and its launches, a line per phase."""
     on_device = {case: row_of for case, row_of in cells.items() if case.device != "cpu"}
-    reported = [phase for phase in PHASES if any(phase in row_of for row_of in on_device.values())]
-    if not any(row.host_s for row_of in on_device.values() for row in row_of.values()):
+    rows = {
+        case: [row_of[phase] for phase in PHASES if phase in row_of] for case, row_of in on_device.items()
+    }
+    if not any(row.host_s for of_case in rows.values() for row in of_case):
         return None
     unit, columns = _unit(on_device, "host_s"), shown_columns(on_device)
     lines = [
         {
             **identity(case, columns),
-            **{
-                f"{phase} {unit.symbol}": number(_scaled(row_of[phase].host_s, unit))
-                if phase in row_of
-                else ABSENT
-                for phase in reported
-            },
-            "bound": next(iter(row_of.values())).bound,
+            "phase": row.phase,
+            f"host {unit.symbol}": number(_scaled(row.host_s, unit)),
+            f"time {unit.symbol}": _time(on_device[case], row.phase, unit),
+            f"kernels {unit.symbol}": number(_scaled(row.kernel_s, unit)),
+            "busy %": percentage(busy_share(row)),
+            "launches": count(row.kernel_launches),
+            FLOOR: _over_floor(row) if row.phase == "step" else ABSENT,
+            "bound": row.bound,
         }
-        for case, row_of in on_device.items()
+        for case, of_case in rows.items()
+        for row in of_case
     ]
     caption = (
-        "Median time of the host to enqueue each phase. Where these come near the times in table phases, the"
-        " device waits for the host. bound is unknown without a profiling pass."
+        "host: median time of the host to enqueue a phase; time: that of table phases; kernels: how long"
+        " kernels, copies and fills of it take under the profiler, which does not slow them; busy: that as a"
+        f" share of the time. {WHAT_FLOOR} {_who_waits(on_device)}"
     )
-    raw = frame_of(row for row_of in on_device.values() for row in row_of.values())
-    title = f"Time of the host to enqueue ({shared_by(on_device)})"
+    raw = frame_of(row for of_case in rows.values() for row in of_case)
+    title = f"Host and device in each phase ({shared_by(on_device)})"
     return Table("enqueue", title, caption, pd.DataFrame(lines), raw, on_screen=False)
+
+
+def _who_waits(cells: Cells) -> str:
+    """Say which of host and device waits where the two take as long, as far as the busy share decides it."""
+    said = (
+        "Where host and time of the step come near, one waits for the other: the device for the host where"
+        f" busy is below {percentage(BUSY_FROM)} %, and else the host for room in a full queue (about"
+        f" {LAUNCHES_QUEUED:,} launches)."
+    )
+    if any(busy_share(row_of["step"]) is None for row_of in cells.values() if "step" in row_of):
+        said += " Where busy is n/a, for want of a profile, it may be either."
+    return said
+
+
+def _launch_cells(cells: Cells) -> dict[Case, dict[str, str]]:
+    """Return of each case the launches of the step and its time over their floor; none without a device."""
+    steps = {case: row_of["step"] for case, row_of in cells.items() if "step" in row_of}
+    if not any(step.kernel_launches is not None for step in steps.values()):
+        return {}
+    blank = {"launches": ABSENT, FLOOR: ABSENT}
+    return {
+        case: {"launches": count(steps[case].kernel_launches), FLOOR: _over_floor(steps[case])}
+        if case.device != "cpu" and case in steps
+        else blank
+        for case in cells
+    }
+
+
+def _over_floor(row: Row) -> str:
+    if row.time_s is None or not row.launch_floor_s:
+        return NOT_AVAILABLE
+    return decimals(row.time_s / row.launch_floor_s, 1)
 
 
 def share_of(row_of: Mapping[str, Row], phase: str) -> float | None:
@@ -155,6 +210,8 @@ def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
         said.append(
             "CUDA: phases are spans between events on the device, step and inference wall time per iteration."
         )
+    if any(row.kernel_launches is not None for row in rows):
+        said.append(WHAT_FLOOR)
     return said
 
 

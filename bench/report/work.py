@@ -16,7 +16,7 @@ from bench.verdict import Row
 from bench.verdict.limits import UNKNOWN, Ceilings
 
 COUNTED = (*STEP_PHASES, "step", "inference")
-MEGA, GIGA, KILO = 1e6, 1e9, 1e3
+MEGA, GIGA, KILO, MICRO = 1e6, 1e9, 1e3, 1e-6
 ABSENT = "-"
 CEILINGS_WITHIN = 0.05
 """A ceiling is a rate measured once, and another shape may do a little better."""
@@ -124,6 +124,7 @@ def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
     """Return what this machine can do, a line per place."""
     if not ceilings:
         return None
+    launches = any(found.launch_s is not None for found in ceilings.values())
     raw = pd.DataFrame(
         [
             {
@@ -134,6 +135,7 @@ def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
                 "cached_bytes_per_s": found.cached_bytes_per_s,
                 "cold_bytes_per_s": found.cold_bytes_per_s,
                 "dispatch_step_s": found.smallest_step_s,
+                "launch_s": found.launch_s,
             }
             for where, found in ceilings.items()
         ]
@@ -146,7 +148,8 @@ def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
             "GFLOP/s": _in(found.gemm_flop_per_s, GIGA),
             "GB/s in cache": _in(found.cached_bytes_per_s, GIGA),
             "GB/s of 32 MiB": _in(found.cold_bytes_per_s, GIGA),
-            "smallest step µs": _in(found.smallest_step_s, 1e-6),
+            "smallest step µs": _in(found.smallest_step_s, MICRO),
+            **({"launch µs": _in(found.launch_s, MICRO)} if launches else {}),
         }
         for where, found in ceilings.items()
     ]
@@ -155,6 +158,8 @@ def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
         " core's own caches and a copy of 32 MiB (bytes read and written; 256 MiB on CUDA), and the step of a"
         " network with batch 1 and 8 hidden units."
     )
+    if launches:
+        caption += " launch: that step over the kernels that it launches."
     return Table("ceilings", "What this machine can do", caption, pd.DataFrame(lines), raw, on_screen=False)
 
 
@@ -186,17 +191,17 @@ def impossible_lines(cells: Cells) -> list[str]:
         for case, row_of in cells.items()
         for row in row_of.values()
         for share, what in ((row.flop_share, "matrix product"), (row.bytes_share, "copy within a cache"))
-        if share is not None and share * _least(row) > 1 + CEILINGS_WITHIN
+        if share is not None and share * least_share(row) > 1 + CEILINGS_WITHIN
     ]
 
 
-def _least(row: Row) -> float:
-    """Return the share of its rate that a row has at least, by the interval of its time."""
+def least_share(row: Row) -> float:
+    """Return by what factor a share of a row's time may be smaller, by the interval of that time."""
     return row.time_s / row.time_high_s if row.time_s and row.time_high_s else 1.0
 
 
 def _is_counted(row_of: Mapping[str, Row]) -> bool:
-    return any(row.operators is not None for row in row_of.values())
+    return any(getattr(row, name) is not None for row in row_of.values() for name in COUNTERS)
 
 
 def _raw(cells: Cells, columns: Sequence[str], phases: Sequence[str], names: Sequence[str]) -> pd.DataFrame:

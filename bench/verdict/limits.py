@@ -26,7 +26,8 @@ class Ceilings:
     `gemm_flop_per_s` is the rate of a square matrix product; `cached_bytes_per_s` and `cold_bytes_per_s` are
     what a copy reads and writes within a core's own caches and beyond, by undisturbed times. `dispatch` has
     the time in seconds and the operators of each phase of the smallest network (batch 1, eight hidden units),
-    in which there is next to nothing to compute or to move. None, or no entry, is unknown.
+    in which there is next to nothing to compute or to move; `smallest_step_s` is the time of its step, and
+    `smallest_launches` how many kernels that launches on a device. None, or no entry, is unknown.
     """
 
     gemm_flop_per_s: float | None = None
@@ -34,6 +35,12 @@ class Ceilings:
     cold_bytes_per_s: float | None = None
     dispatch: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     smallest_step_s: float | None = None
+    smallest_launches: int | None = None
+
+    @property
+    def launch_s(self) -> float | None:
+        """Return the seconds of a launch in a step that has nothing to do: that step over its launches."""
+        return _over(self.smallest_step_s, self.smallest_launches)
 
     def dispatch_s(self, phase: str, operators: int | None) -> float | None:
         """Return the seconds that so many operators of a phase take when they have nothing to do."""
@@ -57,7 +64,10 @@ def ceilings_of(companions: Sequence[CaseRecord], beside: Sequence[Row]) -> dict
             found[place] = replace(ceilings, **_rates(record, known))
         elif record.role == SMALLEST_NETWORK:
             found[place] = replace(
-                ceilings, dispatch=_dispatch(record, known), smallest_step_s=known.get("step")
+                ceilings,
+                dispatch=_dispatch(record, known),
+                smallest_step_s=known.get("step"),
+                smallest_launches=_launches(record),
             )
     return found
 
@@ -81,11 +91,19 @@ def _dispatch(record: CaseRecord, times: Mapping[str, float]) -> dict[str, tuple
     }
 
 
+def _launches(record: CaseRecord) -> int | None:
+    step = record.counters.phases.get("step") if record.counters else None
+    return None if step is None else step.kernel_launches
+
+
 def with_counters(row: Row, counters: PhaseCounters | None, ceilings: Ceilings) -> Row:
     """Return a row with what was counted of its phase, the rates that follow, and its limit."""
     if counters is None:
         return row
     counted = replace(row, **{name: getattr(counters, name) for name in counters.__struct_fields__})
+    launches, launch_s = counters.kernel_launches, ceilings.launch_s
+    if row.phase == "step" and launches is not None and launch_s is not None:
+        counted = replace(counted, launch_floor_s=launches * launch_s)
     if not row.time_s:
         return counted
     flop_per_s, bytes_per_s = (

@@ -8,7 +8,7 @@ from bench.cases import SMALLEST_NETWORK, STEP_PHASES, Case
 from bench.records import Account, CaseProfile, ProfiledOperator
 from bench.verdict.rows import Row
 
-HOST, DEVICE, COPY, DATA = "host", "device", "copy", "data"
+HOST, DEVICE, COPY, DATA, UNKNOWN = "host", "device", "copy", "data", "unknown"
 BUSY_FROM = 0.8
 """A device that is idle for more than a fifth of the step waits for its host."""
 
@@ -72,10 +72,15 @@ def _kind(operator: ProfiledOperator) -> tuple[str, str, str]:
 
 
 def slowed_by(profile: CaseProfile, row: Row | None) -> float | None:
-    """Return how many times as long the step takes under the profiler as in the median without."""
-    if row is None or not row.median_s or profile.median_step_s is None:
+    """Return how many times as long the step takes under the profiler as in the median without.
+
+    On a device it is the wall clock of the profiled steps that counts: the host's laps, of which
+    `median_step_s` is the median, end before the device has done the step.
+    """
+    profiled_s = profile.median_step_s if profile.case.device == "cpu" else profile.step_s
+    if row is None or not row.median_s or profiled_s is None:
         return None
-    return profile.median_step_s / row.median_s
+    return profiled_s / row.median_s
 
 
 def unaccounted(profile: CaseProfile) -> float | None:
@@ -84,16 +89,39 @@ def unaccounted(profile: CaseProfile) -> float | None:
     return None if account is None or not profile.step_s else account.whole_s / profile.step_s - 1
 
 
-def bound_of(profile: CaseProfile | None, data_share: float | None) -> str:
+def device_seconds(profile: CaseProfile) -> dict[str, float]:
+    """Return the seconds a step that the device was at work, by phase, and of the step as a whole.
+
+    Of a phase it is the sum of what its operators launched, of the step without counting twice what ran at
+    the same time.
+    """
+    seconds: dict[str, float] = {}
+    for operator in profile.operators:
+        if operator.device_s is not None:
+            seconds[operator.phase] = seconds.get(operator.phase, 0.0) + operator.device_s
+    account = profile.account("step")
+    return seconds if account is None else {**seconds, "step": account.device_s}
+
+
+def busy_share(row: Row | None) -> float | None:
+    """Return the share of the undisturbed time in which the device was at work; None where it is unknown.
+
+    Profiling makes the host slow and leaves a kernel as it is, so the share of the profiled step would be too
+    small. Above 1 either the profile or the time is wrong.
+    """
+    return None if row is None or row.kernel_s is None or not row.time_s else row.kernel_s / row.time_s
+
+
+def bound_of(profile: CaseProfile, busy: float | None, data_share: float | None) -> str:
     """Return what bounds a training loop on a device: `data`, `copy`, `device` or `host`; else `unknown`.
 
     `data` where waiting for batches is more than half of the feeding loop; `host` where the device is idle
-    for more than a fifth of the step; `copy` where most of what it does is copying.
+    for more than a fifth of the step, which is 1 - `busy`; `copy` where most of what it does is copying.
     """
     if data_share is not None and data_share > MOSTLY:
         return DATA
-    if profile is None or profile.device is None:
-        return "unknown"
-    if profile.device.busy_share < BUSY_FROM:
+    if busy is None or profile.device is None:
+        return UNKNOWN
+    if busy < BUSY_FROM:
         return HOST
     return COPY if profile.device.copy_share > MOSTLY * profile.device.busy_share else DEVICE

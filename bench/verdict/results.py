@@ -11,7 +11,7 @@ from bench.runs import Block, Run
 from bench.verdict.drift import References, references_of, with_reference
 from bench.verdict.estimates import half_width
 from bench.verdict.limits import Ceilings, ceilings_of, with_counters
-from bench.verdict.profiles import bound_of
+from bench.verdict.profiles import bound_of, busy_share, device_seconds
 from bench.verdict.rows import Row, timed_rows
 
 
@@ -33,17 +33,19 @@ def rows_of(run: Run, blocks: Iterable[Block]) -> list[Row]:
         for number, record in enumerate(run.cases)
         for _ in record.phases
     ]
-    return _bound(found, run.profiles)
+    return _profiled(found, run.profiles)
 
 
-def _bound(rows: Sequence[Row], profiles: Sequence[CaseProfile]) -> list[Row]:
-    """Return the rows with what bounds those on a device, as far as a profile shows it."""
+def _profiled(rows: Sequence[Row], profiles: Sequence[CaseProfile]) -> list[Row]:
+    """Return the rows with the device's seconds and what bounds the case, as far as a profile shows them."""
+    own = {profile.case: profile for profile in profiles if not profile.role and profile.device is not None}
+    seconds = {case: device_seconds(profile) for case, profile in own.items()}
+    rows = [
+        replace(row, kernel_s=seconds[row.case].get(row.phase)) if row.case in own else row for row in rows
+    ]
     waiting = {row.case: row.share for row in rows if row.phase == "data"}
-    bounds = {
-        profile.case: bound_of(profile, waiting.get(profile.case))
-        for profile in profiles
-        if not profile.role and profile.device is not None
-    }
+    busy = {row.case: busy_share(row) for row in rows if row.phase == "step"}
+    bounds = {case: bound_of(profile, busy.get(case), waiting.get(case)) for case, profile in own.items()}
     return [replace(row, bound=bounds[row.case]) if row.case in bounds else row for row in rows]
 
 

@@ -54,6 +54,9 @@ class Row:
     networks of fixed size, in the same rounds: what `bench.verdict.drift` compares two
     runs by, with `relative_error`, the standard error as a share, and its degrees of freedom.
 
+    On a device `kernel_s` is how long it was at work (kernels, copies, fills) on the phase, by the profile of
+    the case, and of the step `launch_floor_s` is what its launches take by `Ceilings.launch_s`.
+
     `energy_j` is what a step takes in joules, of `energy_of` (meters joined with `+`), with its interval
     between windows of one process, and `power_w` the mean power meanwhile.
 
@@ -88,6 +91,8 @@ class Row:
     host_s: float | None = None
     device_s: float | None = None
     wall_s: float | None = None
+    kernel_s: float | None = None
+    launch_floor_s: float | None = None
     lap_overhead_s: float | None = None
     phases_over_step: float | None = None
     unattributed_s: float | None = None

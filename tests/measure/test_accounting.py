@@ -67,6 +67,20 @@ def test_a_device_is_busy_idle_and_queued_as_planned() -> None:
     assert activity_of((0, 100), 2, [event("cpu_op", 0, 10)]) is None
 
 
+@pytest.mark.parametrize("launch", ["cudaGraphLaunch", "hipGraphLaunch"])
+def test_kernels_of_a_graph_are_told_from_those_that_were_launched(launch: str) -> None:
+    """Three of the four share the call that launched their graph."""
+    events = [
+        event("cuda_runtime", 0, 1, launch, correlation=1),
+        event("cuda_runtime", 2, 3, "cudaLaunchKernel", correlation=2),
+        *(event("kernel", 10 * n, 10 * n + 5, correlation=1) for n in (1, 2, 3)),
+        event("kernel", 40, 45, correlation=2),
+    ]
+    activity = activity_of((0, 100), 2, events)
+    assert activity is not None
+    assert (activity.kernels, activity.graph_kernels) == (2.0, 1.5)
+
+
 def test_the_queue_holds_what_was_enqueued_and_has_not_begun() -> None:
     """Three launches at once before the first begins: 0, 1 and 2 wait; launched one by one: none."""
     at_once = [event("cuda_runtime", n, n + 1, correlation=n) for n in range(3)]

@@ -2,6 +2,7 @@
 
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -13,7 +14,9 @@ from torch.optim import SGD
 from bench.cases import STEP_PHASES, Case
 from bench.measure import messages
 from bench.measure.counters import count_case, whole_step
+from bench.measure.counting import SETTLING_STEPS
 from bench.measure.memory_counts import LEAK_STEPS
+from bench.measure.operator_counts import count_nodes
 from bench.measure.subjects import Subject
 from bench.measure.worker import Worker
 from bench.records import CaseCounters, PhaseCounters
@@ -210,6 +213,22 @@ def test_counting_leaves_the_state_as_it_was() -> None:
     count_case(subject)
     assert all(torch.equal(a, b) for a, b in zip(before, subject.state(), strict=True))
     assert subject.step.model.training
+
+
+def test_a_forward_whose_nodes_are_counted_is_followed_by_its_backward() -> None:
+    """CUDA graphs of torch.compile begin no step before that; gradients and state are put back."""
+    subject = Subject(Case("simplenn", "digits", "cpu", 1, "float32", "eager", 4, 8))
+    subject.check()
+    subject.save()
+    before = [tensor.detach().clone() for tensor in subject.state()]
+    step, calls = subject.step, Mock()
+    calls.attach_mock(Mock(wraps=step.forward), "forward")
+    calls.attach_mock(Mock(wraps=step.backward), "backward")
+    step.forward, step.backward = calls.forward, calls.backward  # type: ignore[method-assign]
+    assert count_nodes(subject)["backward"] == 11
+    assert [name for name, *_ in calls.mock_calls] == ["forward", "backward"] * (SETTLING_STEPS + 1)
+    assert all(parameter.grad is None for parameter in step.model.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, subject.state(), strict=True))
 
 
 def test_a_worker_counts_a_case_and_sends_what_can_be_read_back() -> None:

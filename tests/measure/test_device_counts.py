@@ -179,6 +179,9 @@ def test_a_launch_is_known_by_its_name() -> None:
     """The runtime's and the driver's, cooperative ones too; a graph is not a kernel."""
     assert all(map(is_launch, ("cudaLaunchKernel", "cuLaunchKernel", "cudaLaunchCooperativeKernel")))
     assert not any(map(is_launch, ("cudaGraphLaunch", "cudaMemcpyAsync", "aten::LaunchKernel")))
+    on_rocm = ("hipLaunchKernel", "hipModuleLaunchKernel", "hipExtModuleLaunchKernel", "hipExtLaunchKernel")
+    assert all(map(is_launch, on_rocm))
+    assert not any(map(is_launch, ("hipGraphLaunch", "hipMemcpyAsync", "hipLaunchHostFunc")))
 
 
 @pytest.mark.cuda

@@ -7,9 +7,9 @@ from made_up_runs import CPU_CASE, CUDA_CASE, record_of
 
 from bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS, SMALLEST_NETWORK
 from bench.measure import messages
-from bench.measure.passes import count_cases, disagreement, profile_cases, to_profile
+from bench.measure.passes import count_cases, disagreement, lost_kernels, profile_cases, to_profile
 from bench.measure.workers import WorkerError
-from bench.records import CaseCounters, CaseProfile, OperatorCount, PhaseCounters
+from bench.records import CaseCounters, CaseProfile, CaseRecord, DeviceActivity, OperatorCount, PhaseCounters
 
 COUNTERS = CaseCounters({"forward": PhaseCounters(flop=13)})
 
@@ -156,6 +156,40 @@ def test_a_profile_is_held_against_what_was_counted_elsewhere() -> None:
     said = disagreement(profile, record_of(CPU_CASE, counters=counters))
     assert said == "the profiler saw forward aten::mm 0 times, counted 2"
     assert disagreement(profile, record_of(CPU_CASE)) == ""
+
+
+def test_kernels_that_the_profiler_lost_are_told() -> None:
+    """Three of 17 steps of 45; a kernel that came with a graph has no launch that could be counted."""
+    counted = record_of(CUDA_CASE, counters=CaseCounters({"step": PhaseCounters(kernel_launches=45)}))
+
+    def said(kernels: int, in_graphs: int = 0, record: CaseRecord = counted) -> str:
+        activity = DeviceActivity(0.5, 0, kernels / 17, 0, 0, 0, 0, 0, graph_kernels=in_graphs / 17)
+        return lost_kernels(CaseProfile(CUDA_CASE, 17, 1.0, (), (), device=activity), record)
+
+    assert said(17 * 45) == ""
+    assert said(17 * 45 - 3) == "the profiler saw 762 kernels in 17 steps, counted 45 launches a step"
+    assert said(17 * 60, in_graphs=17 * 15) == ""
+    assert said(17 * 60, record=record_of(CUDA_CASE)) == ""
+
+
+class LosesKernels:
+    """Profile a step of two launches, of which the records of some kernels are lost."""
+
+    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
+        assert timeout > 0
+        assert isinstance(request, messages.Profile)
+        activity = DeviceActivity(0.5, 0, 1.5, 0, 0, 0, 0, 0)
+        return messages.Profiled(CaseProfile(request.case, 2, 1.0, (), (), device=activity))
+
+
+def test_a_profile_of_fewer_kernels_than_launches_disagrees() -> None:
+    """As one of other operators does."""
+    record = record_of(CUDA_CASE, counters=CaseCounters({"step": PhaseCounters(kernel_launches=2)}))
+    workers = {("cuda", 0): LosesKernels()}
+    (profile,), _ = profile_cases(
+        [record], workers, lambda _: LosesKernels(), Path("nowhere"), silent, every=True
+    )
+    assert profile.disagreement == "the profiler saw 3 kernels in 2 steps, counted 2 launches a step"
 
 
 def test_every_case_or_one_of_each_device_is_profiled_and_the_smallest_network_beside() -> None:

@@ -1,15 +1,16 @@
 """The profiler pass: real steps, attributed to phases, modules and forward operators, and made-up traces."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from bench.cases import STEP_PHASES, Case
+from bench.cases import STEP_PHASES, BlockKind, Case
 from bench.measure.attribution import Windows
 from bench.measure.counters import count_case
 from bench.measure.operator_counts import Call
@@ -195,3 +196,115 @@ def test_modules_of_a_nested_network_are_named_in_full(tmp_path: Path) -> None:
     named = {row.operator: row.module for row in of(profile, "forward") if row.module == "0.1"}
     assert named == {"aten::tanh": "0.1"}
     assert {row.module for row in of(profile, "forward") if row.operator == "aten::addmm"} == {"0.0", "1"}
+
+
+class ModeSeen(Subject):
+    """Know in which mode its steps ran, by a flag that the mode sets as a precision is set."""
+
+    entered = ""
+
+    @contextmanager
+    def mode(self, kind: BlockKind) -> Iterator[None]:
+        before, self.entered = self.entered, kind
+        with super().mode(kind):
+            yield
+        self.entered = before
+
+    def watched(self) -> list[str]:
+        """Return where each forward from now on will be noted with the mode that it ran in."""
+        seen, usual = [], self.step.forward
+
+        def forward(inputs: Tensor) -> Tensor:
+            seen.append(self.entered)
+            return usual(inputs)
+
+        self.step.forward = forward  # type: ignore[method-assign]
+        return seen
+
+
+def test_the_profiled_and_counted_steps_run_in_the_mode_of_the_timed_ones(tmp_path: Path) -> None:
+    """The mode sets the precision: without it a step of tf32 would be profiled as one of float32."""
+    subject = ModeSeen(case_of(4, 8))
+    subject.check()
+    subject.save()
+    seen = subject.watched()
+    profile_case(subject, case_of(4, 8), 2, tmp_path / "trace.json.gz")
+    assert set(seen) == {"plain"}
+    del seen[:]
+    count_case(subject)
+    assert set(seen) == {"plain"}
+
+
+class Replayed:
+    """Stand for a captured step: a replay is one product of matrices, on the host."""
+
+    def __init__(self) -> None:
+        self.batches: list[object] = []
+
+    def __call__(self, *batch: Tensor) -> Tensor:
+        self.batches.append(batch)
+        return torch.mm(torch.ones(64, 64), torch.ones(64, 64))
+
+
+def graph_subject() -> tuple[Subject, Replayed, list[str]]:
+    """Return a subject with a captured step that stands in for a graph, and the eager steps seen of it."""
+    subject, captured = ModeSeen(case_of(4, 8)), Replayed()
+    subject.check()
+    subject.save()
+    subject.words, subject._run = ("cudagraph",), captured
+    return subject, captured, subject.watched()
+
+
+def test_the_profile_of_a_graph_is_of_its_replay(tmp_path: Path) -> None:
+    """Its steps are whole; no operator and no phase of the eager step stands under its name."""
+    subject, captured, eager = graph_subject()
+    profile = profile_case(subject, case_of(4, 8), STEPS, tmp_path / "trace.json.gz")
+    assert eager == []
+    assert len(captured.batches) == 3 + STEPS  # three warm the session up
+    step = profile.account("step")
+    assert step is not None
+    assert 0 < step.operator_s < step.whole_s
+    assert not {row.phase for row in profile.operators} & set(STEP_PHASES)
+    assert {account.phase for account in profile.accounts} & {"step", *STEP_PHASES} == {"step"}
+    assert profile.disagreement == ""
+
+
+def test_the_kernels_of_a_replayed_step_are_told_without_operators() -> None:
+    """Two replays of two kernels of 200 ns each, 1000 ns apart, and a copy that is fed after them."""
+    events = [
+        event("user_annotation", 0, 100, "step"),
+        event("user_annotation", 1000, 1100, "step"),
+        event("user_annotation", 3000, 3100, "data"),
+        event("user_annotation", 3100, 3200, "copy"),
+        *(event("cuda_runtime", at, at + 50, "cudaGraphLaunch", correlation=at) for at in (10, 1010)),
+        *(
+            event("kernel", at + after, at + after + 200, "gemm", thread="stream 7", correlation=at)
+            for at in (10, 1010)
+            for after in (90, 490)
+        ),
+    ]
+    case = Case("simplenn", "digits", "cuda", "-", "float32", "cudagraph", 4, 4)
+    profile = read_profile(case, events, Recorded([(0, 1000), (1000, 2000)], 0.0), {}, set())
+    assert profile.device is not None
+    assert (profile.steps, profile.device.kernels, profile.device.graph_kernels) == (2, 2.0, 2.0)
+    assert profile.device.busy_share == pytest.approx(800 / 1700)  # until the last kernel ends
+    (account,) = profile.accounts
+    assert account.device_s == pytest.approx(400e-9)
+    assert {row.phase for row in profile.operators} == {"data", "copy"}
+
+
+def test_counters_of_a_graph_hold_what_its_replay_does_and_no_more() -> None:
+    """The work was captured with it; operators, launches and allocations are of the eager step, not of it."""
+    subject, _, _ = graph_subject()
+    plain = Subject(case_of(4, 8))
+    plain.check()
+    plain.save()
+    counted, eager = count_case(subject), count_case(plain)
+    for phase in (*STEP_PHASES, "step"):
+        own, theirs = counted.phases[phase], eager.phases[phase]
+        assert (own.flop, own.moved_bytes) == (theirs.flop, theirs.moved_bytes)
+        assert {
+            getattr(own, name) for name in own.__struct_fields__ if name not in ("flop", "moved_bytes")
+        } == {None}
+    assert (counted.inventory, counted.leaked_bytes, counted.waits) == ((), None, {})
+    assert counted.parameter_bytes == eager.parameter_bytes

@@ -13,12 +13,16 @@ from pathlib import Path
 import numpy as np
 from made_up_runs import STEP_NS, blocks_of, cases_of, cuda_blocks_of, record_of, run_of
 
-from bench.cases import DOES_NOT_APPLY, Case
+from bench.cases import DOES_NOT_APPLY, SMALLEST, SMALLEST_NETWORK, Case
+from bench.records import Account, CaseCounters, CaseProfile, DeviceActivity, PhaseCounters, ProfiledOperator
 from bench.report import Source
 from bench.report.page import Material
 from bench.report.published import publish
 from bench.runs import Block
+from bench.variants import EAGER
 
+MICRO = 1e-6
+STEPS = 17
 SIZES = (1, 32, 128, 1024, 8192)
 MADE_UP = "made-up machine (no time here was measured)"
 LAUNCHES, ROUNDS = 4, 6
@@ -26,6 +30,15 @@ FIXED_US = {"cpu": 350.0, "cuda": 420.0}
 NS_PER_SAMPLE_AND_UNIT = {"cpu": 24.0, "cuda": 0.4}
 SPEED_OF_TWO_THREADS = 1.6
 BETWEEN_LAUNCHES = 0.02
+DEVICE_US = 60.0
+"""What the device does of a step whose network is next to nothing."""
+
+PROFILED = 1.8
+"""So many times as long the host takes under the profiler."""
+
+LAUNCHED = {"zero_grad": 0, "forward": 5, "loss": 2, "backward": 10, "optimizer": 28}
+WORK = {"forward": 0.25, "loss": 0.02, "backward": 0.5, "optimizer": 0.23}
+"""How the device's time is shared by the phases."""
 
 
 def step_us(case: Case) -> float:
@@ -36,18 +49,58 @@ def step_us(case: Case) -> float:
     return FIXED_US[case.device] + grows / threads
 
 
+def counters() -> CaseCounters:
+    """Return the launches of a step."""
+    step = {**LAUNCHED, "step": sum(LAUNCHED.values())}
+    return CaseCounters({phase: PhaseCounters(kernel_launches=number) for phase, number in step.items()})
+
+
+def profile(case: Case) -> CaseProfile:
+    """Return a profile whose kernels take their time, in a step that the profiler made longer."""
+    busy_us = DEVICE_US + step_us(case) - FIXED_US["cuda"]
+    profiled_us = step_us(case) + (PROFILED - 1) * FIXED_US["cuda"]
+    kernels = sum(LAUNCHED.values())
+    gap_us = (profiled_us - busy_us) / kernels
+    return CaseProfile(
+        case,
+        STEPS,
+        profiled_us * MICRO,
+        (Account("step", busy_us * MICRO, 0, 0, 0, 0, (profiled_us - busy_us) * MICRO),),
+        tuple(
+            ProfiledOperator(
+                phase, "made-up::operator", "", "", "", "", 1.0, dispatched=False, share=1.0,
+                host_s=profiled_us * share * MICRO, device_s=busy_us * share * MICRO,
+            )
+            for phase, share in WORK.items()
+        ),
+        device=DeviceActivity(
+            busy_us / profiled_us, 0.0, kernels, kernels, gap_us * kernels * MICRO, gap_us * MICRO,
+            gap_us * MICRO, 1.0,
+        ),
+        median_step_s=profiled_us * MICRO,
+    )  # fmt: skip
+
+
 def made_up(factor: float = 1.0, seed: int = 0) -> Source:
     """Return a run of both devices, CUDA also with pinned memory; times are so many times the formula's."""
     cases = cases_of(["cpu", "cuda"], threads=(1, 2), sizes=SIZES)
     cases += [replace(case, variant="pinned") for case in cases if case.device == "cuda"]
     random = np.random.default_rng(seed)
+    on_device = [case for case in cases if case.device == "cuda"]
+    smallest = replace(on_device[0], dataset=DOES_NOT_APPLY, batch_size=1, hidden=SMALLEST)
     run = run_of(
-        [record_of(case) for case in cases],
+        [record_of(case, counters=counters() if case in on_device else None) for case in cases],
+        companions=(record_of(smallest, role=SMALLEST_NETWORK, counters=counters()),),
+        profiles=tuple(profile(case) for case in on_device if case.variant == EAGER),
         id=f"made-up-{seed}",
         host=MADE_UP,
         machine={"cpu_model": MADE_UP, "gpu": MADE_UP, "cores_logical": 2},
     )
-    blocks = [block for number, case in enumerate(cases) for block in _blocks(number, case, factor, random)]
+    blocks = [
+        block
+        for number, case in enumerate([*cases, smallest])
+        for block in _blocks(number, case, factor, random)
+    ]
     return Source.of(run, blocks, None)
 
 

@@ -94,24 +94,65 @@ def test_without_the_smallest_network_the_account_is_told_by_category() -> None:
     assert (shown["operator %"], shown["Python %"]) == ("60", "40")
 
 
-def test_a_device_is_told_by_what_bounds_the_step() -> None:
-    """Busy for a third of the step: the host cannot keep up; busy for nine tenths: it is the device."""
-    idle = DeviceActivity(0.33, 0.01, 40.0, 39.0, 1e-4, 2e-6, 9e-6, 0.4)
-    for activity, bound in (
-        (idle, "host"),
-        (replace_struct(idle, busy_share=0.9), "device"),
-        (replace_struct(idle, busy_share=0.9, copy_share=0.6), "copy"),
-    ):
-        profile = CaseProfile(CUDA_CASE, 8, 1e-3, (ACCOUNT,), (), device=activity)
-        report = report_of(profile, case=CUDA_CASE)
-        shown = line(report, "device")
-        assert (shown["bound"], shown["kernels/step"], shown["gap p95 µs"]) == (bound, "40", "9.00")
-        assert "bound" in table_of(report, "device").raw
+ACTIVITY = DeviceActivity(0.33, 0.01, 40.0, 39.0, 1e-4, 2e-6, 9e-6, 0.4)
+PLAIN_US = 1320
+"""The made-up step on CUDA."""
 
 
-def replace_struct(activity: DeviceActivity, **changes: float) -> DeviceActivity:
-    values = {name: getattr(activity, name) for name in activity.__struct_fields__}
-    return DeviceActivity(**(values | changes))
+def on_device(busy_us: float, copy_share: float = 0.01, profiled_us: float = 3000) -> CaseProfile:
+    """Return a profile in which the device is at work for so long, in a step that the profiler makes long."""
+    account = Account("step", busy_us * MICRO, 0, 0, 0, 0, (profiled_us - busy_us) * MICRO)
+    busy = busy_us / profiled_us
+    activity = msgspec.structs.replace(ACTIVITY, busy_share=busy, copy_share=copy_share)
+    return CaseProfile(
+        CUDA_CASE, 8, profiled_us * MICRO, (account,), (), device=activity, median_step_s=200 * MICRO
+    )
+
+
+@pytest.mark.parametrize(
+    ("busy_us", "copy_share", "bound", "busy"),
+    [
+        (0.79 * PLAIN_US, 0.01, "host", "79"),
+        (0.95 * PLAIN_US, 0.01, "device", "95"),
+        (0.95 * PLAIN_US, 0.3, "copy", "95"),
+    ],
+)
+def test_a_device_is_told_by_what_bounds_the_plain_step(
+    busy_us: float, copy_share: float, bound: str, busy: str
+) -> None:
+    """Not the profiled step, which is more than twice as long here: the device is idle for most of that."""
+    report = report_of(on_device(busy_us, copy_share), case=CUDA_CASE)
+    shown = line(report, "device")
+    assert (shown["bound"], shown["kernels/step"], shown["gap p95 µs"]) == (bound, "40", "9.00")
+    assert (shown["busy % of plain step"], int(shown["busy % profiled"])) == (
+        busy, round(100 * busy_us / 3000),
+    )  # fmt: skip
+    raw = table_of(report, "device").raw
+    assert "bound" in raw
+    assert raw["busy_share_of_plain_step"].iloc[0] == pytest.approx(busy_us / PLAIN_US)
+    assert not any("Impossible" in remark for remark in report.remarks)
+
+
+def test_a_device_at_work_for_longer_than_the_step_is_an_error_to_be_found() -> None:
+    """112 % are shown as they are, and said."""
+    report = report_of(on_device(1.12 * PLAIN_US), case=CUDA_CASE)
+    assert line(report, "device")["busy % of plain step"] == "112"
+    (said,) = [remark for remark in report.remarks if "Impossible" in remark]
+    assert f"at work for 112 % of the plain step of {CUDA_CASE.key}" in said
+
+
+def test_what_bounds_a_step_that_was_not_timed_is_unknown() -> None:
+    """Its profile alone does not tell: the step within it is another one."""
+    run = run_of([record_of(CUDA_CASE, phases=("forward",))], profiles=(on_device(0.95 * PLAIN_US),))
+    shown = line(told(run, cuda_blocks_of()), "device")
+    assert (shown["bound"], shown["busy % of plain step"]) == ("unknown", "n/a")
+
+
+def test_what_the_profiler_costs_on_a_device_is_told_by_the_wall_clock() -> None:
+    """3000 µs against 1320; the host's laps of 200 µs end long before the device has done the step."""
+    report = report_of(on_device(0.95 * PLAIN_US), case=CUDA_CASE)
+    assert line(report, "accounting")["profiler"] == "+127 %"
+    assert any("makes the step 2.3 times as long" in remark for remark in report.remarks)
 
 
 def test_without_a_profile_there_is_no_table_of_one() -> None:

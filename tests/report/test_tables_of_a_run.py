@@ -22,7 +22,10 @@ from made_up_runs import (
     told,
 )
 
-from bench.report import Report
+from bench.cases import SMALLEST, SMALLEST_NETWORK
+from bench.records import Account, CaseCounters, CaseProfile, DeviceActivity, PhaseCounters, ProfiledOperator
+from bench.report import Report, render
+from bench.verdict import companion_rows, rows_of
 
 
 @pytest.fixture
@@ -217,7 +220,83 @@ def test_without_cuda_there_is_no_table_of_it(cpu_report: Report) -> None:
 
 def test_what_the_host_enqueues_has_a_table_of_its_own(both_report: Report) -> None:
     """Only for devices, and half as long here as the spans."""
-    assert line(both_report, "enqueue")["backward µs"] == "191"
+    lines = {shown["phase"]: shown for shown in table_of(both_report, "enqueue").shown.to_dict("records")}
+    assert lines["backward"]["host µs"] == "191"
+    assert (lines["backward"]["kernels µs"], lines["backward"]["launches"]) == ("n/a", "n/a")
     assert table_of(both_report, "phases").raw.set_index(["device", "phase"]).loc[
         ("cuda", "backward"), "time_s"
     ] == pytest.approx(382e-6, rel=1e-3)
+
+
+LAUNCHES = {"forward": 5, "backward": 12}
+KERNELS_US = {"forward": 39, "backward": 191}
+
+
+def device_report(kernel_us: float | None) -> Report:
+    """Return the report of a CUDA case of 17 launches, beside a smallest step of 132 µs and 12 launches.
+
+    It was profiled, with so much work of the device a step, unless that is None.
+    """
+    counted = {phase: PhaseCounters(kernel_launches=number) for phase, number in LAUNCHES.items()}
+    step = PhaseCounters(kernel_launches=sum(LAUNCHES.values()))
+    smallest = record_of(
+        replace(CUDA_CASE, batch_size=1, hidden=SMALLEST),
+        role=SMALLEST_NETWORK,
+        phases=("step",),
+        counters=CaseCounters({"step": PhaseCounters(kernel_launches=12)}),
+    )
+    operators = tuple(
+        ProfiledOperator(phase, "aten::mm", "", "", "", "", 1.0, dispatched=True, host_s=1e-6, share=0.1,
+                         device_s=time_us * 1e-6)
+        for phase, time_us in KERNELS_US.items()
+    )  # fmt: skip
+    account = Account("step", (kernel_us or 0) * 1e-6, 0, 0, 0, 0, 1e-3)
+    activity = DeviceActivity(0.1, 0.0, 17.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+    profile = CaseProfile(CUDA_CASE, 8, 3e-3, (account,), operators, device=activity)
+    run = run_of(
+        [record_of(CUDA_CASE, counters=CaseCounters({**counted, "step": step}))],
+        companions=(smallest,),
+        profiles=() if kernel_us is None else (profile,),
+    )
+    blocks = [*cuda_blocks_of(0), *(replace(b, case=1, wall_ns=b.wall_ns // 10) for b in cuda_blocks_of(1))]
+    return render(run, rows_of(run, blocks), companion_rows(run, blocks))
+
+
+def test_launches_and_the_time_of_kernels_stand_beside_host_and_span() -> None:
+    """Backward: 190 µs of the host, a span of 380, in which kernels run for 191."""
+    table = table_of(device_report(1188), "enqueue")
+    lines = {shown["phase"]: shown for shown in table.shown.to_dict("records")}
+    assert {name: lines["backward"][f"{name} µs"] for name in ("host", "time", "kernels")} == {
+        "host": "190", "time": "380", "kernels": "191",
+    }  # fmt: skip
+    assert (lines["backward"]["busy %"], lines["backward"]["launches"]) == ("50", "12")
+    assert (lines["forward"]["busy %"], lines["forward"]["launches"]) == ("15", "5")
+    assert (lines["step"]["busy %"], lines["step"]["launches"], lines["step"]["bound"]) == (
+        "90",
+        "17",
+        "device",
+    )
+    assert table.raw.set_index("phase")["kernel_s"]["step"] == pytest.approx(1188e-6)
+
+
+def test_the_step_is_told_in_times_of_what_its_launches_take() -> None:
+    """132 µs of 12 launches are 11 µs each, 17 of them 187 µs, and 1320 µs are 7.1 times that."""
+    report = device_report(None)
+    assert line(report, "phases")["x floor"] == "7.1"
+    assert line(report, "phases")["launches"] == "17"
+    assert line(report, "ceilings")["launch µs"] == "11.0"
+    (floor,) = table_of(report, "phases").raw.set_index("phase")["launch_floor_s"].dropna()
+    assert floor == pytest.approx(187e-6, rel=1e-3)
+
+
+def test_which_of_host_and_device_waits_is_left_open_without_a_profile() -> None:
+    """A full queue makes the host wait, and then its time comes near that of the step as well."""
+    known, unknown = (table_of(device_report(time_us), "enqueue").caption for time_us in (1188, None))
+    assert "the device for the host where busy is below 80 %" in known
+    assert "it may be either" in unknown
+    assert "it may be either" not in known
+
+
+def test_a_run_without_a_device_has_no_column_of_launches(cpu_report: Report) -> None:
+    """Its tables are as they were."""
+    assert not {"launches", "x floor"} & set(table_of(cpu_report, "phases").shown.columns)

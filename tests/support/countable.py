@@ -20,6 +20,7 @@ class Bench:
     step: TrainStep
     batches: list[tuple[Tensor, Tensor]]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    replays: bool = False
 
     def restore(self) -> None:
         pass
