@@ -39,9 +39,7 @@ NANO = 1e-9
 COMPOSITE = "CompositeImplicitAutograd"
 
 
-def profile_case(
-    subject: Subject, case: Case, steps: int, trace: Path, *, fed: bool = True
-) -> CaseProfile:
+def profile_case(subject: Subject, case: Case, steps: int, trace: Path, *, fed: bool = True) -> CaseProfile:
     """Profile some steps of a case, `fed` some batches too, write the trace, and return what it shows.
 
     The times within are those of the profiled steps of which none was disturbed (the quicker half); on a

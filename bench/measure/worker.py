@@ -143,9 +143,7 @@ class Worker:
         self._set_threads(request.number)
         subject = self._subject(request.number)
         trace = Path(request.trace)
-        return messages.Profiled(
-            profile_case(subject, request.case, request.steps, trace, fed=request.fed)
-        )
+        return messages.Profiled(profile_case(subject, request.case, request.steps, trace, fed=request.fed))
 
     def _read_clock(self, request: messages.ReadClock) -> messages.Reply:
         clock = HostClock()

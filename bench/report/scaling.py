@@ -17,9 +17,9 @@ from bench.verdict.scaling import LEAST_SIZES, REACH, Scaling, scaling_of
 SCALING_CAPTION = (
     "Undisturbed step time = fixed + per sample · batch, by least squares of relative distances; intervals"
     " from how far the batch sizes lie from the line. 90 % from: the batch size at which samples/s reach 90 %"
-    f" of what an endless batch would have, as far as {REACH} times the largest batch measured. flat: no batch"
-    " measured makes the step longer; on a device it is then mostly launch-bound. n/a: there is no fixed cost,"
-    " or the times are too far from a line. Off by: the batch size farthest from the line."
+    f" of what an endless batch would have, up to {REACH} times the largest batch measured. flat: no batch"
+    " measured makes the step longer; on a device it is then mostly launch-bound. n/a: there is no fixed"
+    " cost, or the times are too far from a line. Off by: the batch size farthest from the line."
 )
 THREADS_CAPTION = (
     "Undisturbed step times. Best is the fastest thread count where it is surely faster than the fewest"

@@ -50,7 +50,8 @@ class Row:
     runs by, with `relative_error`, the standard error as a share, and its degrees of freedom.
 
     `energy_j` is what a step takes in joules, of `energy_of` (meters joined with `+`), with its interval
-    between windows of one process, and `power_w` the mean power meanwhile.
+    between windows of one process, and `power_w` the mean power meanwhile; `idle_w` is that of the same
+    meters before the first case, while nothing was enqueued.
 
     Of the step, `first_step_s` is what the first one took, compiling included; of a variant, `loss_error`,
     `gradient_error` and `parameter_error` are how far it is off eager float32, as `bench.measure.comparison`
@@ -120,6 +121,7 @@ class Row:
     energy_high_j: float | None = None
     energy_of: str = ""
     power_w: float | None = None
+    idle_w: float | None = None
     first_step_s: float | None = None
     loss_error: float | None = None
     gradient_error: float | None = None
