@@ -110,7 +110,7 @@ def speed_up_figure(found: Sequence[Curve]) -> Figure | None:
         return None
     base = alt.Chart(data).encode(
         x=alt.X("batch:O", title="batch size", axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("hidden:O", title="hidden"),
+        y=alt.Y("hidden:O", sort=None, title="hidden"),  # as text, 128 would come before 32
     )
     colour = alt.Color(
         "times:Q",

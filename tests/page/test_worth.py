@@ -136,6 +136,14 @@ def test_what_one_device_alone_has_is_in_no_comparison() -> None:
     assert "65536" not in answer
 
 
+def test_devices_without_a_size_in_common_are_told_to_have_none() -> None:
+    """CUDA was measured, and no sentence says that it was not."""
+    more = [row(replace(CUDA_CASE, batch_size=65536), "step", 256e-6)]
+    text = page(Material([Source(run_of([]), [*CPU, *more], [], None)], "a command"))
+    assert "No crossover: no size was measured on both devices" in text
+    assert "no CUDA results" not in text
+
+
 def test_the_band_of_a_crossing_ends_where_the_sizes_of_both_devices_end() -> None:
     """Its interval is open upward: nothing is known above 256, however far CUDA's line goes on."""
     more = row(replace(CUDA_CASE, batch_size=65536), "step", 256e-6)
