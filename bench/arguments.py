@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import NoReturn, TypeAlias
@@ -249,7 +250,8 @@ def _gate(commands: Commands) -> tuple[_Parser, Build]:
             json=_writable("--json", given.json),
             summary=_writable("--summary", given.summary),
             again=_without(given.typed, ("--cases", "--json", "--summary")),
-            options=Options.build(raw),
+            # Each launch of a pair spends its seconds on starting: more cases would leave fewer pairs.
+            options=replace(Options.build(raw), more_batch_sizes=(), more_hidden=()),
         )
 
     return parser, build

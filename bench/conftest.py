@@ -113,7 +113,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give every test its cell of the grid and its phase."""
     if "recorded" not in metafunc.fixturenames:
         return
-    cells = [(case, phase) for case in metafunc.config.stash[SUITE].cases for phase in case.phases()]
+    cells = metafunc.config.stash[SUITE].cells
     metafunc.parametrize(
         PARAMETERS,
         [tuple(case.parameters(phase).values()) for case, phase in cells],

@@ -17,7 +17,11 @@ class OptionError(ValueError):
 
 @dataclass(frozen=True)
 class Option:
-    """Declare one `--step-…` option: how to read it, and its default in a full and in a quick run."""
+    """Declare one `--step-…` option: how to read it, and its default in a full and in a quick run.
+
+    `more` is what the default of a full run goes on to on CUDA, which is launch-bound where a CPU is at its
+    best.
+    """
 
     name: str
     parse: Callable[[str, str], Any]
@@ -25,6 +29,7 @@ class Option:
     quick: str
     metavar: str
     help: str
+    more: str = ""
 
     @property
     def flag(self) -> str:
@@ -157,8 +162,8 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "variants", variants, EAGER, EAGER, "LIST", f"{EAGER}, and of {', '.join(WORDS)}, joined with {JOINT}"
     ),
-    Option("batch-sizes", sizes, "1,32,128,1024", "32,128", "LIST", "samples per step"),
-    Option("hidden", sizes, "32,128,512", "128,512", "LIST", "hidden widths of SimpleNN"),
+    Option("batch-sizes", sizes, "1,32,128,1024", "32,128", "LIST", "samples per step", more="8192,65536"),
+    Option("hidden", sizes, "32,128,512", "128,512", "LIST", "hidden widths of SimpleNN", more="2048"),
     Option(
         "subject",
         subject,
@@ -187,7 +192,10 @@ FLAGS = {
 
 @dataclass(frozen=True)
 class Options:
-    """Hold every choice of a run, read and checked; `all` among the threads is still to be resolved."""
+    """Hold every choice of a run, read and checked; `all` among the threads is still to be resolved.
+
+    `more_batch_sizes` and `more_hidden` are what a device has besides; none where the user chose the sizes.
+    """
 
     devices: tuple[str, ...]
     threads: tuple[int | str, ...]
@@ -204,6 +212,8 @@ class Options:
     quick: bool
     profile: bool
     energy: bool
+    more_batch_sizes: tuple[int, ...] = ()
+    more_hidden: tuple[int, ...] = ()
 
     @classmethod
     def build(cls, raw: Mapping[str, Any]) -> "Options":
@@ -219,11 +229,22 @@ class Options:
             )
             for option in OPTIONS
         }
-        return cls(**flags, **values)
+        more = {
+            f"more_{option.name.replace('-', '_')}": option.parse(option.flag, option.more)
+            for option in OPTIONS
+            if option.more and raw.get(option.dest) is None and not flags["quick"]
+        }
+        return cls(**flags, **values, **more)
 
     def thread_counts(self, all_threads: int) -> tuple[int, ...]:
         """Return the thread counts with `all` resolved; equal entries merge."""
         return tuple(dict.fromkeys(all_threads if isinstance(n, str) else n for n in self.threads))
+
+    def sizes_on(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the batch sizes and the hidden widths of a device."""
+        if device == "cpu":
+            return self.batch_sizes, self.hidden
+        return (*self.batch_sizes, *self.more_batch_sizes), (*self.hidden, *self.more_hidden)
 
     def as_record(self) -> dict[str, Any]:
         """Return the options as plain values for the run's record."""
@@ -262,7 +283,8 @@ def declare(add: Callable[..., Any]) -> None:
         add(f"--step-{name}", dest=_flag_dest(name), action="store_true", default=False, help=text)
     for option in OPTIONS:
         quick = "" if option.quick == option.default else f"; quick {option.quick}"
-        text = f"{option.help} (default {option.default}{quick})".replace("%", "%%")
+        more = f"; on CUDA a run goes on to {option.more}" if option.more else ""
+        text = f"{option.help} (default {option.default}{more}{quick})".replace("%", "%%")
         add(option.flag, dest=option.dest, metavar=option.metavar, default=None, help=text)
 
 

@@ -193,12 +193,14 @@ class Energy(msgspec.Struct, frozen=True):
     """Hold what steps took in some windows: how many, in how many seconds, and the joules by meter.
 
     Meters are `package` (all processor packages, RAPL) and `GPU` (its board, NVML); they count whatever runs
-    there, and what idles.
+    there, and what idles; `idle_w` are the watts by meter while no worker was asked
+    anything, none if unknown.
     """
 
     steps: tuple[int, ...]
     seconds: tuple[float, ...]
     joules: dict[str, tuple[float, ...]]
+    idle_w: dict[str, float] = {}
 
 
 class CaseRecord(msgspec.Struct, frozen=True):

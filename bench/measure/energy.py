@@ -8,7 +8,7 @@ milliseconds: a window is a second or more.
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -89,11 +89,14 @@ def measure_energy(  # noqa: PLR0913, PLR0917 - what a pass needs
     found: Mapping[str, Meter],
     progress: Progress,
     now: Callable[[], float] = time.perf_counter,
+    rest: Callable[[float], None] = time.sleep,
 ) -> tuple[list[CaseRecord], list[Notice]]:
     """Return the records with the energy of their steps, where a meter counts it, and what went wrong.
 
-    In the workers that timed them; one that dies is taken out of `workers`.
+    In the workers that timed them; one that dies is taken out of `workers`. Before the first of them, the
+    meters are read over a window in which nothing is asked of any worker.
     """
+    idle_w: dict[str, float] | None = None
     measured: list[CaseRecord] = []
     notices = [] if PACKAGE in found else [NO_PACKAGE]
     devices = {record.case.device for record in records if record.status == "ok"}
@@ -106,13 +109,27 @@ def measure_energy(  # noqa: PLR0913, PLR0917 - what a pass needs
         }
         energy: Energy | str | None = None
         if seen and record.status == "ok" and not record.role and "plain" in record.steps_per_block:
+            idle_w = _idle_w(found, now, rest) if idle_w is None else idle_w
             energy = _energy(number, record, workers, start_worker, seen, now)
         if isinstance(energy, str):
             cause = f"the energy of {record.case.key} could not be measured ({energy})"
             notices.append(Notice(cause, "its times are complete without"))
             energy = None
+        if energy is not None and idle_w:
+            energy = msgspec.structs.replace(energy, idle_w={name: idle_w[name] for name in energy.joules})
         measured.append(msgspec.structs.replace(record, energy=energy))
     return measured, notices
+
+
+def _idle_w(
+    found: Mapping[str, Meter], now: Callable[[], float], rest: Callable[[float], None]
+) -> dict[str, float]:
+    """Return the watts by meter over a window of rest; nothing where one stops answering."""
+    with suppress(OSError, ValueError):
+        begin, before = now(), {name: meter() for name, meter in found.items()}
+        rest(WINDOW_S)
+        return {name: (meter() - before[name]) / (now() - begin) for name, meter in found.items()}
+    return {}
 
 
 def _energy(  # noqa: PLR0913, PLR0917 - the same

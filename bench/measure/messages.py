@@ -43,12 +43,13 @@ class SpinUp(msgspec.Struct, frozen=True, tag=True):
 
 
 class Profile(msgspec.Struct, frozen=True, tag=True):
-    """Profile some steps of a case and write the trace to a file."""
+    """Profile some steps of a case, and some batches being fetched, and write the trace to a file."""
 
     number: int
     case: Case
     steps: int
     trace: str
+    fed: bool = True
 
 
 class ReadClock(msgspec.Struct, frozen=True, tag=True):

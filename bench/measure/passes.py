@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec.structs
 
-from bench.cases import SMALLEST_NETWORK, STEP_PHASES, reference_case, safe_label
+from bench.cases import FED, SMALLEST_NETWORK, STEP_PHASES, reference_case, safe_label
 from bench.measure import messages
 from bench.measure.campaign import Progress
 from bench.measure.messages import NOT_HELD
@@ -117,7 +117,8 @@ def _profiled(
     device = record.case.device
     beside = f"{safe_label(record.role)}-" if record.role else ""
     trace = Path(TRACES_FOLDER) / f"{beside}{record.case.key}.json.gz"
-    request = messages.Profile(number, record.case, PROFILED_STEPS, str((folder / trace).absolute()))
+    path, fed = str((folder / trace).absolute()), not {*FED}.isdisjoint(record.phases)
+    request = messages.Profile(number, record.case, PROFILED_STEPS, path, fed=fed)
     try:
         if device not in workers:
             workers[device] = start_worker(device)

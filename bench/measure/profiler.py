@@ -40,13 +40,13 @@ NANO = 1e-9
 COMPOSITE = "CompositeImplicitAutograd"
 
 
-def profile_case(subject: Subject, case: Case, steps: int, trace: Path) -> CaseProfile:
-    """Profile some steps of a case, write the trace, and return what it shows.
+def profile_case(subject: Subject, case: Case, steps: int, trace: Path, *, fed: bool = True) -> CaseProfile:
+    """Profile some steps of a case, `fed` some batches too, write the trace, and return what it shows.
 
     The times within are those of the profiled steps of which none was disturbed (the quicker half); on a
     device, where host and device run apart, they are of all steps from the first to the last kernel's end.
     """
-    recorded = record(subject, steps, trace)
+    recorded = record(subject, steps, trace, fed=fed)
     calls = {} if subject.replays else calls_of(subject)
     return read_profile(case, read_trace(trace), recorded, calls, composite_operators(calls))
 
@@ -59,7 +59,7 @@ class Recorded:
     page_faults: float
 
 
-def record(subject: Subject, steps: int, trace: Path) -> Recorded:
+def record(subject: Subject, steps: int, trace: Path, *, fed: bool = True) -> Recorded:
     """Run the profiler over some steps with each phase under a label of its name, and write the trace.
 
     The warm-up steps belong in the same session: in the k-th session of a process the first k records of
@@ -77,12 +77,12 @@ def record(subject: Subject, steps: int, trace: Path) -> Recorded:
         profile(activities=activities, schedule=schedule(wait=0, warmup=1, active=1, repeat=1)) as profiler,
     ):
         _steps(subject, WARM_UP_STEPS)
-        _feed(subject, 1)
+        _feed(subject, int(fed))
         profiler.step()
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         laps = _steps(subject, steps)
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-        _feed(subject, max(1, steps // FED_SHARE))
+        _feed(subject, max(1, steps // FED_SHARE) if fed else 0)
         profiler.step()
     profiler.export_chrome_trace(str(trace))
     subject.restore()

@@ -144,7 +144,8 @@ class Worker:
     def _profile(self, request: messages.Profile) -> messages.Reply:
         self._set_threads(request.number)
         subject = self._subject(request.number)
-        return messages.Profiled(profile_case(subject, request.case, request.steps, Path(request.trace)))
+        trace = Path(request.trace)
+        return messages.Profiled(profile_case(subject, request.case, request.steps, trace, fed=request.fed))
 
     def _read_clock(self, request: messages.ReadClock) -> messages.Reply:
         clock = HostClock()

@@ -1,21 +1,25 @@
 """Is the GPU worth it: the best CPU step against the CUDA step, case by case, and nothing in between."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from bench.cases import DOES_NOT_APPLY, Case
-from bench.report.format import unit_for, with_interval
-from bench.report.frame import Cells, identity, shared_by, shown_columns
+from bench.records import CaseProfile
+from bench.report.format import number, percentage, unit_for, with_interval
+from bench.report.frame import Cells, identity, series, shared_by, shown_columns, size
 from bench.report.ratios import Ratio, speed_up
 from bench.report.tables import Table
 from bench.verdict import Row
+from bench.verdict.launches import LaunchBound, launch_bound
 
 MEDIAN = ("median_s", "median_low_s", "median_high_s")
 CAPTION = (
     "The CPU at its best thread count against CUDA: median times of the whole step, and how many times"
-    " as fast CUDA is (95 % interval). worth it: yes or no where the interval leaves 1 out. Batches are"
-    " resident on the device; what copying them costs is column copy of table phases."
+    " as fast CUDA is (95 % interval). worth it: yes or no where the interval leaves 1 out. Sizes that were"
+    " measured on one of them alone are left out. Batches are resident on the device; what copying them costs"
+    " is column copy of table phases."
 )
 
 
@@ -79,15 +83,33 @@ def device_table(cells: Cells) -> Table | None:
     return Table("cpu_vs_cuda", title, CAPTION, pd.DataFrame(lines), _raw(pairs, columns))
 
 
-def sentence(cells: Cells, all_cells: Cells) -> str:
+def sentence(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = ()) -> str:
     """Answer whether the GPU is worth it, from what was measured and never beyond."""
     pairs = matched(cells)
-    if not pairs:
-        return f"Is the GPU worth it? Nothing can be said: {_why_not(all_cells)}."
     widths: dict[Case, list[Matched]] = {}
     for pair in pairs:
         widths.setdefault(replace(pair.case, batch_size=0), []).append(pair)
-    return f"Is the GPU worth it? {' '.join(_of_width(case, group) for case, group in widths.items())}"
+    said = [_of_width(case, group) for case, group in widths.items()]
+    steps = {case: row for case, row_of in cells.items() if (row := row_of.get("step"))}
+    waiting = map(_waits, launch_bound(steps, profiles))
+    return " ".join(
+        ["Is the GPU worth it?", *(said or [f"Nothing can be said: {_why_not(all_cells)}."]), *waiting]
+    )
+
+
+def _waits(group: LaunchBound) -> str:
+    """Say that the device waits for the host at every size of a group, and how long it would take alone."""
+    case, unit = group.example, unit_for([group.device_s])
+    device, step = (number(seconds / unit.seconds) for seconds in (group.device_s, group.step_s))
+    where = (
+        f"all {len(group.cases)} sizes measured, whose steps lie within {percentage(group.spread - 1)} %"
+        if len(group.cases) > 1
+        else "the one size measured"
+    )
+    return (
+        f"On {series(case)} the step is launch-bound at {where}: the GPU waits for the host, and alone would"
+        f" take {device} of {step} {unit.symbol} at {size(case)}."
+    )
 
 
 def _of_width(case: Case, group: list[Matched]) -> str:

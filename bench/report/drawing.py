@@ -13,8 +13,8 @@ PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9
 """Eight colours that are told apart on light and on dark (Vega's tableau10, without its yellow and pink)."""
 
 ROW_HEIGHT = 22
-MOST_ROWS = 40
-"""So many cases fit a picture; the tables have all."""
+MOST_ROWS = 48
+"""So many cases fit a picture, those of the default grid of two devices; the tables have all."""
 
 
 @dataclass(frozen=True)

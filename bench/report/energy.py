@@ -10,7 +10,11 @@ MILLI = 1e-3
 CAPTION = (
     "Of steps in windows of a second, with the 95 % interval between these. package: all processor packages"
     " (RAPL); GPU: its board (NVML). Meters count whatever runs there, and what idles; rows can be compared"
-    " where they are of the same meters."
+    " where they are of the same meters. idle W: what they count beforehand, while nothing is enqueued."
+)
+SAMPLED = (
+    " A GPU may sample its power (A100 and H100: for a quarter of the time, arXiv 2312.02741); what it misses"
+    " is the same in all windows of a process and not in the interval."
 )
 
 
@@ -32,8 +36,10 @@ def energy_table(cells: Cells) -> Table | None:
                 "mJ per sample": with_interval(per_sample, high),
                 "samples per J": number(case.batch_size / row.energy_j if row.energy_j else None),
                 "W": number(row.power_w),
+                "idle W": number(row.idle_w),
                 "of": row.energy_of,
             }
         )
     title = f"Energy of a sample ({shared_by(steps)})"
-    return Table("energy", title, CAPTION, pd.DataFrame(lines), frame_of(steps.values()))
+    caption = CAPTION + SAMPLED * any(case.device != "cpu" for case in steps)
+    return Table("energy", title, caption, pd.DataFrame(lines), frame_of(steps.values()))

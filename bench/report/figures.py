@@ -9,24 +9,25 @@ import pandas as pd
 from bench.cases import DOES_NOT_APPLY, STEP_PHASES, UNATTRIBUTED, Case, Place
 from bench.report.drawing import INK, MOST_ROWS, ROW_HEIGHT, Figure, drawn, logarithmic
 from bench.report.format import number, percentage
-from bench.report.frame import Cells, place, size
+from bench.report.frame import Cells, series, size
 from bench.report.phases import share_of
 from bench.report.work import GIGA, MEGA
 from bench.report.worth import RESIDENT, Curve
-from bench.verdict.crossover import Crossing
+from bench.verdict.crossover import Crossover
 from bench.verdict.limits import Ceilings
 
 
 def throughput_figures(cells: Cells, found: Sequence[Curve] = ()) -> list[Figure]:
     """Return a picture for each width: samples/s over the batch size, a line and its interval per device.
 
-    Where a width has one curve of resident batches, its crossover is marked with its interval.
+    Where a width has one curve of resident batches, its crossover is marked with its interval, which ends
+    where the batch sizes end that both devices have.
     """
     resident: dict[int | str, list[Curve]] = {}
     for curve in found:
         if curve.mode == RESIDENT:
             resident.setdefault(curve.case.hidden, []).append(curve)
-    crossings = {width: curves[0].faster.crossings for width, curves in resident.items() if len(curves) == 1}
+    crossovers = {width: curves[0].faster for width, curves in resident.items() if len(curves) == 1}
     points: dict[int | str, list[dict[str, object]]] = {}
     for case, row_of in cells.items():
         row = row_of.get("step")
@@ -43,18 +44,12 @@ def throughput_figures(cells: Cells, found: Sequence[Curve] = ()) -> list[Figure
             }
         )
     return [
-        _throughput(width, pd.DataFrame(of_width), crossings.get(width, ()))
+        _throughput(width, pd.DataFrame(of_width), crossovers.get(width))
         for width, of_width in points.items()
     ]
 
 
-def series(case: Case) -> str:
-    """Return what tells a line of a picture from others: place, variant and precision where unusual."""
-    unusual = [name for name in (case.variant, case.precision) if name not in ("eager", "float32")]
-    return ", ".join([place(case), *unusual])
-
-
-def _throughput(width: int | str, data: pd.DataFrame, crossings: Sequence[Crossing]) -> Figure:
+def _throughput(width: int | str, data: pd.DataFrame, passes: Crossover | None) -> Figure:
     base = alt.Chart(data).encode(
         x=alt.X(
             "batch:Q",
@@ -65,7 +60,7 @@ def _throughput(width: int | str, data: pd.DataFrame, crossings: Sequence[Crossi
     )
     samples = alt.Y("samples:Q", **logarithmic("samples/s"), axis=alt.Axis(format="~s"))
     layers = [
-        *_marks(crossings, data["batch"].min(), data["batch"].max()),
+        *(_marks(passes) if passes and passes.crossings else []),
         base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", **logarithmic("samples/s")), y2="high:Q"),
         base.mark_line(point=True).encode(
             y=samples, tooltip=["where", "batch", alt.Tooltip("samples:Q", format=",.0f")]
@@ -77,17 +72,23 @@ def _throughput(width: int | str, data: pd.DataFrame, crossings: Sequence[Crossi
     said = (
         f"Samples per second over the batch size{label}, with 95 % intervals."
         f" Most: {number(best['samples'])} at batch {best['batch']} on {best['where']}."
-        + ("" if not crossings else " The dashed line is the crossover of CPU and CUDA, in its interval.")
+        + (
+            " The dashed line is the crossover of CPU and CUDA, in its interval."
+            if passes and passes.crossings
+            else ""
+        )
     )
     return drawn(f"throughput_{width}", f"Throughput{label}", said, chart)
 
 
-def _marks(crossings: Sequence[Crossing], first: float, last: float) -> list[alt.Chart]:
-    """Return a dashed line at each crossover, and its interval as a band, within the sizes measured."""
-    if not crossings:
-        return []
+def _marks(passes: Crossover) -> list[alt.Chart]:
+    """Return a dashed line at each crossing, and its interval as a band, within the sizes both have."""
+    first, last = passes.batch_sizes[0], passes.batch_sizes[-1]
     data = pd.DataFrame(
-        [{"batch": one.batch_size, "from": one.low or first, "to": one.high or last} for one in crossings]
+        [
+            {"batch": one.batch_size, "from": one.low or first, "to": one.high or last}
+            for one in passes.crossings
+        ]
     )
     scale = logarithmic("batch size")
     band = alt.Chart(data).mark_rect(color=INK, opacity=0.1).encode(x=alt.X("from:Q", **scale), x2="to:Q")
@@ -109,7 +110,7 @@ def speed_up_figure(found: Sequence[Curve]) -> Figure | None:
         return None
     base = alt.Chart(data).encode(
         x=alt.X("batch:O", title="batch size", axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("hidden:O", title="hidden"),
+        y=alt.Y("hidden:O", sort=None, title="hidden"),  # as text, 128 would come before 32
     )
     colour = alt.Color(
         "times:Q",
@@ -118,15 +119,16 @@ def speed_up_figure(found: Sequence[Curve]) -> Figure | None:
     )
     chart = (
         base.mark_rect().encode(
-            color=colour, tooltip=["batch", "hidden", alt.Tooltip("times:Q", format=".3~g")]
+            color=colour, tooltip=["batch", "hidden", alt.Tooltip("times:Q", format=",.3~r")]
         )
         + base.mark_text(fontSize=12).encode(
-            text=alt.Text("times:Q", format=".2~g"), color=alt.value("black")
+            text=alt.Text("times:Q", format=",.2~r"), color=alt.value("black")
         )
     ).properties(width="container", height=34 * data["hidden"].nunique())
     said = (
         "How many times as fast the step is on CUDA as on the CPU, each at its best: from"
-        f" {data['times'].min():.2g} to {data['times'].max():.2g} over {len(data)} batch sizes and widths."
+        f" {number(data['times'].min())} to {number(data['times'].max())} over {len(data)} batch sizes and"
+        " widths."
     )
     return drawn("speed_up", "CUDA against the CPU", said, chart)
 
@@ -194,14 +196,14 @@ def memory_figure(cells: Cells) -> Figure | None:
     )
     chart = (
         base.mark_rect().encode(
-            color=colour, tooltip=["case", "phase", alt.Tooltip("megabytes:Q", format=".3~g")]
+            color=colour, tooltip=["case", "phase", alt.Tooltip("megabytes:Q", format=",.3~r")]
         )
         + base.mark_text(fontSize=11).encode(
-            text=alt.Text("megabytes:Q", format=".3~g"), color=alt.value("black")
+            text=alt.Text("megabytes:Q", format=",.3~r"), color=alt.value("black")
         )
     ).properties(width="container", height=ROW_HEIGHT * data["case"].nunique())
     most = _largest(data, "megabytes")
-    said = f"Most: {most['megabytes']:.3g} MB in {most['phase']} of {most['case']}{_cut(cells)}."
+    said = f"Most: {number(most['megabytes'])} MB in {most['phase']} of {most['case']}{_cut(cells)}."
     return drawn("memory", "Memory of each phase", said, chart)
 
 
@@ -247,7 +249,7 @@ def roofline_figure(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Figure 
             y=y,
             color=alt.Color("where:N", title=None),
             shape=alt.Shape("phase:N", title=None),
-            tooltip=["where", "phase", "case", alt.Tooltip("rate:Q", format=".3~g")],
+            tooltip=["where", "phase", "case", alt.Tooltip("rate:Q", format=",.3~r")],
         )
     )
     chart: alt.TopLevelMixin = dots
@@ -257,8 +259,8 @@ def roofline_figure(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Figure 
         )
         chart = lines + dots
     said = (
-        f"{len(data)} phases from {data['rate'].min():.2g} to {data['rate'].max():.3g} GFLOP/s; the lines are"
-        " the rate of a matrix product and of a copy within a cache, measured on this machine."
+        f"{len(data)} phases from {number(data['rate'].min())} to {number(data['rate'].max())} GFLOP/s; the"
+        " lines are the rate of a matrix product and of a copy within a cache, measured on this machine."
     )
     return drawn(
         "roofline",

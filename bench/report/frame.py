@@ -82,6 +82,12 @@ def place(case: Case) -> str:
     )
 
 
+def series(case: Case) -> str:
+    """Return what tells a line of a picture from others: place, variant and precision where unusual."""
+    unusual = [name for name in (case.variant, case.precision) if name not in ("eager", "float32")]
+    return ", ".join([place(case), *unusual])
+
+
 def size(case: Case) -> str:
     """Return how large a case is, such as `batch 128, hidden 512`."""
     return f"batch {case.batch_size}" + ("" if case.hidden == DOES_NOT_APPLY else f", hidden {case.hidden}")

@@ -221,9 +221,9 @@ def _quality(told: Told) -> str:
 def _worth(told: Told) -> Section:
     missing = []
     if not told.found:
-        missing.append(
-            "No crossover: no CUDA results in this run (on a machine with a GPU, --step-devices=cpu,cuda)."
-        )
+        none = all(case.device == "cpu" for case in told.cells)
+        why = "no CUDA results in this run" if none else "no size was measured on both devices"
+        missing.append(f"No crossover: {why} (on a machine with a GPU, --step-devices=cpu,cuda).")
     if not told.prices:
         missing.append("Cost per million samples: give --price cpu=0.10 --price cuda=2.50 (per hour).")
     if not told.report.named("energy"):

@@ -206,6 +206,7 @@ def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
     if outside:
         verb = "is" if len(outside) == 1 else "are"
         said.append(f"{_and(outside)} {verb} measured beside the step and no part of it.")
+    said += _fed_up_to(cells)
     if any(case.device != "cpu" for case in cells):
         said.append(
             "CUDA: phases are spans between events on the device, step and inference wall time per iteration."
@@ -213,6 +214,20 @@ def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
     if any(row.kernel_launches is not None for row in rows):
         said.append(WHAT_FLOOR)
     return said
+
+
+def _fed_up_to(cells: Cells) -> list[str]:
+    """Say up to which batch a device was fed where larger ones have no more than a step."""
+    on_device = {case: row_of for case, row_of in cells.items() if case.device != "cpu"}
+    fed = [case.batch_size for case, row_of in on_device.items() if any(name in row_of for name in FED)]
+    largest = max((case.batch_size for case, row_of in on_device.items() if "step" in row_of), default=0)
+    if not fed or max(fed) >= largest:
+        return []
+    text = (
+        f"On CUDA {_and(FED)} were measured up to batch {max(fed):,}: a DataLoader takes long to fill larger"
+        " ones (--step-batch-sizes measures them, too)."
+    )
+    return [text]
 
 
 def _and(names: Sequence[str]) -> str:

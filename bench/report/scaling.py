@@ -12,12 +12,14 @@ from bench.report.ratios import Ratio, undisturbed_ratio
 from bench.report.tables import Table
 from bench.verdict import Estimate, Row
 from bench.verdict.rows import CASE_COLUMNS
-from bench.verdict.scaling import LEAST_SIZES, Scaling, scaling_of
+from bench.verdict.scaling import LEAST_SIZES, REACH, Scaling, scaling_of
 
 SCALING_CAPTION = (
     "Undisturbed step time = fixed + per sample · batch, by least squares of relative distances; intervals"
     " from how far the batch sizes lie from the line. 90 % from: the batch size at which samples/s reach 90 %"
-    " of what an endless batch would have. Off by: the batch size farthest from the line."
+    f" of what an endless batch would have, up to {REACH} times the largest batch measured. flat: no batch"
+    " measured makes the step longer; on a device it is then mostly launch-bound. n/a: there is no fixed"
+    " cost, or the times are too far from a line. Off by: the batch size farthest from the line."
 )
 THREADS_CAPTION = (
     "Undisturbed step times. Best is the fastest thread count where it is surely faster than the fewest"
@@ -42,7 +44,7 @@ def scaling_table(cells: Cells) -> Table | None:
         | {
             f"fixed {fixed_unit.symbol}": _in(fit.fixed, fixed_unit),
             f"per sample {unit.symbol}": _in(fit.per_sample, unit),
-            "90 % from batch": _range(fit.plateau_batch),
+            "90 % from batch": _plateau(case, fit),
             "R²": decimals(fit.r_squared, 4),
             "off by %": percentage(fit.worst_miss),
         }
@@ -118,15 +120,23 @@ def _in(estimate: Estimate, unit: Unit) -> str:
     return with_interval(estimate.value / unit.seconds, None if high is None else high / unit.seconds)
 
 
-def _range(batch: Estimate | None) -> str:
-    """Return `1,234 (900 to 2,000)`; the interval of a quotient is not even on both sides."""
+def _plateau(case: Case, fit: Scaling) -> str:
+    """Return `1,234 (900 to 2,000)`, or in words why there is no such batch size within the line's reach.
+
+    The interval of a quotient is not even on both sides, and may have no upper end.
+    """
+    batch = fit.plateau_batch
+    if fit.flat:
+        return "flat" if case.device == "cpu" else "launch-bound or flat"
     if batch is None:
-        return NOT_AVAILABLE
-    if batch.low is None or batch.high is None:
-        return f"{number(batch.value)} ({NOT_AVAILABLE})"
-    half = (batch.high - batch.low) / 2
-    value, low, high = (number(bound, half) for bound in (batch.value, batch.low, batch.high))
-    return f"{value} ({low} to {high})"
+        known = fit.fixed.value > 0 and (fit.per_sample.low or 0.0) > 0
+        return f"not reached up to {fit.largest_batch:,.0f}" if known else NOT_AVAILABLE
+    low = batch.low or 0.0
+    if batch.high is None:
+        return f"{number(batch.value, batch.value - low)} ({number(low, batch.value - low)} or more)"
+    half = (batch.high - low) / 2
+    value, first, last = (number(bound, half) for bound in (batch.value, low, batch.high))
+    return f"{value} ({first} to {last})"
 
 
 def _record(fit: Scaling) -> dict[str, float | None]:
@@ -144,4 +154,5 @@ def _record(fit: Scaling) -> dict[str, float | None]:
             f"{name}_low{unit}": bounds.get("low"),
             f"{name}_high{unit}": bounds.get("high"),
         }
-    return found | {"r_squared": fit.r_squared, "worst_miss": fit.worst_miss}
+    rest = ("flat", "largest_batch", "r_squared", "worst_miss")
+    return found | {name: getattr(fit, name) for name in rest}

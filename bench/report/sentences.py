@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 
 from bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case, reference_case
+from bench.records import CaseProfile
 from bench.report import devices
 from bench.report.format import NOT_AVAILABLE, Unit, percentage, unit_for, with_interval
 from bench.report.frame import Cells, place, size, threads_in_words
@@ -12,9 +13,9 @@ from bench.report.throughput import samples_per_s
 from bench.verdict import Row
 
 
-def three_sentences(cells: Cells, all_cells: Cells) -> tuple[str, ...]:
+def three_sentences(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = ()) -> tuple[str, ...]:
     """Return the answers; `cells` were tried, `all_cells` has those as well that were skipped."""
-    return slowest_phase(cells), best_throughput(cells), devices.sentence(cells, all_cells)
+    return slowest_phase(cells), best_throughput(cells), devices.sentence(cells, all_cells, profiles)
 
 
 def slowest_phase(cells: Cells) -> str:

@@ -129,7 +129,7 @@ def render(
     return Report(
         tables=tuple(table for table in tables if table is not None),
         remarks=remarks,
-        sentences=three_sentences(cells, all_cells),
+        sentences=three_sentences(cells, all_cells, run.profiles),
     )
 
 

@@ -24,6 +24,7 @@ CAPTION = (
     " variant pinned was measured and is faster). loaded: on the CPU the DataLoader's next and the step, on"
     " CUDA the loop that fetches, copies and trains, by the clock on the wall. Between two batch sizes times"
     " are taken to be straight on logarithmic axes; the interval is where the bounds of the speed-up cross."
+    " Sizes that were measured on one device alone are left out."
 )
 PINNED, RESIDENT = "pinned", "resident"
 BASIS = "from the medians of two devices"

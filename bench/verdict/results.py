@@ -66,6 +66,7 @@ def _with_energy(row: Row, energy: Energy) -> Row:
         energy_high_j=None if half is None else value + half,
         energy_of="+".join(energy.joules),
         power_w=float(joules.sum()) / sum(energy.seconds),
+        idle_w=sum(energy.idle_w.values()) if energy.idle_w else None,
     )
 
 

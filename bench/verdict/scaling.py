@@ -14,6 +14,12 @@ LEAST_SIZES = 3
 """Two points always lie on a line, and say nothing of how well it fits."""
 
 PLATEAU = 0.9
+REACH = 10
+"""A line is believed up to so many times the largest batch measured, and no farther."""
+
+ALIKE = 1.25
+"""Times of which the longest is at most so many times the shortest are alike: a bent curve's are not."""
+
 BETWEEN_SIZES = "between batch sizes"
 
 
@@ -22,13 +28,17 @@ class Scaling:
     """Hold the line time = fixed + per_sample · batch, in seconds.
 
     `plateau_batch` is the batch size that reaches 90 % of the samples per second of an endless batch, None
-    where no batch size does or nothing is known of it; `r_squared` is the weighted share of variance that the
-    line explains; `worst_miss` by what share of its time the farthest batch size is off the line.
+    where no batch size does, a cost per sample of zero is not ruled out, or it lies beyond the line's reach;
+    an upper end of None lies there. `largest_batch` is the largest measured, in samples, and `flat` says that
+    no cost per sample was found and all times are alike. `r_squared` is the weighted share of variance that
+    the line explains; `worst_miss` by what share of its time the farthest batch size is off the line.
     """
 
     fixed: Estimate
     per_sample: Estimate
     plateau_batch: Estimate | None
+    largest_batch: float
+    flat: bool
     r_squared: float
     worst_miss: float
 
@@ -49,13 +59,18 @@ def scaling_of(batch_sizes: Sequence[float], times: Sequence[float]) -> Scaling 
     sizes, seconds = np.asarray(batch_sizes, float), np.asarray(times, float)
     (slope, fixed), covariance = np.polyfit(sizes, seconds, 1, w=1 / seconds, cov=True)
     spread = float(stdtrit(len(sizes) - 2, (1 + COVERAGE) / 2))
+    per_sample = _estimate(slope, spread * sqrt(covariance[0, 0]))
     misses = (fixed + slope * sizes) / seconds - 1
     mean = np.average(seconds, weights=seconds**-2)
     variance = float(((1 - mean / seconds) ** 2).sum())
     return Scaling(
         fixed=_estimate(fixed, spread * sqrt(covariance[1, 1])),
-        per_sample=_estimate(slope, spread * sqrt(covariance[0, 0])),
-        plateau_batch=_plateau(fixed, slope, spread**2 * covariance),
+        per_sample=per_sample,
+        plateau_batch=_plateau(fixed, slope, spread**2 * covariance, REACH * float(sizes.max())),
+        largest_batch=float(sizes.max()),
+        flat=per_sample.low is not None
+        and per_sample.low <= 0
+        and bool(seconds.max() <= ALIKE * seconds.min()),
         r_squared=1 - float((misses**2).sum()) / variance if variance else nan,
         worst_miss=float(np.abs(misses).max()),
     )
@@ -65,20 +80,16 @@ def _estimate(value: float, half: float) -> Estimate:
     return Estimate(float(value), float(value - half), float(value + half), BETWEEN_SIZES)
 
 
-def _plateau(fixed: float, slope: float, wide: npt.NDArray[np.float64]) -> Estimate | None:
+def _plateau(fixed: float, slope: float, wide: npt.NDArray[np.float64], reach: float) -> Estimate | None:
     """Return 9 · fixed / slope with its interval (Fieller, J. R. Stat. Soc. B 16, 1954).
 
-    `wide` is the covariance of slope and fixed times the squared quantile. The upper end is None where a cost
-    per sample of zero is not ruled out.
+    `wide` is the covariance of slope and fixed times the squared quantile. None where a cost per sample of
+    zero is not ruled out, or the quotient lies beyond `reach`; an upper end beyond it is None.
     """
-    if fixed <= 0 or slope <= 0:
-        return None
     times = PLATEAU / (1 - PLATEAU)
     square, product, rest = slope**2 - wide[0, 0], fixed * slope - wide[0, 1], fixed**2 - wide[1, 1]
-    if square <= 0:
-        return Estimate(float(times * fixed / slope), None, None, BETWEEN_SIZES)
+    if fixed <= 0 or slope <= 0 or square <= 0 or times * fixed / slope > reach:
+        return None
     half = sqrt(max(product**2 - square * rest, 0.0))
-    low, high = (product - half) / square, (product + half) / square
-    return Estimate(
-        float(times * fixed / slope), float(times * max(low, 0.0)), float(times * high), BETWEEN_SIZES
-    )
+    low, high = (float(times * max(end, 0.0) / square) for end in (product - half, product + half))
+    return Estimate(float(times * fixed / slope), low, high if high <= reach else None, BETWEEN_SIZES)

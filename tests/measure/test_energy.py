@@ -29,15 +29,19 @@ from bench.verdict import rows_of
 
 STEP_S = 0.002
 WATTS = {PACKAGE: 40.0, GPU: 300.0}
+IDLE = 0.25
+"""What is drawn at rest, as a share."""
+
 STEPS_PER_BLOCK = {"plain": 9}
 RANGE_UJ = 1_000_000
 
 
 @dataclass
 class Machine:
-    """Let time pass by steps alone; everything draws the same power all the time."""
+    """Let time pass by steps and rests; everything draws the same power in all steps, less at rest."""
 
     seconds: float = 0.0
+    rested: float = 0.0
     asked: list[Case] = field(default_factory=list)
     held: bool = True
     trouble: str = ""
@@ -61,8 +65,12 @@ class Machine:
         self.seconds += (request.iterations + 1) * self.step_s
         return messages.Measured(b"", None, 0)
 
+    def rest(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.rested += seconds
+
     def meter(self, name: str) -> Meter:
-        return lambda: WATTS[name] * self.seconds
+        return lambda: WATTS[name] * (self.seconds - (1 - IDLE) * self.rested)
 
 
 def silent(stage: str, done: int, total: int, seconds_left: float | None) -> None:
@@ -73,7 +81,7 @@ def measured(
     machine: Machine, record: CaseRecord, meters: Mapping[str, Meter]
 ) -> tuple[Energy | None, list[str]]:
     (found,), notices = measure_energy(
-        [record], {}, lambda _: machine, meters, silent, lambda: machine.seconds
+        [record], {}, lambda _: machine, meters, silent, lambda: machine.seconds, machine.rest
     )
     return found.energy, [notice.cause for notice in notices]
 
@@ -103,6 +111,21 @@ def test_a_step_takes_power_times_its_length(case: Case, watts: float) -> None:
     assert float(shown["mJ per sample"].split()[0]) == pytest.approx(
         1000 * watts * STEP_S / case.batch_size, rel=1e-2
     )
+
+
+@pytest.mark.parametrize(("case", "watts"), [(CPU_CASE, 10.0), (CUDA_CASE, 85.0)])
+def test_what_idles_stands_beside_the_power_of_the_steps(case: Case, watts: float) -> None:
+    """A quarter of it, of the same meters; what a GPU's sensor misses is told of GPUs alone."""
+    machine = Machine()
+    energy, _ = measured(machine, ready(case), {name: machine.meter(name) for name in WATTS})
+    blocks = blocks_of() if case.device == "cpu" else cuda_blocks_of()
+    table = table_of(told(run_of([record_of(case, energy=energy)]), blocks), "energy")
+    assert float(table.shown["idle W"][0]) == pytest.approx(watts)
+    assert table.raw["idle_w"][0] == pytest.approx(watts)
+    assert ("2312.02741" in table.caption) == (case.device != "cpu")
+    old = Energy((10, 10), (1.0, 1.0), {PACKAGE: (40.0, 40.0)})
+    report = told(run_of([record_of(CPU_CASE, energy=old)]), blocks_of())
+    assert list(table_of(report, "energy").shown["idle W"]) == ["n/a"]
 
 
 def test_what_no_meter_counts_has_no_energy() -> None:
@@ -164,7 +187,8 @@ def test_a_dead_worker_is_asked_no_more_and_a_slow_step_not_for_long() -> None:
     """Others would lose their profile to the one; four steps of the other are a window by themselves."""
     machine, meters = Machine(trouble="death"), {PACKAGE: lambda: 0.0}
     workers: dict[tuple[str, int], Asked] = {("cpu", 2): machine}
-    measure_energy([ready(CPU_CASE)], workers, lambda _: machine, meters, silent, lambda: machine.seconds)
+    now = lambda: machine.seconds  # noqa: E731 - a clock
+    measure_energy([ready(CPU_CASE)], workers, lambda _: machine, meters, silent, now, machine.rest)
     assert not workers
     slow = Machine(step_s=2.0)
     record = record_of(CPU_CASE, steps_per_block={"plain": LEAST_ITERATIONS})

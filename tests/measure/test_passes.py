@@ -114,6 +114,7 @@ class Profiling:
 
     def __init__(self) -> None:
         self.held: set[int] = set()
+        self.fed: list[bool] = []
 
     def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
         assert timeout > 0
@@ -125,6 +126,7 @@ class Profiling:
             return messages.Refused(f"LookupError: case {request.number} {messages.NOT_HELD}")
         if request.case.batch_size == 666:
             raise WorkerError("was killed by signal 9")
+        self.fed.append(request.fed)
         return messages.Profiled(CaseProfile(request.case, 1, 1.0, (), ()))
 
 
@@ -145,6 +147,17 @@ def test_a_worker_that_dies_costs_the_case_that_it_profiled_alone() -> None:
     assert [profile.case.batch_size for profile in profiles] == [1, 2]
     assert len(started) == 1
     assert "666" in notices[0].cause
+
+
+def test_what_is_not_fed_is_not_fed_under_the_profiler() -> None:
+    """Where fetching a batch of 65,536 would make hundreds of thousands of operators."""
+    worker = Profiling()
+    records = [
+        record_of(CPU_CASE),
+        record_of(replace(CPU_CASE, batch_size=65536), phases=("step", "forward")),
+    ]
+    profile_cases(records, {("cpu", 0): worker}, lambda _: worker, Path("nowhere"), silent, every=True)
+    assert worker.fed == [True, False]
 
 
 def test_a_profile_is_held_against_what_was_counted_elsewhere() -> None:

@@ -109,6 +109,21 @@ def test_an_operator_has_its_shapes_bytes_and_flop(profiled: tuple[Subject, Case
     assert fc1.moved_bytes == 4 * (hidden + batch * inputs + inputs * hidden + batch * hidden)
 
 
+def test_a_case_that_is_not_fed_has_a_profile_of_its_step_alone(tmp_path: Path) -> None:
+    """With all of its operators."""
+    case = case_of(32, 128)
+    subject = Subject(case)
+    subject.check()
+    subject.save()
+    subject.feed = iter(())
+    profile = profile_case(subject, case, STEPS, tmp_path / "trace.json.gz", fed=False)
+    assert {account.phase for account in profile.accounts} == {*STEP_PHASES, "step"}
+    assert profile.disagreement == ""
+    assert sum(round(row.calls) * row.dispatched for row in profile.operators) == sum(
+        count_case(subject).phases[phase].operators or 0 for phase in STEP_PHASES
+    )
+
+
 def test_the_state_is_as_before(profiled: tuple[Subject, CaseProfile]) -> None:
     """The profiled steps trained the network, and are undone."""
     subject, profile = profiled

@@ -11,19 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from made_up_runs import STEP_NS, blocks_of, cases_of, cuda_blocks_of, record_of, run_of
+from made_up_runs import STEP_NS, blocks_of, cuda_blocks_of, record_of, run_of
 
 from bench.cases import DOES_NOT_APPLY, SMALLEST, SMALLEST_NETWORK, Case
+from bench.options import Options
 from bench.records import Account, CaseCounters, CaseProfile, DeviceActivity, PhaseCounters, ProfiledOperator
 from bench.report import Source
 from bench.report.page import Material
 from bench.report.published import publish
 from bench.runs import Block
+from bench.suite import Suite
 from bench.variants import EAGER
 
 MICRO = 1e-6
 STEPS = 17
-SIZES = (1, 32, 128, 1024, 8192)
 MADE_UP = "made-up machine (no time here was measured)"
 LAUNCHES, ROUNDS = 4, 6
 FIXED_US = {"cpu": 350.0, "cuda": 420.0}
@@ -82,14 +83,20 @@ def profile(case: Case) -> CaseProfile:
 
 
 def made_up(factor: float = 1.0, seed: int = 0) -> Source:
-    """Return a run of both devices, CUDA also with pinned memory; times are so many times the formula's."""
-    cases = cases_of(["cpu", "cuda"], threads=(1, 2), sizes=SIZES)
-    cases += [replace(case, variant="pinned") for case in cases if case.device == "cuda"]
+    """Return a run of the default grid, CUDA also with pinned memory, in times of the formula's length."""
+    phases: dict[Case, list[str]] = {}
+    for case, phase in Suite(Options.build({"step_threads": "1,2", "step_variants": "eager,pinned"})).cells:
+        if case.variant == "eager" or case.device == "cuda":
+            phases.setdefault(case, []).append(phase)
+    cases = list(phases)
     random = np.random.default_rng(seed)
     on_device = [case for case in cases if case.device == "cuda"]
     smallest = replace(on_device[0], dataset=DOES_NOT_APPLY, batch_size=1, hidden=SMALLEST)
     run = run_of(
-        [record_of(case, counters=counters() if case in on_device else None) for case in cases],
+        [
+            record_of(case, phases=tuple(names), counters=counters() if case in on_device else None)
+            for case, names in phases.items()
+        ],
         companions=(record_of(smallest, role=SMALLEST_NETWORK, counters=counters()),),
         profiles=tuple(profile(case) for case in on_device if case.variant == EAGER),
         id=f"made-up-{seed}",

@@ -7,8 +7,9 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, run_of
 
 from bench.cases import Case
-from bench.report import Source
-from bench.report.figures import throughput_figures
+from bench.report import Source, devices
+from bench.report.devices import device_table
+from bench.report.figures import memory_figure, speed_up_figure, throughput_figures
 from bench.report.frame import cells_of
 from bench.report.page import Material, page
 from bench.report.worth import cheaper_said, crossover_table, curves, faster_said, price_table
@@ -114,6 +115,64 @@ def test_what_is_resident_is_no_loader_and_processes_that_fetch_are_not_free() -
         found = {curve.mode: curve for curve in curves(cells_of([*CPU, *more, *CUDA]))}
         assert found["loaded"].cpu[256].time.value == pytest.approx(cpu_us * 1e-6)
         assert found["copied"].cuda[256].time.value == pytest.approx(276e-6)
+
+
+def test_what_one_device_alone_has_is_in_no_comparison() -> None:
+    """CUDA at batch 65,536 and at width 2,048: curves, prices and table end where the CPU's sizes do."""
+    more = [row(replace(CUDA_CASE, batch_size=65536), "step", 256e-6)]
+    more += [row(replace(CUDA_CASE, batch_size=size, hidden=2048), "step", 300e-6) for size in SIZES]
+    cells, usual = cells_of([*CPU, *CUDA, *more]), cells_of([*CPU, *CUDA])
+    assert [asdict(curve.faster) for curve in curves(cells)] == [asdict(c.faster) for c in curves(usual)]
+    table = crossover_table(curves(cells))
+    assert table is not None
+    assert set(table.raw["hidden"]) == {128}
+    assert table.raw["batch_size"].max() == 256
+    assert "measured on one device alone are left out" in table.caption
+    compared = device_table(cells)
+    assert compared is not None
+    assert len(compared.raw) == len(SIZES)
+    answer = devices.sentence(cells, cells)
+    assert "2048" not in answer
+    assert "65536" not in answer
+
+
+def test_devices_without_a_size_in_common_are_told_to_have_none() -> None:
+    """CUDA was measured, and no sentence says that it was not."""
+    more = [row(replace(CUDA_CASE, batch_size=65536), "step", 256e-6)]
+    text = page(Material([Source(run_of([]), [*CPU, *more], [], None)], "a command"))
+    assert "No crossover: no size was measured on both devices" in text
+    assert "no CUDA results" not in text
+
+
+def test_the_band_of_a_crossing_ends_where_the_sizes_of_both_devices_end() -> None:
+    """Its interval is open upward: nothing is known above 256, however far CUDA's line goes on."""
+    more = row(replace(CUDA_CASE, batch_size=65536), "step", 256e-6)
+    cells = cells_of(
+        replace(
+            one, median_high_s=9 * (one.median_s or 0.0), samples_per_s=one.batch_size / (one.median_s or 1)
+        )
+        for one in [*CPU, *CUDA, more]
+        if one.phase == "step"
+    )
+    resident = curves(cells)[0]
+    assert resident.faster.crossings[0].high is None
+    (picture,) = throughput_figures(cells, [resident])
+    bands = [
+        line for lines in picture.spec["datasets"].values() for line in lines if {"from", "to"} <= line.keys()
+    ]
+    assert [band["to"] for band in bands] == [256]
+
+
+def test_large_numbers_of_pictures_are_written_out() -> None:
+    """A speed-up of 160 and 2 GB of memory, with no exponents."""
+    found = curves(cells_of([*CPU, *(replace(one, median_s=(one.median_s or 0.0) / 10) for one in CUDA)]))
+    map_ = speed_up_figure(found)
+    assert map_ is not None
+    assert " to 160 over 3 batch sizes" in map_.alternative
+    large = replace(CUDA[0], phase="forward", peak_bytes=2_150_000_000)
+    memory = memory_figure(cells_of([large]))
+    assert memory is not None
+    assert memory.alternative.startswith("Most: 2,150 MB in forward")
 
 
 def test_curves_of_two_precisions_are_told_apart() -> None:

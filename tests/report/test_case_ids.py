@@ -6,6 +6,8 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE
 
 from bench.cases import BLOCK_LAPS, PHASES, STEP_PHASES, Case, case_id, grid, kinds_for, reference_case
+from bench.options import Options
+from bench.suite import Suite
 
 
 @pytest.mark.parametrize(
@@ -60,6 +62,22 @@ def test_the_grid_runs_through_its_axes_in_reading_order() -> None:
         "cuda-float32-eager-b1-h8",
         "cuda-float32-eager-b32-h8",
     ]
+
+
+def test_the_default_grid_feeds_no_batch_that_only_cuda_has() -> None:
+    """A DataLoader takes seconds for 65,536 samples; a user who asks for them gets all there is."""
+    cells = Suite(Options.build({"step_threads": "1"})).cells
+    phases_of: dict[Case, list[str]] = {}
+    for case, phase in cells:
+        phases_of.setdefault(case, []).append(phase)
+    assert len(phases_of) == 4 * 3 + 6 * 4
+    large = {case for case in phases_of if case.batch_size in {8192, 65536}}
+    assert {case.device for case in large} == {"cuda"}
+    for case, phases in phases_of.items():
+        assert set(case.phases()) - set(phases) == ({"data", "copy"} if case in large else set())
+        assert len(phases) == len(set(phases))
+    asked = Suite(Options.build({"step_threads": "1", "step_batch_sizes": "65536"})).cells
+    assert {phase for _, phase in asked} == set(PHASES)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.arguments import parse
+from bench.commands import GateOptions
 from bench.options import OptionError, Options, declare, destinations
 
 
@@ -32,6 +34,48 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         quick=False,
         profile=False,
         energy=False,
+        more_batch_sizes=(8192, 65536),
+        more_hidden=(2048,),
+    )
+
+
+def test_a_device_goes_on_from_the_sizes_of_the_cpu() -> None:
+    """To sizes that fill it, which are chosen before anything is measured."""
+    options = built()
+    assert options.sizes_on("cpu") == ((1, 32, 128, 1024), (32, 128, 512))
+    assert options.sizes_on("cuda") == ((1, 32, 128, 1024, 8192, 65536), (32, 128, 512, 2048))
+
+
+@pytest.mark.parametrize(
+    ("texts", "batch_sizes", "hidden"),
+    [
+        ({"batch_sizes": "1,32,128,1024"}, (1, 32, 128, 1024), (32, 128, 512, 2048)),
+        ({"hidden": "512"}, (1, 32, 128, 1024, 8192, 65536), (512,)),
+        ({"batch_sizes": "65536", "hidden": "64"}, (65536,), (64,)),
+        ({"quick": True}, (32, 128), (128, 512)),
+    ],
+)
+def test_sizes_that_were_chosen_hold_for_every_device(
+    texts: dict[str, object], batch_sizes: tuple[int, ...], hidden: tuple[int, ...]
+) -> None:
+    """Also where they are the CPU's default; a quick run stays small."""
+    assert built(**texts).sizes_on("cuda") == (batch_sizes, hidden)
+
+
+def test_another_network_has_the_same_batch_sizes_everywhere() -> None:
+    """Its own example decides, and a batch of 65,536 images fits no GPU."""
+    options = built(subject="torchvision:resnet18")
+    assert options.sizes_on("cuda")[0] == options.sizes_on("cpu")[0] == (8, 32)
+
+
+def test_a_gate_has_the_same_sizes_on_every_device() -> None:
+    """A launch of it spends its seconds on starting, and more cases would leave fewer pairs."""
+    given = parse(["gate", "--base", "main", "--step-devices", "cpu,cuda"], None)
+    assert isinstance(given, GateOptions)
+    assert (
+        given.options.sizes_on("cuda")
+        == given.options.sizes_on("cpu")
+        == (built().batch_sizes, built().hidden)
     )
 
 
@@ -127,6 +171,8 @@ def test_both_parsers_get_every_option() -> None:
     assert set(given) == set(destinations())
     assert Options.build(given).batch_sizes == (4, 8)
     assert "default 1%; quick 2%" in parser.format_help()
+    told = " ".join(parser.format_help().split())
+    assert "(default 1,32,128,1024; on CUDA a run goes on to 8192,65536; quick 32,128)" in told
 
 
 def test_the_record_of_options_is_plain() -> None:

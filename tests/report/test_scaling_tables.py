@@ -3,20 +3,33 @@
 from dataclasses import replace
 
 import pytest
-from made_up_runs import CPU_CASE, STEP_NS, blocks_of, line, names_of, record_of, run_of, table_of, told
+from made_up_runs import (
+    CPU_CASE,
+    CUDA_CASE,
+    STEP_NS,
+    blocks_of,
+    cuda_blocks_of,
+    line,
+    names_of,
+    record_of,
+    run_of,
+    table_of,
+    told,
+)
 
+from bench.cases import Case
 from bench.report import Report
 
 FIXED_NS, PER_SAMPLE_NS = 200_000, 3_000
 
 
-def scaled(sizes: tuple[int, ...]) -> Report:
-    """Return the report of a step that takes 200 µs and 3 µs a sample."""
-    cases = [replace(CPU_CASE, batch_size=size) for size in sizes]
+def scaled(sizes: tuple[int, ...], per_sample_ns: float = PER_SAMPLE_NS, case: Case = CPU_CASE) -> Report:
+    """Return the report of a step that takes 200 µs and 3 µs a sample, or so many nanoseconds."""
+    cases = [replace(case, batch_size=size) for size in sizes]
+    make = blocks_of if case.device == "cpu" else cuda_blocks_of
+    of_size = [(FIXED_NS + per_sample_ns * size) / STEP_NS for size in sizes]
     blocks = [
-        block
-        for number, size in enumerate(sizes)
-        for block in blocks_of(number, launches=[1.0, 1.0], scale=(FIXED_NS + PER_SAMPLE_NS * size) / STEP_NS)
+        block for number, length in enumerate(of_size) for block in make(number, launches=[length, length])
     ]
     return told(run_of(map(record_of, cases)), blocks)
 
@@ -41,6 +54,21 @@ def test_fixed_cost_and_cost_per_sample_are_those_of_the_laps() -> None:
     assert raw["per_sample_s"] == pytest.approx(3e-6, rel=1e-3)
     assert raw["plateau_batch_low"] <= 600 <= raw["plateau_batch_high"]
     assert "batch_size" not in raw
+
+
+@pytest.mark.parametrize(("case", "words"), [(CPU_CASE, "flat"), (CUDA_CASE, "launch-bound or flat")])
+def test_a_step_that_no_batch_makes_longer_is_told_flat(case: Case, words: str) -> None:
+    """Rather than with a batch size of millions that would have a plateau."""
+    noisy = scaled((1, 32, 128, 1024), 0.0, case)
+    assert line(noisy, "scaling")["90 % from batch"] == words
+    assert table_of(noisy, "scaling").raw.iloc[0].isna()["plateau_batch"]
+    assert table_of(noisy, "scaling").raw.iloc[0]["flat"]
+
+
+def test_a_plateau_out_of_reach_is_not_reached_up_to_the_largest_batch() -> None:
+    """20 ns a sample of 200 µs: 90,000 samples, of 1,024 measured; at 65,536 it is within reach."""
+    assert line(scaled((1, 32, 1024), 20.0), "scaling")["90 % from batch"] == "not reached up to 1,024"
+    assert line(scaled((1, 32, 1024, 65536), 20.0), "scaling")["90 % from batch"].startswith("90,")
 
 
 def test_two_batch_sizes_have_no_table_of_scaling() -> None:

@@ -75,10 +75,10 @@ def test_a_data_set_with_broken_files_is_refused(tmp_path: Path, monkeypatch: py
 
 
 def test_collecting_measures_nothing(tmp_path: Path) -> None:
-    """The default grid: 12 CPU cells of 8 phases per thread count, 12 CUDA cells of 9."""
+    """The default grid: 12 CPU cells of 8 phases per thread count, 16 CUDA cells of 9 and 8 not fed of 7."""
     process = session("--collect-only", "-q", "--step-threads=1", f"--step-results={tmp_path / 'results'}")
     assert process.returncode == 0
-    assert process.stdout.count("test_phase[") == 12 * 8 + 12 * 9
+    assert process.stdout.count("test_phase[") == 12 * 8 + 16 * 9 + 8 * 7
     assert not (tmp_path / "results").exists()
 
 

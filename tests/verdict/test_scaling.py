@@ -75,6 +75,55 @@ def test_a_step_that_takes_no_longer_with_more_samples_has_no_plateau_in_sight()
     assert isclose(constant.fixed.value, FIXED)
 
 
+def test_a_flat_line_has_no_plateau_and_a_rising_one_is_not_flat() -> None:
+    """Of 400 series of each with 2 % of noise: flat in all but some 2.5 % whose slope seems above zero."""
+    random = np.random.default_rng(3)
+    sizes, trials = [1, 32, 128, 1024], 400
+    noise = 1 + 0.02 * random.standard_normal((trials, len(sizes)))
+    flat = [fitted(sizes, list(FIXED * one)) for one in noise]
+    assert sum(fit.flat for fit in flat) >= 0.95 * trials
+    assert all(fit.plateau_batch is None for fit in flat if fit.flat)
+    steep = [
+        fitted(sizes, [line(batch) * off for batch, off in zip(sizes, one, strict=True)]) for one in noise
+    ]
+    assert not any(fit.flat for fit in steep)
+
+
+def test_no_plateau_is_claimed_beyond_ten_times_the_largest_batch_measured() -> None:
+    """Of exact lines to batch 1024 with the plateau planted just within 10,240, and just beyond."""
+    for plateau, reached in ((10_000, True), (10_500, False), (1_000_000, False)):
+        per_sample = 9 * FIXED / plateau
+        fit = fitted(SIZES, [FIXED + per_sample * batch for batch in SIZES])
+        assert fit.per_sample.value == pytest.approx(per_sample, rel=1e-6)
+        assert fit.largest_batch == 1024
+        assert not fit.flat
+        assert (fit.plateau_batch is not None) == reached
+        if fit.plateau_batch is not None:
+            assert fit.plateau_batch.value == pytest.approx(plateau, rel=1e-6)
+
+
+def test_the_upper_end_of_a_plateau_is_unknown_beyond_the_same_reach() -> None:
+    """Planted at 8,000 with noise of 2 %, so that intervals end on both sides of 10,240."""
+    random = np.random.default_rng(4)
+    per_sample, known = 9 * FIXED / 8_000, []
+    for _ in range(200):
+        fit = fitted(SIZES, [(FIXED + per_sample * b) * (1 + 0.02 * random.standard_normal()) for b in SIZES])
+        if fit.plateau_batch is not None:
+            assert fit.plateau_batch.value <= 10_240
+            known.append(fit.plateau_batch.high is not None)
+            assert fit.plateau_batch.high is None or fit.plateau_batch.high <= 10_240
+    assert 0 < sum(known) < len(known)
+
+
+def test_a_bent_curve_that_rises_is_not_called_flat() -> None:
+    """Its slope may be anything by the interval, and its times are not alike."""
+    fit = fitted([1, 32, 128], [1e-4, 1.1e-4, 4e-4])
+    assert fit.per_sample.low is not None
+    assert fit.per_sample.low < 0
+    assert not fit.flat
+    assert fit.plateau_batch is None
+
+
 def test_a_step_without_fixed_cost_has_no_plateau_batch() -> None:
     """It is as fast at batch 1 as ever."""
     assert fitted(SIZES, [PER_SAMPLE * batch * (1 + batch / 1024) for batch in SIZES]).plateau_batch is None
