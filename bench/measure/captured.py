@@ -6,10 +6,15 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from bench.measure.blocks import IncorrectError
 from nncore.step import TrainStep
 
 WARM_UP_STEPS = 3
 """Steps on a side stream before the capture (pytorch.org/docs/stable/notes/cuda.html, CUDA Graphs)."""
+
+
+class CaptureError(IncorrectError):
+    """Say why a step could not be captured, which leaves torch on the stream of the capture."""
 
 
 class CapturedStep:

@@ -134,7 +134,13 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Reply: TypeAlias = Hello | Prepared | Measured | Profiled | Counted | ClockRead | Done | Refused
+class Ended(msgspec.Struct, frozen=True, tag=True):
+    """Answer a request that failed and left the process of no more use, with the reason; it ends then."""
+
+    reason: str
+
+
+Reply: TypeAlias = Hello | Prepared | Measured | Profiled | Counted | ClockRead | Done | Refused | Ended
 
 
 class Fork(msgspec.Struct, frozen=True, tag=True):

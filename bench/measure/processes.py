@@ -28,11 +28,15 @@ NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 
 
 def serve(channel: messages.Channel, code_path: str = "") -> None:
-    """Answer requests until the other side is gone; what is measured is the code in `code_path`, if given."""
-    answer = answering(code_path)
+    """Answer requests until the other side is gone, or one has left this process of no more use.
+
+    What is measured is the code in `code_path`, if given.
+    """
+    answer, reply = answering(code_path), None
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            channel.send(answer(channel.receive(messages.Request)))
+        while not isinstance(reply, messages.Ended):
+            reply = answer(channel.receive(messages.Request))
+            channel.send(reply)
 
 
 def answering(code_path: str) -> Callable[[messages.Request], messages.Reply]:

@@ -13,6 +13,7 @@ import torch
 from bench.cases import BlockKind
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS, IncorrectError, Laps, run_block
+from bench.measure.captured import CaptureError
 from bench.measure.clock import Clock, EventClock, HostClock
 from bench.measure.counters import count_case
 from bench.measure.kernels import release_buffers
@@ -26,6 +27,17 @@ Answers: TypeAlias = dict[type, Callable[[Any], messages.Reply]]
 STEADY_WITHIN = 0.10
 WARM_UP_HALF_S = 0.010
 WARM_UP_TRIES = 5
+CAPTURE_GOES_ON_FAILING = "previous error during capture"
+"""How CUDA ends a capture in which something else had failed before."""
+
+HINTS = {
+    "device-side assert": "often an index out of range, such as a target that is none of the classes; the same"
+    " case on the CPU, or a script of its own with CUDA_LAUNCH_BLOCKING=1, says which",
+    "busy or unavailable": "another process holds the GPU for itself, or its compute mode is prohibited;"
+    " nvidia-smi -q -d COMPUTE,PIDS tells",
+}
+"""What some errors of CUDA, known by a part of their text, usually mean, and where to look."""
+
 MOST_THROWN_OUT = 3
 """So many blocks in a row in which something was compiled are a case that cannot be measured."""
 
@@ -52,7 +64,8 @@ class Worker:
         try:
             return self._answers[type(request)](request)
         except Exception as error:  # noqa: BLE001 - a case may fail in any way, and the sweep goes on
-            return messages.Refused(in_one_sentence(error))
+            kind = messages.Ended if ends_the_process(error) else messages.Refused
+            return kind(in_one_sentence(error))
 
     def _prepare(self, request: messages.Prepare) -> messages.Reply:
         case = request.case
@@ -181,10 +194,43 @@ def compilations() -> int:
     return int(frames + breaks)
 
 
+def ends_the_process(error: BaseException) -> bool:
+    """Tell whether an error leaves this process unable to measure anything else on its device.
+
+    After most errors of CUDA's every later call fails with the same one (CUDA Runtime API, error handling); a
+    failed capture leaves torch on its stream. Memory that was wanted is there again for another case.
+    """
+    if runs_out_of_memory(error):
+        return False
+    return isinstance(error, torch.AcceleratorError | CaptureError) or not _answers()
+
+
+def _answers() -> bool:
+    """Tell whether the device, if this process uses one, still answers: some libraries hide its errors."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return True
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
 def in_one_sentence(error: BaseException) -> str:
     """Return the reason of a failure in one line; what runs out of memory says so first."""
+    while CAPTURE_GOES_ON_FAILING in str(error) and error.__context__ is not None:
+        error = error.__context__
     first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if isinstance(error, IncorrectError):
         return first_line
-    memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-    return f"out of memory: {first_line}" if memory else f"{type(error).__name__}: {first_line}"
+    hint = "".join(f" ({hint})" for part, hint in HINTS.items() if part in first_line)
+    name = "out of memory" if runs_out_of_memory(error) else type(error).__name__
+    return f"{name}: {first_line}{hint}"
+
+
+def runs_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory was wanted that there is not, on the host or on a device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    out_of_memory = isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
+    return out_of_memory or "can't allocate memory" in str(error)

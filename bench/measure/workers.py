@@ -73,6 +73,8 @@ class Worker:
             raise WorkerError(f"gave no answer within {timeout:.0f} s and was killed") from None
         except (EOFError, OSError):
             raise WorkerError(self._ending.describe()) from None
+        if isinstance(reply, messages.Ended):
+            raise WorkerError(f"had to end: {reply.reason}")
         return reply
 
     def close(self) -> None:
