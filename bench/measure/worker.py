@@ -16,6 +16,7 @@ from bench.measure.blocks import LEAST_ITERATIONS, IncorrectError, Laps, run_blo
 from bench.measure.captured import CaptureError
 from bench.measure.clock import Clock, EventClock, HostClock
 from bench.measure.counters import count_case
+from bench.measure.device_memory import give_back_cached, seen_gpu
 from bench.measure.kernels import release_buffers
 from bench.measure.known import busy_wait
 from bench.measure.profiler import profile_case
@@ -31,8 +32,8 @@ CAPTURE_GOES_ON_FAILING = "previous error during capture"
 """How CUDA ends a capture in which something else had failed before."""
 
 HINTS = {
-    "device-side assert": "often an index out of range, such as a target that is none of the classes; the same"
-    " case on the CPU, or a script of its own with CUDA_LAUNCH_BLOCKING=1, says which",
+    "device-side assert": "often an index out of range, such as a target that is none of the classes; the"
+    " same case on the CPU, or a plain script with CUDA_LAUNCH_BLOCKING=1, says which",
     "busy or unavailable": "another process holds the GPU for itself, or its compute mode is prohibited;"
     " nvidia-smi -q -d COMPUTE,PIDS tells",
 }
@@ -49,6 +50,7 @@ class Worker:
         self.subjects: dict[int, CaseWorkload] = {}
         self.threads: dict[int, int] = {}
         self.clocks: dict[tuple[str, bool], Clock] = {}
+        self.last: int | None = None
         self._answers: Answers = {
             messages.Prepare: self._prepare,
             messages.Measure: self._measure,
@@ -57,6 +59,7 @@ class Worker:
             messages.Count: self._count,
             messages.ReadClock: self._read_clock,
             messages.Forget: self._forget,
+            messages.Look: lambda _: seen_gpu(),
         }
 
     def answer(self, request: messages.Request) -> messages.Reply:
@@ -73,6 +76,7 @@ class Worker:
         if isinstance(case.threads, int):
             self.threads[request.number] = case.threads
         self._set_threads(request.number)
+        self._turn_to(request.number, case.device)
         subject = workload_of(case)
         correct = subject.check()
         subject.save()
@@ -122,7 +126,14 @@ class Worker:
     def _block(self, number: int, kind: BlockKind, iterations: int) -> Laps:
         subject = self.subjects[number]
         self._set_threads(number)
+        self._turn_to(number, subject.device.type)
         return run_block(subject, self._clock(subject.device.type, kind), kind, iterations)
+
+    def _turn_to(self, number: int, device: str) -> None:
+        """Make room for a case on a GPU, where another one was busy last."""
+        if number != self.last and device != "cpu":
+            give_back_cached()
+        self.last = number
 
     def _set_threads(self, number: int) -> None:
         wanted = self.threads.get(number)

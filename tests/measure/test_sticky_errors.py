@@ -66,7 +66,9 @@ def test_a_device_side_assert_in_one_of_three_cases_fails_that_case_alone(tmp_pa
         (ValueError("a wrong shape"), False),
     ],
 )
-def test_errors_of_a_device_end_a_process_and_want_of_memory_does_not(error: Exception, *, ends: bool) -> None:
+def test_errors_of_a_device_end_a_process_and_want_of_memory_does_not(
+    error: Exception, *, ends: bool
+) -> None:
     """What is freed is there for the next case; a context that failed is there for none."""
     assert ends_the_process(error) is ends
     worker = Worker()
