@@ -98,7 +98,7 @@ class ReferenceKernels:
 def gemm_side(case: Case) -> int:
     """Return the side of the square matrices: large enough for the place's best rate, and no larger.
 
-    On a large GPU tensor cores need 8192 for it, a few milliseconds there; one of float32 takes as long at 4096.
+    On a large GPU tensor cores need 8192 for it, a few milliseconds there; float32 takes as long at 4096.
     """
     if case.device != "cpu":
         large = torch.cuda.get_device_properties(case.device).total_memory >= LARGE_GPU

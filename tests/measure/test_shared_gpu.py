@@ -1,6 +1,5 @@
 """A GPU that others use, that lets one process in at a time, or whose memory is short."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,19 +7,17 @@ from typing import Any
 import pytest
 import torch
 from made_up_campaign import Bench, FakeWorker, records
-from test_gpu_facts import library, refuse
 
 from bench.cases import PHASES, Case
 from bench.measure import messages
 from bench.measure.campaign import Conductor
 from bench.measure.device_memory import CONTEXT_BYTES, give_back_cached, seen_gpu
-from bench.measure.gpu import chosen_gpu, told_by_torch
 from bench.measure.notices import notices_before
 from bench.measure.plan import Plan
 from bench.measure.recorder import Recorder, too_little_memory
 from bench.measure.worker import Worker
 from bench.measure.workers import COMPILING_TIMEOUT_S, REQUEST_TIMEOUT_S, WorkerError, patience
-from bench.options import OptionError, Options
+from bench.options import Options
 from bench.records import CaseRecord
 
 CUDA_CASE = Case("simplenn", "digits", "cuda", "-", "float32", "eager", 32, 32)
@@ -61,7 +58,7 @@ class Sharing(FakeWorker):
             self.bench.on_gpu -= self.takes
         self.closed = True
 
-    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
+    def ask(self, request: messages.Request, timeout: float = 1.0) -> messages.Reply:
         if isinstance(request, messages.Look):
             free = int((self.bench.gigabytes - self.bench.on_gpu) * GB)
             return messages.Seen("1234", free, int(self.bench.gigabytes * GB), GB)
@@ -194,64 +191,6 @@ def test_an_idle_gpu_of_ones_own_is_not_warned_of() -> None:
     assert notices_before(dict.fromkeys(facts.keys() - {"gpu"}, "unknown"), ["-"], {"cuda"}) == ()
 
 
-def test_the_facts_are_those_of_the_gpu_whose_uuid_torch_reports() -> None:
-    """CUDA puts the fastest first; how that one was before the run nobody has looked at."""
-    facts = {"gpu": "Made-up GPU 0", "gpu_uuid": "GPU-aaaa-1", "gpu_busy_before": 0}
-    found = told_by_torch(facts, "cccc-3", library())
-    assert (found["gpu"], found["gpu_uuid"], found["gpu_busy_before"]) == (
-        *("Made-up GPU 2", "GPU-cccc-3", "unknown"),
-    )
-    assert told_by_torch(facts, "aaaa-1", library()) == {}
-    assert told_by_torch(facts, "", library()) == {}
-    assert told_by_torch(facts, "dddd-4", library()) == {}  # as of a slice
-    assert told_by_torch(facts, "cccc-3", library(nvmlInit=refuse)) == {}
-
-
-@pytest.mark.parametrize(
-    ("number", "visible", "shown"),
-    [(None, "2,3", None), (1, None, "1"), (0, "2,3", "2"), (1, "2, 3", "3"), (2, "2,3", "-1"), (0, "", "")],
-)
-def test_a_gpu_by_number_is_that_number_of_those_that_are_visible(
-    number: int | None, visible: str | None, shown: str | None
-) -> None:
-    """One that is not there leaves none to be seen."""
-    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    assert chosen_gpu(number, environment) == ({} if shown is None else {"CUDA_VISIBLE_DEVICES": shown})
-
-
-@pytest.mark.parametrize(
-    ("text", "devices", "kinds", "number"),
-    [
-        ("cpu,cuda", ("cpu", "cuda"), ("cpu", "cuda"), None),
-        ("cuda:0,cuda", ("cuda",), ("cuda",), None),
-        ("cpu,cuda:1", ("cpu", "cuda:1"), ("cpu", "cuda"), 1),
-    ],
-)
-def test_a_gpu_may_be_asked_for_by_number(
-    text: str, devices: Sequence[str], kinds: Sequence[str], number: int | None
-) -> None:
-    """Cases name it cuda, as the code that is measured does; the options on record name its number."""
-    options = Options.build({"step_devices": text})
-    assert (options.devices, options.kinds_of_device, options.gpu_number) == (devices, kinds, number)
-    assert options.as_record()["devices"] == list(devices)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("cuda:x", "'cuda:x' is not one of cpu, cuda (or cuda:1 and the like)"),
-        ("cpu:1", "'cpu:1' is not one of"),
-        ("cuda:", "'cuda:' is not one of"),
-        ("cuda,cuda:1", "cuda and cuda:1 are two GPUs, and a run measures one"),
-    ],
-)
-def test_a_run_measures_one_gpu(text: str, said: str) -> None:
-    """Two would be told by their names alone, while a report compares one with the CPU."""
-    with pytest.raises(OptionError) as error:
-        Options.build({"step_devices": text})
-    assert str(error.value).startswith(f"--step-devices: {said}")
-
-
 def test_only_preparing_what_is_compiled_may_take_minutes() -> None:
     """A cold search for the fastest kernels does; a hang is noticed as soon as before."""
     for variant, seconds in (
@@ -285,12 +224,17 @@ class FakeLauncher:
 
 
 def recorded(
-    bench: OneGpu, monkeypatch: pytest.MonkeyPatch, results: Path, refused: str = "", **facts: str | None
+    bench: OneGpu,
+    monkeypatch: pytest.MonkeyPatch,
+    results: Path,
+    refused: str = "",
+    devices: str = "cpu,cuda",
+    **facts: str | None,
 ) -> Recorder:
     """Return the recorder of a run on that GPU, whose library tells these facts."""
     told = {"gpu": "Made-up GPU", "gpu_uuid": "GPU-1234", **facts}
     monkeypatch.setattr("bench.measure.machine.gpu_facts", lambda _: {k: v for k, v in told.items() if v})
-    options = Options.build({"step_results": str(results), "step_launches": "4", "step_budget": "1"})
+    options = Options.build({"step_results": str(results), "step_devices": devices})
     launcher = FakeLauncher(bench, refused)
     recorder = Recorder(options, cuda_and_cpu(), launcher)  # type: ignore[arg-type] # a stand-in
     recorder.record(Plan(4, 1.0, 0.5, least_rounds=4), bench.progress)
