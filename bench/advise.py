@@ -1,5 +1,6 @@
 """How do I make it faster: variants of a step beside the plain one, and then the best of them together."""
 
+import os
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from bench.cases import Case
 from bench.measure.campaign import Progress
+from bench.measure.gpu import chosen_gpu
 from bench.measure.plan import Plan
 from bench.measure.workers import COMPILER_CACHE, Launcher
 from bench.options import OptionError, Options
@@ -55,7 +57,9 @@ def advise(options: Options, progress: Progress) -> Advice:
     """
     begin = time.monotonic()
     with TemporaryDirectory(prefix="compiled-") as folder:
-        return _advised(options, progress, begin, {COMPILER_CACHE: folder})
+        return _advised(
+            options, progress, begin, {COMPILER_CACHE: folder, **chosen_gpu(options.gpu_number, os.environ)}
+        )
 
 
 def _advised(options: Options, progress: Progress, begin: float, environment: Mapping[str, str]) -> Advice:

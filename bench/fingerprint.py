@@ -35,6 +35,7 @@ VOLATILE = frozenset(
         *("cpu_throttles_during", "swapped_in_mib_during", "memory_available_gib", "swap_used_gib"),
         *("power_supply", "gpu_sm_mhz_before", "gpu_sm_mhz_after", "gpu_memory_mhz_before"),
         *("gpu_power_before_w", "gpu_celsius_before", "gpu_memory_used_gib", "gpu_throttle_before"),
+        *("gpu_programs_before", "gpu_busy_before"),
         *("gpu_throttle_after", "gpu_power_held_share_during", "gpu_thermal_held_share_during"),
     }
 )

@@ -1,14 +1,16 @@
 """The regression gate as it is asked for: revisions, Pythons and cases from options, laid out, and judged."""
 
+import os
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bench.cases import SIMPLENN, STEP_PHASES, Case
 from bench.commands import GateOptions
 from bench.measure.campaign import Progress
+from bench.measure.gpu import EXCLUSIVE, chosen_gpu, gpu_facts
 from bench.measure.pairs import BASE, CANDIDATE
 from bench.measure.parents import HASH_SEEDS, Parents
 from bench.measure.revisions import WORKING_TREE, Layout, Repository, Revision
@@ -36,7 +38,8 @@ def gate(asked: GateOptions, progress: Progress) -> Outcome:
     with Layout(repository, base, candidate) as layout:
         if asked.options.subject == SIMPLENN:
             _check_that_it_is_there(layout, names)
-        outcome = judged(names, cases, layout, rule, _budget_s(asked, cases), progress, pythons)
+        budget_s, environment = _budget_s(asked, cases), chosen_gpu(asked.options.gpu_number, os.environ)
+        outcome = judged(names, cases, layout, rule, budget_s, progress, pythons, environment)
         return replace(outcome, again=asked.again)
 
 
@@ -48,10 +51,11 @@ def judged(  # noqa: PLR0913, PLR0917 - a gate is made of these
     budget_s: float,
     progress: Progress,
     pythons: tuple[str, str] = (sys.executable, sys.executable),
+    environment: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Return the outcome of a gate with coins of its own."""
+    """Return the outcome of a gate with coins of its own; `environment` is set for its workers."""
     coins = random.Random(random.SystemRandom().randrange(HASH_SEEDS))  # noqa: S311 - coins, and no secret
-    parents = Parents(pythons, coins)
+    parents = Parents(pythons, coins, more=environment)
     if len(set(pythons)) > 1:
         base, candidate = (
             f"{names[arm]} with torch {parents.torch(arm)} of {pythons[arm]}" for arm in (BASE, CANDIDATE)
@@ -108,6 +112,12 @@ def chosen_cases(asked: GateOptions) -> list[Case]:
         raise OptionError(f"--step-devices: {cannot} (use --step-devices=cpu)")
     if cannot:
         raise OptionError(f"--step-variants, --step-precisions: {cannot} (leave it out)")
+    shown = {**os.environ, **chosen_gpu(asked.options.gpu_number, os.environ)}
+    if {case.device for case in cases} - {"cpu"} and gpu_facts(shown).get("gpu_compute_mode") in EXCLUSIVE:
+        raise OptionError(
+            "--step-devices: the GPU lets one process in at a time (its compute mode), and a gate has two"
+            " take turns (set it to default with nvidia-smi -c DEFAULT, or use --step-devices=cpu)"
+        )
     whole = [case.variant for case in cases if not set(STEP_PHASES) <= set(case.phases())]
     if whole:
         raise OptionError(f"--step-variants: {whole[0]} has no phases of a step to compare (leave it out)")

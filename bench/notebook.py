@@ -1,5 +1,6 @@
 """Measure a step from a notebook or a script, and get a frame: `from bench import measure_step`."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -45,6 +46,7 @@ def measure_step(  # noqa: PLR0913 - each is an option of the suite
     could be.
     """
     # pandas and the campaign take a second to import, and `import bench` is part of every command.
+    from bench.measure.gpu import chosen_gpu  # noqa: PLC0415
     from bench.measure.workers import Launcher  # noqa: PLC0415
     from bench.options import OptionError, Options  # noqa: PLC0415
     from bench.progress import ProgressLine, StandardError  # noqa: PLC0415
@@ -69,7 +71,9 @@ def measure_step(  # noqa: PLR0913 - each is an option of the suite
         options = Options.build({**texts, "step_subject": name})
         line = ProgressLine(StandardError())
         try:
-            suite = measured_grid(options, line, Launcher(more=environment))
+            suite = measured_grid(
+                options, line, Launcher(more={**environment, **chosen_gpu(options.gpu_number, os.environ)})
+            )
         finally:
             line.end()
     records = suite.run.cases if suite.run else ()

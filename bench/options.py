@@ -98,6 +98,22 @@ def thread_counts(flag: str, text: str) -> tuple[int | str, ...]:
     return tuple(counts)
 
 
+def devices(flag: str, text: str) -> tuple[str, ...]:
+    """Parse a list of cpu and one GPU: the first (cuda) or another (cuda:1)."""
+    entries = tuple(dict.fromkeys("cuda" if entry == "cuda:0" else entry for entry in words(flag, text)))
+    for entry in entries:
+        kind, colon, number = entry.partition(":")
+        if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal())):
+            raise OptionError(f"{flag}: {entry!r} is not one of cpu, cuda (or cuda:1 and the like)")
+    gpus = [entry for entry in entries if entry != "cpu"]
+    if len(gpus) > 1:
+        raise OptionError(
+            f"{flag}: {' and '.join(gpus)} are two GPUs, and a run measures one (give one of them,"
+            " and compare two runs)"
+        )
+    return entries
+
+
 def variants(flag: str, text: str) -> tuple[str, ...]:
     """Parse a list of variants, each some words joined by `+`; the same ones in another order merge."""
     try:
@@ -156,7 +172,7 @@ def folder(flag: str, text: str) -> Path:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("devices", choices("cpu", "cuda"), "cpu,cuda", "cpu,cuda", "LIST", "devices to measure"),
+    Option("devices", devices, "cpu,cuda", "cpu,cuda", "LIST", "cpu, cuda; or another GPU, such as cuda:1"),
     Option("threads", thread_counts, "1,all", "1", "LIST", "CPU threads; all: what torch takes by itself"),
     Option("precisions", choices(*PRECISIONS), "float32", "float32", "LIST", f"of {', '.join(PRECISIONS)}"),
     Option(
@@ -245,6 +261,18 @@ class Options:
         if device == "cpu":
             return self.batch_sizes, self.hidden
         return (*self.batch_sizes, *self.more_batch_sizes), (*self.hidden, *self.more_hidden)
+
+    @property
+    def kinds_of_device(self) -> tuple[str, ...]:
+        """Return the devices as cases name them: the one GPU of a run is cuda, whichever it is."""
+        return tuple(device.partition(":")[0] for device in self.devices)
+
+    @property
+    def gpu_number(self) -> int | None:
+        """Return the number of the GPU that was asked for by number, as torch counts them."""
+        return next(
+            (int(number) for _, _, number in (d.partition(":") for d in self.devices) if number), None
+        )
 
     def as_record(self) -> dict[str, Any]:
         """Return the options as plain values for the run's record."""

@@ -48,6 +48,11 @@ class Code(msgspec.Struct, frozen=True):
     commit: str
     dirty: bool
 
+    @property
+    def certain(self) -> bool:
+        """Return whether the commit says all of the code: it is known, and nothing was changed since."""
+        return self.commit not in ("", "unknown") and not self.dirty
+
 
 class Campaign(msgspec.Struct, frozen=True):
     """Account for the campaign's wall-clock seconds.

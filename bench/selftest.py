@@ -88,7 +88,7 @@ def selftest(effort: Effort, progress: Progress) -> Iterator[Check]:
         yield from checks_of(lambda: [clock_check(launcher.fork())], "clock")
         yield from checks_of(lambda: list(counter_checks(launcher.fork())), "counters")
         if launcher.hello.cuda:
-            yield from checks_of(lambda: [device_check(launcher.spawn())], "clock on CUDA")
+            yield from checks_of(lambda: [device_check(launcher.start("cuda"))], "clock on CUDA")
         kept = Kept()
         records = [CaseRecord(case, (*STEP_PHASES, "step")) for case in cases_of(effort)]
         plan = Plan(effort.launches, effort.budget_s, target=1e-9)  # as many rounds as the budget allows

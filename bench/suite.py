@@ -1,5 +1,6 @@
 """The suite's state in one pytest session: its options, cases and workers, and what they recorded."""
 
+import os
 import random
 import tempfile
 from collections import defaultdict
@@ -27,9 +28,10 @@ from bench.cases import (
 from bench.handover import HandOver
 from bench.measure import messages
 from bench.measure.campaign import Progress
+from bench.measure.gpu import chosen_gpu
 from bench.measure.plan import Plan
 from bench.measure.recorder import Recorder
-from bench.measure.workers import Launcher, Worker, WorkerError, allocator_can_be_chosen
+from bench.measure.workers import Launcher, Worker, WorkerError, allocator_can_be_chosen, patience
 from bench.options import OptionError, Options
 from bench.records import CaseRecord
 from bench.runs import SCHEMA_VERSION, Block, Run, RunError, read_blocks, unwritable
@@ -55,7 +57,7 @@ class Suite:
     def launcher(self) -> Launcher:
         """Return the process that workers come from, started when first asked for."""
         if self._launcher is None:
-            self._launcher = Launcher()
+            self._launcher = Launcher(more=chosen_gpu(self.options.gpu_number, os.environ))
         return self._launcher
 
     def close(self) -> None:
@@ -71,7 +73,7 @@ class Suite:
         all_threads = self.launcher.hello.all_threads if "all" in options.threads else 1
         return [
             case
-            for device in options.devices
+            for device in options.kinds_of_device
             for batch_sizes, hidden in [options.sizes_on(device)]
             for case in grid(
                 subject=options.subject,
@@ -112,14 +114,13 @@ class Suite:
         Raises WorkerError when torch cannot be imported.
         """
         _ = self.launcher.hello
-        if self.options.devices == ("cuda",) and not self.launcher.hello.cuda:
-            raise OptionError(f"--step-devices: 'cuda' was asked for and {NO_CUDA} (use --step-devices=cpu)")
+        gpu = next((device for device in self.options.devices if device != "cpu"), "")
+        no_other = "cpu" not in self.options.devices or self.options.gpu_number is not None
+        if gpu and no_other and not self.launcher.hello.cuda:
+            raise OptionError(f"--step-devices: {gpu!r} was asked for and {NO_CUDA} (use --step-devices=cpu)")
         if self.options.dataset != "digits" and self.options.subject == SIMPLENN:
             case = replace(self.cases[0], device="cpu", threads=1, batch_size=1, hidden=1)
-            reason = self.check(case)
-            if checker := self._checkers.pop("cpu", None):
-                checker.close()  # it holds the data set, and the campaign has workers of its own
-            if reason:
+            if reason := self.check(case):
                 raise OptionError(f"--step-dataset: {reason.partition(': ')[2] or reason}")
 
     def refuse_unwritable_results(self) -> None:
@@ -148,9 +149,9 @@ class Suite:
         number = len(self._checked)
         try:
             if case.device not in self._checkers:
-                start = self.launcher.fork if case.device == "cpu" else self.launcher.spawn
-                self._checkers[case.device] = start()
-            reply = self._checkers[case.device].ask(messages.Prepare(number, case, warm_up=False))
+                self._checkers[case.device] = self.launcher.start(case.device)
+            request = messages.Prepare(number, case, warm_up=False)
+            reply = self._checkers[case.device].ask(request, patience(request))
             self._checkers[case.device].ask(messages.Forget(number))
         except WorkerError as error:
             self._checkers.pop(case.device, None)
@@ -164,6 +165,8 @@ class Suite:
 
         `alone` leaves out what is measured beside them otherwise: ceilings, drift, and the default allocator.
         """
+        while self._checkers:  # they hold data, and a GPU that may be for one process alone
+            self._checkers.popitem()[1].close()
         phases: dict[Case, list[str]] = defaultdict(list)
         for case, phase in selected:
             phases[case].append(phase)

@@ -12,7 +12,7 @@ from bench.measure.pairs import Arm, ArmError
 from bench.measure.parents import Parents
 from bench.measure.passes import PROFILED_STEPS
 from bench.measure.revisions import Layout
-from bench.measure.workers import REQUEST_TIMEOUT_S, WorkerError
+from bench.measure.workers import REQUEST_TIMEOUT_S, WorkerError, patience
 from bench.records import CaseCounters, CaseProfile
 
 ARMS = ("base", "candidate")
@@ -36,7 +36,8 @@ class Arms:
         try:
             for worker, number, case in self._each(arm, self.cases, "counters"):
                 busy_with = case
-                reply = worker.ask(messages.Prepare(number, case, warm_up=False), REQUEST_TIMEOUT_S)
+                prepare = messages.Prepare(number, case, warm_up=False)
+                reply = worker.ask(prepare, patience(prepare))
                 if isinstance(reply, messages.Refused):
                     found[case] = reply.reason
                     continue
@@ -52,7 +53,8 @@ class Arms:
         with suppress(WorkerError, OSError), tempfile.TemporaryDirectory(prefix="traces-") as folder:
             trace = str(Path(folder) / "trace.json.gz")
             for worker, number, case in self._each(arm, cases, "profile"):
-                worker.ask(messages.Prepare(number, case, warm_up=True), REQUEST_TIMEOUT_S)
+                prepare = messages.Prepare(number, case, warm_up=True)
+                worker.ask(prepare, patience(prepare))
                 request = messages.Profile(number, case, PROFILED_STEPS, trace)
                 reply = worker.ask(request, REQUEST_TIMEOUT_S)
                 if isinstance(reply, messages.Profiled):

@@ -20,7 +20,7 @@ from bench.cases import BLOCK_LAPS, BlockKind, Case
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS
 from bench.measure.plan import Account, Plan, rounds_for
-from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError, memory_left
+from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError, memory_left, patience
 from bench.records import CaseRecord
 from bench.runs import Block, Campaign
 from bench.variants import DEFAULT_ALLOCATOR, words_of
@@ -34,6 +34,10 @@ BLOCK_S: dict[BlockKind, float] = {
     "cold": 0.040,
 }
 SPIN_UP_S = 0.2
+CUDA = "cuda"
+MEMORY, GPU_MEMORY, COMPUTE_MODE = "memory", "the GPU's memory", "the GPU's compute mode"
+"""What may keep launches from being there at the same time."""
+
 MEMORY_TO_SPARE = 1.2
 """Before another launch begins, so many times what one has taken so far must be free."""
 
@@ -80,6 +84,9 @@ class Conductor:
 
     now: Callable[[], float] = time.monotonic
     memory_left: Callable[[], int | None] = memory_left
+    one_at_a_time: bool = False
+    """Whether the GPU lets one process in at a time, so that launches have to come one after another."""
+
     workers: dict[tuple[str, int], Asked] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
     warm_up_s: float = 0.0
@@ -89,6 +96,7 @@ class Conductor:
 
     def __post_init__(self) -> None:
         self.beside = self.plan.launches
+        self.kept_apart_by = ""
         self.random = random.Random(self.plan.seed)  # noqa: S311 - the order of blocks is no secret
 
     def run(self) -> Campaign:
@@ -105,18 +113,39 @@ class Conductor:
         return self.accounted()
 
     def _pilot(self) -> list[Block]:
-        """Run the first round of every launch, or of as many as fit in memory: each holds every case."""
+        """Run the first round of every launch, or of as many as fit side by side; each holds every case."""
         blocks: list[Block] = []
         before = self.memory_left()
         for launch in range(self.plan.launches):
             blocks += self._first_round(launch)
-            left = self.memory_left()
-            if before is not None and left is not None:
-                self.beside = launch + 1
-                if left < MEMORY_TO_SPARE * (before - left) / self.beside:
-                    return blocks
-        self.beside = self.plan.launches
+            self.beside = launch + 1
+            self.kept_apart_by = self._kept_apart_by(before, launch)
+            if self.kept_apart_by:
+                break
         return blocks
+
+    def _kept_apart_by(self, before: int | None, launch: int) -> str:
+        """Return what keeps another launch from being there beside those so far, or nothing."""
+        if self.one_at_a_time:
+            return COMPUTE_MODE
+        left = self.memory_left()
+        if before is not None and left is not None:
+            taken_by_each = (before - left) / (launch + 1)
+            if left < MEMORY_TO_SPARE * taken_by_each:
+                return MEMORY
+        seen = self._seen(launch)
+        if seen and seen.free_bytes < MEMORY_TO_SPARE * seen.held_bytes:
+            return GPU_MEMORY
+        return ""
+
+    def _seen(self, launch: int) -> messages.Seen | None:
+        """Return how the GPU's memory stands after a launch, if one is used."""
+        if (CUDA, launch) not in self.workers:
+            return None
+        with suppress(WorkerError):  # its next request will say so
+            reply = self.workers[CUDA, launch].ask(messages.Look(), REQUEST_TIMEOUT_S)
+            return reply if isinstance(reply, messages.Seen) else None
+        return None
 
     def _rounds(self, launches: range, rounds: int) -> None:
         """Run so many rounds more, or as many as the budget allows, in turn by some launches."""
@@ -203,7 +232,7 @@ class Conductor:
         if worker is None or self.cases[number].status != "ok":
             return None
         try:
-            reply = worker.ask(request, REQUEST_TIMEOUT_S)
+            reply = worker.ask(request, patience(request))
         except WorkerError as error:
             self._fail(number, f"its worker process {error}")
             self._replace_worker(pool, launch, number)
@@ -248,13 +277,13 @@ class Conductor:
 
     def _spin_up(self, launch: int) -> None:
         """Have the clocks of the GPU rise before its cases are timed."""
-        worker = self._worker("cuda", launch)
+        worker = self._worker(CUDA, launch)
         try:
             reply = None if worker is None else worker.ask(messages.SpinUp(SPIN_UP_S), REQUEST_TIMEOUT_S)
         except WorkerError as error:
             reply = messages.Refused(f"its worker process {error}")
         if isinstance(reply, messages.Refused):
-            self._fail_pool("cuda", reply.reason)
+            self._fail_pool(CUDA, reply.reason)
 
     def _order_of_launches(self, launches: range, cycles: int) -> list[int]:
         """Return every launch once a cycle, in fresh random order."""
@@ -264,7 +293,7 @@ class Conductor:
         """Run a block of each kind of every case, and save them when all are there."""
         blocks: list[Block] = []
         for device in self._devices():
-            if device == "cuda":
+            if device == CUDA:
                 self._spin_up(launch)
             numbers = self._numbers(device)
             self.random.shuffle(numbers)

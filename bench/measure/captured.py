@@ -15,7 +15,7 @@ WARM_UP_STEPS = 3
 
 
 class CaptureError(IncorrectError):
-    """Say why a step could not be captured; the process is left on the stream of the capture."""
+    """Say why a step could not be captured, which leaves torch on the stream of the capture."""
 
 
 class CapturedStep:

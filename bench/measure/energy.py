@@ -22,7 +22,7 @@ from bench.measure.gpu import energy_counter
 from bench.measure.messages import NOT_HELD
 from bench.measure.passes import StartWorker
 from bench.measure.reading import ROOT, text
-from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
+from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError, patience
 from bench.records import CaseRecord, Energy, Notice
 
 WINDOWS = 3
@@ -152,7 +152,8 @@ def _energy(  # noqa: PLR0913, PLR0917 - the same
         worker = workers[key]
         reply = worker.ask(request, REQUEST_TIMEOUT_S)  # what comes first is warming up
         if isinstance(reply, messages.Refused) and NOT_HELD in reply.reason:
-            reply = worker.ask(messages.Prepare(number, record.case, warm_up=True), REQUEST_TIMEOUT_S)
+            prepare = messages.Prepare(number, record.case, warm_up=True)
+            reply = worker.ask(prepare, patience(prepare))
         if isinstance(reply, messages.Refused):
             return reply.reason
         windows = []

@@ -13,9 +13,14 @@ from bench.measure.reading import UNKNOWN, known
 
 GIBI = 2**30
 MILLI = 1e-3
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 NANO = 1e-9
 ON = {0: "off", 1: "on"}
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
+EXCLUSIVE = {COMPUTE_MODES[1], COMPUTE_MODES[3]}
+"""In these modes a second process cannot have the GPU while one has."""
+
+PROHIBITED = COMPUTE_MODES[2]
 THROTTLES = {
     0x1: "idle",
     0x2: "application clocks",
@@ -52,7 +57,7 @@ FIXED: dict[str, Reading] = {
     "gpu_capability": lambda nvml, gpu: ".".join(map(str, nvml.nvmlDeviceGetCudaComputeCapability(gpu))),
     "gpu_cores": lambda nvml, gpu: nvml.nvmlDeviceGetNumGpuCores(gpu),
     "gpu_memory_bus_bits": lambda nvml, gpu: nvml.nvmlDeviceGetMemoryBusWidth(gpu),
-    "gpu_pcie_lanes": lambda nvml, gpu: nvml.nvmlDeviceGetCurrPcieLinkWidth(gpu),
+    "gpu_pcie_lanes": lambda nvml, gpu: nvml.nvmlDeviceGetMaxPcieLinkWidth(gpu),
     "gpu_pcie_generation_max": lambda nvml, gpu: nvml.nvmlDeviceGetMaxPcieLinkGeneration(gpu),
     "gpu_sm_mhz_max": lambda nvml, gpu: nvml.nvmlDeviceGetMaxClockInfo(gpu, nvml.NVML_CLOCK_SM),
     "gpu_memory_mhz_max": lambda nvml, gpu: nvml.nvmlDeviceGetMaxClockInfo(gpu, nvml.NVML_CLOCK_MEM),
@@ -68,6 +73,8 @@ MOMENTARY: dict[str, Reading] = {
     "gpu_power_before_w": lambda nvml, gpu: round(nvml.nvmlDeviceGetPowerUsage(gpu) * MILLI),
     "gpu_celsius_before": lambda nvml, gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU),
     "gpu_memory_used_gib": lambda nvml, gpu: round(nvml.nvmlDeviceGetMemoryInfo(gpu).used / GIBI, 1),
+    "gpu_programs_before": lambda nvml, gpu: len(nvml.nvmlDeviceGetComputeRunningProcesses(gpu)),
+    "gpu_busy_before": lambda nvml, gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu,
     "gpu_throttle_before": lambda nvml, gpu: ", ".join(_throttles(nvml, gpu)) or "none",
 }
 STATE: dict[str, Reading] = {
@@ -82,6 +89,36 @@ STATE: dict[str, Reading] = {
 def gpu_facts(environment: Mapping[str, str], nvml: ModuleType | None = None) -> dict[str, Any]:
     """Return the facts of the GPU that torch would use; none of them where there is no GPU."""
     return _asked({**FIXED, **MOMENTARY}, environment, nvml)
+
+
+def told_by_torch(facts: Mapping[str, Any], uuid: str, nvml: ModuleType | None = None) -> dict[str, Any]:
+    """Return the facts of the GPU with the UUID that torch reports, where `facts` are of another one.
+
+    CUDA puts the fastest first and the library goes by the bus, so that where GPUs differ the two may mean
+    different ones. How this one was before the run is no longer known then. Nothing where the library does
+    not know it: torch gives a slice (MIG) a UUID of its own.
+    """
+    if not uuid or facts.get("gpu_uuid") == f"GPU-{uuid}":
+        return {}
+    found = _asked(FIXED, visible(uuid), nvml)
+    return {**found, **dict.fromkeys(MOMENTARY, UNKNOWN)} if found else {}
+
+
+def visible(uuid: str) -> dict[str, str]:
+    """Return the environment in which the GPU of a UUID, as torch reports it, is the only one."""
+    return {VISIBLE: f"GPU-{uuid}"}
+
+
+def chosen_gpu(number: int | None, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what workers need in their environment for one GPU, by CUDA's number of it, to be the only one.
+
+    It is `cuda` then for whatever code is measured. Nothing for None; of a number too high, no GPU at all.
+    """
+    if number is None:
+        return {}
+    names = [name.strip() for name in environment.get(VISIBLE, str(number)).split(",")]
+    place = number if VISIBLE in environment else 0
+    return {VISIBLE: names[place] if place < len(names) else "-1"}
 
 
 def gpu_state(environment: Mapping[str, str], nvml: ModuleType | None = None) -> dict[str, Any]:
@@ -115,7 +152,7 @@ def visible_gpu(environment: Mapping[str, str], uuids: Sequence[str]) -> int | N
     None where CUDA would show none. An index is taken as one in the order of the bus, which is what
     CUDA_DEVICE_ORDER=PCI_BUS_ID says and what holds anyway where all GPUs are alike.
     """
-    wanted = environment.get("CUDA_VISIBLE_DEVICES")
+    wanted = environment.get(VISIBLE)
     names = ["0"] if wanted is None else [name.strip() for name in wanted.split(",")]
     if names.count(names[0]) > 1:  # CUDA takes a list that repeats itself for an empty one
         return None
@@ -166,7 +203,7 @@ def _handle(nvml: ModuleType, environment: Mapping[str, str]) -> object | None:
     number = visible_gpu(environment, [str(known(nvml.nvmlDeviceGetUUID, handle)) for handle in handles])
     if number is not None:
         return handles[number]
-    wanted = environment.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
+    wanted = environment.get(VISIBLE, "").partition(",")[0].strip()
     return _gpu_of_slice(nvml, wanted) if wanted.startswith("MIG-") else None
 
 

@@ -15,18 +15,21 @@ from bench.measure.software import software_facts
 from bench.runs import Code
 
 
-def machine_facts(policy: Mapping[str, str], root: Path = ROOT) -> dict[str, Any]:
+def machine_facts(
+    policy: Mapping[str, str], root: Path = ROOT, environment: Mapping[str, str] = os.environ
+) -> dict[str, Any]:
     """Return what decides the speed of this machine, name by name; what cannot be read is the word unknown.
 
-    `policy` holds the variables that the workers are started with; of them the allocator's are a fact.
+    `policy` holds the variables that the workers are started with, of which the allocator's are a fact, and
+    `environment` all that steers them beside.
     """
     return {
         **processor_facts(root),
         **limit_facts(root),
-        **software_facts(os.environ),
+        **software_facts(environment),
         "load_before": known(lambda: round(os.getloadavg()[0], 2)),
         "allocator_policy": " ".join(f"{k}={v}" for k, v in policy.items() if k.startswith("MALLOC_")),
-        **gpu_facts(os.environ),
+        **gpu_facts(environment),
     }
 
 

@@ -72,7 +72,11 @@ class Forget(msgspec.Struct, frozen=True, tag=True):
     number: int
 
 
-Request: TypeAlias = Prepare | Measure | SpinUp | Profile | Count | ReadClock | Forget
+class Look(msgspec.Struct, frozen=True, tag=True):
+    """Say which GPU this process has, and how much of its memory is free."""
+
+
+Request: TypeAlias = Prepare | Measure | SpinUp | Profile | Count | ReadClock | Forget | Look
 
 
 class Hello(msgspec.Struct, frozen=True, tag=True):
@@ -123,6 +127,18 @@ class ClockRead(msgspec.Struct, frozen=True, tag=True):
     spans_ns: list[int]
 
 
+class Seen(msgspec.Struct, frozen=True, tag=True):
+    """Answer Look: the UUID of the GPU as torch reports it, and bytes of its memory.
+
+    `held_bytes` is what this process has taken of it at most so far.
+    """
+
+    uuid: str
+    free_bytes: int
+    total_bytes: int
+    held_bytes: int
+
+
 class Counted(msgspec.Struct, frozen=True, tag=True):
     """Answer Count."""
 
@@ -139,23 +155,43 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Reply: TypeAlias = Hello | Prepared | Measured | Profiled | Counted | ClockRead | Done | Refused
+class Ended(msgspec.Struct, frozen=True, tag=True):
+    """Answer a request that failed and left the process of no more use, with the reason; it ends then."""
+
+    reason: str
+
+
+Reply: TypeAlias = (
+    Hello | Prepared | Measured | Profiled | Counted | ClockRead | Seen | Done | Refused | Ended
+)
 
 
 class Fork(msgspec.Struct, frozen=True, tag=True):
     """Ask the launcher for a worker; the worker's end of its pipe travels along.
 
-    `code_path` is where it looks first for the code that it measures, `cores` those it may use (none: any).
+    `code_path` is where it looks first for the code that it measures, `cores` those it may use (none: any),
+    and `threads` how many it has to begin with.
     """
 
     code_path: str = ""
     cores: tuple[int, ...] = ()
+    threads: int = 1
 
 
 class Forked(msgspec.Struct, frozen=True, tag=True):
     """Answer Fork."""
 
     pid: int
+
+
+class Probe(msgspec.Struct, frozen=True, tag=True):
+    """Ask the launcher whether a process forked from it can use CUDA."""
+
+
+class Probed(msgspec.Struct, frozen=True, tag=True):
+    """Answer Probe."""
+
+    works: bool
 
 
 class Reap(msgspec.Struct, frozen=True, tag=True):

@@ -3,14 +3,17 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from bench.measure.gpu import THROTTLES
-from bench.measure.reading import figure
+from bench.measure.gpu import PROHIBITED, THROTTLES
+from bench.measure.reading import UNKNOWN, figure
 from bench.measure.state import State, meanwhile
 from bench.records import CaseRecord, Notice
 
 BUSY_PER_CORE = 0.25
 CROWDED = 0.5
 """By so many cores may threads and load exceed what there is: the load still holds the start of this run."""
+
+GPU_BUSY_PERCENT = 5.0
+"""What draws the screen keeps a GPU this busy at most."""
 
 OTHERS_CORES = 0.10
 STOLEN_SHARE = 0.02
@@ -35,10 +38,12 @@ def notices_before(
         _governor(facts),
         _battery(facts),
         _debug_build(facts),
-        _gpu_throttle(facts.get("gpu_throttle_before"), "before the run began")
-        if "cuda" in devices
-        else None,
     ]
+    if "cuda" in devices:
+        found += [
+            _gpu_throttle(facts.get("gpu_throttle_before"), "before the run began"),
+            *(notice(facts) for notice in OF_THE_GPU),
+        ]
     return tuple(notice for notice in found if notice)
 
 
@@ -145,6 +150,52 @@ def _gpu_throttle(words: object, when: str) -> Notice | None:
         f"the GPU's clocks were held down {when} ({', '.join(reasons)})",
         "let it cool, or look at its power limit (nvidia-smi -q -d PERFORMANCE,POWER)",
     )
+
+
+def _gpu_in_use(facts: Facts) -> Notice | None:
+    programs, busy = _figure(facts, "gpu_programs_before"), _figure(facts, "gpu_busy_before")
+    if not programs and busy <= GPU_BUSY_PERCENT:
+        return None
+    taken = figure(facts.get("gpu_memory_used_gib"))
+    memory = "" if taken is None else f", and {taken:g} GiB of its memory were taken"
+    return Notice(
+        f"{programs:.0f} other program{'s' if programs != 1 else ''} had the GPU open before the run began:"
+        f" it was {busy:.0f} % busy{memory}",
+        "end them (nvidia-smi tells which they are), or measure on another GPU (--step-devices=cuda:1)",
+    )
+
+
+def _gpu_prohibited(facts: Facts) -> Notice | None:
+    if facts.get("gpu_compute_mode") != PROHIBITED:
+        return None
+    return Notice(
+        "the GPU's compute mode is prohibited, in which no program can use it",
+        "set it to default (nvidia-smi -c DEFAULT, as root)",
+    )
+
+
+def _gpu_slice(facts: Facts) -> Notice | None:
+    if facts.get("gpu_mig_mode") != "on":
+        return None
+    return Notice(
+        "the GPU is divided into slices (MIG): what is recorded of its clocks, memory, power and energy is of"
+        " all slices together",
+        "read these with that in mind; the times are those of the slice",
+    )
+
+
+def _gpu_unknown(facts: Facts) -> Notice | None:
+    if facts.get("gpu") != UNKNOWN:
+        return None
+    return Notice(
+        "nothing could be read of the GPU: NVIDIA's management library (NVML) is missing or does not answer",
+        "see whether nvidia-smi works here; times are complete, clocks, energy and other programs unknown",
+    )
+
+
+OF_THE_GPU: tuple[Callable[[Facts], Notice | None], ...] = (
+    *(_gpu_in_use, _gpu_prohibited, _gpu_slice, _gpu_unknown),
+)
 
 
 def _others(facts: Facts) -> Notice | None:

@@ -22,7 +22,7 @@ from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS
 from bench.measure.campaign import SPIN_UP_S
 from bench.measure.scheduling import Cores
-from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
+from bench.measure.workers import Asked, WorkerError, patience
 
 BLOCK_S = 0.008
 SAMPLES = 8
@@ -177,7 +177,7 @@ class Pairing:
         self, arms: Mapping[int, Arm], arm: int, number: int, request: messages.Request
     ) -> messages.Reply:
         try:
-            reply = arms[arm].ask(request, REQUEST_TIMEOUT_S)
+            reply = arms[arm].ask(request, patience(request))
         except WorkerError as error:
             raise ArmError(arm, self.cases[number], f"its worker process {error}") from None
         if isinstance(reply, messages.Refused):

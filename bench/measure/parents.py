@@ -40,12 +40,20 @@ def start_parent(python: str, environment: Mapping[str, str]) -> Launcher:
 
 
 class Parents:
-    """Keep a parent of each arm's Python; `pythons` are those of base and candidate."""
+    """Keep a parent of each arm's Python; `pythons` are those of base and candidate.
+
+    `more` is set in the environment of all of them.
+    """
 
     def __init__(
-        self, pythons: tuple[str, str], coins: random.Random, start: StartParent = start_parent
+        self,
+        pythons: tuple[str, str],
+        coins: random.Random,
+        start: StartParent = start_parent,
+        more: Mapping[str, str] | None = None,
     ) -> None:
         self._pythons = pythons
+        self._more = more or {}
         self._coins = coins
         self._start = start
         self._parents: dict[str, tuple[Launcher, int]] = {}
@@ -54,13 +62,11 @@ class Parents:
     def launch(self, arm: int, device: str, path: Path, cores: tuple[int, ...]) -> Arm:
         """Return a worker of an arm for a device, of the code in a folder, on cores; raises WorkerError.
 
-        For CUDA it is spawned, since a context does not survive a fork, and may use every core: its backward
-        runs on a thread of its own.
+        On CUDA it may use every core, see `Launcher.start`.
         """
         python = self._pythons[arm]
         try:
-            parent = self._parent(python)
-            return parent.fork(str(path), cores) if device == "cpu" else parent.spawn(str(path))
+            return self._parent(python).start(device, str(path), cores)
         except (WorkerError, OSError) as error:
             raise WorkerError(f"{error} (with {python})") from None
 
@@ -76,7 +82,7 @@ class Parents:
             parent, forks = None, 0
         if parent is None:
             seed = str(self._coins.randrange(HASH_SEEDS))
-            parent = self._start(python, {"PYTHONHASHSEED": seed})
+            parent = self._start(python, {**self._more, "PYTHONHASHSEED": seed})
         self._parents[python] = (parent, forks + 1)
         return parent
 

@@ -10,7 +10,7 @@ from bench.cases import FED, SMALLEST_NETWORK, STEP_PHASES, reference_case, safe
 from bench.measure import messages
 from bench.measure.campaign import Progress
 from bench.measure.messages import NOT_HELD
-from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError
+from bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError, patience
 from bench.records import CaseCounters, CaseProfile, CaseRecord, Notice
 
 PROFILED_STEPS = 17
@@ -51,7 +51,8 @@ def _counted(record: CaseRecord, workers: dict[str, Asked], start_worker: StartW
     device = record.case.device
     try:
         worker = workers.setdefault(device, workers.get(device) or start_worker(device))
-        reply = worker.ask(messages.Prepare(0, record.case, warm_up=False), REQUEST_TIMEOUT_S)
+        request = messages.Prepare(0, record.case, warm_up=False)
+        reply = worker.ask(request, patience(request))
         if isinstance(reply, messages.Prepared):
             reply = worker.ask(messages.Count(0), REQUEST_TIMEOUT_S)
         worker.ask(messages.Forget(0), REQUEST_TIMEOUT_S)
@@ -124,7 +125,8 @@ def _profiled(
             workers[device] = start_worker(device)
         reply = workers[device].ask(request, REQUEST_TIMEOUT_S)
         if isinstance(reply, messages.Refused) and NOT_HELD in reply.reason:
-            workers[device].ask(messages.Prepare(number, record.case, warm_up=False), REQUEST_TIMEOUT_S)
+            prepare = messages.Prepare(number, record.case, warm_up=False)
+            workers[device].ask(prepare, patience(prepare))
             reply = workers[device].ask(request, REQUEST_TIMEOUT_S)
     except WorkerError as error:
         workers.pop(device, None)

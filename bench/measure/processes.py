@@ -3,8 +3,8 @@
 `python -m bench.measure.processes launcher FD` imports torch once and forks a worker for every request, and
 `python -m bench.measure.processes launcher-of-any-code FD` does so without the code that is measured, which
 each worker imports from where it is told; `python -m bench.measure.processes worker FD` is a worker by
-itself, as CUDA needs it (a CUDA context does not survive a fork). All end when the other side of their pipe
-does, so a killed parent leaves no orphan.
+itself, as CUDA needs it where a fork cannot use it (a process that has initialised CUDA cannot fork). All end
+when the other side of their pipe does, so a killed parent leaves no orphan.
 """
 
 import ctypes
@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,14 +26,20 @@ from bench.measure.torch_facts import torch_facts
 LAUNCHER, OF_ANY_CODE, WORKER = "launcher", "launcher-of-any-code", "worker"
 LAUNCHERS = (LAUNCHER, OF_ANY_CODE)
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+PROBE_TIMEOUT_S = 30.0
+"""A context takes up to 2 s, and many GPUs or a cold disk several times that."""
 
 
 def serve(channel: messages.Channel, code_path: str = "") -> None:
-    """Answer requests until the other side is gone; what is measured is the code in `code_path`, if given."""
-    answer = answering(code_path)
+    """Answer requests until the other side is gone, or one has left this process of no more use.
+
+    What is measured is the code in `code_path`, if given.
+    """
+    answer, reply = answering(code_path), None
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        while True:
-            channel.send(answer(channel.receive(messages.Request)))
+        while not isinstance(reply, messages.Ended):
+            reply = answer(channel.receive(messages.Request))
+            channel.send(reply)
 
 
 def answering(code_path: str) -> Callable[[messages.Request], messages.Reply]:
@@ -65,9 +72,11 @@ def launch_workers(sock: socket.socket, *, of_any_code: bool) -> None:
     channel.send(hello)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
-            request = channel.receive(messages.Fork | messages.Reap)
+            request = channel.receive(messages.Fork | messages.Reap | messages.Probe)
             if isinstance(request, messages.Fork):
                 channel.send(messages.Forked(_fork(sock, request, ask_as_usual)))
+            elif isinstance(request, messages.Probe):
+                channel.send(messages.Probed(hello.cuda and a_fork_can(use_cuda)))
             else:
                 channel.send(messages.Reaped(_exit_code(request.pid)))
 
@@ -87,7 +96,7 @@ def _fork(control: socket.socket, request: messages.Fork, ask_as_usual: Callable
         os.close(fds[0])
         return pid
     control.close()
-    rebuild_thread_pool()
+    rebuild_thread_pool(request.threads)
     ask_as_usual()
     die_with_parent()
     go_first_when_memory_runs_out()
@@ -99,13 +108,47 @@ def _fork(control: socket.socket, request: messages.Fork, ask_as_usual: Callable
     os._exit(0)
 
 
-def rebuild_thread_pool() -> None:
+def a_fork_can(use: Callable[[], None], timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+    """Tell whether a process forked from this one can do something without failing, in some seconds.
+
+    One that has initialised CUDA cannot, and is not asked to: its forks may hang.
+    """
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return False
+    pid = os.fork()
+    if not pid:
+        die_with_parent()
+        with suppress(BaseException):
+            rebuild_thread_pool(1)
+            use()
+            os._exit(0)
+        os._exit(1)
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status == 0
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return False
+
+
+def use_cuda() -> None:
+    """Differentiate a small product on the GPU, on autograd's own thread; raises where that goes wrong."""
+    matrix = torch.ones(64, 64, device="cuda", requires_grad=True)
+    torch.autograd.backward((matrix @ matrix).sum())
+    if matrix.grad is None or float(matrix.grad.sum()) != 2 * 64**3:  # each of 64² entries: 64 twice
+        raise ArithmeticError("a product in a forked process came out wrong")
+
+
+def rebuild_thread_pool(threads: int) -> None:
     """Have torch replace the thread pool that a fork has left without its threads.
 
     It does so when the number of threads is set next. Where threads of autograd's are first, two at a time,
     one finds none and ends the process ("Invalid thread pool!"), as after a compiled network was loaded.
     """
-    torch.set_num_threads(torch.get_num_threads())
+    torch.set_num_threads(threads)
 
 
 def measure_code_in(folder: str) -> None:

@@ -1,7 +1,8 @@
 """The recorder: a campaign from the first worker to the last file of its run."""
 
+import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,18 @@ from typing import Any
 import msgspec.structs
 
 from bench.cases import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK
-from bench.measure.campaign import Conductor, Progress
+from bench.fingerprint import GPU
+from bench.measure import messages
+from bench.measure.campaign import COMPUTE_MODE, CUDA, Conductor, Progress
 from bench.measure.energy import measure_energy, meters
+from bench.measure.gpu import EXCLUSIVE, chosen_gpu, told_by_torch, visible
 from bench.measure.machine import code_measured, host_name, machine_facts
 from bench.measure.notices import notices_after, notices_before, thrown_out
 from bench.measure.passes import count_cases, profile_cases
 from bench.measure.plan import Plan
-from bench.measure.state import meanwhile, state_now
-from bench.measure.workers import ALLOCATOR_POLICY, Asked, Launcher
+from bench.measure.reading import UNKNOWN
+from bench.measure.state import State, meanwhile, state_now
+from bench.measure.workers import ALLOCATOR_POLICY, Asked, Launcher, WorkerError
 from bench.options import Options
 from bench.records import CaseRecord, Notice
 from bench.runs import Block, Campaign, Run, RunFolder
@@ -41,6 +46,10 @@ class Recorder:
         companions: Sequence[CaseRecord] = (),
     ) -> None:
         self._launcher = launcher
+        self._environment = {**os.environ, **chosen_gpu(options.gpu_number, os.environ)}
+        self._started: list[Asked] = []
+        self._with_gpu = any(record.case.device == CUDA and record.status == "ok" for record in records)
+        self._opened: Asked | None = None
         self._every = options.profile
         self._energy = options.energy
         host = host_name()
@@ -48,7 +57,9 @@ class Recorder:
         self.folder = RunFolder.create(options.results, host, now=now, short_id=secrets.token_hex(2))
         seen_by_torch = dict(launcher.hello.facts)
         code = code_measured(Path(seen_by_torch.pop("code_path")))
-        facts = {**machine_facts(ALLOCATOR_POLICY), **seen_by_torch}
+        facts = {**machine_facts(ALLOCATOR_POLICY, environment=self._environment), **seen_by_torch}
+        if self._with_gpu:
+            facts |= self._of_the_gpu(facts)
         self.run = Run(
             id=self.folder.path.name,
             host=host,
@@ -65,11 +76,38 @@ class Recorder:
         )
         self.folder.save(self.run)
 
+    def _of_the_gpu(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is to be changed in the facts so that they are those of the GPU that torch has.
+
+        The worker that tells its UUID is kept to be the first of the campaign. One that cannot be had is
+        asked for again by the campaign, whose cases say why it cannot.
+        """
+        try:
+            self._opened, uuid = self._open_gpu()
+        except WorkerError:
+            return {}
+        found = told_by_torch(facts, uuid)
+        if found:
+            self._environment |= visible(uuid)
+        return found if GPU in facts else {GPU: UNKNOWN, **found}
+
+    def _open_gpu(self) -> tuple[Asked, str]:
+        """Return a worker that has the GPU, and its UUID; raises WorkerError where none can have it."""
+        worker = self._launcher.start(CUDA)
+        reply = worker.ask(messages.Look())
+        if isinstance(reply, messages.Refused):
+            worker.close()
+            raise WorkerError(reply.reason)
+        return worker, reply.uuid if isinstance(reply, messages.Seen) else ""
+
     def record(self, plan: Plan, progress: Progress) -> Run:
         """Run the campaign and the profiler pass; what was finished stays when it is cut short."""
         measured = [*self.run.cases, *self.run.companions]
         own = len(self.run.cases)
-        conductor = Conductor(measured, plan, self._start_worker, self, progress, own=own)
+        alone = self._with_gpu and self.run.machine.get("gpu_compute_mode") in EXCLUSIVE
+        conductor = Conductor(
+            measured, plan, self._start_worker, self, progress, own=own, one_at_a_time=alone
+        )
         try:
             campaign = self._conduct(conductor)
             self.save_cases(conductor.cases, campaign)
@@ -80,39 +118,51 @@ class Recorder:
         except BaseException:
             self._update(state="interrupted")
             raise
+        finally:
+            self._end_workers(conductor)  # another campaign may follow
         return self.run
+
+    def _end_workers(self, conductor: Conductor) -> None:
+        """End every worker, so that others have their memory, and a GPU that is for one process alone."""
+        while self._started:
+            self._started.pop().close()
+        conductor.workers.clear()
 
     def _conduct(self, conductor: Conductor) -> Campaign:
         """Run the campaign, and note what else the machine did meanwhile, also where it is cut short."""
-        with_gpu = any(record.case.device == "cuda" for record in self.run.cases)
-        before = state_now(with_gpu=with_gpu)
+        before = self._state_now()
         try:
             return conductor.run()
         finally:
-            after = state_now(with_gpu=with_gpu)
+            after = self._state_now()
             self._update(
                 machine={**self.run.machine, **meanwhile(before, after)},
                 notices=(*self.run.notices, *notices_after(before, after)),
             )
+
+    def _state_now(self) -> State:
+        return state_now(with_gpu=self._with_gpu, environment=self._environment)
 
     def _look_closer(self, conductor: Conductor, progress: Progress) -> None:
         """Count and profile, after the timed campaign and never during it; what is there is saved at once."""
         own = len(self.run.cases)
         cases, notices = conductor.cases, list[Notice]()
         if self._energy:
-            with meters() as found:
+            with meters(self._environment) as found:
                 cases, notices = measure_energy(cases, conductor.workers, self._start_worker, found, progress)
             self._update(cases=tuple(cases[:own]), notices=(*self.run.notices, *notices))
-        if too_little_memory(conductor):
-            for launch in range(conductor.plan.launches):
-                conductor.retire(launch)  # what counts and profiles has a process of its own then
+        apart = too_little_memory(conductor)
+        if apart:
+            self._end_workers(conductor)  # what counts and profiles has a process of its own then
         counted, notices = count_cases(cases, self._start_worker, progress)
+        if apart:
+            self._end_workers(conductor)
         self._update(
             cases=tuple(counted[:own]),
             companions=tuple(counted[own:]),
             notices=(
                 *self.run.notices,
-                *too_little_memory(conductor),
+                *apart,
                 *thrown_out(counted),
                 *_missed(counted[own:]),
                 *notices,
@@ -137,18 +187,31 @@ class Recorder:
         self.folder.save(self.run)
 
     def _start_worker(self, pool: str) -> Asked:
-        if pool == DEFAULT_ALLOCATOR:
-            return self._launcher.beside().fork()
-        return self._launcher.fork() if pool == "cpu" else self._launcher.spawn()
+        if pool == CUDA:
+            worker, self._opened = self._opened or self._open_gpu()[0], None
+        else:
+            worker = (self._launcher.beside() if pool == DEFAULT_ALLOCATOR else self._launcher).fork()
+        self._started.append(worker)
+        return worker
 
 
 def too_little_memory(conductor: Conductor) -> list[Notice]:
     """Return a warning where not all worker processes could be there at the same time."""
-    if conductor.beside == conductor.plan.launches:
+    beside, launches = conductor.beside, conductor.plan.launches
+    if beside == launches:
         return []
+    if conductor.kept_apart_by == COMPUTE_MODE:
+        return [
+            Notice(
+                "the GPU lets one process in at a time (its compute mode), so that"
+                f" {launches} worker processes ran one after another",
+                "set its compute mode to default (nvidia-smi -c DEFAULT, as root), if the machine was not"
+                " equally fast all the while",
+            )
+        ]
     return [
         Notice(
-            f"memory sufficed for {conductor.beside} of {conductor.plan.launches} worker processes at a time,"
+            f"{conductor.kept_apart_by} sufficed for {beside} of {launches} worker processes at a time,"
             " each of which holds every case; the others ran after them",
             "measure fewer cases at a time, if the machine was not equally fast all the while",
         )

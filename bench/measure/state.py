@@ -40,8 +40,14 @@ class State:
     gpu: Mapping[str, Any] = field(default_factory=dict)
 
 
-def state_now(*, with_gpu: bool = False, root: Path = ROOT, nvml: ModuleType | None = None) -> State:
-    """Read the machine's counters; the GPU's only where it is measured."""
+def state_now(
+    *,
+    with_gpu: bool = False,
+    root: Path = ROOT,
+    nvml: ModuleType | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> State:
+    """Read the machine's counters; the GPU's only where it is measured, the one that `environment` shows."""
     return State(
         wall_s=time.monotonic(),
         load=_figure(lambda: round(os.getloadavg()[0], 2)),
@@ -50,7 +56,7 @@ def state_now(*, with_gpu: bool = False, root: Path = ROOT, nvml: ModuleType | N
         own_s=_figure(lambda: tree_s(psutil.Process())),
         cpu_throttles=_figure(lambda: cpu_throttles(root)),
         swapped_in_bytes=_figure(lambda: psutil.swap_memory().sin),
-        gpu=gpu_state(os.environ, nvml) if with_gpu else {},
+        gpu=gpu_state(environment, nvml) if with_gpu else {},
     )
 
 

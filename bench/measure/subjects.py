@@ -41,7 +41,9 @@ from nncore.step import TrainStep
 Mark = Callable[[], None]
 Batches = list[tuple[Inputs, Tensor]]
 SEED = 0
-WORKERS = 2
+WORKERS, PREFETCHED = 2, 2
+"""Processes of a loader that works ahead, and the batches that each of them holds ready (torch's default)."""
+
 MOST_BATCHES, MOST_BYTES = 8, 64 * 2**20
 """Of examples that are repeated there are at most so many batches, and so many bytes of them."""
 
@@ -72,6 +74,7 @@ class Subject:
             (formed_inputs(inputs, self.words), targets) for inputs, targets in self._batches(made)
         ]
         self.feed = cycle(self.batches) if "resident" in self.words else self._loader(made)
+        self.held_ready = WORKERS * PREFETCHED if "workers-2" in self.words else 0
         # An optimizer holds the parameters themselves, which `to` moves in place.
         model = formed_model(made.model.to(self.device), self.words)
         self.optimizer_code = optimizer_code(made.optimizer, self.words, made.model)
@@ -105,7 +108,13 @@ class Subject:
         )
 
     def iteration(self, kind: BlockKind) -> Callable[[int, Mark], None]:
-        """Return the function that runs one iteration of a kind."""
+        """Return the function that runs one iteration of a kind.
+
+        What a loader holds ready when a block begins cost its time before: it is taken first, lest the block
+        count batches that were free.
+        """
+        for _ in range(self.held_ready if kind == "feed" else 0):
+            next(self.feed)
         plain = isinstance(self.batches[0][0], Tensor) and "pinned" not in self.words
         iterations: dict[BlockKind, Callable[[int, Mark], None]] = {
             "laps": self._lapped,

@@ -13,8 +13,10 @@ import torch
 from bench.cases import BlockKind
 from bench.measure import messages
 from bench.measure.blocks import LEAST_ITERATIONS, IncorrectError, Laps, run_block
+from bench.measure.captured import CaptureError
 from bench.measure.clock import Clock, EventClock, HostClock
 from bench.measure.counters import count_case
+from bench.measure.device_memory import give_back_cached, seen_gpu
 from bench.measure.kernels import release_buffers
 from bench.measure.known import busy_wait
 from bench.measure.profiler import profile_case
@@ -26,6 +28,17 @@ Answers: TypeAlias = dict[type, Callable[[Any], messages.Reply]]
 STEADY_WITHIN = 0.10
 WARM_UP_HALF_S = 0.010
 WARM_UP_TRIES = 5
+CAPTURE_GOES_ON_FAILING = "previous error during capture"
+"""How CUDA ends a capture in which something else had failed before."""
+
+HINTS = {
+    "device-side assert": "often an index out of range, such as a target that is none of the classes; the"
+    " same case on the CPU, or a plain script with CUDA_LAUNCH_BLOCKING=1, says which",
+    "busy or unavailable": "another process holds the GPU for itself, or its compute mode is prohibited;"
+    " nvidia-smi -q -d COMPUTE,PIDS tells",
+}
+"""What some errors of CUDA, known by a part of their text, usually mean, and where to look."""
+
 MOST_THROWN_OUT = 3
 """So many blocks in a row in which something was compiled are a case that cannot be measured."""
 
@@ -37,6 +50,7 @@ class Worker:
         self.subjects: dict[int, CaseWorkload] = {}
         self.threads: dict[int, int] = {}
         self.clocks: dict[tuple[str, bool], Clock] = {}
+        self.last: int | None = None
         self._answers: Answers = {
             messages.Prepare: self._prepare,
             messages.Measure: self._measure,
@@ -45,6 +59,7 @@ class Worker:
             messages.Count: self._count,
             messages.ReadClock: self._read_clock,
             messages.Forget: self._forget,
+            messages.Look: lambda _: seen_gpu(),
         }
 
     def answer(self, request: messages.Request) -> messages.Reply:
@@ -52,7 +67,8 @@ class Worker:
         try:
             return self._answers[type(request)](request)
         except Exception as error:  # noqa: BLE001 - a case may fail in any way, and the sweep goes on
-            return messages.Refused(in_one_sentence(error))
+            kind = messages.Ended if ends_the_process(error) else messages.Refused
+            return kind(in_one_sentence(error))
 
     def _prepare(self, request: messages.Prepare) -> messages.Reply:
         case = request.case
@@ -60,6 +76,7 @@ class Worker:
         if isinstance(case.threads, int):
             self.threads[request.number] = case.threads
         self._set_threads(request.number)
+        self._turn_to(request.number, case.device)
         subject = workload_of(case)
         correct = subject.check()
         subject.save()
@@ -111,7 +128,14 @@ class Worker:
     def _block(self, number: int, kind: BlockKind, iterations: int) -> Laps:
         subject = self.subjects[number]
         self._set_threads(number)
+        self._turn_to(number, subject.device.type)
         return run_block(subject, self._clock(subject.device.type, kind), kind, iterations)
+
+    def _turn_to(self, number: int, device: str) -> None:
+        """Make room for a case on a GPU, where another one was busy last."""
+        if number != self.last and device != "cpu":
+            give_back_cached()
+        self.last = number
 
     def _set_threads(self, number: int) -> None:
         wanted = self.threads.get(number)
@@ -184,10 +208,43 @@ def compilations() -> int:
     return int(frames + breaks)
 
 
+def ends_the_process(error: BaseException) -> bool:
+    """Tell whether an error leaves this process unable to measure anything else on its device.
+
+    After most errors of CUDA's every later call fails with the same one (CUDA Runtime API, error handling); a
+    failed capture leaves torch on its stream. Memory that was wanted is there again for another case.
+    """
+    if runs_out_of_memory(error):
+        return False
+    return isinstance(error, torch.AcceleratorError | CaptureError) or not _answers()
+
+
+def _answers() -> bool:
+    """Tell whether the device, if this process uses one, still answers: some libraries hide its errors."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return True
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
 def in_one_sentence(error: BaseException) -> str:
     """Return the reason of a failure in one line; what runs out of memory says so first."""
+    while CAPTURE_GOES_ON_FAILING in str(error) and error.__context__ is not None:
+        error = error.__context__
     first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if isinstance(error, IncorrectError):
         return first_line
-    memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-    return f"out of memory: {first_line}" if memory else f"{type(error).__name__}: {first_line}"
+    hint = "".join(f" ({hint})" for part, hint in HINTS.items() if part in first_line)
+    name = "out of memory" if runs_out_of_memory(error) else type(error).__name__
+    return f"{name}: {first_line}{hint}"
+
+
+def runs_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory was wanted that there is not, on the host or on a device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    out_of_memory = isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
+    return out_of_memory or "can't allocate memory" in str(error)

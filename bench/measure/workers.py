@@ -11,10 +11,12 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from types import TracebackType
 from typing import Protocol, Self
 
 from bench.measure import messages
+from bench.variants import WORDS, words_of
 
 ALLOCATOR_POLICY = {
     # glibc may give large tensors back to the kernel at every step, and the page faults that follow can cost
@@ -34,7 +36,18 @@ COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 START_TIMEOUT_S = 300.0
 REQUEST_TIMEOUT_S = 180.0
+COMPILING_TIMEOUT_S = 600.0
+"""What torch.compile may take: a cold search for the fastest kernels of a ResNet takes minutes."""
+
 SIGNALS = {9: "was killed by signal 9, as the kernel does when memory runs out", 11: "crashed with signal 11"}
+
+
+def patience(request: messages.Request) -> float:
+    """Return how many seconds a request may take: to prepare a case may mean to compile its network."""
+    compiles = isinstance(request, messages.Prepare) and any(
+        WORDS[word].kind == "compiler" for word in words_of(request.case.variant)
+    )
+    return COMPILING_TIMEOUT_S if compiles else REQUEST_TIMEOUT_S
 
 
 def allocator_can_be_chosen() -> bool:
@@ -73,18 +86,22 @@ class Worker:
             raise WorkerError(f"gave no answer within {timeout:.0f} s and was killed") from None
         except (EOFError, OSError):
             raise WorkerError(self._ending.describe()) from None
+        if isinstance(reply, messages.Ended):
+            raise WorkerError(f"had to end: {reply.reason}")
         return reply
 
     def close(self) -> None:
-        """End the worker by closing its pipe."""
+        """End the worker and wait until it is gone: another may need its memory, or its GPU for itself."""
         self._channel.close()
+        self._ending.kill()
+        self._ending.describe()
 
 
 class Ending(Protocol):
     """Know how a worker process ends."""
 
     def kill(self) -> None:
-        """Kill it."""
+        """Kill it, if it is still there."""
 
     def describe(self) -> str:
         """Wait for its end and say how it came about."""
@@ -136,16 +153,17 @@ class Launcher:
             self._hello = self._greeting(self._control, self._process)
         return self._hello
 
-    def fork(self, code_path: str = "", cores: tuple[int, ...] = ()) -> Worker:
+    def fork(self, code_path: str = "", cores: tuple[int, ...] = (), threads: int = 1) -> Worker:
         """Return a new worker forked from the process that has imported torch; raises WorkerError.
 
-        It looks first in `code_path` for the code that it measures, and may use no cores but `cores`.
+        It looks first in `code_path` for the code that it measures, may use no cores but `cores`, and has
+        `threads` threads until a case asks for another number.
         """
         _ = self.hello
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                self._control.send(messages.Fork(code_path, cores))
+                self._control.send(messages.Fork(code_path, cores, threads))
                 socket.send_fds(self._control.sock, [b"F"], [theirs.fileno()])
             pid = self._control.receive(messages.Forked, START_TIMEOUT_S).pid
         except (EOFError, OSError):
@@ -161,8 +179,31 @@ class Launcher:
             self._beside = Launcher(policy={}, more=self._more)
         return self._beside
 
+    def start(self, device: str, code_path: str = "", cores: tuple[int, ...] = ()) -> Worker:
+        """Return a new worker for a device; raises WorkerError.
+
+        For CUDA it is forked only where a probe has shown that a fork can use it, and spawned elsewhere. It
+        may use every core and thread then: its backward runs on a thread of its own.
+        """
+        if device == "cpu":
+            return self.fork(code_path, cores)
+        if self.forks_use_cuda:
+            return self.fork(code_path, threads=self.hello.all_threads)
+        return self.spawn(code_path)
+
+    @cached_property
+    def forks_use_cuda(self) -> bool:
+        """Tell whether workers forked from this launcher can use CUDA, which a fork is tried for once."""
+        _ = self.hello
+        try:
+            self._control.send(messages.Probe())
+            probed: messages.Probed = self._control.receive(messages.Probed, START_TIMEOUT_S)
+        except (EOFError, OSError):
+            return False
+        return probed.works
+
     def spawn(self, code_path: str = "") -> Worker:
-        """Return a new worker in a process of its own, as CUDA needs it; raises WorkerError."""
+        """Return a new worker in a process that has imported all by itself; raises WorkerError."""
         channel, process = self._start("worker", *([code_path] if code_path else []))
         self._greeting(channel, process)
         return self._keep(Worker(channel, SpawnedEnding(process)))
@@ -236,20 +277,24 @@ class ForkedEnding:
     def __init__(self, control: messages.Channel, pid: int) -> None:
         self._control = control
         self._pid = pid
+        self._ended = ""
 
     def kill(self) -> None:
-        """Kill the worker."""
-        with suppress(ProcessLookupError):
-            os.kill(self._pid, 9)
+        """Kill the worker, unless its end is known: another process may have its number by then."""
+        if not self._ended:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, 9)
 
     def describe(self) -> str:
         """Return how it ended."""
         self.kill()
-        try:
-            self._control.send(messages.Reap(self._pid))
-            return how_it_ended(self._control.receive(messages.Reaped, timeout=10).code)
-        except (EOFError, OSError):
-            return "ended, and so did the process that had started it"
+        if not self._ended:
+            try:
+                self._control.send(messages.Reap(self._pid))
+                self._ended = how_it_ended(self._control.receive(messages.Reaped, timeout=10).code)
+            except (EOFError, OSError):
+                self._ended = "ended, and so did the process that had started it"
+        return self._ended
 
 
 class SpawnedEnding:

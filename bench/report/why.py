@@ -301,7 +301,7 @@ def setting_lines(base: Run, candidate: Run) -> list[str]:
     lines = [
         f"--step-{name} {base.options.get(name)} against {candidate.options.get(name)}" for name in names
     ]
-    if base.code.commit != candidate.code.commit or base.code.dirty or candidate.code.dirty:
+    if base.code.commit != candidate.code.commit or not (base.code.certain and candidate.code.certain):
         lines.append(f"the code {_code(base)} against {_code(candidate)}")
     return [f"- The two differ in {', '.join(lines)}."] if lines else []
 

@@ -89,6 +89,9 @@ class Started:
         self.seeds.append(more["PYTHONHASHSEED"])
         return self
 
+    def start(self, device: str, path: str, cores: tuple[int, ...]) -> Worker:
+        return self.fork(path, cores) if device == "cpu" else self.spawn(path)
+
     def fork(self, path: str, cores: tuple[int, ...]) -> Worker:
         self.cores.append(cores)
         self.forked.append(path)
@@ -183,8 +186,8 @@ def test_a_case_that_cannot_be_profiled_is_slower_all_the_same() -> None:
     assert {decision.verdict for decision in outcome.decisions.values()} == {"slower"}
 
 
-def test_cuda_arms_are_spawned_and_a_device_is_a_column() -> None:
-    """A context does not survive a fork; times are those of the device, on which nothing is slower here."""
+def test_cuda_arms_are_started_as_their_launcher_can_and_a_device_is_a_column() -> None:
+    """Here spawned; times are those of the device, on which nothing is slower here."""
 
     def spans(arm: str, request: messages.Request) -> messages.Reply | None:
         if isinstance(request, messages.SpinUp):

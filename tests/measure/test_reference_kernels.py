@@ -1,6 +1,7 @@
 """What is measured beside the cases: reference kernels, the smallest network, the default allocator."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from bench.cases import (
 )
 from bench.measure.blocks import IncorrectError, run_block
 from bench.measure.clock import HostClock
-from bench.measure.kernels import CACHED_COPIES, ReferenceKernels
+from bench.measure.kernels import CACHED_COPIES, ReferenceKernels, copied_bytes, gemm_side
 from bench.measure.workloads import workload_of
 
 KERNEL_CASE = Case(REFERENCE_KERNELS, "digits", "cpu", 1, "float32", "eager", 1, DOES_NOT_APPLY)
@@ -106,3 +107,36 @@ def test_the_smallest_network_trains() -> None:
     """With one hidden unit it may not: its only unit can be dead from the start."""
     case = next(case for role, case in companions_of(cases(), twins=[]) if role == SMALLEST_NETWORK)
     assert workload_of(case).check()["moved"] == 1.0
+
+
+GIBI, MIBI = 2**30, 2**20
+
+
+@pytest.mark.parametrize(
+    ("l2_mib", "memory_gib", "cached_mib", "cold_mib"),
+    [(4, 16, 1, 256), (6, 32, 1.5, 256), (40, 80, 10, 256), (96, 141, 16, 256), (2, 4, 1, 64)],
+)
+def test_the_cached_copy_fits_the_cache_of_the_gpu_and_the_other_does_not(
+    monkeypatch: pytest.MonkeyPatch, l2_mib: int, memory_gib: int, cached_mib: float, cold_mib: int
+) -> None:
+    """Its two tensors take half of L2; those of the other, in four launches, an eighth of the memory."""
+    gpu = SimpleNamespace(L2_cache_size=l2_mib * MIBI, total_memory=memory_gib * GIBI)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
+    cached, cold = copied_bytes(replace(KERNEL_CASE, device="cuda", threads=DOES_NOT_APPLY))
+    assert (cached, cold) == (cached_mib * MIBI, cold_mib * MIBI)
+    assert 2 * cached <= gpu.L2_cache_size < 2 * cold
+    assert 4 * 2 * cold <= gpu.total_memory / 8
+
+
+@pytest.mark.parametrize(
+    ("memory_gib", "precision", "side"),
+    [(80, "bfloat16", 8192), (80, "tf32", 8192), (80, "float32", 4096), (16, "bfloat16", 4096)],
+)
+def test_large_gpus_get_large_products_where_their_tensor_cores_need_them(
+    monkeypatch: pytest.MonkeyPatch, memory_gib: int, precision: str, side: int
+) -> None:
+    """In float32 such a product would take 20 ms, and the rate is reached at half the side."""
+    gpu = SimpleNamespace(total_memory=memory_gib * GIBI)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: gpu)
+    case = replace(KERNEL_CASE, device="cuda", threads=DOES_NOT_APPLY, precision=precision)
+    assert gemm_side(case) == side

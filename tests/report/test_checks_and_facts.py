@@ -22,6 +22,7 @@ from made_up_runs import (
 
 from bench.report import Report, render
 from bench.report.outcomes import notice_lines
+from bench.report.why import setting_lines
 from bench.runs import Campaign, Code
 from bench.verdict import rows_of
 
@@ -134,6 +135,16 @@ def test_the_machine_and_the_code_are_facts_on_record(cpu_report: Report) -> Non
     assert facts["commit"] == "0123abc"
     assert facts["cpu_model"] == "Made-up CPU"
     assert facts["--step-devices"] == "cpu,cuda"
+
+
+@pytest.mark.parametrize("code", [Code("a", "unknown", dirty=False), Code("a", "0123abc", dirty=True)])
+def test_two_runs_of_code_that_is_unknown_or_changed_may_differ_in_it(code: Code) -> None:
+    """A copied tree without git has no commit, which is no proof that two are the same."""
+    uncertain = run_of([record_of(CPU_CASE)], code=code)
+    certain = run_of([record_of(CPU_CASE)])
+    (line,) = setting_lines(uncertain, uncertain)
+    assert f"the code {code.commit}" in line
+    assert setting_lines(certain, certain) == []
 
 
 def test_code_with_changes_is_not_its_commit() -> None:
