@@ -47,7 +47,9 @@ def _of_run(run: Measured, day: Day) -> Iterator[Finding | Told]:
 def unmade(made: Sequence[Finding]) -> list[Finding]:
     """Return the claims of which nothing was found: what cannot be seen does not hold."""
     seen = {finding.claim for finding in made}
-    return [Finding(claim, passed=False, figure="nothing to check it on") for claim in Claim if claim not in seen]
+    return [
+        Finding(claim, passed=False, figure="nothing to check it on") for claim in Claim if claim not in seen
+    ]
 
 
 def lines_of(day: Day) -> tuple[list[str], list[Finding]]:

@@ -56,8 +56,7 @@ def checks_of_worth(run: Measured) -> Iterator[Finding | Told]:
     if not widths["cpu"] or not widths["cuda"]:
         return
     found = {
-        (curve.mode, curve.case.hidden): curve
-        for curve in curves(without_skipped(cells_of(run.source.rows)))
+        (curve.mode, curve.case.hidden): curve for curve in curves(without_skipped(cells_of(run.source.rows)))
     }
     wanted = [(mode, width) for mode in MODES for width in sorted(widths["cpu"] & widths["cuda"], key=str)]
     missing = [f"{mode} at width {width}" for mode, width in wanted if (mode, width) not in found]

@@ -49,7 +49,11 @@ def flop_of(case: Case) -> int:
 def _undisturbed(counted: Mapping[Case, CaseCounters]) -> Iterator[Finding]:
     """Yield which steps on the device wait, copy or leak; a scaled one has to look whether it overflowed."""
     steps = {
-        case: (counters.phases["step"].synchronisations, counters.phases["step"].copies, counters.leaked_bytes)
+        case: (
+            counters.phases["step"].synchronisations,
+            counters.phases["step"].copies,
+            counters.leaked_bytes,
+        )
         for case, counters in counted.items()
         if case.device == "cuda" and case.precision != "float16"
     }
@@ -113,9 +117,7 @@ def _kernels(
         yield listed(Claim.KERNELS, lost, f"{min(counts)} to {max(counts)} a step")
 
 
-def _busy_of_plain(
-    run: Measured, active: Mapping[CaseProfile, DeviceActivity]
-) -> Iterator[Finding | Told]:
+def _busy_of_plain(run: Measured, active: Mapping[CaseProfile, DeviceActivity]) -> Iterator[Finding | Told]:
     """Yield how busy the device is in the undisturbed step.
 
     The profiler makes the host slow and leaves kernels as they are: the same seconds of a shorter step.

@@ -38,9 +38,7 @@ def checks_of_probe(day: Day) -> Iterator[Finding | Told]:
 def _graphs(day: Day) -> Iterator[Finding]:
     ratios = {}
     for size in SIZES:
-        eager, graph = (
-            day.reading("steps", f"{size}-{form}", "median") for form in ("eager", "cudagraph")
-        )
+        eager, graph = (day.reading("steps", f"{size}-{form}", "median") for form in ("eager", "cudagraph"))
         if eager and graph:
             ratios[size] = graph / eager
     if ratios:

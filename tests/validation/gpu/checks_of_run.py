@@ -25,7 +25,9 @@ def checks_of_run(run: Measured, day: Day) -> Iterator[Finding | Told]:
     yield from (Told("notice", notice.cause) for notice in own.notices)
     if own.campaign is not None:
         done, planned = own.campaign.rounds_done, own.campaign.rounds_planned
-        figure = f"{done} of {planned} rounds in {own.campaign.wall_s:.0f} s, after {own.campaign.warm_up_s:.0f} s"
+        figure = (
+            f"{done} of {planned} rounds in {own.campaign.wall_s:.0f} s, after {own.campaign.warm_up_s:.0f} s"
+        )
         yield Told("campaign", figure)
     yield from _gpu(run, day)
 

@@ -74,7 +74,9 @@ def _told(run: Measured, steps: Mapping[Case, Row]) -> Iterator[Told]:
         floor_s = floors.get(case.precision)
         times = "" if not floor_s else f", {(row.time_s or 0.0) / floor_s:.2f} times the smallest network"
         spread = "" if not row.time_high_s or not row.time_s else f" ± {row.time_high_s / row.time_s - 1:.1%}"
-        figure = f"{(row.time_s or 0.0) / MICRO:.0f} µs{spread}{times}, host {(row.host_s or 0.0) / MICRO:.0f} µs"
+        figure = (
+            f"{(row.time_s or 0.0) / MICRO:.0f} µs{spread}{times}, host {(row.host_s or 0.0) / MICRO:.0f} µs"
+        )
         yield Told(case.key, f"{figure}, limit {row.limit}, bound {row.bound}")
     for row in run.source.beside:
         if row.device == "cuda" and row.phase in ("gemm", "copy_cached", "copy_cold") and row.time_s:

@@ -37,7 +37,9 @@ class Claim(StrEnum):
     ACCOUNT = "the account of a step is the step by the clock"
     BUSY = "the busy share is a share"
     KERNELS = "every launch has its kernel"
-    BUSY_OF_PLAIN = "the device is as busy in the plain step as in the profiled one, or more, and has time for it"
+    BUSY_OF_PLAIN = (
+        "the device is as busy in the plain step as in the profiled one, or more, and has time for it"
+    )
 
     NUMBERS = "the numbers of variants are those of the step"
     GRAPH = "a graph of the SimpleNN is one and a half times as fast"

@@ -1,6 +1,6 @@
 """Say in one line, on the machine itself, whether the second command is worth its time.
 
-    python glance.py RESULTS [DEVICE]
+python glance.py RESULTS [DEVICE]
 """
 
 import argparse
