@@ -44,13 +44,13 @@ def checks_of_variants(run: Measured) -> Iterator[Finding | Told]:
 
 def _said(base: Case, gain: Gain) -> str:
     return (
-        f"{gain.about}: {gain.judgement}, {gain.speed_up:.2f} ({gain.low:.2f} to {gain.high:.2f}) times as fast"
-        f" as {base.variant} {base.precision}, off by {gain.error:.1e}"
+        f"{gain.about}: {gain.judgement}, {gain.speed_up:.2f} ({gain.low:.2f} to {gain.high:.2f}) times as"
+        f" fast as {base.variant} {base.precision}, off by {gain.error:.1e}"
     )
 
 
 def checks_of_worth(run: Measured) -> Iterator[Finding | Told]:
-    """Check that there is a crossover, or a plain answer, for each width that both devices were measured at."""
+    """Check that there is a crossover, or a plain answer, for each width that both devices have."""
     rows = [row for row in run.source.rows if row.status == "ok" and row.phase == "step"]
     widths = {device: {row.hidden for row in rows if row.device == device} for device in ("cpu", "cuda")}
     if not widths["cpu"] or not widths["cuda"]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 
+from checks_of_steps import steps_on_device
 from claims import Claim, Finding, Told, listed
 from day import Measured
 
 from bench.cases import SIMPLENN, Case
 from bench.records import Account, CaseCounters, CaseProfile, CaseRecord, DeviceActivity
 from bench.verdict.profiles import unaccounted
-from checks_of_steps import steps_on_device
 
 INPUTS, CLASSES = 784, 10
 MOST_UNACCOUNTED = 0.03

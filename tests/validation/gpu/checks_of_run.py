@@ -9,7 +9,7 @@ from bench.cases import SIMPLENN, Case
 from bench.variants import misfit, words_of
 
 MOST_UNKNOWN = 3
-"""Facts of a GPU that its driver may not tell: MIG mode on a card without, ECC, links of a virtual machine."""
+"""Facts that a driver may not tell: MIG mode of a card without, ECC, the link of a virtual machine."""
 
 
 def checks_of_run(run: Measured, day: Day) -> Iterator[Finding | Told]:
@@ -33,7 +33,7 @@ def checks_of_run(run: Measured, day: Day) -> Iterator[Finding | Told]:
 
 
 def cannot_be(case: Case) -> bool:
-    """Tell whether a case is one that advice tries and that cannot run: what `advise` shows with its reason."""
+    """Tell whether a case is one that advice tries though it cannot run, and shows with the reason."""
     no_images = "channels-last" in words_of(case.variant) and case.subject == SIMPLENN
     return no_images or bool(misfit(case.variant, case.precision, case.device))
 

@@ -52,9 +52,9 @@ def _probed(steps: Mapping[Case, Row], day: Day) -> Iterator[Finding]:
 
 def _ceilings(run: Measured) -> Iterator[Finding]:
     shares = {
-        f"{row.case.key} {row.phase}": share
+        f"{row.case.key} {row.phase} {what}": share
         for row in run.source.rows
-        for share in (row.flop_share, row.bytes_share)
+        for what, share in (("FLOP", row.flop_share), ("bytes", row.bytes_share))
         if row.device == "cuda" and share is not None
     }
     if shares:

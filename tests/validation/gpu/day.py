@@ -81,7 +81,8 @@ def _unpacked(folder: Path) -> Iterator[Path]:
                 with tarfile.open(archive) as tar:
                     tar.extractall(place, filter="data")
             except (tarfile.TarError, EOFError, OSError) as error:
-                raise DayError(f"{str(archive)!r} cannot be unpacked ({error})") from None
+                cause = str(error).partition("\n")[0]
+                raise DayError(f"{str(archive)!r} cannot be unpacked ({cause})") from None
         yield Path(place)
 
 

@@ -14,7 +14,7 @@ HERE=$(dirname "$SELF")
 ROOT=$(realpath "$HERE/../../..")
 cd "$ROOT" || exit 1
 CARRIED="$ROOT/.gpu"
-WORK="$CARRIED/work"
+WORK="${GPU_DAY_WORK:-$CARRIED/work}"
 OUT="${OUT:-$CARRIED/out}"
 PYTHON="${GPU_DAY_PYTHON:-python3}"
 DEVICE=cuda
@@ -190,6 +190,6 @@ case "${1:-}" in
     facts) facts ;;
     # These are stages, which programs of their own must be.
     probe) DEVICE=$3 && probe "$2" ;;
-    gate) WORK="${GPU_DAY_WORK:-$WORK}" && gate "$2" ;;
+    gate) gate "$2" ;;
     *) echo 'prepare, first, second [STAGE...] or rehearse FOLDER?' && exit 2 ;;
 esac

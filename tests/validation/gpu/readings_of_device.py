@@ -22,7 +22,10 @@ BLOCKED_NS = 5_000_000
 BATCHES = (1, 32, 128, 1024, 8192)
 SIDES = (4096, 8192)
 COPIED_MIB = (4, 16, 256, 2048)
-LOAD_S, ENERGY_S = 0.5, 1.0
+LOADED = 4096
+"""The side of the matrices that keep the device at work while its clock and its energy are read."""
+
+IDLE_S, LOAD_S, ENERGY_S = 1.0, 0.5, 1.0
 
 
 def facts() -> dict[str, Any]:
@@ -211,7 +214,7 @@ def clocks() -> dict[str, Any]:
 
     pynvml.nvmlInit()
     gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
-    matrix = torch.randn(4096, 4096, device=DEVICE)
+    matrix = torch.randn(LOADED, LOADED, device=DEVICE)
 
     def while_loaded(seconds: float, read: Callable[[], float]) -> list[tuple[float, float]]:
         begin, seen = time.perf_counter(), list[tuple[float, float]]()
@@ -221,7 +224,7 @@ def clocks() -> dict[str, Any]:
             seen.append((round(now, 3), read()))
         return seen
 
-    time.sleep(1.0)
+    time.sleep(IDLE_S)
     idle_mhz = pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)
     mhz = while_loaded(LOAD_S, lambda: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM))
     joules = while_loaded(ENERGY_S, lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000)
