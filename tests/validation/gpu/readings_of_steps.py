@@ -104,7 +104,9 @@ def steps() -> dict[str, Any]:
     for batch, hidden in SIZES:
         for name, adam in FORMS.items():
             found[f"b{batch}-h{hidden}-{name}"] = walls_us(Network(batch, hidden, **adam).step)
-        found[f"b{batch}-h{hidden}-cudagraph"] = walls_us(Network(batch, hidden, capturable=True).captured())
+        found[f"b{batch}-h{hidden}-cudagraph"] = walls_us(
+            Network(batch, hidden, **FORMS["capturable"]).captured()
+        )
     return found
 
 

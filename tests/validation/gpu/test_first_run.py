@@ -1,4 +1,4 @@
-"""What runs on the machine with the GPU can be run: the script's stages, the line after the first command, the probe."""
+"""The script runs its stages with options that are taken, and its one line says whether to go on."""
 
 import os
 import re
@@ -13,6 +13,7 @@ from glance import glance
 from made_up_day import MadeUpDay, good_runs
 from made_up_probe import made_up_probe
 from made_up_runs import CUDA_CASE
+from readings_of_steps import FORMS, SIZES
 
 from bench import options as step_options
 from bench.arguments import parse
@@ -20,6 +21,7 @@ from bench.options import Options
 from bench.runs import RunFolder
 
 HERE = Path(__file__).parent
+BASH = shutil.which("bash") or "bash"
 SCRIPT = HERE / "gpu_day.sh"
 PYTHON = """#!/usr/bin/env bash
 # Stands in for Python: notes how it was called, and leaves a folder where results are to go.
@@ -46,7 +48,7 @@ class Machine:
         }
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = ["bash", str(SCRIPT), *words]
+        command = [BASH, str(SCRIPT), *words]
         return subprocess.run(
             command, env=self.environment | environment, capture_output=True, text=True, check=False
         )
@@ -128,7 +130,7 @@ def test_the_stages_of_each_command_fit_its_time_with_their_limits() -> None:
 
 
 def test_the_scripts_are_sound() -> None:
-    assert subprocess.run(["bash", "-n", str(SCRIPT)], check=False).returncode == 0
+    assert subprocess.run([BASH, "-n", str(SCRIPT)], check=False).returncode == 0
     if shellcheck := shutil.which("shellcheck"):
         done = subprocess.run([shellcheck, str(SCRIPT)], capture_output=True, text=True, check=False)
         assert done.stdout == ""
@@ -166,8 +168,6 @@ def saved(results: Path, day: MadeUpDay) -> str:
 
 
 def test_the_made_up_day_has_the_sizes_that_the_probe_reads() -> None:
-    from readings_of_steps import FORMS, SIZES
-
     assert {(one.case.batch_size, one.case.hidden) for one in good_runs()["energy"][0].cases} == set(SIZES)
     forms = (*FORMS, "cudagraph")
     assert made_up_probe()["steps"].keys() == {f"b{b}-h{h}-{form}" for b, h in SIZES for form in forms}
