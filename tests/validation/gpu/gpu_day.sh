@@ -20,8 +20,6 @@ PYTHON="${GPU_DAY_PYTHON:-python3}"
 DEVICE=cuda
 LEAST_S=20  # a stage with less time than this is not begun
 MOST_MIB=60 # of 64 that may travel together
-CUDA_TESTS=(tests/measure/test_cuda_device.py tests/measure/test_device_counts.py
-    tests/network/test_nncore_train.py tests/suite/test_measured_session.py)
 
 # --- here, beforehand ---------------------------------------------------------------------------------------
 
@@ -112,6 +110,10 @@ probe() {
     fi
 }
 
+tests_of_cuda() { # those that are marked so; collecting all others would take as long
+    grep -rlE --include='test_*.py' '(@|= )pytest\.mark\.cuda' tests | sort
+}
+
 gate() { # equal code, to see what launch pairs differ by; the tree that travels has no history
     command -v git >/dev/null || { echo 'no git here'; return 1; }
     mkdir -p "$WORK/results/gate" "$WORK/gated" && cp -r bench nncore pyproject.toml "$WORK/gated/" || return 1
@@ -126,7 +128,9 @@ first() { # some 400 s
     timeout 40 bash "$SELF" facts >"$OUT/facts.txt" 2>&1
     head -n 12 "$OUT/facts.txt"
     stage probe 100 bash "$SELF" probe "$OUT/probe.json" "$DEVICE"
-    stage tests 90 "$PYTHON" -m pytest -q -m cuda -p no:cacheprovider -p pytest_benchmark.plugin "${CUDA_TESTS[@]}"
+    local -a tests
+    mapfile -t tests < <(tests_of_cuda)
+    stage tests 90 "$PYTHON" -m pytest -q -m cuda -p no:cacheprovider -p pytest_benchmark.plugin "${tests[@]}"
     suite default 330 --step-budget=60
     "$PYTHON" "$HERE/glance.py" "$WORK/results/default" "$DEVICE" | tee -a "$LOG"
 }
