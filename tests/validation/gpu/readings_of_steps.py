@@ -21,7 +21,10 @@ FORMS: dict[str, dict[str, bool]] = {
     "fused": {"fused": True},
     "capturable": {"capturable": True},
 }
-STEP_S = 0.15
+WARM_UP, TRIED, FEWEST = 30, 50, 20
+"""Steps before anything is timed, those that say how long one takes, and those of a repeat at least."""
+
+REPEAT_S = 0.15
 REPEATS = 5
 PROFILED = 10
 
@@ -78,14 +81,14 @@ class Network:
 
 def walls_us(step: Step) -> dict[str, float]:
     """Return the wall time of a step in microseconds over repeats of some 150 ms, and the host's own."""
-    for number in range(30):
+    for number in range(WARM_UP):
         step(number)
     torch.cuda.synchronize()
     begin = time.perf_counter()
-    for number in range(50):
+    for number in range(TRIED):
         step(number)
     torch.cuda.synchronize()
-    count = max(20, int(STEP_S / ((time.perf_counter() - begin) / 50)))
+    count = max(FEWEST, int(REPEAT_S / ((time.perf_counter() - begin) / TRIED)))
     walls, hosts = [], []
     for _ in range(REPEATS):
         begin = time.perf_counter()

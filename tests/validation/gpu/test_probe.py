@@ -74,11 +74,26 @@ def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module in (readings_of_device, readings_of_steps):
         monkeypatch.setattr(module, "DEVICE", "cpu")
     less: dict[Any, dict[str, Any]] = {
-        readings_of_device: {"BATCHES": (1, 32), "SIDES": (64,), "COPIED_MIB": (1,), "LOADED": 64,
-                             "LOAD_S": 0.05, "ENERGY_S": 0.05, "IDLE_S": 0.0},
-        readings_of_steps: {"SIZES": ((32, 128),), "STEP_S": 0.001, "REPEATS": 2, "PROFILED": 2,
-                            "FORMS": {name: {} for name in readings_of_steps.FORMS}},
-    }  # fmt: skip
+        readings_of_device: {
+            "BATCHES": (1, 32),
+            "SIDES": (64,),
+            "COPIED_MIB": (1,),
+            "LOADED": 64,
+            "LOAD_S": 0.05,
+            "ENERGY_S": 0.05,
+            "IDLE_S": 0.0,
+        },
+        readings_of_steps: {
+            "SIZES": ((32, 128),),
+            "FORMS": {name: {} for name in readings_of_steps.FORMS},
+            "WARM_UP": 1,
+            "TRIED": 2,
+            "FEWEST": 2,
+            "REPEAT_S": 0.001,
+            "REPEATS": 2,
+            "PROFILED": 2,
+        },
+    }
     for module, constants in less.items():
         for name, value in constants.items():
             monkeypatch.setattr(module, name, value)
