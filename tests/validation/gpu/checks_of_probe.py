@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 from claims import Claim, Finding, Told, listed
-from day import STAGES, Day
+from day import STAGES, WELL, Day
 
 GRAPH_OVER_EAGER = 0.7
 SIZES = ("b32-h128", "b1024-h512")
@@ -17,7 +17,7 @@ DECIDING = (
 def checks_of_stages(day: Day) -> Iterator[Finding]:
     """Say which stages did not end well, or did not run."""
     ended = {stage: day.endings.get(stage, "not run") for stage in STAGES}
-    wrong = [f"{stage}: {ending}" for stage, ending in ended.items() if ending != "exit code 0"]
+    wrong = [f"{stage}: {ending}" for stage, ending in ended.items() if ending != WELL]
     yield listed(Claim.STAGES, wrong, f"all {len(ended)}")
 
 

@@ -22,6 +22,7 @@ STAGES = ("probe", "tests", "default", "advise", "resnet", "gate", "large", "ene
 PROBE_FILE = "probe.json"
 GATE_FILE = "gate/gate.json"
 ARCHIVES = "*.tar.gz"
+WELL = "exit code 0"
 ENDING = re.compile(r"^== (\w+): (skipped|exit code \d+)", re.MULTILINE)
 
 
@@ -69,7 +70,7 @@ def read_day(folder: Path) -> Day:
         raise DayError(f"{str(folder)!r} is no folder (name the one that holds what came back)")
     logs = "\n".join(log.read_text(errors="replace") for log in sorted(folder.glob("*.log")))
     with _unpacked(folder) as place:
-        return Day(dict(ENDING.findall(logs)), _probe(folder / PROBE_FILE), _runs(place), _gate(place))
+        return Day(_endings(logs), _probe(folder / PROBE_FILE), _runs(place), _gate(place))
 
 
 @contextmanager
@@ -84,6 +85,15 @@ def _unpacked(folder: Path) -> Iterator[Path]:
                 cause = str(error).partition("\n")[0]
                 raise DayError(f"{str(archive)!r} cannot be unpacked ({cause})") from None
         yield Path(place)
+
+
+def _endings(logs: str) -> dict[str, str]:
+    """Return by stage how it ended; of one that was run again, that it ended well if it ever did."""
+    found: dict[str, str] = {}
+    for stage, ending in ENDING.findall(logs):
+        if found.get(stage) != WELL:
+            found[stage] = ending
+    return found
 
 
 def _probe(file: Path) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from day import STAGES, read_day
 from glance import glance
-from made_up_day import MadeUpDay, good_runs
+from made_up_day import MadeUpDay
+from made_up_gpu_runs import good_runs
 from made_up_probe import made_up_probe
 from made_up_runs import CUDA_CASE
+from msgspec.structs import replace
 from readings_of_steps import FORMS, SIZES
 
 from bench import options as step_options
@@ -146,8 +148,8 @@ def test_a_whole_run_on_the_device_says_go_on(tmp_path: Path) -> None:
 
 def test_a_case_that_failed_on_the_device_says_stop_and_why(tmp_path: Path) -> None:
     day = MadeUpDay.good()
-    failed = {"status": "failed", "reason": "CUDA error: no kernel image"}
-    day.change_record("default", CUDA_CASE, lambda record: type(record)(record.case, record.phases, **failed))
+    reason = "CUDA error: no kernel image"
+    day.change_record("default", CUDA_CASE, lambda one: replace(one, status="failed", reason=reason))
     assert "1 times CUDA error: no kernel image" in (said := saved(tmp_path, day))
     assert said.startswith("STOP")
 
