@@ -1,0 +1,101 @@
+"""Whether the answers hold: what variants gain, from where the GPU is worth it, joules, and the gate."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from claims import Claim, Finding, Told, listed
+from day import Day, Measured
+
+from bench.cases import SIMPLENN, Case
+from bench.report.frame import cells_of, without_skipped
+from bench.report.worth import MODES, curves, faster_said
+from bench.verdict.advice import Gain
+
+LEAST_OF_GRAPH = 1.5
+MOST_OF_POWER_LIMIT = 1.1
+GPU = "GPU"
+"""What records call NVML's meter."""
+
+
+def checks_of_variants(run: Measured) -> Iterator[Finding | Told]:
+    """Check that variants train as the plain step does, and that a graph is worth its trouble."""
+    gains = [
+        (base, gain)
+        for base, found in run.source.gains.items()
+        for gain in found
+        if base.device == "cuda" and gain.speed_up is not None
+    ]
+    if not gains:
+        return
+    wrong = [
+        f"{gain.case.key}: off by {gain.error:.1e}" for _, gain in gains if gain.judgement == "other numbers"
+    ]
+    yield listed(Claim.NUMBERS, wrong, f"{len(gains)} variants")
+    graphs = {
+        gain.case.key: gain.speed_up
+        for base, gain in gains
+        if gain.case.variant == "cudagraph" and base.subject == SIMPLENN and gain.speed_up is not None
+    }
+    if graphs:
+        figure = ", ".join(f"{key}: {speed_up:.2f} times" for key, speed_up in graphs.items())
+        yield Finding(Claim.GRAPH, min(graphs.values()) >= LEAST_OF_GRAPH, figure)
+    yield from (Told(gain.case.key, _said(base, gain)) for base, gain in gains)
+
+
+def _said(base: Case, gain: Gain) -> str:
+    return (
+        f"{gain.about}: {gain.judgement}, {gain.speed_up:.2f} ({gain.low:.2f} to {gain.high:.2f}) times as"
+        f" fast as {base.variant} {base.precision}, off by {gain.error:.1e}"
+    )
+
+
+def checks_of_worth(run: Measured) -> Iterator[Finding | Told]:
+    """Check that there is a crossover, or a plain answer, for each width that both devices have."""
+    rows = [row for row in run.source.rows if row.status == "ok" and row.phase == "step"]
+    widths = {device: {row.hidden for row in rows if row.device == device} for device in ("cpu", "cuda")}
+    if not widths["cpu"] or not widths["cuda"]:
+        return
+    found = {
+        (curve.mode, curve.case.hidden): curve for curve in curves(without_skipped(cells_of(run.source.rows)))
+    }
+    wanted = [(mode, width) for mode in MODES for width in sorted(widths["cpu"] & widths["cuda"], key=str)]
+    missing = [f"{mode} at width {width}" for mode, width in wanted if (mode, width) not in found]
+    yield listed(Claim.WORTH, missing if wanted else ["no width in common"], f"{len(wanted)} answers")
+    for (mode, width), curve in found.items():
+        yield Told(f"{mode}, hidden {width}: CUDA is faster", faster_said(curve))
+
+
+def checks_of_energy(run: Measured) -> Iterator[Finding]:
+    """Check that the meter of the GPU was read, where it was to be."""
+    own = run.source.run
+    cases = [record for record in own.cases if record.case.device == "cuda" and record.status == "ok"]
+    if not own.options.get("energy") or not cases:
+        return
+    watts = {
+        record.case.key: sum(record.energy.joules.get(GPU, (0.0,))) / sum(record.energy.seconds)
+        for record in cases
+        if record.energy is not None
+    }
+    unread = [f"{record.case.key}: not read" for record in cases if not watts.get(record.case.key)]
+    limit_w = _limit_w(own.machine)
+    too_high = [f"{key}: {watt:.0f} W of {limit_w:.0f}" for key, watt in watts.items() if watt > limit_w]
+    said = ", ".join(f"{key}: {watt:.0f} W" for key, watt in watts.items())
+    yield listed(Claim.ENERGY, [*unread, *too_high], said)
+
+
+def _limit_w(machine: Mapping[str, object]) -> float:
+    limit = machine.get("gpu_power_limit_w")
+    return MOST_OF_POWER_LIMIT * limit if isinstance(limit, int | float) else float("inf")
+
+
+def checks_of_gate(day: Day) -> Iterator[Finding]:
+    """Check that equal code is not called slower; one claim over all columns, as the gate makes it."""
+    if day.gate is None:
+        return
+    cases = [one for one in day.gate.decisions if one.kind == "case" and one.name.startswith("cuda")]
+    screening, confirming = day.gate.pairs
+    took = f"{screening} and {confirming} pairs in {day.gate.seconds:.0f} s"
+    yield Finding(Claim.GATED, bool(cases), f"{len(cases)} of them, {took}")
+    words = Counter(one.verdict for one in day.gate.decisions)
+    wrong = [f"{d.name}: {d.ratio:.3f}" for d in day.gate.decisions if d.verdict == "slower"]
+    yield listed(Claim.EQUAL_CODE, wrong, ", ".join(f"{count} {word}" for word, count in words.items()))
