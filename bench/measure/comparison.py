@@ -117,14 +117,27 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
 
 
 def _run(step: TrainStep, whole: Whole, batches: Batches) -> tuple[float, Tensor]:
-    """Return the last loss and the gradients of the first step, zero where there is none."""
-    gradients, loss = torch.empty(0), torch.empty(0)
+    """Return the last loss and the gradients of the first step, zero where there is none.
+
+    An optimizer may change gradients in place (SGD with nesterov and foreach does), so they are read before it
+    moves anything, but where a graph or a scale makes them what they are only as the step ends.
+    """
+    gradients: list[Tensor] = []
+    loss = torch.empty(0)
+
+    def read(*_: object) -> None:
+        gradients[:] = [_flat([torch.zeros_like(p) if p.grad is None else p.grad for p in _moved(step)])]
+
+    eager = whole is step and not isinstance(step, ScaledStep)
+    hook = step.torch_optimizer.register_step_pre_hook(read) if eager else None
     for number in range(STEPS):
         inputs, targets = batches[number % len(batches)]
         loss = whole(inputs, targets)
-        if not number:
-            gradients = _flat([torch.zeros_like(p) if p.grad is None else p.grad for p in _moved(step)])
-    return float(loss.detach()), gradients
+        if hook:
+            hook.remove()
+        if not gradients:
+            read()
+    return float(loss.detach()), gradients[0]
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

@@ -250,3 +250,14 @@ def test_a_comparison_begins_and_ends_where_the_optimizer_does(kind: type[Optimi
     left = [step.torch_optimizer.state.get(parameter, {}) for parameter in models[1].parameters()]
     torch.testing.assert_close(left, fresh)
     torch.testing.assert_close(list(models[1].parameters()), list(network().parameters()))
+
+
+def test_gradients_that_an_optimizer_changes_in_place_are_compared_as_they_were() -> None:
+    """SGD with nesterov in lists of tensors adds its momentum to them: the same step, and no other numbers."""
+    torch.manual_seed(2)
+    batches = [(torch.randn(8, 3), torch.randint(2, (8,))) for _ in range(3)]
+    models = [network() for _ in range(2)]
+    plain, variant = (SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True) for model in models)
+    step = TrainStep(models[1], nn.CrossEntropyLoss(), formed_optimizer(variant, ("foreach",)))
+    found = compared(step, TrainStep(models[0], nn.CrossEntropyLoss(), plain), batches, batches, "float32")
+    assert max(found.values()) < 1e-5
