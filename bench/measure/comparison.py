@@ -119,8 +119,8 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
 def _run(step: TrainStep, whole: Whole, batches: Batches) -> tuple[float, Tensor]:
     """Return the last loss and the gradients of the first step, zero where there is none.
 
-    An optimizer may change gradients in place (SGD with nesterov and foreach does), so they are read before it
-    moves anything, but where a graph or a scale makes them what they are only as the step ends.
+    An optimizer may change gradients in place (SGD with nesterov and foreach does), so they are read before
+    it moves anything; where there is a graph or a scale, they are there only when the step is over.
     """
     gradients: list[Tensor] = []
     loss = torch.empty(0)

@@ -253,7 +253,7 @@ def test_a_comparison_begins_and_ends_where_the_optimizer_does(kind: type[Optimi
 
 
 def test_gradients_that_an_optimizer_changes_in_place_are_compared_as_they_were() -> None:
-    """SGD with nesterov in lists of tensors adds its momentum to them: the same step, and no other numbers."""
+    """SGD with nesterov in lists of tensors adds momentum to them: the same step, and no other numbers."""
     torch.manual_seed(2)
     batches = [(torch.randn(8, 3), torch.randint(2, (8,))) for _ in range(3)]
     models = [network() for _ in range(2)]
