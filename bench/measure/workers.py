@@ -15,6 +15,8 @@ from functools import cached_property
 from types import TracebackType
 from typing import Protocol, Self
 
+import msgspec
+
 from bench.measure import messages
 from bench.variants import WORDS, words_of
 
@@ -92,9 +94,13 @@ class Worker:
 
     def close(self) -> None:
         """End the worker and wait until it is gone: another may need its memory, or its GPU for itself."""
-        self._channel.close()
+        self.hang_up()
         self._ending.kill()
         self._ending.describe()
+
+    def hang_up(self) -> None:
+        """Close the pipe, upon which the worker ends by itself."""
+        self._channel.close()
 
 
 class Ending(Protocol):
@@ -223,7 +229,7 @@ class Launcher:
         if self._beside is not None:
             self._beside.close()
         for worker in self._workers:
-            worker.close()
+            worker.hang_up()
         self._control.close()
         for process in self._processes:
             try:
@@ -294,6 +300,8 @@ class ForkedEnding:
                 self._ended = how_it_ended(self._control.receive(messages.Reaped, timeout=10).code)
             except (EOFError, OSError):
                 self._ended = "ended, and so did the process that had started it"
+            except msgspec.DecodeError:
+                self._ended = "was ended"  # an interrupt left another answer to be read first
         return self._ended
 
 

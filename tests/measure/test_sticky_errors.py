@@ -120,3 +120,15 @@ def test_a_worker_error_names_what_ended_the_worker(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(worker._channel, "receive", lambda *_: messages.Ended("it broke"))
         with pytest.raises(WorkerError, match="had to end: it broke"):
             worker.ask(messages.Forget(0))
+
+
+def test_a_worker_can_be_closed_after_an_interrupt_in_the_middle_of_a_launch() -> None:
+    """The launcher's answer to a fork was never read; what ends the worker finds it in the place of its own."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        launcher = messages.Channel(theirs)
+        launcher.send(messages.Forked(1))
+        with subprocess.Popen(["sleep", "60"]) as process:  # noqa: S607 - of the system
+            ending = ForkedEnding(messages.Channel(ours), process.pid)
+            assert ending.describe() == "was ended"
+        assert process.returncode == -signal.SIGKILL
