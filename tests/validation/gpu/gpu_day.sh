@@ -152,9 +152,9 @@ stage_advise() {
 stage_resnet() {
     local batch=32 variants=eager,fused,channels-last,cudagraph
     if [ "$DEVICE" = cpu ]; then batch=1 variants=eager,fused,channels-last; fi
-    suite resnet 100 --step-subject=torchvision:resnet18 --step-devices="$DEVICE" --step-batch-sizes=$batch \
-        --step-variants=$variants --step-precisions=float32,bfloat16 --step-launches=2 --step-budget=25 \
-        --step-profile
+    suite resnet 100 --step-subject=torchvision:resnet18 --step-devices="$DEVICE" --step-threads=1 \
+        --step-batch-sizes=$batch --step-variants=$variants --step-precisions=float32,bfloat16 \
+        --step-launches=2 --step-budget=25 --step-profile
 }
 
 stage_gate() { stage gate 120 bash "$SELF" gate "$DEVICE"; }
@@ -162,18 +162,19 @@ stage_gate() { stage gate 120 bash "$SELF" gate "$DEVICE"; }
 stage_large() {
     local batches=1024,8192,32768 hidden=512,4096
     if [ "$DEVICE" = cpu ]; then batches=32,1024 hidden=512; fi
-    suite large 90 --step-devices="$DEVICE" --step-batch-sizes=$batches --step-hidden=$hidden \
-        --step-precisions=float32,bfloat16 --step-launches=2 --step-budget=20 --step-profile
+    suite large 90 --step-devices="$DEVICE" --step-threads=1 --step-batch-sizes=$batches \
+        --step-hidden=$hidden --step-precisions=float32,bfloat16 --step-launches=2 --step-budget=20 \
+        --step-profile
 }
 
 stage_energy() {
-    suite energy 45 --step-devices="$DEVICE" --step-batch-sizes=32,1024 --step-hidden=512 --step-launches=1 \
-        --step-budget=2 --step-energy
+    suite energy 45 --step-devices="$DEVICE" --step-threads=1 --step-batch-sizes=32,1024 \
+        --step-hidden=512 --step-launches=1 --step-budget=2 --step-energy
 }
 
 stage_profile() {
-    stage profile 90 "$PYTHON" -m bench profile --step-devices="$DEVICE" --step-batch-sizes=1,32,1024 \
-        --step-hidden=128,512 --step-launches=1 --step-budget=4 --step-results="$WORK/results/profile"
+    stage profile 90 "$PYTHON" -m bench profile --step-devices="$DEVICE" --step-threads=1 \
+        --step-batch-sizes=1,32,1024 --step-hidden=128,512 --step-launches=1 --step-budget=4 --step-results="$WORK/results/profile"
 }
 
 # --- here: the same without a GPU ---------------------------------------------------------------------------
