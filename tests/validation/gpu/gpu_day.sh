@@ -4,7 +4,7 @@
 #   prepare            here, beforehand: make .gpu, what the other machine lacks
 #   first              there: facts, probe, tests of CUDA, the default grid, and one line, GO ON or STOP
 #   second [STAGE...]  there: variants, a real network, equal code in the gate, large sizes, energy, profiles
-#   rehearse FOLDER    here: both commands whole, on the CPU and with a made-up probe, then `check`
+#   rehearse FOLDER [STAGE...]  here: the same on the CPU and with a made-up probe, then `check`
 #
 # Every stage has a limit, leaves what it has in $OUT at once, and none depends on another. GPU_DAY_S is the
 # time for all stages of a command; keep the command's own limit 20 s above it.
@@ -149,12 +149,12 @@ stage_advise() {
         --step-hidden=128 --step-launches=3 --step-budget=30 --step-results="$WORK/results/advise"
 }
 
-stage_resnet() {
-    local batch=32 variants=eager,fused,channels-last,cudagraph
-    if [ "$DEVICE" = cpu ]; then batch=1 variants=eager,fused,channels-last; fi
+stage_resnet() { # convolutions in bfloat16 take a CPU minutes
+    local batch=32 variants=eager,fused,channels-last,cudagraph precisions=float32,bfloat16 launches=2
+    if [ "$DEVICE" = cpu ]; then batch=1 variants=eager,channels-last precisions=float32 launches=1; fi
     suite resnet 100 --step-subject=torchvision:resnet18 --step-devices="$DEVICE" --step-threads=1 \
-        --step-batch-sizes=$batch --step-variants=$variants --step-precisions=float32,bfloat16 \
-        --step-launches=2 --step-budget=25 --step-profile
+        --step-batch-sizes=$batch --step-variants=$variants --step-precisions=$precisions \
+        --step-launches=$launches --step-budget=25 --step-profile
 }
 
 stage_gate() { stage gate 120 bash "$SELF" gate "$DEVICE"; }
@@ -179,11 +179,13 @@ stage_profile() {
 
 # --- here: the same without a GPU ---------------------------------------------------------------------------
 
-rehearse() { # FOLDER: what a CPU cannot do is left out: graphs, the meters of a GPU, and the probe itself
+rehearse() { # FOLDER [STAGE...]: all, or these of the second command; what a CPU cannot do is left out: graphs, the meters of a GPU, and the probe itself
     DEVICE=cpu OUT=$(realpath -m "$1") WORK=$(mktemp -d)
     export GPU_DAY_WORK="$WORK" OUT
     trap 'rm -rf "$WORK"' EXIT
-    first && second
+    shift
+    if [ $# = 0 ]; then first; fi
+    second "$@"
     PYTHONPATH="$ROOT" "$PYTHON" "$HERE/check.py" "$OUT" | tee "$OUT/check.txt"
     ! grep -hE '^== .*: (skipped|exit code [1-9])' "$OUT"/*.log && grep -q ' checks passed$' "$OUT/check.txt"
 }
@@ -191,7 +193,7 @@ rehearse() { # FOLDER: what a CPU cannot do is left out: graphs, the meters of a
 case "${1:-}" in
     prepare) prepare ;;
     first | second) "$@" && ls -l "$OUT" ;;
-    rehearse) rehearse "${2:?rehearse FOLDER: name a folder for what comes back}" ;;
+    rehearse) shift && rehearse "${1:?rehearse FOLDER: name a folder for what comes back}" "${@:2}" ;;
     facts) facts ;;
     # These are stages, which programs of their own must be.
     probe) DEVICE=$3 && probe "$2" ;;
