@@ -149,12 +149,14 @@ stage_advise() {
         --step-hidden=128 --step-launches=3 --step-budget=30 --step-results="$WORK/results/advise"
 }
 
-stage_resnet() { # convolutions in bfloat16 take a CPU minutes
-    local batch=32 variants=eager,fused,channels-last,cudagraph precisions=float32,bfloat16 launches=2
-    if [ "$DEVICE" = cpu ]; then batch=1 variants=eager,channels-last precisions=float32 launches=1; fi
-    suite resnet 100 --step-subject=torchvision:resnet18 --step-devices="$DEVICE" --step-threads=1 \
+stage_resnet() { # a ResNet takes a CPU minutes, and so do convolutions in bfloat16
+    local network=resnet18 batch=32 variants=eager,fused,channels-last,cudagraph precisions=float32,bfloat16
+    if [ "$DEVICE" = cpu ]; then
+        network=mobilenet_v3_small batch=1 variants=eager,fused,channels-last precisions=float32
+    fi
+    suite resnet 120 --step-subject=torchvision:$network --step-devices="$DEVICE" --step-threads=1 \
         --step-batch-sizes=$batch --step-variants=$variants --step-precisions=$precisions \
-        --step-launches=$launches --step-budget=25 --step-profile
+        --step-launches=2 --step-budget=20
 }
 
 stage_gate() { stage gate 120 bash "$SELF" gate "$DEVICE"; }
@@ -179,7 +181,8 @@ stage_profile() {
 
 # --- here: the same without a GPU ---------------------------------------------------------------------------
 
-rehearse() { # FOLDER [STAGE...]: all, or these of the second command; what a CPU cannot do is left out: graphs, the meters of a GPU, and the probe itself
+# Both commands, or some stages of the second; without what a CPU cannot do: graphs, a GPU's meters, the probe.
+rehearse() { # FOLDER [STAGE...]
     DEVICE=cpu OUT=$(realpath -m "$1") WORK=$(mktemp -d)
     export GPU_DAY_WORK="$WORK" OUT
     trap 'rm -rf "$WORK"' EXIT
@@ -198,5 +201,5 @@ case "${1:-}" in
     # These are stages, which programs of their own must be.
     probe) DEVICE=$3 && probe "$2" ;;
     gate) gate "$2" ;;
-    *) echo 'prepare, first, second [STAGE...] or rehearse FOLDER?' && exit 2 ;;
+    *) echo 'prepare, first, second [STAGE...] or rehearse FOLDER [STAGE...]?' && exit 2 ;;
 esac
