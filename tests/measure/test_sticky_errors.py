@@ -1,5 +1,8 @@
 """An error that leaves a process of no more use ends that process, and fails the one case it came from."""
 
+import signal
+import socket
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from bench.measure.campaign import Conductor
 from bench.measure.captured import CaptureError
 from bench.measure.plan import Plan
 from bench.measure.worker import Worker, ends_the_process, in_one_sentence
-from bench.measure.workers import Launcher, WorkerError
+from bench.measure.workers import ForkedEnding, Launcher, WorkerError
 from bench.records import CaseRecord
 
 ASSERT = "CUDA error: device-side assert triggered"

@@ -4,7 +4,7 @@
 #   prepare            here, beforehand: make .gpu, what the other machine lacks
 #   first              there: facts, probe, tests of CUDA, the default grid, and one line, GO ON or STOP
 #   second [STAGE...]  there: variants, a real network, equal code in the gate, large sizes, energy, profiles
-#   rehearse FOLDER    here: both commands whole, on the CPU and with a made-up probe, then `check`
+#   rehearse FOLDER [STAGE...]  here: the same on the CPU and with a made-up probe, then `check`
 #
 # Every stage has a limit, leaves what it has in $OUT at once, and none depends on another. GPU_DAY_S is the
 # time for all stages of a command; keep the command's own limit 20 s above it.
@@ -149,12 +149,14 @@ stage_advise() {
         --step-hidden=128 --step-launches=3 --step-budget=30 --step-results="$WORK/results/advise"
 }
 
-stage_resnet() {
-    local batch=32 variants=eager,fused,channels-last,cudagraph
-    if [ "$DEVICE" = cpu ]; then batch=1 variants=eager,fused,channels-last; fi
-    suite resnet 100 --step-subject=torchvision:resnet18 --step-devices="$DEVICE" --step-batch-sizes=$batch \
-        --step-variants=$variants --step-precisions=float32,bfloat16 --step-launches=2 --step-budget=25 \
-        --step-profile
+stage_resnet() { # a ResNet takes a CPU minutes, and so do convolutions in bfloat16
+    local network=resnet18 batch=32 variants=eager,fused,channels-last,cudagraph precisions=float32,bfloat16
+    if [ "$DEVICE" = cpu ]; then
+        network=mobilenet_v3_small batch=1 variants=eager,fused,channels-last precisions=float32
+    fi
+    suite resnet 120 --step-subject=torchvision:$network --step-devices="$DEVICE" --step-threads=1 \
+        --step-batch-sizes=$batch --step-variants=$variants --step-precisions=$precisions \
+        --step-launches=2 --step-budget=20
 }
 
 stage_gate() { stage gate 120 bash "$SELF" gate "$DEVICE"; }
@@ -162,27 +164,31 @@ stage_gate() { stage gate 120 bash "$SELF" gate "$DEVICE"; }
 stage_large() {
     local batches=1024,8192,32768 hidden=512,4096
     if [ "$DEVICE" = cpu ]; then batches=32,1024 hidden=512; fi
-    suite large 90 --step-devices="$DEVICE" --step-batch-sizes=$batches --step-hidden=$hidden \
-        --step-precisions=float32,bfloat16 --step-launches=2 --step-budget=20 --step-profile
+    suite large 90 --step-devices="$DEVICE" --step-threads=1 --step-batch-sizes=$batches \
+        --step-hidden=$hidden --step-precisions=float32,bfloat16 --step-launches=2 --step-budget=20 \
+        --step-profile
 }
 
 stage_energy() {
-    suite energy 45 --step-devices="$DEVICE" --step-batch-sizes=32,1024 --step-hidden=512 --step-launches=1 \
-        --step-budget=2 --step-energy
+    suite energy 45 --step-devices="$DEVICE" --step-threads=1 --step-batch-sizes=32,1024 \
+        --step-hidden=512 --step-launches=1 --step-budget=2 --step-energy
 }
 
 stage_profile() {
-    stage profile 90 "$PYTHON" -m bench profile --step-devices="$DEVICE" --step-batch-sizes=1,32,1024 \
-        --step-hidden=128,512 --step-launches=1 --step-budget=4 --step-results="$WORK/results/profile"
+    stage profile 90 "$PYTHON" -m bench profile --step-devices="$DEVICE" --step-threads=1 \
+        --step-batch-sizes=1,32,1024 --step-hidden=128,512 --step-launches=1 --step-budget=4 --step-results="$WORK/results/profile"
 }
 
 # --- here: the same without a GPU ---------------------------------------------------------------------------
 
-rehearse() { # FOLDER: what a CPU cannot do is left out: graphs, the meters of a GPU, and the probe itself
+# Both commands, or some stages of the second; without what a CPU cannot do: graphs, a GPU's meters, the probe.
+rehearse() { # FOLDER [STAGE...]
     DEVICE=cpu OUT=$(realpath -m "$1") WORK=$(mktemp -d)
     export GPU_DAY_WORK="$WORK" OUT
     trap 'rm -rf "$WORK"' EXIT
-    first && second
+    shift
+    if [ $# = 0 ]; then first; fi
+    second "$@"
     PYTHONPATH="$ROOT" "$PYTHON" "$HERE/check.py" "$OUT" | tee "$OUT/check.txt"
     ! grep -hE '^== .*: (skipped|exit code [1-9])' "$OUT"/*.log && grep -q ' checks passed$' "$OUT/check.txt"
 }
@@ -190,10 +196,10 @@ rehearse() { # FOLDER: what a CPU cannot do is left out: graphs, the meters of a
 case "${1:-}" in
     prepare) prepare ;;
     first | second) "$@" && ls -l "$OUT" ;;
-    rehearse) rehearse "${2:?rehearse FOLDER: name a folder for what comes back}" ;;
+    rehearse) shift && rehearse "${1:?rehearse FOLDER: name a folder for what comes back}" "${@:2}" ;;
     facts) facts ;;
     # These are stages, which programs of their own must be.
     probe) DEVICE=$3 && probe "$2" ;;
     gate) gate "$2" ;;
-    *) echo 'prepare, first, second [STAGE...] or rehearse FOLDER?' && exit 2 ;;
+    *) echo 'prepare, first, second [STAGE...] or rehearse FOLDER [STAGE...]?' && exit 2 ;;
 esac
