@@ -126,9 +126,9 @@ def test_a_worker_error_names_what_ended_the_worker(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_worker_can_be_closed_after_an_interrupt_in_the_middle_of_a_launch() -> None:
-    """The launcher's answer to a fork was never read; what ends the worker finds it in the place of its own."""
+    """The launcher's answer to a fork was never read, and is found where the end is asked for."""
     ours, theirs = socket.socketpair()
-    with theirs:
+    with ours, theirs:
         launcher = messages.Channel(theirs)
         launcher.send(messages.Forked(1))
         with subprocess.Popen(["sleep", "60"]) as process:  # noqa: S607 - of the system
