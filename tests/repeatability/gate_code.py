@@ -1,14 +1,15 @@
 """Which code a recorded series of gates was measured by, and whether other code may go on with it.
 
     python tests/repeatability/gate_code.py             the code here, and the series it belongs to
-    python tests/repeatability/gate_code.py SAME CASE5  whether fresh gates let it join the recorded ones
+    python tests/repeatability/gate_code.py FRESH...    whether fresh gates let it join the recorded ones
 
 A series goes on with other code in one of two cases; what was accepted stands in ACCEPTED with its reason.
 In both, `rejudge_gates.py results/reference/gates/*.json.xz` must give all recorded verdicts again.
 
 - What measures pairs has the same syntax tree. Imports, docstrings, comments, layout, names of modules, and
   which of the files a definition stands in have no part in it.
-- Or fresh gates agree: of 12 of equal code none calls anything slower, and 6 of 6 find +5 % in one case.
+- Or fresh gates agree: of 12 of equal code none calls anything slower, and 6 of 6 find +5 % in one case. They
+  are counted over all series of the code that are given, since slices of them may lie in several files.
 """
 
 import argparse
@@ -143,16 +144,25 @@ def agreement(same: Sequence[str], slower: Sequence[str]) -> str:
     return ""
 
 
-def _outcomes(folder: Path) -> list[str]:
+def outcomes_of(fresh: Sequence[Path], here: str) -> tuple[list[str], list[str]]:
+    """Return how each gate of equal code came out, and each with +5 % in one case; raises ValueError."""
     # judge_gates reads series with gates.py, which takes the digest from here.
     from judge_gates import alarms, finds, read_gates  # noqa: PLC0415
 
-    gates = read_gates(folder)
-    if gates.code != code_here(sys.executable):
-        sys.exit(f"{str(folder)!r} was measured by {gates.code}, and here is {code_here(sys.executable)}")
-    if gates.target is None:
-        return ["false alarm" if alarms(record, gates) else "right" for record in gates.records]
-    return ["right" if finds(record, gates) else "missed" for record in gates.records]
+    outcomes: dict[str, list[str]] = {"same": [], "case-5": []}
+    for path in fresh:
+        gates = read_gates(path)
+        if gates.code != here:
+            raise ValueError(f"{str(path)!r} was measured by {gates.code}, and here is {here}")
+        if gates.scenario not in outcomes:
+            raise ValueError(f"{str(path)!r} has gates of {gates.scenario} (give same and case-5)")
+        for record in gates.records:
+            if alarms(record, gates):
+                outcomes[gates.scenario].append("false alarm")
+            else:
+                right = gates.scenario == "same" or finds(record, gates)
+                outcomes[gates.scenario].append("right" if right else "missed")
+    return outcomes["same"], outcomes["case-5"]
 
 
 def main() -> None:
@@ -160,17 +170,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "fresh", nargs="*", type=Path, help="fresh gates: of equal code, and of +5 %% in one case"
-    )
+    parser.add_argument("fresh", nargs="*", type=Path, help="series of fresh gates, in folders or packed")
     given = parser.parse_args()
     here = code_here(sys.executable)
     if not given.fresh:
         print(f"{here}: {series_of(here)}")  # noqa: T201 - the edge
         return
-    if len(given.fresh) != 2:
-        parser.error("give two series: of equal code, and of +5 % in one case")
-    reason = agreement(*map(_outcomes, given.fresh))
+    try:
+        reason = agreement(*outcomes_of(given.fresh, here))
+    except (ValueError, RuntimeError) as error:  # one of them is judge_gates' own
+        parser.error(str(error))
     print(f"{here}: {reason or 'agrees (add its digest to ACCEPTED)'}")  # noqa: T201 - the edge
     sys.exit(1 if reason else 0)
 

@@ -5,7 +5,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from gate_code import ACCEPTED, MEASURING, SERIES, agreement, digest_of, series_of, statements_of
+from gate_code import (
+    ACCEPTED,
+    MEASURING,
+    SERIES,
+    agreement,
+    digest_of,
+    outcomes_of,
+    series_of,
+    statements_of,
+)
 from gates import code_of
 from series import ROOT
 
@@ -117,3 +126,39 @@ def test_fresh_gates_agree_only_where_all_are_right(same: list[str], slower: lis
     found = agreement(same, slower)
     assert found.startswith(why)
     assert bool(found) == bool(why)
+
+
+ONE_CASE = "cpu-t1-float32-eager-b32-h128"
+
+
+def series(folder: Path, scenario: str, *slower: tuple[str, ...], code: str = "here") -> Path:
+    """Return a folder with a gate for each of `slower`, in which these columns were called so."""
+    folder.mkdir()
+    (folder / "series.json").write_text(json.dumps({"scenario": scenario, "load": "none", "code": code}))
+    for number, names in enumerate(slower, 1):
+        decisions = [
+            {"name": name, "kind": kind, "verdict": "slower" if name in names else "same"}
+            for name, kind in ((ONE_CASE, "case"), ("suite", "suite"))
+        ]
+        (folder / f"{number:03}.json").write_text(json.dumps({"decisions": decisions}))
+    return folder
+
+
+def test_fresh_gates_are_counted_over_all_their_series(tmp_path: Path) -> None:
+    """Two slices of equal code, one with a false alarm, and one of +5 % that was missed once."""
+    fresh = [
+        series(tmp_path / "first", "same", (), ()),
+        series(tmp_path / "second", "same", ("suite",)),
+        series(tmp_path / "slower", "case-5", (ONE_CASE,), (), (ONE_CASE, "suite")),
+    ]
+    same, slower = outcomes_of(fresh, "here")
+    assert same == ["right", "right", "false alarm"]
+    assert slower == ["right", "missed", "false alarm"]
+
+
+def test_gates_of_other_code_prove_nothing(tmp_path: Path) -> None:
+    """Nor do those of another scenario."""
+    with pytest.raises(ValueError, match="was measured by there, and here is here"):
+        outcomes_of([series(tmp_path / "other", "same", (), code="there")], "here")
+    with pytest.raises(ValueError, match="has gates of tail"):
+        outcomes_of([series(tmp_path / "tail", "tail", ())], "here")
