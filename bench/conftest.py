@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from bench import options as step_options
-from bench.cases import Case, case_id, dataset_of
-from bench.handover import HandOver
-from bench.measure.plan import Plan
-from bench.measure.workers import WorkerError
-from bench.options import OptionError, Options
-from bench.progress import ProgressLine, Silence
-from bench.runs import BENCHMARK_FILE, OUR_KEY, Run, RunError, found_run, plain_json, replace_file
-from bench.suite import Suite, own_part
+from nncore_bench import options as step_options
+from nncore_bench.cases import Case, case_id, dataset_of
+from nncore_bench.handover import HandOver
+from nncore_bench.measure.plan import Plan
+from nncore_bench.measure.workers import WorkerError
+from nncore_bench.options import OptionError, Options
+from nncore_bench.progress import ProgressLine, Silence
+from nncore_bench.runs import BENCHMARK_FILE, OUR_KEY, Run, RunError, found_run, plain_json, replace_file
+from nncore_bench.suite import Suite, own_part
 
 SUITE = pytest.StashKey[Suite]()
 STATS = pytest.StashKey[list[Any]]()
@@ -83,7 +83,7 @@ def read_baseline(config: pytest.Config, results: Path) -> None:
         if config.getoption("step_fail_on_suspect"):
             raise OptionError("--step-fail-on-suspect: nothing is suspect without --step-baseline=RUN")
         return
-    from bench.report import read_source  # noqa: PLC0415 - pandas takes a second to import
+    from nncore_bench.report import read_source  # noqa: PLC0415 - pandas takes a second to import
 
     try:
         config.stash[BASELINE] = read_source(found_run(Path(typed), results))
@@ -166,7 +166,7 @@ def screen(session: pytest.Session) -> None:
     suite, baseline = session.config.stash[SUITE], session.config.stash.get(BASELINE, None)
     if baseline is None or suite.run is None or suite.folder is None:
         return
-    from bench.report import compare_cases, write_comparison  # noqa: PLC0415 - pandas, as above
+    from nncore_bench.report import compare_cases, write_comparison  # noqa: PLC0415 - pandas, as above
 
     session.config.stash[SCREEN] = comparison = compare_cases(baseline, source_of(suite.run, suite))
     write_comparison(suite.folder, comparison)
@@ -231,7 +231,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     suite = session.config.stash.get(SUITE, None)
     if suite is None or suite.run is None or suite.folder is None:
         return
-    from bench.report import write_tables  # noqa: PLC0415 - pandas takes a second to import
+    from nncore_bench.report import write_tables  # noqa: PLC0415 - pandas takes a second to import
 
     write_tables(suite.folder, report_of(session.config, suite.run, suite))
     write_page(session.config, suite)
@@ -241,8 +241,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def source_of(run: Run, suite: Suite) -> Any:  # noqa: ANN401 - its module takes a second to import
     """Return what was measured as it would be read back."""
-    from bench.report import Source  # noqa: PLC0415 - pandas, as above
-    from bench.verdict.advice import variants_in  # noqa: PLC0415 - scipy
+    from nncore_bench.report import Source  # noqa: PLC0415 - pandas, as above
+    from nncore_bench.verdict.advice import variants_in  # noqa: PLC0415 - scipy
 
     gains = variants_in(run.cases, suite.blocks)
     return Source(run, list(suite.rows.values()), suite.beside, suite.folder, gains)
@@ -251,7 +251,7 @@ def source_of(run: Run, suite: Suite) -> Any:  # noqa: ANN401 - its module takes
 def report_of(config: pytest.Config, run: Run, suite: Suite) -> Any:  # noqa: ANN401 - as above
     """Return the report of what was measured, which is made once."""
     if REPORT not in config.stash:
-        from bench.report import render  # noqa: PLC0415 - pandas, as above
+        from nncore_bench.report import render  # noqa: PLC0415 - pandas, as above
 
         source = source_of(run, suite)
         config.stash[REPORT] = render(run, source.rows, source.beside, source.gains)
@@ -262,8 +262,8 @@ def write_page(config: pytest.Config, suite: Suite) -> None:
     """Write the page of the run, beside the baseline where one was given, into its folder."""
     if suite.run is None or suite.folder is None:
         return
-    from bench.report.page import Material  # noqa: PLC0415 - what draws takes a second, too
-    from bench.report.published import PAGE_FILE, publish  # noqa: PLC0415 - the same
+    from nncore_bench.report.page import Material  # noqa: PLC0415 - what draws takes a second, too
+    from nncore_bench.report.published import PAGE_FILE, publish  # noqa: PLC0415 - the same
 
     measured = source_of(suite.run, suite)
     baseline = config.stash.get(BASELINE, None)
@@ -296,7 +296,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(f"\nrun folder: {config.stash[SUITE].folder} (open report.html there)\n")
     terminalreporter.write_line(report.text)
     if (comparison := config.stash.get(SCREEN, None)) is not None:
-        from bench.report import screen_lines  # noqa: PLC0415 - pandas, as above
+        from nncore_bench.report import screen_lines  # noqa: PLC0415 - pandas, as above
 
         terminalreporter.section("against the baseline")
         terminalreporter.write_line("\n".join([comparison.text, *screen_lines(comparison)]))

@@ -6,7 +6,7 @@ hands the recorded blocks of its phase to pytest-benchmark.
 
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.handover import HandOver
+from nncore_bench.handover import HandOver
 
 
 def test_phase(recorded: HandOver, benchmark: BenchmarkFixture) -> None:

@@ -3,7 +3,7 @@
     pytest tests/explanation
 
 Each cause is a change of `nncore` as a user would make it. A copy of the project with the change runs
-`python -m bench profile` on one case, and its run is compared with that of the unchanged copy.
+`nncore-bench profile` on one case, and its run is compared with that of the unchanged copy.
 """
 
 import os
@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import compare_cases, read_source
-from bench.verdict.explain import Cause, Compared
+from nncore_bench.report import compare_cases, read_source
+from nncore_bench.verdict.explain import Cause, Compared
 
 ROOT = Path(__file__).parents[2]
 GRID = (

@@ -1,4 +1,4 @@
-"""`python -m bench gate` on real revisions of a copy of the project, and its exit codes and files."""
+"""`nncore-bench gate` on real revisions of a copy of the project, and its exit codes and files."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.measure.revisions import Repository
+from nncore_bench.measure.revisions import Repository
 
 ROOT = Path(__file__).parents[2]
 GRID = ("--step-batch-sizes=32", "--step-hidden=128", "--budget=120")
@@ -91,7 +91,7 @@ def test_twice_the_work_is_slower_with_its_phase_and_its_operators(project: Path
     assert "counted: forward: aten::" in done.stdout
     assert "is slower by" in done.stdout
     case = "cpu-t1-float32-eager-b32-h128"
-    assert f"python -m bench gate {' '.join(GRID)} --base main --cand slower --cases {case}`" in done.stdout
+    assert f"nncore-bench gate {' '.join(GRID)} --base main --cand slower --cases {case}`" in done.stdout
     assert "forward" in done.stdout.partition("is slower by")[2].partition(";")[0]
     record = json.loads((tmp_path / "a.json").read_text())
     (case,) = [one for one in record["decisions"] if one["kind"] == "case"]

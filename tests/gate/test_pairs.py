@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from made_up_runs import CPU_CASE
 
-from bench.measure import messages
-from bench.measure.pairs import (
+from nncore_bench.measure import messages
+from nncore_bench.measure.pairs import (
     BASE,
     CANDIDATE,
     MEASURED,
@@ -21,7 +21,7 @@ from bench.measure.pairs import (
     times_of,
     without_waiting,
 )
-from bench.measure.workers import WorkerError
+from nncore_bench.measure.workers import WorkerError
 
 LAPS = [20, 130, 30, 190, 280, 10]
 

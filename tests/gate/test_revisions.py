@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure.revisions import LOCK, WORKING_TREE, Layout, Repository, RevisionError
+from nncore_bench.measure.revisions import LOCK, WORKING_TREE, Layout, Repository, RevisionError
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.options import OptionError
-from bench.selection import selection
+from nncore_bench.options import OptionError
+from nncore_bench.selection import selection
 
 NAMES = ("cpu-t1-float32-eager-b1-h32", "cpu-t1-float32-eager-b32-h512", "cuda-float32-eager-b32-h32")
 

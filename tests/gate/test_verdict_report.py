@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 from made_up_runs import CPU_CASE
 
-from bench.cases import STEP_PHASES
-from bench.report.verdicts import MOST_SUMMARY_BYTES, gate_record, gate_summary, gate_text, headline
-from bench.runs import plain_json
-from bench.verdict.changes import Change
-from bench.verdict.explain import Cause
-from bench.verdict.gating import Decision
-from bench.verdict.outcome import Outcome, PairRecord
-from bench.verdict.rule import Rule
+from nncore_bench.cases import STEP_PHASES
+from nncore_bench.report.verdicts import MOST_SUMMARY_BYTES, gate_record, gate_summary, gate_text, headline
+from nncore_bench.runs import plain_json
+from nncore_bench.verdict.changes import Change
+from nncore_bench.verdict.explain import Cause
+from nncore_bench.verdict.gating import Decision
+from nncore_bench.verdict.outcome import Outcome, PairRecord
+from nncore_bench.verdict.rule import Rule
 
 MICRO = 1e-6
 OTHER = replace(CPU_CASE, batch_size=128)
@@ -62,7 +62,7 @@ def test_what_is_slower_comes_first_with_where_and_why() -> None:
         "Because: forward aten::clone +1 aten::clone per step (a tensor is copied) +40.0 µs;"
         " forward aten::addmm slower calls +20.0 µs. Again:" in text
     )
-    assert f"python -m bench gate --base main --margin=3% --cases {CPU_CASE.key}`" in text
+    assert f"nncore-bench gate --base main --margin=3% --cases {CPU_CASE.key}`" in text
     assert (
         f"- counted: forward: aten::clone +1 aten::clone per step (a tensor is copied) [{CPU_CASE.key}]"
         in text

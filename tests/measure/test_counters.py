@@ -11,15 +11,15 @@ from countable import bench, simple
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from bench.cases import STEP_PHASES, Case
-from bench.measure import messages
-from bench.measure.counters import count_case, whole_step
-from bench.measure.counting import SETTLING_STEPS
-from bench.measure.memory_counts import LEAK_STEPS
-from bench.measure.operator_counts import count_nodes
-from bench.measure.subjects import Subject
-from bench.measure.worker import Worker
-from bench.records import CaseCounters, PhaseCounters
+from nncore_bench.cases import STEP_PHASES, Case
+from nncore_bench.measure import messages
+from nncore_bench.measure.counters import count_case, whole_step
+from nncore_bench.measure.counting import SETTLING_STEPS
+from nncore_bench.measure.memory_counts import LEAK_STEPS
+from nncore_bench.measure.operator_counts import count_nodes
+from nncore_bench.measure.subjects import Subject
+from nncore_bench.measure.worker import Worker
+from nncore_bench.records import CaseCounters, PhaseCounters
 
 FLOAT = 4
 SIZES = [(784, 128, 10, 64), (64, 16, 10, 32), (7, 5, 3, 2)]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.cases import BlockKind, Case
-from bench.measure.blocks import run_block
-from bench.measure.clock import EventClock
-from bench.measure.subjects import Subject
+from nncore_bench.cases import BlockKind, Case
+from nncore_bench.measure.blocks import run_block
+from nncore_bench.measure.clock import EventClock
+from nncore_bench.measure.subjects import Subject
 
 pytestmark = pytest.mark.cuda
 

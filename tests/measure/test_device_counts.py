@@ -13,12 +13,12 @@ from countable import Bench, simple
 from torch import Tensor, nn
 from torch.autograd import DeviceType
 
-from bench.cases import STEP_PHASES, Case
-from bench.measure.counters import count_case
-from bench.measure.cuda_counts import count_synchronisations, is_launch, launches_by_phase
-from bench.measure.memory_counts import LEAK_STEPS, Timeline, count_memory
-from bench.measure.subjects import Subject
 from nncore.step import TrainStep
+from nncore_bench.cases import STEP_PHASES, Case
+from nncore_bench.measure.counters import count_case
+from nncore_bench.measure.cuda_counts import count_synchronisations, is_launch, launches_by_phase
+from nncore_bench.measure.memory_counts import LEAK_STEPS, Timeline, count_memory
+from nncore_bench.measure.subjects import Subject
 
 FLOAT = 4
 

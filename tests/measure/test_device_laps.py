@@ -6,11 +6,11 @@ import pytest
 from fake_device import KERNEL_NS, FakeDevice, FakeWork
 from made_up_runs import CUDA_CASE, record_of, run_of
 
-from bench.cases import STEP_PHASES, BlockKind
-from bench.measure.blocks import run_block
-from bench.measure.clock import EventClock
-from bench.runs import Block
-from bench.verdict import Row, rows_of
+from nncore_bench.cases import STEP_PHASES, BlockKind
+from nncore_bench.measure.blocks import run_block
+from nncore_bench.measure.clock import EventClock
+from nncore_bench.runs import Block
+from nncore_bench.verdict import Row, rows_of
 
 NANO = 1e-9
 MARKS = len(STEP_PHASES) + 1

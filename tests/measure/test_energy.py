@@ -8,10 +8,10 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of, table_of, told
 from test_gpu_facts import library, refuse
 
-from bench.cases import Case
-from bench.measure import messages
-from bench.measure.blocks import LEAST_ITERATIONS
-from bench.measure.energy import (
+from nncore_bench.cases import Case
+from nncore_bench.measure import messages
+from nncore_bench.measure.blocks import LEAST_ITERATIONS
+from nncore_bench.measure.energy import (
     GPU,
     NO_GPU,
     NO_PACKAGE,
@@ -22,10 +22,10 @@ from bench.measure.energy import (
     measure_energy,
     package_meter,
 )
-from bench.measure.gpu import energy_counter
-from bench.measure.workers import Asked, WorkerError
-from bench.records import CaseRecord, Energy
-from bench.verdict import rows_of
+from nncore_bench.measure.gpu import energy_counter
+from nncore_bench.measure.workers import Asked, WorkerError
+from nncore_bench.records import CaseRecord, Energy
+from nncore_bench.verdict import rows_of
 
 STEP_S = 0.002
 WATTS = {PACKAGE: 40.0, GPU: 300.0}

@@ -9,9 +9,9 @@ import psutil
 import pytest
 import torch
 
-from bench.measure import messages
-from bench.measure.processes import a_fork_can
-from bench.measure.workers import Launcher
+from nncore_bench.measure import messages
+from nncore_bench.measure.processes import a_fork_can
+from nncore_bench.measure.workers import Launcher
 
 
 def fail() -> None:

@@ -5,11 +5,18 @@ from pathlib import Path
 
 from made_up_runs import CPU_CASE, CUDA_CASE, record_of
 
-from bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS, SMALLEST_NETWORK
-from bench.measure import messages
-from bench.measure.passes import count_cases, disagreement, lost_kernels, profile_cases, to_profile
-from bench.measure.workers import WorkerError
-from bench.records import CaseCounters, CaseProfile, CaseRecord, DeviceActivity, OperatorCount, PhaseCounters
+from nncore_bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS, SMALLEST_NETWORK
+from nncore_bench.measure import messages
+from nncore_bench.measure.passes import count_cases, disagreement, lost_kernels, profile_cases, to_profile
+from nncore_bench.measure.workers import WorkerError
+from nncore_bench.records import (
+    CaseCounters,
+    CaseProfile,
+    CaseRecord,
+    DeviceActivity,
+    OperatorCount,
+    PhaseCounters,
+)
 
 COUNTERS = CaseCounters({"forward": PhaseCounters(flop=13)})
 

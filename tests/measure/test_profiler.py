@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.cases import STEP_PHASES, BlockKind, Case
-from bench.measure.attribution import Windows
-from bench.measure.counters import count_case
-from bench.measure.operator_counts import Call
-from bench.measure.profiler import Recorded, profile_case, read_profile
-from bench.measure.subjects import Subject
-from bench.measure.traces import Event
-from bench.records import OUTSIDE, CaseProfile, ProfiledOperator
+from nncore_bench.cases import STEP_PHASES, BlockKind, Case
+from nncore_bench.measure.attribution import Windows
+from nncore_bench.measure.counters import count_case
+from nncore_bench.measure.operator_counts import Call
+from nncore_bench.measure.profiler import Recorded, profile_case, read_profile
+from nncore_bench.measure.subjects import Subject
+from nncore_bench.measure.traces import Event
+from nncore_bench.records import OUTSIDE, CaseProfile, ProfiledOperator
 
 STEPS = 6
 

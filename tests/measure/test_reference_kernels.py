@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.cases import (
+from nncore_bench.cases import (
     BLOCK_LAPS,
     DEFAULT_ALLOCATOR,
     DOES_NOT_APPLY,
@@ -19,10 +19,10 @@ from bench.cases import (
     grid,
     kinds_for,
 )
-from bench.measure.blocks import IncorrectError, run_block
-from bench.measure.clock import HostClock
-from bench.measure.kernels import CACHED_COPIES, ReferenceKernels, copied_bytes, gemm_side
-from bench.measure.workloads import workload_of
+from nncore_bench.measure.blocks import IncorrectError, run_block
+from nncore_bench.measure.clock import HostClock
+from nncore_bench.measure.kernels import CACHED_COPIES, ReferenceKernels, copied_bytes, gemm_side
+from nncore_bench.measure.workloads import workload_of
 
 KERNEL_CASE = Case(REFERENCE_KERNELS, "digits", "cpu", 1, "float32", "eager", 1, DOES_NOT_APPLY)
 

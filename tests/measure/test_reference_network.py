@@ -3,7 +3,9 @@
 import pytest
 from torch import Tensor
 
-from bench.cases import (
+from nncore.model import SimpleNN
+from nncore.step import TrainStep
+from nncore_bench.cases import (
     DOES_NOT_APPLY,
     REFERENCE_NETWORK,
     SMALLEST,
@@ -12,12 +14,10 @@ from bench.cases import (
     Case,
     companions_of,
 )
-from bench.measure.counters import count_case
-from bench.measure.reference_network import ReferenceNetwork
-from bench.measure.subjects import Subject
-from bench.measure.workloads import workload_of
-from nncore.model import SimpleNN
-from nncore.step import TrainStep
+from nncore_bench.measure.counters import count_case
+from nncore_bench.measure.reference_network import ReferenceNetwork
+from nncore_bench.measure.subjects import Subject
+from nncore_bench.measure.workloads import workload_of
 
 CASE = Case(REFERENCE_NETWORK, DOES_NOT_APPLY, "cpu", 1, "float32", "eager", 1, SMALLEST)
 
@@ -33,7 +33,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(TrainStep, name, refuse)
     monkeypatch.setattr(SimpleNN, "__init__", refuse)
     monkeypatch.setattr("nncore.data.load_dataset", refuse)
-    monkeypatch.setattr("bench.measure.subjects.evaluating", refuse)
+    monkeypatch.setattr("nncore_bench.measure.subjects.evaluating", refuse)
 
 
 @pytest.mark.usefixtures("broken")

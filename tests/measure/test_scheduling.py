@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.measure.scheduling import SCHEDSTAT, Cores, Waiting, waited_ns
+from nncore_bench.measure.scheduling import SCHEDSTAT, Cores, Waiting, waited_ns
 
 MOST_S = 30
 

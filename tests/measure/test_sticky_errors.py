@@ -10,14 +10,14 @@ import pytest
 import torch
 from made_up_campaign import Bench
 
-from bench.cases import Case
-from bench.measure import messages
-from bench.measure.campaign import Conductor
-from bench.measure.captured import CaptureError
-from bench.measure.plan import Plan
-from bench.measure.worker import Worker, ends_the_process, in_one_sentence
-from bench.measure.workers import ForkedEnding, Launcher, WorkerError
-from bench.records import CaseRecord
+from nncore_bench.cases import Case
+from nncore_bench.measure import messages
+from nncore_bench.measure.campaign import Conductor
+from nncore_bench.measure.captured import CaptureError
+from nncore_bench.measure.plan import Plan
+from nncore_bench.measure.worker import Worker, ends_the_process, in_one_sentence
+from nncore_bench.measure.workers import ForkedEnding, Launcher, WorkerError
+from nncore_bench.records import CaseRecord
 
 ASSERT = "CUDA error: device-side assert triggered"
 NETWORK = f"""

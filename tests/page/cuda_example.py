@@ -13,15 +13,22 @@ from pathlib import Path
 import numpy as np
 from made_up_runs import STEP_NS, blocks_of, cuda_blocks_of, record_of, run_of
 
-from bench.cases import DOES_NOT_APPLY, SMALLEST, SMALLEST_NETWORK, Case
-from bench.options import Options
-from bench.records import Account, CaseCounters, CaseProfile, DeviceActivity, PhaseCounters, ProfiledOperator
-from bench.report import Source
-from bench.report.page import Material
-from bench.report.published import publish
-from bench.runs import Block
-from bench.suite import Suite
-from bench.variants import EAGER
+from nncore_bench.cases import DOES_NOT_APPLY, SMALLEST, SMALLEST_NETWORK, Case
+from nncore_bench.options import Options
+from nncore_bench.records import (
+    Account,
+    CaseCounters,
+    CaseProfile,
+    DeviceActivity,
+    PhaseCounters,
+    ProfiledOperator,
+)
+from nncore_bench.report import Source
+from nncore_bench.report.page import Material
+from nncore_bench.report.published import publish
+from nncore_bench.runs import Block
+from nncore_bench.suite import Suite
+from nncore_bench.variants import EAGER
 
 MICRO = 1e-6
 STEPS = 17

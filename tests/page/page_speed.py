@@ -20,7 +20,7 @@ from pathlib import Path
 
 from made_up_runs import blocks_of, cases_of, record_of, run_of
 
-from bench.runs import Block, RunFolder
+from nncore_bench.runs import Block, RunFolder
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 CASES = cases_of(["cpu"], threads=(1, 2), sizes=SIZES)

@@ -11,11 +11,11 @@ import msgspec.structs
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
 
-from bench.report import Source
-from bench.report.frame import cells_of
-from bench.report.page import Material, page
-from bench.report.worth import curves, faster_said
-from bench.verdict import rows_of
+from nncore_bench.report import Source
+from nncore_bench.report.frame import cells_of
+from nncore_bench.report.page import Material, page
+from nncore_bench.report.worth import curves, faster_said
+from nncore_bench.verdict import rows_of
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 waiting = pytest.importorskip("selenium.webdriver.support.wait")
@@ -61,7 +61,7 @@ def browser() -> Iterator[Driver]:
 def opened(browser: Driver, folder: Path, *sources: Source) -> Driver:
     """Open the page of some runs and wait until its pictures are drawn."""
     file = folder / "report.html"
-    file.write_text(page(Material(sources, "python -m bench report")), encoding="utf-8")
+    file.write_text(page(Material(sources, "nncore-bench report")), encoding="utf-8")
     browser.get_log("performance")
     browser.get_log("browser")
     browser.get(file.as_uri())

@@ -13,19 +13,19 @@ import pandas as pd
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cases_of, cuda_blocks_of, record_of, run_of
 
-from bench.cases import Case
-from bench.records import CaseProfile
-from bench.report import Past, Source, read_past, read_source
-from bench.report.figures import phase_figure, throughput_figures
-from bench.report.figures_of_runs import ratio_figure
-from bench.report.frame import cells_of
-from bench.report.history import history_of, steps_in
-from bench.report.page import Material, page, parts
-from bench.report.published import MOST_SUMMARY_BYTES, publish, summary
-from bench.report.source import past_of
-from bench.runs import OUR_KEY, Block, Run, RunFolder, plain_json
-from bench.suite import own_part
-from bench.verdict import rows_of
+from nncore_bench.cases import Case
+from nncore_bench.records import CaseProfile
+from nncore_bench.report import Past, Source, read_past, read_source
+from nncore_bench.report.figures import phase_figure, throughput_figures
+from nncore_bench.report.figures_of_runs import ratio_figure
+from nncore_bench.report.frame import cells_of
+from nncore_bench.report.history import history_of, steps_in
+from nncore_bench.report.page import Material, page, parts
+from nncore_bench.report.published import MOST_SUMMARY_BYTES, publish, summary
+from nncore_bench.report.source import past_of
+from nncore_bench.runs import OUR_KEY, Block, Run, RunFolder, plain_json
+from nncore_bench.suite import own_part
+from nncore_bench.verdict import rows_of
 
 EVIL = "</script><script>window.evil = 1</script>'\"<b>"
 MOST_BYTES = 2 * 2**20
@@ -59,12 +59,12 @@ def specs_in(text: str) -> dict[str, dict[str, object]]:
 
 def test_a_page_is_one_small_file_that_loads_nothing() -> None:
     """No address outside of the script that draws, which asks for none, and a policy that forbids any."""
-    text = page(Material([of_cases(CPU_CASE)], "python -m bench report"))
+    text = page(Material([of_cases(CPU_CASE)], "nncore-bench report"))
     assert len(text.encode()) < MOST_BYTES
     own = text.partition("<script>")[0]
     assert not re.search(r"(src|href)\s*=\s*[\"']?(https?:)?//", own)
     assert "default-src 'none'" in own
-    assert "python -m bench report" in text
+    assert "nncore-bench report" in text
 
 
 def test_the_verdict_comes_first_with_why_and_what_next() -> None:
@@ -163,8 +163,8 @@ def test_variants_of_a_run_are_told_as_advice(tmp_path: Path) -> None:
     text = page(Material([made], "a command"))
     assert "Best by itself: fused, 2.00" in text
     assert 'id="table-advice"' in text
-    assert "python -m bench advise" not in text.partition('<section id="faster">')[2]
-    assert "side by side: python -m bench advise" in page(Material([of_cases(CPU_CASE)], "a command"))
+    assert "nncore-bench advise" not in text.partition('<section id="faster">')[2]
+    assert "side by side: nncore-bench advise" in page(Material([of_cases(CPU_CASE)], "a command"))
 
 
 def test_advice_is_of_what_was_measured(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""`python -m bench report --out`: a page or files of one run or many, or one sentence."""
+"""`nncore-bench report --out`: a page or files of one run or many, or one sentence."""
 
 from pathlib import Path
 
 import pytest
 from made_up_runs import saved
 
-from bench import __main__ as command
+from nncore_bench import __main__ as command
 
 PAGE = "report.html"
 

@@ -6,14 +6,14 @@ from dataclasses import asdict, replace
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, run_of
 
-from bench.cases import Case
-from bench.report import Source, devices
-from bench.report.devices import device_table
-from bench.report.figures import memory_figure, speed_up_figure, throughput_figures
-from bench.report.frame import cells_of
-from bench.report.page import Material, page
-from bench.report.worth import cheaper_said, crossover_table, curves, faster_said, price_table
-from bench.verdict import Row
+from nncore_bench.cases import Case
+from nncore_bench.report import Source, devices
+from nncore_bench.report.devices import device_table
+from nncore_bench.report.figures import memory_figure, speed_up_figure, throughput_figures
+from nncore_bench.report.frame import cells_of
+from nncore_bench.report.page import Material, page
+from nncore_bench.report.worth import cheaper_said, crossover_table, curves, faster_said, price_table
+from nncore_bench.verdict import Row
 
 SIZES = (1, 16, 256)
 WITHIN = 0.05

@@ -15,11 +15,11 @@ import numpy as np
 from series import PLAIN_FILE
 from spread import Floats
 
-from bench.cases import Case
-from bench.report import Source, read_source
-from bench.runs import RUN_FILE
-from bench.verdict.drift import dispatch_weight, relative_spread, relative_time
-from bench.verdict.estimates import Spread
+from nncore_bench.cases import Case
+from nncore_bench.report import Source, read_source
+from nncore_bench.runs import RUN_FILE
+from nncore_bench.verdict.drift import dispatch_weight, relative_spread, relative_time
+from nncore_bench.verdict.estimates import Spread
 
 
 @dataclass(frozen=True)

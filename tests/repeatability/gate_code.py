@@ -23,17 +23,17 @@ from pathlib import Path
 from series import ROOT
 
 MEASURING: Mapping[str, Collection[str]] = {
-    "bench/stages.py": ("Gate._stage", "Gate._pair", "cores"),
+    "bench/nncore_bench/stages.py": ("Gate._stage", "Gate._pair", "cores"),
     **{
-        f"bench/measure/{name}.py": ()
+        f"bench/nncore_bench/measure/{name}.py": ()
         for name in ("pairs", "parents", "processes", "worker", "subjects", "forms")
     },
-    **{f"bench/measure/{name}.py": () for name in ("blocks", "clock", "scheduling", "planted")},
+    **{f"bench/nncore_bench/measure/{name}.py": () for name in ("blocks", "clock", "scheduling", "planted")},
     **{f"nncore/{name}.py": () for name in ("model", "step", "data")},
 }
 """The files of what measures pairs, each with the definitions that do; none named: all of them."""
 
-OWN_PACKAGES = ("bench", "nncore")
+OWN_PACKAGES = ("bench", "nncore_bench", "nncore")
 FRESH_SAME, FRESH_SLOWER = 12, 6
 SERIES = "gate of one rule"
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bench.options import OptionError, sizes
-from bench.report import read_source
-from bench.runs import RunError
-from bench.verdict import Row
-from bench.verdict.scaling import scaling_of
+from nncore_bench.options import OptionError, sizes
+from nncore_bench.report import read_source
+from nncore_bench.runs import RunError
+from nncore_bench.verdict import Row
+from nncore_bench.verdict.scaling import scaling_of
 
 if TYPE_CHECKING:
-    from bench.cases import Case
+    from nncore_bench.cases import Case
 
 
 def predictions(rows: Iterable[Row], held_out: Sequence[int]) -> pd.DataFrame:

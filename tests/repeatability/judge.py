@@ -17,10 +17,10 @@ from columns import OURS, THEIRS, Estimates, matrices, read_columns
 from series import RECORD_FILE, SETTINGS_FILE
 from spread import Coverage, binomial_band, coefficient_of_variation, coverage
 
-from bench.cases import Case
-from bench.report.format import decimals
-from bench.runs import RunError
-from bench.verdict.estimates import COVERAGE
+from nncore_bench.cases import Case
+from nncore_bench.report.format import decimals
+from nncore_bench.runs import RunError
+from nncore_bench.verdict.estimates import COVERAGE
 
 WANTED_PAIRS = 500
 AIMS = {"none": (0.01, 0.03), "bursty": (0.02, 0.06), "steady": (0.02, 0.06)}

@@ -28,7 +28,7 @@ from rules import RULES, Samples
 from scipy import stats
 from series import SETTINGS_FILE
 
-from bench.verdict.truth import bounds
+from nncore_bench.verdict.truth import bounds
 
 CONFIDENCE = 0.95
 ALL_CODES = "several"

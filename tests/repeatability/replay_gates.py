@@ -22,16 +22,16 @@ from arms import ONE_CASE
 from gates import SAME
 from judge_gates import JudgeError, joined, read_gates
 
-from bench.cases import STEP_PHASES, Case
-from bench.gate import SUITE_MARGIN
-from bench.measure.pairs import MEASURED, Ratios
-from bench.stages import Gate
-from bench.verdict.changes import Change
-from bench.verdict.explain import Cause
-from bench.verdict.outcome import SLOWER, UNDECIDED, Outcome
-from bench.verdict.rule import SUITE, Rule
-from bench.verdict.signflip import Floats
-from bench.verdict.truth import bounds
+from nncore_bench.cases import STEP_PHASES, Case
+from nncore_bench.gate import SUITE_MARGIN
+from nncore_bench.measure.pairs import MEASURED, Ratios
+from nncore_bench.stages import Gate
+from nncore_bench.verdict.changes import Change
+from nncore_bench.verdict.explain import Cause
+from nncore_bench.verdict.outcome import SLOWER, UNDECIDED, Outcome
+from nncore_bench.verdict.rule import SUITE, Rule
+from nncore_bench.verdict.signflip import Floats
+from nncore_bench.verdict.truth import bounds
 
 Recorded = Mapping[str, Mapping[str, Any]]
 """One launch pair: by the key of each case, what it showed."""

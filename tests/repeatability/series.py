@@ -28,8 +28,8 @@ from typing import Any, TypeAlias
 
 from burner import LOADS, BurnerError, burning, check_burning
 
-from bench.measure.machine import code_measured
-from bench.runs import plain_json, replace_file
+from nncore_bench.measure.machine import code_measured
+from nncore_bench.runs import plain_json, replace_file
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("ours", "plain")

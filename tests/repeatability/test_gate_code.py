@@ -20,8 +20,8 @@ from series import ROOT
 
 BEFORE = '''"""A module."""
 
-from bench.measure import messages
-from bench.measure.clock import Clock
+from nncore_bench.measure import messages
+from nncore_bench.measure.clock import Clock
 
 LEAST = 4
 
@@ -34,7 +34,7 @@ def lap(clock: Clock) -> int:
 
 def test_imports_docstrings_and_names_of_modules_have_no_part_in_the_digest() -> None:
     """The module of messages is renamed and its import moved, and the docstrings say something else."""
-    after = BEFORE.replace("from bench.measure import messages", "from bench.worker import protocol")
+    after = BEFORE.replace("from nncore_bench.measure import messages", "from bench.worker import protocol")
     after = (
         after.replace("messages.Lap", "protocol.Lap")
         .replace("Return a lap", "Lap")
@@ -70,13 +70,17 @@ def copied(folder: Path) -> Path:
 
 def test_a_definition_may_move_from_file_to_file(tmp_path: Path) -> None:
     """It is what it was; one that is gone from where it is named is told."""
-    root, blocks, clock = copied(tmp_path), "bench/measure/blocks.py", "bench/measure/clock.py"
+    root, blocks, clock = (
+        copied(tmp_path),
+        "bench/nncore_bench/measure/blocks.py",
+        "bench/nncore_bench/measure/clock.py",
+    )
     moved = "\n\nNANOSECONDS_PER_MILLISECOND = 1_000_000\n"
     (root / clock).write_text((root / clock).read_text().replace(moved, "\n"))
     assert digest_of(root) != digest_of(ROOT)
     (root / blocks).write_text((root / blocks).read_text() + moved)
     assert digest_of(root) == digest_of(ROOT)
-    stages = root / "bench/stages.py"
+    stages = root / "bench/nncore_bench/stages.py"
     stages.write_text(stages.read_text().replace("def _pair(", "def _measured_pair("))
     with pytest.raises(LookupError, match=r"Gate\._pair: no such definition"):
         digest_of(root)
@@ -84,7 +88,7 @@ def test_a_definition_may_move_from_file_to_file(tmp_path: Path) -> None:
 
 def test_what_only_judges_has_no_part_in_the_digest(tmp_path: Path) -> None:
     """Recorded gates are judged again for that (rejudge_gates.py)."""
-    stages = copied(tmp_path) / "bench/stages.py"
+    stages = copied(tmp_path) / "bench/nncore_bench/stages.py"
     stages.write_text(
         stages.read_text().replace("MOST_EXPLAINED, EXAMPLES = 12, 2", "MOST_EXPLAINED, EXAMPLES = 9, 1")
     )

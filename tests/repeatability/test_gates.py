@@ -28,9 +28,9 @@ from rules import RULES, Samples
 from scipy import stats
 from series import SeriesError, settle
 
-from bench.cases import STEP_PHASES as PHASES
-from bench.measure.planted import Planted, code_of
-from bench.verdict.truth import bounds
+from nncore_bench.cases import STEP_PHASES as PHASES
+from nncore_bench.measure.planted import Planted, code_of
+from nncore_bench.verdict.truth import bounds
 
 TOOK = 1_000_000
 CASE = "cpu-t1-float32-eager-b32-h128"

@@ -13,7 +13,7 @@ from scipy import stats
 from series import PLAIN_FILE, RECORD_FILE, Settings, go_on, settle
 from spread import Coverage, Floats, binomial_band, coefficient_of_variation, coverage
 
-from bench.runs import RunFolder
+from nncore_bench.runs import RunFolder
 
 RUNS, CASES, SD = 10, 2000, 2.0
 

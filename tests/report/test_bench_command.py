@@ -1,4 +1,4 @@
-"""`python -m bench report` answers at once, prints runs again, and refuses bad input in one sentence."""
+"""`nncore-bench report` answers at once, prints runs again, and refuses bad input in one sentence."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from made_up_runs import saved
 
-from bench import __main__ as command
+from nncore_bench import __main__ as command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -86,7 +86,7 @@ def test_a_folder_that_may_only_be_read_is_read(
     def refused(path: Path, content: bytes) -> None:
         raise PermissionError(13, "Permission denied", f"{path}: {len(content)}")
 
-    monkeypatch.setattr("bench.report.tables.replace_file", refused)
+    monkeypatch.setattr("nncore_bench.report.tables.replace_file", refused)
     assert command.main(["report", str(saved(tmp_path, 1))]) == 0
     assert "Best throughput" in capsys.readouterr().out
 
@@ -109,7 +109,7 @@ def test_what_is_no_run_is_refused_in_one_sentence(
     assert command.main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("python -m bench report: ")
+    assert err.startswith("nncore-bench report: ")
     assert sentence in err
     assert err.count("\n") == 1
 
@@ -158,8 +158,8 @@ def test_help_answers_at_once() -> None:
 def test_a_report_imports_neither_torch_nor_what_measures(tmp_path: Path) -> None:
     """Nor scipy.stats, which alone takes a second."""
     code = (
-        "import sys; from bench.__main__ import main; code = main(sys.argv[1:]);"
-        "heavy = {'torch', 'nncore', 'bench.measure', 'scipy.stats'};"
+        "import sys; from nncore_bench.__main__ import main; code = main(sys.argv[1:]);"
+        "heavy = {'torch', 'nncore', 'nncore_bench.measure', 'scipy.stats'};"
         "print(code, sorted(heavy & {*sys.modules}))"
     )
     arguments = [sys.executable, "-c", code, "report", str(saved(tmp_path, 1))]
@@ -168,7 +168,7 @@ def test_a_report_imports_neither_torch_nor_what_measures(tmp_path: Path) -> Non
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
-    """As in `python -m bench report | head -1`."""
+    """As in `nncore-bench report | head -1`."""
     folder = saved(tmp_path, 1)
     reading, writing = os.pipe()
     os.close(reading)

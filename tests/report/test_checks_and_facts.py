@@ -20,11 +20,11 @@ from made_up_runs import (
     told,
 )
 
-from bench.report import Report, render
-from bench.report.outcomes import notice_lines
-from bench.report.why import setting_lines
-from bench.runs import Campaign, Code
-from bench.verdict import rows_of
+from nncore_bench.report import Report, render
+from nncore_bench.report.outcomes import notice_lines
+from nncore_bench.report.why import setting_lines
+from nncore_bench.runs import Campaign, Code
+from nncore_bench.verdict import rows_of
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`python -m bench compare` tells two runs apart, says why, and never claims a verdict."""
+"""`nncore-bench compare` tells two runs apart, says why, and never claims a verdict."""
 
 import json
 import os
@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from made_up_runs import CPU_CASE, blocks_of, cases_of, record_of, run_of
 
-from bench import __main__ as command
-from bench.cases import Case
-from bench.records import CaseCounters, OperatorCount, PhaseCounters
-from bench.runs import RunFolder
+from nncore_bench import __main__ as command
+from nncore_bench.cases import Case
+from nncore_bench.records import CaseCounters, OperatorCount, PhaseCounters
+from nncore_bench.runs import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 PHASE = {"forward": PhaseCounters(collections=0)}
@@ -189,7 +189,7 @@ def test_torch_is_not_imported(tmp_path: Path) -> None:
     """Two runs are compared on a laptop without it."""
     folders = [str(saved(tmp_path, name)) for name in ("a", "b")]
     program = (
-        "import sys; from bench.__main__ import main; code = main(sys.argv[1:]);"
+        "import sys; from nncore_bench.__main__ import main; code = main(sys.argv[1:]);"
         " sys.exit(code or ('torch' in sys.modules) * 99)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

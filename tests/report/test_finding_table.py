@@ -7,10 +7,10 @@ from typing import Any
 import pandas as pd
 from made_up_runs import CPU_CASE, CUDA_CASE
 
-from bench.cases import Case
-from bench.report.findings import finding_table
-from bench.report.tables import Table
-from bench.verdict.findings import Finding, NotApplicable
+from nncore_bench.cases import Case
+from nncore_bench.report.findings import finding_table
+from nncore_bench.report.tables import Table
+from nncore_bench.verdict.findings import Finding, NotApplicable
 
 NO_CUDA = NotApplicable("copies-in-step", "no case of this run ran on CUDA")
 LARGE = replace(CPU_CASE, batch_size=128)

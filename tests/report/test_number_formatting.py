@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from bench.report.format import (
+from nncore_bench.report.format import (
     count,
     decimals,
     duration,

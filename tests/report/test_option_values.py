@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.arguments import parse
-from bench.commands import GateOptions
-from bench.options import OptionError, Options, declare, destinations
+from nncore_bench.arguments import parse
+from nncore_bench.commands import GateOptions
+from nncore_bench.options import OptionError, Options, declare, destinations
 
 
 def built(**texts: object) -> Options:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
 
-from bench.runs import (
+from nncore_bench.runs import (
     Block,
     Run,
     RunError,

@@ -17,8 +17,8 @@ from made_up_runs import (
     told,
 )
 
-from bench.cases import Case
-from bench.report import Report
+from nncore_bench.cases import Case
+from nncore_bench.report import Report
 
 FIXED_NS, PER_SAMPLE_NS = 200_000, 3_000
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cases_of, cuda_blocks_of, record_of, run_of
 
-from bench.cases import Case
-from bench.records import Notice
-from bench.report import render
-from bench.runs import Block, Campaign, Run
-from bench.verdict import rows_of
+from nncore_bench.cases import Case
+from nncore_bench.records import Notice
+from nncore_bench.report import render
+from nncore_bench.runs import Block, Campaign, Run
+from nncore_bench.verdict import rows_of
 
 
 def sentences(run: Run, blocks: list[Block]) -> tuple[str, ...]:

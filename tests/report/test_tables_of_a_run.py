@@ -22,10 +22,17 @@ from made_up_runs import (
     told,
 )
 
-from bench.cases import SMALLEST, SMALLEST_NETWORK
-from bench.records import Account, CaseCounters, CaseProfile, DeviceActivity, PhaseCounters, ProfiledOperator
-from bench.report import Report, render
-from bench.verdict import companion_rows, rows_of
+from nncore_bench.cases import SMALLEST, SMALLEST_NETWORK
+from nncore_bench.records import (
+    Account,
+    CaseCounters,
+    CaseProfile,
+    DeviceActivity,
+    PhaseCounters,
+    ProfiledOperator,
+)
+from nncore_bench.report import Report, render
+from nncore_bench.verdict import companion_rows, rows_of
 
 
 @pytest.fixture

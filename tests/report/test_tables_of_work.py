@@ -5,7 +5,7 @@ from typing import Any
 
 from made_up_runs import CPU_CASE, block_of, blocks_of, record_of, run_of, table_of
 
-from bench.cases import (
+from nncore_bench.cases import (
     DEFAULT_ALLOCATOR,
     DOES_NOT_APPLY,
     KERNELS,
@@ -14,10 +14,10 @@ from bench.cases import (
     SMALLEST_NETWORK,
     STEP_PHASES,
 )
-from bench.records import CaseCounters, PhaseCounters
-from bench.report import Report, render
-from bench.runs import Block, Run
-from bench.verdict import companion_rows, rows_of
+from nncore_bench.records import CaseCounters, PhaseCounters
+from nncore_bench.report import Report, render
+from nncore_bench.runs import Block, Run
+from nncore_bench.verdict import companion_rows, rows_of
 
 FORWARD = PhaseCounters(
     flop=6_500_000, operators=6, autograd_nodes=7, allocations=3, allocated_bytes=34_000, peak_bytes=32_768,

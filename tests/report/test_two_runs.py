@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
 
-from bench.cases import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK, Case
-from bench.report import Source, side_by_side
-from bench.report.devices import fastest
-from bench.report.frame import cells_of
-from bench.report.ratios import speed_up
-from bench.report.versus import agreement, comparison_table
-from bench.verdict import rows_of
+from nncore_bench.cases import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK, Case
+from nncore_bench.report import Source, side_by_side
+from nncore_bench.report.devices import fastest
+from nncore_bench.report.frame import cells_of
+from nncore_bench.report.ratios import speed_up
+from nncore_bench.report.versus import agreement, comparison_table
+from nncore_bench.verdict import rows_of
 
 TWO_THREADS = replace(CPU_CASE, threads=2)
 WIDER = replace(CPU_CASE, hidden=512)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from made_up_runs import STEP_LAPS, STEP_NS, block_of
 
-from bench.runs import Block
-from bench.verdict import truth
-from bench.verdict.truth import Difference
+from nncore_bench.runs import Block
+from nncore_bench.verdict import truth
+from nncore_bench.verdict.truth import Difference
 
 READINGS = np.full(1_000, 40)
 

@@ -6,13 +6,13 @@ import pytest
 from fake_host import FakeHost
 from made_up_runs import record_of, run_of
 
-from bench.cases import DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case
-from bench.measure.blocks import run_block
-from bench.measure.clock import HostClock
-from bench.measure.known import PLANTED_NS, BusyWait, Planted
-from bench.measure.workloads import CaseWorkload
-from bench.runs import Block, Run
-from bench.selftest import (
+from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case
+from nncore_bench.measure.blocks import run_block
+from nncore_bench.measure.clock import HostClock
+from nncore_bench.measure.known import PLANTED_NS, BusyWait, Planted
+from nncore_bench.measure.workloads import CaseWorkload
+from nncore_bench.runs import Block, Run
+from nncore_bench.selftest import (
     FULL,
     PLANTED_CASE,
     PLANTED_S,
@@ -22,7 +22,7 @@ from bench.selftest import (
     cases_of,
     known_times,
 )
-from bench.verdict import rows_of, truth
+from nncore_bench.verdict import rows_of, truth
 
 LAUNCHES, ROUNDS, ITERATIONS = 2, 3, 12
 

@@ -1,4 +1,4 @@
-"""`python -m bench selftest` as it is typed: a line a check, and an exit code that says how it went."""
+"""`nncore-bench selftest` as it is typed: a line a check, and an exit code that says how it went."""
 
 import signal
 import subprocess
@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench import __main__ as command
-from bench import selftest
-from bench.measure.workers import WorkerError
-from bench.verdict.truth import Check
+from nncore_bench import __main__ as command
+from nncore_bench import selftest
+from nncore_bench.measure.workers import WorkerError
+from nncore_bench.verdict.truth import Check
 
 ROOT = Path(__file__).parents[2]
 GOOD, BAD = Check("clock", passed=True, figure="fine"), Check("observer", passed=False, figure="+9 %")
@@ -57,7 +57,7 @@ def test_a_machine_that_cannot_measure_is_one_sentence_and_exit_code_2(
     monkeypatch.setattr(selftest, "selftest", answering(error=WorkerError("it ended with exit code 1")))
     assert command.main(["selftest"]) == 2
     said = capsys.readouterr().err.strip().splitlines()
-    assert said == ["python -m bench selftest: nothing can be measured here: it ended with exit code 1"]
+    assert said == ["nncore-bench selftest: nothing can be measured here: it ended with exit code 1"]
 
 
 def test_a_mistyped_option_is_one_sentence() -> None:

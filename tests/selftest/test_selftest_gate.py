@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from bench import __main__ as command
-from bench import selftest_gate
-from bench.measure.planted import Planted, PlantedCode
-from bench.measure.revisions import Layout, Revision
-from bench.selftest_gate import CASES, SAME_CODE, SLOW_CASE, SLOWER_CODE
+from nncore_bench import __main__ as command
+from nncore_bench import selftest_gate
+from nncore_bench.measure.planted import Planted, PlantedCode
+from nncore_bench.measure.revisions import Layout, Revision
+from nncore_bench.selftest_gate import CASES, SAME_CODE, SLOW_CASE, SLOWER_CODE
 
 
 @dataclass

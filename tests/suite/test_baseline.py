@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sessions import SMALL, session
 
-from bench.runs import SAMPLES_FILE, newest_run, pack, read_blocks, read_run
+from nncore_bench.runs import SAMPLES_FILE, newest_run, pack, read_blocks, read_run
 
 # Of two launches one that is held up leaves an interval without end.
 MORE = ("--step-launches=8", "--step-budget=8")

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bench.handover import HandOver
-from bench.progress import ProgressLine, progress_text
+from nncore_bench.handover import HandOver
+from nncore_bench.progress import ProgressLine, progress_text
 
 MEANS = (20.1e-6, 200.02e-6, 2.0003e-3, 0.1 + 0.2)
 

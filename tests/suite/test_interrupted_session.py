@@ -13,7 +13,7 @@ import psutil
 import pytest
 from sessions import ROOT, SMALL, command, session
 
-from bench.runs import read_blocks, read_run
+from nncore_bench.runs import read_blocks, read_run
 
 LONG = ("--step-budget=60", "--step-target=0.0001", "--step-devices=cpu", "--benchmark-only")
 PATIENCE_S = 120
@@ -46,11 +46,11 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the processes that measure for a session."""
     children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "bench.measure.processes" in child.cmdline()]
+    return [child for child in children if any("start.py" in word for word in child.cmdline())]
 
 
 def report(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run `python -m bench report` on a run."""
+    """Run `nncore-bench report` on a run."""
     return subprocess.run(
         [sys.executable, "-m", "bench", "report", str(folder)],
         cwd=ROOT,

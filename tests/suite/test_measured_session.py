@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from sessions import SMALL, session
 
-from bench.cases import PHASES, STEP_PHASES
-from bench.runs import SCHEMA_VERSION, Block, Run, read_blocks, read_run
+from nncore_bench.cases import PHASES, STEP_PHASES
+from nncore_bench.runs import SCHEMA_VERSION, Block, Run, read_blocks, read_run
 
 CPU_PHASES = [phase for phase in PHASES if phase != "copy"]
 

@@ -1,4 +1,4 @@
-"""An installed suite runs by its name, from any folder: `pytest --pyargs bench`."""
+"""An installed suite runs by its name, from any folder: `pytest --pyargs nncore_bench`."""
 
 import subprocess
 import sys
@@ -7,26 +7,23 @@ from pathlib import Path
 
 import pytest
 
-import bench
-from bench.plugin import place_of
+from nncore_bench.plugin import SUITE, place_of
 
-HERE = Path(bench.__file__).parent
-INSTALLED = any(point.value == "bench.plugin" for point in entry_points(group="pytest11"))
+INSTALLED = any(point.value == "nncore_bench.plugin" for point in entry_points(group="pytest11"))
 
 
 def test_names_of_this_package_become_places_and_others_stay() -> None:
-    """With the test that is named behind it."""
-    assert place_of("bench") == str(HERE)
-    assert place_of("bench.test_phases") == str(HERE / "test_phases.py")
-    assert place_of("bench.test_phases::test_phase") == f"{HERE / 'test_phases.py'}::test_phase"
-    for other in ("benches", "tests/", "my_package.bench", "test_mine.py::test_phase"):
+    """With the test that is named behind it; a folder `bench` may be the user's own."""
+    assert place_of("nncore_bench") == str(SUITE)
+    assert place_of("nncore_bench::test_phase") == f"{SUITE / 'test_phases.py'}::test_phase"
+    for other in ("bench", "tests/", "my_package.nncore_bench", "test_mine.py::test_phase"):
         assert place_of(other) == other
 
 
 @pytest.mark.skipif(not INSTALLED, reason="the package is not installed, so pytest does not know its plugin")
 def test_an_installed_suite_takes_its_options_from_any_folder(tmp_path: Path) -> None:
     """By the name of the package, with options that only its conftest declares."""
-    command = [sys.executable, "-m", "pytest", "--pyargs", "bench", "--collect-only", "-q"]
+    command = [sys.executable, "-m", "pytest", "--pyargs", "nncore_bench", "--collect-only", "-q"]
     listed = subprocess.run(
         [*command, "--step-batch-sizes=7", "--step-hidden=5", "--step-threads=1", "--step-devices=cpu"],
         cwd=tmp_path,

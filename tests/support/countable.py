@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from bench.cases import BlockKind
 from nncore.evaluate import evaluating
 from nncore.model import SimpleNN
 from nncore.step import TrainStep
+from nncore_bench.cases import BlockKind
 
 
 @dataclass

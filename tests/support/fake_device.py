@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from bench.cases import BlockKind
+from nncore_bench.cases import BlockKind
 
 LAUNCH_NS = 5_000
 KERNEL_NS = {"zero_grad": 0, "forward": 100_000, "loss": 20_000, "backward": 200_000, "optimizer": 400_000}

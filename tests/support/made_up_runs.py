@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case, grid
-from bench.records import CaseRecord
-from bench.report import Report, Table, render
-from bench.runs import Block, Campaign, Code, Nanoseconds, Run, RunFolder
-from bench.verdict import rows_of
+from nncore_bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case, grid
+from nncore_bench.records import CaseRecord
+from nncore_bench.report import Report, Table, render
+from nncore_bench.runs import Block, Campaign, Code, Nanoseconds, Run, RunFolder
+from nncore_bench.verdict import rows_of
 
 MICROSECOND = 1_000  # in nanoseconds, the unit of laps
 ITERATIONS = 5  # the leading one and four that count

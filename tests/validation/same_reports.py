@@ -1,4 +1,4 @@
-"""Whether two versions of the code tell the same of recorded runs: `python tests/validation/same_reports.py OLD`.
+"""Whether two versions tell the same of recorded runs: `python tests/validation/same_reports.py OLD`.
 
 Reports, comparisons, pages and files of the runs in `tests/recorded` and of the reference run are made by a
 commit OLD, in a worktree of its own, and by the code here, and their differences are printed. Pages are
@@ -9,6 +9,7 @@ import argparse
 import difflib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,13 @@ def told_by(root: Path, python: str) -> dict[str, str]:
         name = " ".join([words[0], *(run.name for run in runs), *words[1:]])
         with tempfile.TemporaryDirectory() as place:
             out = Path(place) / "out"
-            arguments = [words[0], *map(str, runs), *words[1:], *([str(out)] if words[-1] == "--out" else [])]
+            copies = [
+                shutil.copytree(run, Path(place) / run.name) for run in runs
+            ]  # tables are written there
+            arguments = [
+                *(words[0], *map(str, copies), *words[1:]),
+                *([str(out)] if words[-1] == "--out" else []),
+            ]
             done = subprocess.run(
                 [python, "-m", "bench", *arguments],
                 capture_output=True,
@@ -84,15 +91,16 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         tree = Path(place) / "old"
-        subprocess.run(["git", "-C", str(ROOT), "worktree", "add", "--detach", tree, given.old], check=True)
+        git = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*git, "add", "--detach", "--quiet", tree, given.old], check=True)
         try:
             old = told_by(tree, given.python)
         finally:
-            subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", tree], check=True)
+            subprocess.run([*git, "remove", "--force", tree], check=True)
     new = told_by(ROOT, given.python)
     found = differences(old, new)
-    print("\n".join(found))
-    print(f"{len(new)} texts compared, {sum(line.startswith('--- ') for line in found)} differ")
+    sys.stdout.write("".join(f"{line}\n" for line in found))
+    sys.stdout.write(f"{len(new)} texts compared, {sum(line.startswith('--- ') for line in found)} differ\n")
     return 1 if found else 0
 
 

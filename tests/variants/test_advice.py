@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from made_up_runs import CPU_CASE
 
-from bench.advise import candidates
-from bench.cases import Case
-from bench.records import CaseCounters, CaseRecord, PhaseCounters
-from bench.report.advice import advice_sentences, advice_tables
-from bench.runs import Block
-from bench.verdict.advice import Gain, combinations, gains
+from nncore_bench.advise import candidates
+from nncore_bench.cases import Case
+from nncore_bench.records import CaseCounters, CaseRecord, PhaseCounters
+from nncore_bench.report.advice import advice_sentences, advice_tables
+from nncore_bench.runs import Block
+from nncore_bench.verdict.advice import Gain, combinations, gains
 
 FUSED, COMPILED = replace(CPU_CASE, variant="fused"), replace(CPU_CASE, variant="compile")
 HALF, THREADS = replace(CPU_CASE, precision="bfloat16"), replace(CPU_CASE, threads=2)

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.measure import subjects
-from bench.measure.blocks import run_block
-from bench.measure.captured import WARM_UP_STEPS, CapturedStep, CaptureError
-from bench.measure.clock import HostClock
-from bench.measure.comparison import compared
-from bench.measure.subjects import Subject
 from nncore.model import SimpleNN
 from nncore.step import TrainStep
+from nncore_bench.measure import subjects
+from nncore_bench.measure.blocks import run_block
+from nncore_bench.measure.captured import WARM_UP_STEPS, CapturedStep, CaptureError
+from nncore_bench.measure.clock import HostClock
+from nncore_bench.measure.comparison import compared
+from nncore_bench.measure.subjects import Subject
 
 CASE = replace(CPU_CASE, batch_size=4, hidden=8, variant="cudagraph")
 CAPTURE_S = 7.0

@@ -7,14 +7,14 @@ import torch
 from made_up_runs import CPU_CASE
 from torch import nn
 
-from bench.cases import Case
-from bench.measure.blocks import IncorrectError
-from bench.measure.comparison import TOLERANCES, compared
-from bench.measure.counters import count_case
-from bench.measure.forms import formed_model
-from bench.measure.subjects import FactorySubject, Subject
 from nncore.model import SimpleNN
 from nncore.step import TrainStep
+from nncore_bench.cases import Case
+from nncore_bench.measure.blocks import IncorrectError
+from nncore_bench.measure.comparison import TOLERANCES, compared
+from nncore_bench.measure.counters import count_case
+from nncore_bench.measure.forms import formed_model
+from nncore_bench.measure.subjects import FactorySubject, Subject
 
 SMALL = replace(CPU_CASE, batch_size=4, hidden=8)
 EXACT = ("foreach", "set-to-none=false", "workers-2", "resident", "inference-mode", "default-allocator")

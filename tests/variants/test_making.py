@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.measure.making import SubjectError, completed, make, repeated
+from nncore_bench.measure.making import SubjectError, completed, make, repeated
 
 NEWCOMER = """
 from torch import nn

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import measure_step
-from bench.cases import PHASES
+from nncore_bench import measure_step
+from nncore_bench.cases import PHASES
 
 Measure: TypeAlias = Callable[..., pd.DataFrame]
 WAIT_S = 0.003

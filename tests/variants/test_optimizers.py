@@ -9,11 +9,11 @@ from made_up_optimizers import SETTINGS, executed, in_two_groups, network, setti
 from torch import nn
 from torch.optim import LBFGS, SGD, Adafactor, Adagrad, Adam, AdamW, Muon, Optimizer, SparseAdam
 
-from bench.measure.blocks import IncorrectError
-from bench.measure.comparison import compared
-from bench.measure.making import Made
-from bench.measure.optimizers import carry_over, formed_optimizer, optimizer_code
 from nncore.step import TrainStep
+from nncore_bench.measure.blocks import IncorrectError
+from nncore_bench.measure.comparison import compared
+from nncore_bench.measure.making import Made
+from nncore_bench.measure.optimizers import carry_over, formed_optimizer, optimizer_code
 
 FUSED = {Adam, AdamW, SGD, Adagrad}
 FOREACH = SETTINGS.keys() - {Muon}

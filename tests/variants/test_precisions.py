@@ -9,13 +9,14 @@ import torch
 from made_up_runs import CPU_CASE
 from torch import Tensor, nn
 
-from bench.cases import Case
-from bench.measure import subjects
-from bench.measure.blocks import IncorrectError, run_block
-from bench.measure.clock import HostClock
-from bench.measure.comparison import TOLERANCES
-from bench.measure.counters import count_case
-from bench.measure.forms import (
+from nncore.model import SimpleNN
+from nncore_bench.cases import Case
+from nncore_bench.measure import subjects
+from nncore_bench.measure.blocks import IncorrectError, run_block
+from nncore_bench.measure.clock import HostClock
+from nncore_bench.measure.comparison import TOLERANCES
+from nncore_bench.measure.counters import count_case
+from nncore_bench.measure.forms import (
     ON_CPU,
     ON_CUDA,
     ScaledStep,
@@ -24,10 +25,9 @@ from bench.measure.forms import (
     plain_tf32,
     precision_set,
 )
-from bench.measure.making import completed
-from bench.measure.subjects import FactorySubject, Subject
-from bench.variants import code_of
-from nncore.model import SimpleNN
+from nncore_bench.measure.making import completed
+from nncore_bench.measure.subjects import FactorySubject, Subject
+from nncore_bench.variants import code_of
 
 HALF = replace(CPU_CASE, batch_size=4, hidden=8, precision="float16")
 RESNET = Case("torchvision:resnet18", "-", "cpu", 1, "float32", "eager", 1, "-")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE
 
-from bench.variants import WORDS, VariantError, canonical, code_of, made_faster, misfit, words_of
+from nncore_bench.variants import WORDS, VariantError, canonical, code_of, made_faster, misfit, words_of
 
 
 def test_words_come_in_one_order_and_eager_adds_nothing() -> None:

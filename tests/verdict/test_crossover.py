@@ -5,8 +5,8 @@ from math import exp, log
 import numpy as np
 import pytest
 
-from bench.verdict.crossover import Crossover, crossover
-from bench.verdict.estimates import Estimate
+from nncore_bench.verdict.crossover import Crossover, crossover
+from nncore_bench.verdict.estimates import Estimate
 
 SIZES = [1, 4, 16, 64, 256]
 

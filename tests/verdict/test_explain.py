@@ -6,7 +6,7 @@ import msgspec.structs
 import pytest
 from made_up_runs import CPU_CASE
 
-from bench.records import (
+from nncore_bench.records import (
     OUTSIDE,
     Account,
     CaseCounters,
@@ -15,8 +15,8 @@ from bench.records import (
     PhaseCounters,
     ProfiledOperator,
 )
-from bench.verdict.explain import NOT_COMPARABLE, OK, SUSPECT, Compared, Side, compared
-from bench.verdict.rows import Row
+from nncore_bench.verdict.explain import NOT_COMPARABLE, OK, SUSPECT, Compared, Side, compared
+from nncore_bench.verdict.rows import Row
 
 MICRO = 1e-6
 TIMES = {

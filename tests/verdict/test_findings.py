@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, block_of, blocks_of, record_of, run_of
 
-from bench.cases import (
+from nncore_bench.cases import (
     DEFAULT_ALLOCATOR,
     DOES_NOT_APPLY,
     KERNELS,
@@ -16,12 +16,19 @@ from bench.cases import (
     SMALLEST_NETWORK,
     Case,
 )
-from bench.records import Account, CaseCounters, CaseProfile, OperatorCount, PhaseCounters, ProfiledOperator
-from bench.runs import Block, Run
-from bench.verdict import Row, companion_rows, rows_of
-from bench.verdict.evidence import NO_CUDA, UNCOUNTED
-from bench.verdict.findings import CHECKS, Finding, findings_of
-from bench.verdict.limits import COMPUTE, DISPATCH, MEMORY
+from nncore_bench.records import (
+    Account,
+    CaseCounters,
+    CaseProfile,
+    OperatorCount,
+    PhaseCounters,
+    ProfiledOperator,
+)
+from nncore_bench.runs import Block, Run
+from nncore_bench.verdict import Row, companion_rows, rows_of
+from nncore_bench.verdict.evidence import NO_CUDA, UNCOUNTED
+from nncore_bench.verdict.findings import CHECKS, Finding, findings_of
+from nncore_bench.verdict.limits import COMPUTE, DISPATCH, MEMORY
 
 NAMES = [name for name, _ in CHECKS]
 KERNEL_CASE = replace(CPU_CASE, subject=REFERENCE_KERNELS, batch_size=1, hidden=DOES_NOT_APPLY)

@@ -8,8 +8,8 @@ import pytest
 from made_up_columns import RULE, column, confirmed, pairs_of
 from scipy import stats
 
-from bench.verdict.columns import Column
-from bench.verdict.gating import (
+from nncore_bench.verdict.columns import Column
+from nncore_bench.verdict.gating import (
     confirm,
     pairs_needed,
     screen,

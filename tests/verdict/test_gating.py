@@ -9,15 +9,15 @@ from made_up_columns import RULE, column, confirmed
 from scipy import stats
 from scipy.integrate import quad
 
-from bench.verdict.columns import CaseRatios, Column, case_columns, group_columns
-from bench.verdict.gating import (
+from nncore_bench.verdict.columns import CaseRatios, Column, case_columns, group_columns
+from nncore_bench.verdict.gating import (
     TAIL_CHANGED,
     confirm,
     interval,
     screen,
 )
-from bench.verdict.rule import SUITE, Rule
-from bench.verdict.signflip import sign_flips
+from nncore_bench.verdict.rule import SUITE, Rule
+from nncore_bench.verdict.signflip import sign_flips
 
 
 def test_the_interval_is_students() -> None:

@@ -18,9 +18,9 @@ from made_up_runs import (
     run_of,
 )
 
-from bench.cases import STEP_PHASES, UNATTRIBUTED, Case
-from bench.runs import Block
-from bench.verdict import Row, rows_of
+from nncore_bench.cases import STEP_PHASES, UNATTRIBUTED, Case
+from nncore_bench.runs import Block
+from nncore_bench.verdict import Row, rows_of
 
 NANO = 1e-9
 

@@ -20,7 +20,7 @@ from checks_of_steps import checks_of_steps
 from claims import Claim, Finding, Told
 from day import Day, DayError, Measured, read_day
 
-from bench.runs import RunError
+from nncore_bench.runs import RunError
 
 FAILED, UNREADABLE = 1, 2
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from claims import Claim, Finding, Told, listed
 from day import Day, Measured
 
-from bench.cases import SIMPLENN, Case
-from bench.report.frame import cells_of, without_skipped
-from bench.report.worth import MODES, curves, faster_said
-from bench.verdict.advice import Gain
+from nncore_bench.cases import SIMPLENN, Case
+from nncore_bench.report.frame import cells_of, without_skipped
+from nncore_bench.report.worth import MODES, curves, faster_said
+from nncore_bench.verdict.advice import Gain
 
 LEAST_OF_GRAPH = 1.5
 MOST_OF_POWER_LIMIT = 1.1

@@ -6,9 +6,9 @@ from checks_of_steps import steps_on_device
 from claims import Claim, Finding, Told, listed
 from day import Measured
 
-from bench.cases import SIMPLENN, Case
-from bench.records import Account, CaseCounters, CaseProfile, CaseRecord, DeviceActivity
-from bench.verdict.profiles import unaccounted
+from nncore_bench.cases import SIMPLENN, Case
+from nncore_bench.records import Account, CaseCounters, CaseProfile, CaseRecord, DeviceActivity
+from nncore_bench.verdict.profiles import unaccounted
 
 INPUTS, CLASSES = 784, 10
 MOST_UNACCOUNTED = 0.03

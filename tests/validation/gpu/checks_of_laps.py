@@ -7,8 +7,8 @@ from statistics import median
 from claims import Claim, Finding
 from day import Measured
 
-from bench.cases import BLOCK_LAPS, BlockKind
-from bench.runs import Block
+from nncore_bench.cases import BLOCK_LAPS, BlockKind
+from nncore_bench.runs import Block
 
 LAPPED: tuple[BlockKind, ...] = ("laps", "feed", "kernels", "cold")
 """The kinds of block that have events; the others are timed whole."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from claims import Claim, Finding, Told, listed
 from day import Day, Measured
 
-from bench.cases import SIMPLENN, Case
-from bench.variants import misfit, words_of
+from nncore_bench.cases import SIMPLENN, Case
+from nncore_bench.variants import misfit, words_of
 
 MOST_UNKNOWN = 3
 """Facts that a driver may not tell: MIG mode of a card without, ECC, the link of a virtual machine."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from bench.report import Source, read_source
-from bench.runs import RUN_FILE, Block, read_blocks
-from bench.verdict.gating import Decision
+from nncore_bench.report import Source, read_source
+from nncore_bench.runs import RUN_FILE, Block, read_blocks
+from nncore_bench.verdict.gating import Decision
 
 STAGES = ("probe", "tests", "default", "advise", "resnet", "gate", "large", "energy", "profile")
 """Of both commands, in the order in which they run."""
@@ -65,7 +65,7 @@ class Day:
 
 
 def read_day(folder: Path) -> Day:
-    """Read a folder with logs, probe.json and archives; raises DayError and bench.runs.RunError."""
+    """Read a folder with logs, probe.json and archives; raises DayError and nncore_bench.runs.RunError."""
     if not folder.is_dir():
         raise DayError(f"{str(folder)!r} is no folder (name the one that holds what came back)")
     logs = "\n".join(log.read_text(errors="replace") for log in sorted(folder.glob("*.log")))

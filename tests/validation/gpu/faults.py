@@ -10,9 +10,9 @@ from claims import Claim
 from made_up_day import MadeUpDay
 from made_up_runs import CUDA_CASE
 
-from bench.cases import BLOCK_LAPS, STEP_PHASES, Case
-from bench.records import Account, CaseProfile, CaseRecord, DeviceActivity, PhaseCounters
-from bench.runs import Block, Run
+from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, Case
+from nncore_bench.records import Account, CaseProfile, CaseRecord, DeviceActivity, PhaseCounters
+from nncore_bench.runs import Block, Run
 
 Fault = Callable[[MadeUpDay], None]
 GRAPH_CASE = replace(CUDA_CASE, variant="cudagraph")

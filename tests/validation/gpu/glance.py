@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from bench.runs import Run, RunError, newest_run, read_run
+from nncore_bench.runs import Run, RunError, newest_run, read_run
 
 STOP = "STOP"
 GO_ON = "GO ON"

@@ -15,16 +15,16 @@ from made_up_columns import RULE, column, confirmed
 from made_up_gpu_runs import GATED, good_runs
 from made_up_probe import made_up_probe
 
-from bench.cases import Case
-from bench.records import (
+from nncore_bench.cases import Case
+from nncore_bench.records import (
     CaseProfile,
     CaseRecord,
 )
-from bench.report import Source
-from bench.report.verdicts import gate_record
-from bench.runs import Block, Run, RunFolder, plain_json
-from bench.verdict.gating import Decision
-from bench.verdict.outcome import Outcome
+from nncore_bench.report import Source
+from nncore_bench.report.verdicts import gate_record
+from nncore_bench.runs import Block, Run, RunFolder, plain_json
+from nncore_bench.verdict.gating import Decision
+from nncore_bench.verdict.outcome import Outcome
 
 
 @dataclass

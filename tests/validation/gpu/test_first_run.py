@@ -17,10 +17,10 @@ from made_up_runs import CUDA_CASE
 from msgspec.structs import replace
 from readings_of_steps import FORMS, SIZES
 
-from bench import options as step_options
-from bench.arguments import parse
-from bench.options import Options
-from bench.runs import RunFolder
+from nncore_bench import options as step_options
+from nncore_bench.arguments import parse
+from nncore_bench.options import Options
+from nncore_bench.runs import RunFolder
 
 HERE = Path(__file__).parent
 BASH = shutil.which("bash") or "bash"

@@ -1,0 +1,122 @@
+"""How do I make it faster: variants of a step beside the plain one, and then the best of them together."""
+
+import os
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nncore_bench.cases import Case
+from nncore_bench.measure.campaign import Progress
+from nncore_bench.measure.gpu import chosen_gpu
+from nncore_bench.measure.plan import Plan
+from nncore_bench.measure.workers import COMPILER_CACHE, Launcher
+from nncore_bench.options import OptionError, Options
+from nncore_bench.suite import Suite
+from nncore_bench.variants import PRECISIONS, WORDS, made_faster
+from nncore_bench.verdict.advice import Gain, combinations, gains
+
+SHARE_TOGETHER = 0.4
+"""The share of the budget that combinations have for themselves."""
+
+PHASES_OF = {"step": ("step",), "inference": ("inference",), "feeding": ("data",)}
+PLAIN_PHASES = ("step", "inference", "data")
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Hold what each variant gains on the plain step of a case, and what the best of them gain together.
+
+    `plain_s` is the plain step in seconds; `together` is empty where there was nothing to join. `assumed`
+    says what the subject left out and what was taken instead; `folders` are where the runs are.
+    """
+
+    base: Case
+    plain_s: float
+    found: Sequence[Gain]
+    together: Sequence[Gain]
+    assumed: Sequence[str]
+    seconds: float
+    folders: Sequence[Path]
+
+
+def candidates(base: Case, all_threads: int) -> list[Case]:
+    """Return what is tried against a plain step: each word, each precision, all threads, one at a time."""
+    words = [replace(base, variant=word) for word in WORDS]
+    precisions = [replace(base, precision=name) for name in PRECISIONS if name != base.precision]
+    threads = [replace(base, threads=all_threads)] if base.device == "cpu" and all_threads > 1 else []
+    return [*words, *precisions, *threads]
+
+
+def advise(options: Options, progress: Progress) -> Advice:
+    """Return advice for one device, batch size and width; raises OptionError and WorkerError.
+
+    With an empty compiler cache, so that the first of the launches compiles as a user's first run does.
+    """
+    begin = time.monotonic()
+    with TemporaryDirectory(prefix="compiled-") as folder:
+        return _advised(
+            options, progress, begin, {COMPILER_CACHE: folder, **chosen_gpu(options.gpu_number, os.environ)}
+        )
+
+
+def _advised(options: Options, progress: Progress, begin: float, environment: Mapping[str, str]) -> Advice:
+    suite = Suite(options, Launcher(more=environment))
+    try:
+        suite.get_ready()
+        suite.refuse_what_cannot_be()
+        base = _only(suite)
+        found, plain_s = _measured(
+            suite, base, candidates(base, suite.launcher.hello.all_threads), 1.0, progress
+        )
+        joined = combinations(found, base)
+        folders, together = [suite.folder], list[Gain]()
+        if joined:
+            second = Suite(options, suite.launcher)
+            together, _ = _measured(second, base, joined, SHARE_TOGETHER, progress)
+            folders.append(second.folder)
+    finally:
+        suite.close()
+    record = next(record for record in suite.run.cases if record.case == base) if suite.run else None
+    return Advice(
+        base,
+        plain_s,
+        found,
+        together,
+        record.assumed if record else (),
+        time.monotonic() - begin,
+        [folder for folder in folders if folder is not None],
+    )
+
+
+def _only(suite: Suite) -> Case:
+    """Return the one case that advice is for; raises OptionError where there are more or it cannot run."""
+    if len(suite.cases) != 1:
+        raise OptionError(
+            f"advice is for one case, and the options name {len(suite.cases)} (give one device, thread count,"
+            " batch size and hidden width, such as --step-batch-sizes=32 --step-hidden=128)"
+        )
+    (case,) = suite.cases
+    if reason := suite.skip_reason(case) or suite.check(case):
+        raise OptionError(reason)
+    return case
+
+
+def _measured(
+    suite: Suite, base: Case, cases: Sequence[Case], share: float, progress: Progress
+) -> tuple[list[Gain], float]:
+    """Return what some cases gain on the base in a campaign of its own, and the seconds of the plain step."""
+    options = suite.options
+    selected = [(base, phase) for phase in PLAIN_PHASES]
+    selected += [(case, phase) for case in cases for phase in PHASES_OF[made_faster(case.variant)]]
+    seed = random.SystemRandom().randrange(2**32)
+    plan = Plan(options.launches, options.budget * share, options.target, options.launches, seed=seed)
+    suite.measure(selected, plan, progress, alone=True)  # ratios within a round need no ceilings and no drift
+    if suite.run is None:
+        raise OptionError("nothing was recorded")
+    plain = next(record for record in suite.run.cases if record.case == base)
+    if plain.status != "ok":
+        raise OptionError(f"{base.key} cannot be measured: {plain.reason}")
+    return gains(suite.run.cases, suite.blocks, base), suite.rows[base, "step"].time_s or float("nan")

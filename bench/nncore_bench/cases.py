@@ -1,0 +1,204 @@
+"""The grid: what is measured, in which cells, and under which names.
+
+Imports neither torch nor pandas: a report on a laptop reads the same names as the worker that measured.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from math import log2
+from typing import Literal, TypeAlias
+
+from nncore_bench.variants import DEFAULT_ALLOCATOR, EAGER, made_faster, words_of
+
+STEP_PHASES = ("zero_grad", "forward", "loss", "backward", "optimizer")
+"""The phases whose laps add up to the step, in the order in which they run."""
+
+PHASES = ("data", "copy", *STEP_PHASES, "step", "inference")
+"""All that is reported of a case: feeding, the parts of the step, the whole step, inference."""
+
+KERNELS = ("gemm", "copy_cached", "copy_cold")
+"""Reference kernels, whose known work says what this machine can do and how fast it was in this run."""
+
+FED = ("data", "copy")
+"""The phases of the loop around the step."""
+
+UNATTRIBUTED = "unattributed"
+"""What the laps leave over: from the last boundary of one step to the first of the next."""
+
+BlockKind: TypeAlias = Literal["laps", "plain", "feed", "inference", "kernels", "cold"]
+
+BLOCK_LAPS: dict[BlockKind, tuple[str, ...]] = {
+    "laps": (*STEP_PHASES, UNATTRIBUTED),
+    "plain": ("step",),
+    "feed": ("data", "copy", "rest"),
+    "inference": ("inference",),
+    "kernels": KERNELS[:2],
+    "cold": KERNELS[2:],
+}
+"""The laps that one iteration of each kind of block records.
+
+`laps` and `plain` run the same training steps on resident batches, with a clock read at every phase
+boundary and with one a step; `feed` runs a real loop (DataLoader next, copy to the device, whole step;
+its step is the `rest`); `inference` runs the model under eval mode and no_grad; `kernels` and `cold` run the
+reference kernels, those that find their data in a core's own caches and the copy that does not.
+"""
+
+DOES_NOT_APPLY = "-"
+SIMPLENN = "simplenn"
+REFERENCE_KERNELS = "reference-kernels"
+REFERENCE_NETWORK = "reference-network"
+SMALLEST_NETWORK = "smallest-network"
+MIDDLE_NETWORK = "middle-network"
+SMALLEST = 8  # hidden units of the smallest network: of fewer, none may learn
+REFERENCE_SIZE = 128
+
+
+Place: TypeAlias = tuple[str, int | str, str]
+"""Device, threads and precision."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Name one cell of the grid; `threads` is `-` where the device decides (CUDA)."""
+
+    subject: str
+    dataset: str
+    device: str
+    threads: int | str
+    precision: str
+    variant: str
+    batch_size: int
+    hidden: int | str
+
+    @property
+    def key(self) -> str:
+        """Return the readable, stable name that node ids and tables share."""
+        threads = "" if self.threads == DOES_NOT_APPLY else f"-t{self.threads}"
+        hidden = "" if self.hidden == DOES_NOT_APPLY else f"-h{self.hidden}"
+        usual = ((self.subject, (SIMPLENN,)), (self.dataset, ("digits", DOES_NOT_APPLY)))
+        tail = "".join(
+            f"-{safe_label(name.removeprefix('./'))}" for name, defaults in usual if name not in defaults
+        )
+        return f"{self.device}{threads}-{self.precision}-{self.variant}-b{self.batch_size}{hidden}{tail}"
+
+    @property
+    def place(self) -> Place:
+        """Return what all cases have in common that run on the same hardware in the same way."""
+        return self.device, self.threads, self.precision
+
+    def phases(self) -> tuple[str, ...]:
+        """Return the phases this case has.
+
+        Nothing is copied to a device that holds the data already, a step that is captured whole has no parts,
+        and what makes inference or feeding faster is about these alone.
+        """
+        about = made_faster(self.variant)
+        if about == "inference":
+            return ("inference",)
+        if "cudagraph" in words_of(self.variant):
+            return ("step",)
+        here = tuple(phase for phase in PHASES if phase != "copy" or self.device != "cpu")
+        return tuple(phase for phase in here if phase in FED) if about == "feeding" else here
+
+    def parameters(self, phase: str) -> dict[str, str | int]:
+        """Return the test parameters, which are also the leading columns of the frame."""
+        return {
+            "phase": phase,
+            "subject": self.subject,
+            "device": self.device,
+            "threads": self.threads,
+            "precision": self.precision,
+            "variant": self.variant,
+            "batch_size": self.batch_size,
+            "hidden": self.hidden,
+        }
+
+
+def safe_label(label: str) -> str:
+    """Replace what a file name cannot hold by underscores."""
+    return "".join(sign if sign.isalnum() or sign in "._" else "_" for sign in label)
+
+
+def case_id(phase: str, case: Case) -> str:
+    """Return the bracketed part of a node id, such as `forward-cpu-t1-float32-eager-b128-h512`."""
+    return f"{phase}-{case.key}"
+
+
+def kinds_for(phases: Iterable[str]) -> tuple[BlockKind, ...]:
+    """Return the kinds of block that a round of a case needs to report these phases.
+
+    The step's laps and its plain blocks always come together: each checks the other.
+    """
+    wanted = set(phases)
+    kinds: list[BlockKind] = []
+    if wanted & {*STEP_PHASES, "step"}:
+        kinds += ["laps", "plain"]
+    if wanted & {"data", "copy"}:
+        kinds.append("feed")
+    kinds += [kind for kind in ("inference", "kernels", "cold") if wanted & set(BLOCK_LAPS[kind])]
+    return tuple(kinds)
+
+
+def dataset_of(subject: str, dataset: str) -> str:
+    """Return the data set of a subject: none but the SimpleNN has a choice, the others' batches are given."""
+    return dataset if subject == SIMPLENN else DOES_NOT_APPLY
+
+
+def grid(  # noqa: PLR0913 - the axes of the grid are what they are
+    *,
+    subject: str,
+    dataset: str,
+    devices: Iterable[str],
+    threads: Iterable[int],
+    precisions: Iterable[str],
+    variants: Iterable[str],
+    batch_sizes: Iterable[int],
+    hidden: Iterable[int],
+) -> list[Case]:
+    """Return the cells in reading order: device, threads, precision, variant, batch size, hidden width."""
+    threads = tuple(threads)
+    widths: tuple[int | str, ...] = tuple(hidden) if subject == SIMPLENN else (DOES_NOT_APPLY,)
+    return [
+        Case(subject, dataset_of(subject, dataset), device, count, precision, variant, batch_size, width)
+        for device in devices
+        for count in (threads if device == "cpu" else (DOES_NOT_APPLY,))
+        for precision, variant, batch_size, width in product(precisions, variants, batch_sizes, widths)
+    ]
+
+
+def reference_case(cases: Mapping[int, Case]) -> int | None:
+    """Return the number of the case to profile: one thread, and nearest to batch 128 and width 128."""
+
+    def distance(number: int) -> tuple[bool, float]:
+        case = cases[number]
+        width = case.hidden if isinstance(case.hidden, int) else REFERENCE_SIZE
+        return case.threads not in (1, DOES_NOT_APPLY), sum(
+            abs(log2(size / REFERENCE_SIZE)) for size in (case.batch_size, width)
+        )
+
+    return min(cases, key=distance, default=None)
+
+
+def companions_of(cases: Iterable[Case], twins: Iterable[Case]) -> list[tuple[str, Case]]:
+    """Return what is measured beside the cases, in the same rounds, each with its role.
+
+    For every place where cases run: the reference kernels, the smallest network, whose phases are all
+    dispatch, and a middle one, whose phases are mostly work. Of the `twins`, the cases that may be measured
+    under the default allocator as well, the reference case of the CPU.
+    """
+    places = dict.fromkeys(case.place for case in cases)
+    beside = [
+        (role, Case(subject, DOES_NOT_APPLY, device, threads, precision, EAGER, batch_size, hidden))
+        for device, threads, precision in places
+        for role, subject, batch_size, hidden in (
+            (REFERENCE_KERNELS, REFERENCE_KERNELS, 1, DOES_NOT_APPLY),
+            (SMALLEST_NETWORK, REFERENCE_NETWORK, 1, SMALLEST),
+            (MIDDLE_NETWORK, REFERENCE_NETWORK, REFERENCE_SIZE, REFERENCE_SIZE),
+        )
+    ]
+    on_cpu = dict(enumerate(case for case in twins if case.device == "cpu"))
+    reference = reference_case(on_cpu)
+    if reference is None:
+        return beside
+    return [*beside, (DEFAULT_ALLOCATOR, replace(on_cpu[reference], variant=DEFAULT_ALLOCATOR))]

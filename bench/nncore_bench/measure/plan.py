@@ -1,0 +1,57 @@
+"""The plan of a campaign, the rounds that a target asks for, and the account of where the time went."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import ndtri
+
+from nncore_bench.runs import Block
+
+NANO = 1e-9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say how long the campaign may take and what precision it is planned for."""
+
+    launches: int
+    budget_s: float
+    target: float
+    least_rounds: int = 2
+    seed: int = 0
+
+
+@dataclass
+class Account:
+    """Add up where the campaign's time goes, in seconds."""
+
+    measured_s: float = 0.0
+    leading_s: float = 0.0
+
+    def add(self, block: Block) -> None:
+        """Count a block's iterations by the wall clock, since on a device the host runs ahead."""
+        self.measured_s += block.wall_ns * NANO
+        self.leading_s += float(block.host[0].sum()) * NANO
+
+
+def rounds_for(target: float, pilot: Sequence[Block], on_device: Collection[int] = ()) -> int:
+    """Return how many rounds the half-width of a 95 % interval of a block's time needs to reach a target.
+
+    By the normal approximation n = (z · s / (target · mean))², with s from the pilot's plain blocks, or from
+    whatever kind there is; nine tenths of the cases need no more rounds. The time of a block is its smallest
+    iteration; of a case on a device, where the host runs ahead, the wall time of an iteration.
+    """
+    kinds = {block.kind for block in pilot}
+    by_case: dict[int, list[float]] = {}
+    for block in pilot:
+        if block.kind == ("plain" if "plain" in kinds else min(kinds)):
+            wall = block.wall_ns / (len(block.host) - 1)
+            smallest = float(block.host[1:].sum(axis=1).min())
+            by_case.setdefault(block.case, []).append(wall if block.case in on_device else smallest)
+    spreads = [np.std(times, ddof=1) / np.mean(times) for times in by_case.values() if len(times) > 1]
+    if not spreads:
+        return 1
+    needed = (float(ndtri(0.975)) * np.quantile(spreads, 0.9) / target) ** 2
+    return max(1, math.ceil(float(needed)))

@@ -1,0 +1,134 @@
+"""Measure a step from a notebook or a script, and get a frame: `from bench import measure_step`."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Values: TypeAlias = "str | float | Path | Iterable[str | int] | None"
+
+
+def measure_step(  # noqa: PLR0913 - each is an option of the suite
+    subject: object = "simplenn",
+    batch_sizes: Values = None,
+    *,
+    hidden: Values = None,
+    devices: Values = None,
+    threads: Values = 1,
+    precisions: Values = None,
+    variants: Values = None,
+    dataset: Values = None,
+    budget: Values = 20,
+    target: Values = None,
+    launches: Values = None,
+    results: Values = None,
+) -> "pd.DataFrame":
+    """Measure the phases of a training step in worker processes, and return one row per case and phase.
+
+    `subject` is a network, a function or class that returns one, an object with `model` and any of
+    `batch`, `loss` and `optimizer`, or a name as `--step-subject` takes it. Each other argument is the option
+    of the suite of that name, a value or a list; what is not given is the suite's own, but for one thread and
+    20 seconds.
+
+    Times are in seconds: `time_s` undisturbed, with its interval in `time_low_s` and `time_high_s`,
+    `median_s` as lived through, from which `samples_per_s` comes. What cannot run on this machine has no
+    row, what failed has one with `status` and `reason`. `frame.attrs` holds the folder of the run as `run`,
+    and as `assumed` what the subject did not say and was taken instead.
+
+    Raises ValueError with one sentence for what cannot be measured, before anything is, and where no case
+    could be.
+    """
+    # pandas and the campaign take a second to import, and `import bench` is part of every command.
+    from nncore_bench.measure.gpu import chosen_gpu  # noqa: PLC0415
+    from nncore_bench.measure.workers import Launcher  # noqa: PLC0415
+    from nncore_bench.options import OptionError, Options  # noqa: PLC0415
+    from nncore_bench.progress import ProgressLine, StandardError  # noqa: PLC0415
+    from nncore_bench.report.frame import frame_of  # noqa: PLC0415
+    from nncore_bench.suite import measured_grid  # noqa: PLC0415
+
+    given: dict[str, Values] = {
+        "batch_sizes": batch_sizes,
+        "hidden": hidden,
+        "devices": devices,
+        "threads": threads,
+        "precisions": precisions,
+        "variants": variants,
+        "dataset": dataset,
+        "budget": budget,
+        "target": target,
+        "launches": launches,
+        "results": results,
+    }
+    with _named(subject) as (name, environment):
+        texts = {f"step_{option}": _text(value) for option, value in given.items()}
+        options = Options.build({**texts, "step_subject": name})
+        line = ProgressLine(StandardError())
+        try:
+            suite = measured_grid(
+                options, line, Launcher(more={**environment, **chosen_gpu(options.gpu_number, os.environ)})
+            )
+        finally:
+            line.end()
+    records = suite.run.cases if suite.run else ()
+    frame = frame_of(row for row in suite.rows.values() if row.status != "skipped")
+    if not any(record.status == "ok" for record in records):
+        raise OptionError(next((record.reason for record in records), "nothing was recorded"))
+    frame.attrs["run"] = str(suite.folder)
+    frame.attrs["assumed"] = list(dict.fromkeys(said for record in records for said in record.assumed))
+    if frame.attrs["assumed"]:
+        StandardError().write_line(
+            f"Taken, since the subject does not say: {'; '.join(frame.attrs['assumed'])}."
+        )
+    return frame
+
+
+def _text(value: Values) -> str | None:
+    """Return a value as it would be typed."""
+    if value is None or isinstance(value, str):
+        return value
+    return ",".join(map(str, value)) if isinstance(value, Iterable) else str(value)
+
+
+@contextmanager
+def _named(subject: object) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Give a subject a name by which workers find it, and what their environment has to hold for that.
+
+    An object goes into a file that lives as long as the measurement, together with where modules are found.
+    """
+    if isinstance(subject, str):
+        yield subject, {}
+        return
+    import cloudpickle  # noqa: PLC0415 - what is named needs none
+
+    from nncore_bench.measure.workers import HANDED_OVER, SUBJECT_FILE  # noqa: PLC0415
+    from nncore_bench.options import OptionError  # noqa: PLC0415
+
+    try:
+        content = cloudpickle.dumps((sys.path, cloudpickle.dumps(_on_cpu(subject))))
+    except Exception as error:  # noqa: BLE001 - pickle raises whatever the objects do
+        raise OptionError(
+            f"{_name_of(subject)} cannot be sent to the processes that measure ({type(error).__name__}:"
+            f" {error}; give the function that makes it)"
+        ) from None
+    with tempfile.TemporaryDirectory(prefix="subject-") as folder:
+        file = Path(folder) / "subject.pickle"
+        file.write_bytes(content)
+        yield f"{HANDED_OVER}:{_name_of(subject)}", {SUBJECT_FILE: str(file)}
+
+
+def _name_of(subject: object) -> str:
+    return str(getattr(subject, "__name__", type(subject).__name__))
+
+
+def _on_cpu(subject: Any) -> Any:  # noqa: ANN401 - of its argument's type
+    """Return a copy of a network on the CPU, from where each case takes it; anything else as it is."""
+    torch = sys.modules.get("torch")
+    is_network = torch is not None and isinstance(subject, torch.nn.Module)
+    return deepcopy(subject).cpu() if is_network else subject

@@ -1,0 +1,330 @@
+"""The options of the suite, declared once for pytest and for `nncore-bench` alike."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nncore_bench.variants import EAGER, JOINT, PRECISIONS, WORDS, VariantError, canonical
+
+DATASETS = ("digits", "mnist", "fashion-mnist", "synthetic")
+ALL_THREADS = "all"
+
+
+class OptionError(ValueError):
+    """Say in one sentence which value cannot be used and what to write instead."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """Declare one `--step-…` option: how to read it, and its default in a full and in a quick run.
+
+    `more` is what the default of a full run goes on to on CUDA, which is launch-bound where a CPU is at its
+    best.
+    """
+
+    name: str
+    parse: Callable[[str, str], Any]
+    default: str
+    quick: str
+    metavar: str
+    help: str
+    more: str = ""
+
+    @property
+    def flag(self) -> str:
+        """Return the option as it is typed."""
+        return f"--step-{self.name}"
+
+    @property
+    def dest(self) -> str:
+        """Return the name under which a parser stores it."""
+        return f"step_{self.name.replace('-', '_')}"
+
+
+def words(flag: str, text: str) -> tuple[str, ...]:
+    """Split a list at its commas; equal entries merge."""
+    entries = tuple(dict.fromkeys(entry.strip() for entry in text.split(",")))
+    if not all(entries):
+        raise OptionError(f"{flag}: {text!r} has an empty entry (separate the entries by single commas)")
+    return entries
+
+
+def choices(*allowed: str) -> Callable[[str, str], tuple[str, ...]]:
+    """Return a parser of lists whose entries are all among the allowed ones."""
+
+    def parse(flag: str, text: str) -> tuple[str, ...]:
+        for entry in words(flag, text):
+            if entry not in allowed:
+                raise OptionError(f"{flag}: {entry!r} is not one of {', '.join(allowed)}")
+        return words(flag, text)
+
+    return parse
+
+
+def choice(*allowed: str) -> Callable[[str, str], str]:
+    """Return a parser of one of the allowed words."""
+
+    def parse(flag: str, text: str) -> str:
+        if text not in allowed:
+            raise OptionError(f"{flag}: {text!r} is not one of {', '.join(allowed)}")
+        return text
+
+    return parse
+
+
+def sizes(flag: str, text: str) -> tuple[int, ...]:
+    """Parse a list of positive integers."""
+    try:
+        numbers = tuple(dict.fromkeys(int(entry) for entry in words(flag, text)))
+    except ValueError:
+        raise OptionError(f"{flag}: {text!r} is not a list of integers (example: 64,256)") from None
+    for number in numbers:
+        if number < 1:
+            raise OptionError(f"{flag}: {number} is not positive (the smallest size is 1)")
+    return numbers
+
+
+def thread_counts(flag: str, text: str) -> tuple[int | str, ...]:
+    """Parse a list of positive integers and the word `all`."""
+    counts: list[int | str] = []
+    for entry in words(flag, text):
+        if entry == ALL_THREADS:
+            counts.append(entry)
+        elif entry.isdecimal() and int(entry) > 0:
+            counts.append(int(entry))
+        else:
+            raise OptionError(f"{flag}: {entry!r} is neither a positive integer nor 'all' (example: 1,all)")
+    return tuple(counts)
+
+
+def devices(flag: str, text: str) -> tuple[str, ...]:
+    """Parse a list of cpu and one GPU: the first (cuda) or another (cuda:1)."""
+    entries = tuple(dict.fromkeys("cuda" if entry == "cuda:0" else entry for entry in words(flag, text)))
+    for entry in entries:
+        kind, colon, number = entry.partition(":")
+        if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal())):
+            raise OptionError(f"{flag}: {entry!r} is not one of cpu, cuda (or cuda:1 and the like)")
+    gpus = [entry for entry in entries if entry != "cpu"]
+    if len(gpus) > 1:
+        raise OptionError(
+            f"{flag}: {' and '.join(gpus)} are two GPUs, and a run measures one (give one of them,"
+            " and compare two runs)"
+        )
+    return entries
+
+
+def variants(flag: str, text: str) -> tuple[str, ...]:
+    """Parse a list of variants, each some words joined by `+`; the same ones in another order merge."""
+    try:
+        return tuple(dict.fromkeys(canonical(entry.split(JOINT)) for entry in words(flag, text)))
+    except VariantError as error:
+        raise OptionError(f"{flag}: {error}") from None
+
+
+def subject(flag: str, text: str) -> str:
+    """Parse the name of a network: simplenn, or where a factory is and its name."""
+    place, _, name = text.rpartition(":")
+    if text != "simplenn" and not (place and name):
+        raise OptionError(
+            f"{flag}: {text!r} names no network (simplenn, torchvision:resnet18, my_package.my_module:make"
+            " or ./my_net.py:make)"
+        )
+    return text
+
+
+def seconds(flag: str, text: str) -> float:
+    """Parse a time such as `60`, `60s` or `2m` into seconds."""
+    units = {"s": 1.0, "m": 60.0}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        value = float(number) * unit
+    except ValueError:
+        raise OptionError(f"{flag}: {text!r} is not a time (example: 60 or 2m)") from None
+    if not 1 <= value <= 86_400:  # noqa: PLR2004 - a second to a day
+        raise OptionError(f"{flag}: {text!r} is not between 1 second and 1 day")
+    return value
+
+
+def fraction(flag: str, text: str) -> float:
+    """Parse a share such as `1%` or `0.01`."""
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise OptionError(f"{flag}: {text!r} is not a share (example: 1% or 0.01)") from None
+    if not 0 < value < 1:
+        raise OptionError(f"{flag}: {text!r} is not between 0 and 100 % (example: 1%)")
+    return value
+
+
+def count(flag: str, text: str) -> int:
+    """Parse one positive integer."""
+    if not text.isdecimal() or int(text) < 1:
+        raise OptionError(f"{flag}: {text!r} is not a positive integer (example: 4)")
+    return int(text)
+
+
+def folder(flag: str, text: str) -> Path:
+    """Take a folder as typed; whether it can be written is tried before anything is measured."""
+    if not text:
+        raise OptionError(f"{flag}: an empty name is no folder (example: results)")
+    return Path(text)
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option("devices", devices, "cpu,cuda", "cpu,cuda", "LIST", "cpu, cuda; or another GPU, such as cuda:1"),
+    Option("threads", thread_counts, "1,all", "1", "LIST", "CPU threads; all: what torch takes by itself"),
+    Option("precisions", choices(*PRECISIONS), "float32", "float32", "LIST", f"of {', '.join(PRECISIONS)}"),
+    Option(
+        "variants", variants, EAGER, EAGER, "LIST", f"{EAGER}, and of {', '.join(WORDS)}, joined with {JOINT}"
+    ),
+    Option("batch-sizes", sizes, "1,32,128,1024", "32,128", "LIST", "samples per step", more="8192,65536"),
+    Option("hidden", sizes, "32,128,512", "128,512", "LIST", "hidden widths of SimpleNN", more="2048"),
+    Option(
+        "subject",
+        subject,
+        "simplenn",
+        "simplenn",
+        "NAME",
+        "simplenn, torchvision:NAME, MODULE:FACTORY, FILE.py:FACTORY",
+    ),
+    Option("dataset", choice(*DATASETS), "digits", "digits", "NAME", f"one of {', '.join(DATASETS)}"),
+    Option("budget", seconds, "60", "15", "TIME", "time of the campaign at most"),
+    Option("target", fraction, "1%", "2%", "SHARE", "half-width of the interval to plan the rounds for"),
+    Option("launches", count, "4", "4", "N", "worker processes whose spread makes the interval"),
+    Option("results", folder, "results", "results", "DIR", "folder in which the run gets its own folder"),
+)
+
+BATCH_SIZES_OF_OTHERS = "8,32"
+"""Samples per step of a network that is not the SimpleNN: a batch of 1,024 images takes minutes."""
+
+FLAGS = {
+    "quick": "a smaller grid and budget; options given explicitly win",
+    "profile": "profile every case after the campaign, and not one of each device alone",
+    "energy": "measure the energy of every case after the campaign, where RAPL or NVML can be read",
+}
+"""The options that are given or not, with their help."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hold every choice of a run, read and checked; `all` among the threads is still to be resolved.
+
+    `more_batch_sizes` and `more_hidden` are what a device has besides; none where the user chose the sizes.
+    """
+
+    devices: tuple[str, ...]
+    threads: tuple[int | str, ...]
+    precisions: tuple[str, ...]
+    variants: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    hidden: tuple[int, ...]
+    subject: str
+    dataset: str
+    budget: float
+    target: float
+    launches: int
+    results: Path
+    quick: bool
+    profile: bool
+    energy: bool
+    more_batch_sizes: tuple[int, ...] = ()
+    more_hidden: tuple[int, ...] = ()
+
+    @classmethod
+    def build(cls, raw: Mapping[str, Any]) -> "Options":
+        """Read the texts of a parser by option destination (None: not given).
+
+        Raises OptionError with one sentence that names the option, the value and the way out.
+        """
+        flags: dict[str, Any] = {name: bool(raw.get(_flag_dest(name))) for name in FLAGS}
+        raw = _for_subject(raw, quick=flags["quick"])
+        values = {
+            option.name.replace("-", "_"): option.parse(
+                option.flag, _given(raw.get(option.dest), option.quick if flags["quick"] else option.default)
+            )
+            for option in OPTIONS
+        }
+        more = {
+            f"more_{option.name.replace('-', '_')}": option.parse(option.flag, option.more)
+            for option in OPTIONS
+            if option.more and raw.get(option.dest) is None and not flags["quick"]
+        }
+        return cls(**flags, **values, **more)
+
+    def thread_counts(self, all_threads: int) -> tuple[int, ...]:
+        """Return the thread counts with `all` resolved; equal entries merge."""
+        return tuple(dict.fromkeys(all_threads if isinstance(n, str) else n for n in self.threads))
+
+    def sizes_on(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the batch sizes and the hidden widths of a device."""
+        if device == "cpu":
+            return self.batch_sizes, self.hidden
+        return (*self.batch_sizes, *self.more_batch_sizes), (*self.hidden, *self.more_hidden)
+
+    @property
+    def kinds_of_device(self) -> tuple[str, ...]:
+        """Return the devices as cases name them: the one GPU of a run is cuda, whichever it is."""
+        return tuple(device.partition(":")[0] for device in self.devices)
+
+    @property
+    def gpu_number(self) -> int | None:
+        """Return the number of the GPU that was asked for by number, as torch counts them."""
+        return next(
+            (int(number) for _, _, number in (d.partition(":") for d in self.devices) if number), None
+        )
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the options as plain values for the run's record."""
+        return {
+            **{option.name: _plain(getattr(self, option.name.replace("-", "_"))) for option in OPTIONS},
+            "results": str(self.results),
+            **{name: getattr(self, name) for name in FLAGS},
+        }
+
+
+def _plain(value: object) -> object:
+    """Return a value as it comes back from a file, where a tuple is a list."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _for_subject(raw: Mapping[str, Any], *, quick: bool) -> Mapping[str, Any]:
+    """Return the texts of a parser with what a network other than the SimpleNN has instead of its grid."""
+    name = raw.get("step_subject") or "simplenn"
+    if name == "simplenn":
+        return raw
+    for dest, what in {"step_hidden": "hidden width", "step_dataset": "data set"}.items():
+        if raw.get(dest) is not None:
+            flag = f"--{dest.replace('_', '-')}"
+            raise OptionError(f"{flag}: {name} has no {what} to choose (leave the option out)")
+    sizes_of_others = raw.get("step_batch_sizes") or ("8" if quick else BATCH_SIZES_OF_OTHERS)
+    return {**raw, "step_batch_sizes": sizes_of_others}
+
+
+def _given(text: str | None, default: str) -> str:
+    return default if text is None else text
+
+
+def declare(add: Callable[..., Any]) -> None:
+    """Declare the options to a parser through its `add_argument` or `addoption`."""
+    for name, text in FLAGS.items():
+        add(f"--step-{name}", dest=_flag_dest(name), action="store_true", default=False, help=text)
+    for option in OPTIONS:
+        quick = "" if option.quick == option.default else f"; quick {option.quick}"
+        more = f"; on CUDA a run goes on to {option.more}" if option.more else ""
+        text = f"{option.help} (default {option.default}{more}{quick})".replace("%", "%%")
+        add(option.flag, dest=option.dest, metavar=option.metavar, default=None, help=text)
+
+
+def destinations() -> Iterable[str]:
+    """Return the names under which a parser stores the options."""
+    return (*(_flag_dest(name) for name in FLAGS), *(option.dest for option in OPTIONS))
+
+
+def typed(given: object) -> dict[str, Any]:
+    """Return what a parser stored of the options, by the names under which it did."""
+    return {name: getattr(given, name) for name in destinations()}
+
+
+def _flag_dest(name: str) -> str:
+    return f"step_{name}"

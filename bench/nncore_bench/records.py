@@ -1,0 +1,240 @@
+"""Records: what is stored of a case, that is how it went, what was counted of it, what the profiler saw."""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from nncore_bench.cases import BlockKind, Case, kinds_for
+from nncore_bench.variants import words_of
+
+Status: TypeAlias = Literal["ok", "failed", "skipped"]
+OUTSIDE = "(outside of operators)"
+"""The line of a profiled phase for Python, waiting, and whatever else is no operator."""
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """Hold a warning as data: what was seen, and what to do about it."""
+
+    cause: str
+    next_step: str
+
+
+class PhaseCounters(msgspec.Struct, frozen=True):
+    """Count what one phase of a steady step does; None is unknown or does not apply, and never 0.
+
+    - `flop`: floating-point operations, a multiply-add being 2, of the operators that torch has a formula
+      for (products and convolutions); None where operators ran and none of them has one.
+    - `operators`: ATen operators dispatched below autograd, views included, as the profiler sees them too.
+    - `autograd_nodes`: nodes that forward and loss add to the graph, and that backward runs,
+      AccumulateGrad included.
+    - `allocations`, `allocated_bytes`: on the device of the case; CUDA's allocator rounds bytes up to 512.
+    - `peak_bytes`: the most bytes alive at one moment, above those after zero_grad of the same step, which
+      are parameters, state and batches: so forward counts activations and temporaries, backward gradients
+      besides, and zero_grad the gradients it drops. Inference counts from where it begins.
+    - `moved_bytes`: what is moved when every operator but views reads each of its input tensors once and
+      writes each output once, whole tensors of numel x itemsize; scratch memory within one does not count.
+    - `copies`: copies between host and device; None on the CPU.
+    - `synchronisations`: times the host waits for the device, as CUDA's debug mode sees them; else None.
+    - `kernel_launches`: kernels launched on CUDA; else None.
+    - `collections`: times the garbage collector is called for; what it would do by itself is held.
+
+    `step` is the sum of its phases (for `flop` of those known); for `peak_bytes` and `autograd_nodes` it is
+    the maximum.
+    """
+
+    flop: int | None = None
+    operators: int | None = None
+    autograd_nodes: int | None = None
+    allocations: int | None = None
+    allocated_bytes: int | None = None
+    peak_bytes: int | None = None
+    moved_bytes: int | None = None
+    copies: int | None = None
+    synchronisations: int | None = None
+    kernel_launches: int | None = None
+    collections: int | None = None
+
+
+class OperatorCount(msgspec.Struct, frozen=True):
+    """Count the calls of one operator in one phase of a steady step, at one set of shapes and types.
+
+    `operator` is named as PyTorch names it, `shapes` and `dtypes` are those of its tensor arguments in words,
+    and `moved_bytes` and `flop` (None: no formula) are those of all its calls, counted as in PhaseCounters.
+    """
+
+    phase: str
+    operator: str
+    shapes: str
+    dtypes: str
+    calls: int
+    moved_bytes: int
+    flop: int | None = None
+
+
+class CaseCounters(msgspec.Struct, frozen=True):
+    """Count what a case does and holds: its phases, `step` and `inference` by name, and sizes in bytes.
+
+    `parameters` is their number, `state_bytes` the bytes of all tensors of the optimizer's state, Adam's step
+    counters included, and `leaked_bytes` how many more bytes are alive on the device after the last of
+    several counted steps than after the first; None is unknown. `threads` is how many the step was left
+    with, and `waits` how often the host waits for the device, by phase and line of code. `inventory` holds
+    every operator of the step and of inference.
+    """
+
+    phases: dict[str, PhaseCounters]
+    parameters: int | None = None
+    parameter_bytes: int | None = None
+    gradient_bytes: int | None = None
+    state_bytes: int | None = None
+    leaked_bytes: int | None = None
+    threads: int | None = None
+    waits: dict[str, int] = {}
+    inventory: tuple[OperatorCount, ...] = ()
+
+
+class ProfiledOperator(msgspec.Struct, frozen=True):
+    """Hold what the profiler saw of one operator in one phase, per step, at one set of shapes and types.
+
+    `host_s` is the time of its calls on the host without those of other operators of this list; it is time
+    under the profiler, which slows the step, and so is `share`, which is of the whole phase. `device_s` is
+    that of the kernels, copies and fills it launched, or None without a device. `made_by` is the forward
+    operator whose backward it is, by autograd's sequence numbers, and `module` the part of the network that
+    called the one or the other. `dispatched` tells the operators that counters count from those that only
+    call others, from nodes of autograd, and from what is outside of all operators.
+    """
+
+    phase: str
+    operator: str
+    module: str
+    made_by: str
+    shapes: str
+    dtypes: str
+    calls: float
+    dispatched: bool
+    host_s: float
+    share: float
+    device_s: float | None = None
+    moved_bytes: float | None = None
+    flop: float | None = None
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Split the wall-clock seconds of a phase, or of `step`, under the profiler, without overlap or gap.
+
+    Each moment goes to the first of these that was under way: a kernel on the device, a copy, a fill of its
+    memory (memset), a call of its runtime, an operator on the host; the rest is Python and everything else.
+    """
+
+    phase: str
+    kernel_s: float
+    copy_s: float
+    memset_s: float
+    runtime_s: float
+    operator_s: float
+    python_s: float
+
+    @property
+    def device_s(self) -> float:
+        """Return the time in which the device was at work."""
+        return self.kernel_s + self.copy_s + self.memset_s
+
+    @property
+    def whole_s(self) -> float:
+        """Return the sum, which is the wall-clock time that was split."""
+        return self.device_s + self.runtime_s + self.operator_s + self.python_s
+
+
+class DeviceActivity(msgspec.Struct, frozen=True):
+    """Hold how a device spent the profiled steps: all in seconds, and per step where it is a number.
+
+    `busy_share` is the share of the time in which a kernel, a copy or a fill ran; gaps are the idle times
+    between them; `queue_depth` is how many kernels were enqueued and not begun when one more was, on average.
+    `graph_kernels` are those of the kernels that came with a CUDA graph and had no launch of their own.
+    """
+
+    busy_share: float
+    copy_share: float
+    kernels: float
+    gaps: float
+    gap_total_s: float
+    gap_p50_s: float
+    gap_p95_s: float
+    queue_depth: float
+    graph_kernels: float = 0.0
+
+
+class CaseProfile(msgspec.Struct, frozen=True):
+    """Hold what the profiler pass saw of one case; its times are never step times.
+
+    `step_s` is a step under the profiler by the worker's own clock, over the `steps` that the accounts are
+    of, and `median_step_s` the median of all, without a wait for a device. `disagreement` says in words where
+    the profiler and the counters saw different operators or kernels, and is empty where they agree.
+    `page_faults` are those of a step. A step that is replayed as a CUDA graph has no operators.
+    """
+
+    case: Case
+    steps: int
+    step_s: float
+    accounts: tuple[Account, ...]
+    operators: tuple[ProfiledOperator, ...]
+    device: DeviceActivity | None = None
+    median_step_s: float | None = None
+    role: str = ""
+    disagreement: str = ""
+    page_faults: float = 0.0
+    trace: str = ""
+
+    def account(self, phase: str) -> Account | None:
+        """Return the account of a phase, if it was seen."""
+        return next((account for account in self.accounts if account.phase == phase), None)
+
+
+class Energy(msgspec.Struct, frozen=True):
+    """Hold what steps took in some windows: how many, in how many seconds, and the joules by meter.
+
+    Meters are `package` (all processor packages, RAPL) and `GPU` (its board, NVML); they count whatever runs
+    there, and what idles; `idle_w` are the watts by meter while no worker was asked
+    anything, none if unknown.
+    """
+
+    steps: tuple[int, ...]
+    seconds: tuple[float, ...]
+    joules: dict[str, tuple[float, ...]]
+    idle_w: dict[str, float] = {}
+
+
+class CaseRecord(msgspec.Struct, frozen=True):
+    """Record one case: its cell, the phases asked for, and how it went.
+
+    `correct` holds what was checked before any time was believed (loss, share of gradients present, ...).
+    """
+
+    case: Case
+    phases: tuple[str, ...]
+    status: Status = "ok"
+    reason: str = ""
+    steady: bool = True
+    role: str = ""
+    """What it is for, if it is no case of the user's but was measured beside them."""
+
+    block_share: float = 1.0
+    """The length of its blocks, as a share of the usual."""
+
+    steps_per_block: dict[str, int] = {}
+    correct: dict[str, float] = {}
+    counters: CaseCounters | None = None
+    thrown_out: int = 0
+    """Blocks that were measured again, since torch.compile compiled within them."""
+
+    energy: Energy | None = None
+    assumed: tuple[str, ...] = ()
+    """What the subject leaves out and what was taken instead, in words."""
+
+    optimizer_code: str = ""
+    """The line that makes the subject's optimizer in the form of the case; empty where it needs none."""
+
+    @property
+    def kinds(self) -> tuple[BlockKind, ...]:
+        """Return the kinds of block that a round of it has; a step that is captured whole has no laps."""
+        captured = "cudagraph" in words_of(self.case.variant)
+        return tuple(kind for kind in kinds_for(self.phases) if not (captured and kind == "laps"))

@@ -1,0 +1,76 @@
+"""What was measured on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from nncore_bench.report.format import NOT_AVAILABLE
+from nncore_bench.report.tables import Table
+from nncore_bench.runs import Run
+
+MODELS = ("cpu_model", "gpu")
+MACHINE_FACTS = {
+    "CPU": "cpu_model",
+    "cores": "cores_allowed",
+    "memory GiB": "memory_gib",
+    "GPU": "gpu",
+    "kernel": "kernel",
+    "Python": "python",
+    "torch": "torch",
+}
+
+
+def machine_table(run: Run) -> Table:
+    """Return the facts by which a reader tells one machine from another."""
+    facts = {
+        "host": run.host,
+        **{label: run.machine.get(name) for label, name in MACHINE_FACTS.items()},
+        **_quota(run),
+        "commit": _commit(run),
+    }
+    lines = _facts(facts)
+    return Table("machine", "Machine", "The rest is in table facts and in run.json.", lines, lines)
+
+
+def _quota(run: Run) -> dict[str, Any]:
+    """Return how many cores' worth of time a container was allowed, where it was told of a limit."""
+    quota = run.machine.get("cgroup_cpus")
+    return {"CPU quota, cores": quota} if isinstance(quota, int | float) else {}
+
+
+def facts_table(run: Run) -> Table:
+    """Return every fact of a run: its code, its options and its machine."""
+    facts = {
+        "run": run.id,
+        "host": run.host,
+        "started": run.started,
+        "state": run.state,
+        "code": run.code.path,
+        "commit": _commit(run),
+        **{f"--step-{name}": value for name, value in run.options.items()},
+        **run.machine,
+    }
+    lines = _facts(facts)
+    return Table("facts", "Code, options and machine", "", lines, lines, on_screen=False)
+
+
+def _facts(facts: Mapping[str, object]) -> pd.DataFrame:
+    return pd.DataFrame([{"fact": name, "value": _plain(value)} for name, value in facts.items()])
+
+
+def _commit(run: Run) -> str:
+    return f"{run.code.commit or 'unknown'}{' (with changes)' if run.code.dirty else ''}"
+
+
+def named(run: Run) -> str:
+    """Return a run by its id, its host, and the processor and GPU it had."""
+    models = [str(run.machine[name]) for name in MODELS if run.machine.get(name)]
+    return f"run {run.id} on {run.host}" + (f" ({'; '.join(models)})" if models else "")
+
+
+def _plain(value: object) -> str:
+    """Return a fact on one line; a list loses its brackets, and an unknown one says so."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "-"
+    return NOT_AVAILABLE if value is None or value == "" else " ".join(str(value).split())

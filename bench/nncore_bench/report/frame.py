@@ -1,0 +1,93 @@
+"""The tidy frame: one line per case and phase, and the ways of looking at it that tables share."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import TypeAlias
+
+import pandas as pd
+
+from nncore_bench.cases import DOES_NOT_APPLY, Case
+from nncore_bench.verdict import Row
+from nncore_bench.verdict.rows import CASE_COLUMNS
+
+Cells: TypeAlias = Mapping[Case, Mapping[str, Row]]
+"""The rows of a run by case and phase, in the order of the run."""
+
+ALWAYS_SHOWN = ("batch_size", "hidden")
+LABELS = {"batch_size": "batch"}
+
+
+def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
+    """Return the rows as a frame; columns are those of Row, seconds are seconds, unknown is empty."""
+    return pd.DataFrame([row.as_record() for row in rows], columns=[field.name for field in fields(Row)])
+
+
+def cells_of(rows: Iterable[Row]) -> dict[Case, dict[str, Row]]:
+    """Return the rows by case and phase; a case that failed half-way shows no times, only that it failed."""
+    cells: dict[Case, dict[str, Row]] = {}
+    for row in rows:
+        cells.setdefault(row.case, {})[row.phase] = row if row.status == "ok" else _without_times(row)
+    return cells
+
+
+def _without_times(row: Row) -> Row:
+    kept = ("phase", *CASE_COLUMNS, "status", "reason", "steady")
+    return Row(**{name: getattr(row, name) for name in kept})
+
+
+def without_skipped(cells: Cells) -> dict[Case, Mapping[str, Row]]:
+    """Return the cases that were tried: a failed one has its line, one for want of a device has not."""
+    return {
+        case: phases
+        for case, phases in cells.items()
+        if any(row.status != "skipped" for row in phases.values())
+    }
+
+
+def shown_columns(cases: Iterable[Case]) -> tuple[str, ...]:
+    """Return the parameters that tell these cases apart, and batch size and hidden width in any case."""
+    cases = list(cases)
+    return tuple(
+        name
+        for name in CASE_COLUMNS
+        if (name in ALWAYS_SHOWN and {getattr(case, name) for case in cases} != {DOES_NOT_APPLY})
+        or len({getattr(case, name) for case in cases}) > 1
+    )
+
+
+def identity(case: Case, columns: Sequence[str]) -> dict[str, str]:
+    """Return the leading cells of a case's line."""
+    return {LABELS.get(name, name): str(getattr(case, name)) for name in columns}
+
+
+def shared_by(cases: Iterable[Case]) -> str:
+    """Return in words what all of these cases have in common, which is no column of their table."""
+    cases = list(cases)
+    columns = shown_columns(cases)
+    constant = {name: getattr(cases[0], name) for name in CASE_COLUMNS if name not in columns}
+    if constant.get("threads", DOES_NOT_APPLY) != DOES_NOT_APPLY:
+        constant["threads"] = threads_in_words(constant["threads"])
+    return ", ".join(str(value) for value in constant.values() if value != DOES_NOT_APPLY)
+
+
+def threads_in_words(threads: int | str) -> str:
+    """Return `1 thread` or `4 threads`."""
+    return f"{threads} thread{'' if threads == 1 else 's'}"
+
+
+def place(case: Case) -> str:
+    """Return where a case ran, such as `cpu, 4 threads`."""
+    return (
+        case.device if case.threads == DOES_NOT_APPLY else f"{case.device}, {threads_in_words(case.threads)}"
+    )
+
+
+def series(case: Case) -> str:
+    """Return what tells a line of a picture from others: place, variant and precision where unusual."""
+    unusual = [name for name in (case.variant, case.precision) if name not in ("eager", "float32")]
+    return ", ".join([place(case), *unusual])
+
+
+def size(case: Case) -> str:
+    """Return how large a case is, such as `batch 128, hidden 512`."""
+    return f"batch {case.batch_size}" + ("" if case.hidden == DOES_NOT_APPLY else f", hidden {case.hidden}")

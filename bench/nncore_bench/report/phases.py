@@ -1,0 +1,234 @@
+"""Where the time of a step goes: the time of each phase, its share, and what the host does of it on CUDA."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from nncore_bench.cases import PHASES, STEP_PHASES, UNATTRIBUTED, Case
+from nncore_bench.report.format import (
+    NOT_AVAILABLE,
+    Unit,
+    count,
+    decimals,
+    number,
+    percentage,
+    unit_for,
+    with_interval,
+)
+from nncore_bench.report.frame import Cells, frame_of, identity, shared_by, shown_columns
+from nncore_bench.report.tables import Table
+from nncore_bench.verdict import Row
+from nncore_bench.verdict.estimates import WITHIN_ONE_PROCESS
+from nncore_bench.verdict.profiles import BUSY_FROM, busy_share
+
+FED = ("data", "copy")
+INSIDE = ("step", *STEP_PHASES)
+OUTSIDE = (*FED, "inference")
+ABSENT = "-"
+FLOOR = "x floor"
+WHAT_FLOOR = (
+    f"{FLOOR}: step / (launches * launch µs), where launch µs (table ceilings) is the step of the smallest"
+    " network over its launches: near 1 a step is launch-bound, below 1 a launch costs it less than that."
+)
+LAUNCHES_QUEUED = 1_000
+"""So many launches wait for a device, roughly, before the host has to (stackoverflow.com/q/53970187)."""
+
+
+def time_table(cells: Cells) -> Table | None:
+    """Return the time of the step, of its phases and of what surrounds it, a line per case."""
+    reported = [phase for phase in (*INSIDE, *OUTSIDE) if any(phase in phases for phases in cells.values())]
+    if not reported:
+        return None
+    unit = _unit(cells, "time_s")
+    columns, launches = shown_columns(cells), _launch_cells(cells)
+    lines = [
+        {
+            **identity(case, columns),
+            **{f"{name} {unit.symbol}": _time(row_of, name, unit) for name in reported},
+            **launches.get(case, {}),
+        }
+        for case, row_of in cells.items()
+    ]
+    caption = " ".join(_what_is_shown(cells, reported))
+    raw = frame_of(row for phases in cells.values() for row in phases.values())
+    return Table("phases", f"Time of each phase ({shared_by(cells)})", caption, pd.DataFrame(lines), raw)
+
+
+def share_table(cells: Cells) -> Table | None:
+    """Return the shares of the step and of the feeding loop, a line per case."""
+    reported = [phase for phase in STEP_PHASES if any(phase in phases for phases in cells.values())]
+    fed = [phase for phase in FED if any(phase in phases for phases in cells.values())]
+    if not reported and not fed:
+        return None
+    columns = shown_columns(cells)
+    lines = [_share_line(case, row_of, columns, reported, fed) for case, row_of in cells.items()]
+    raw = [
+        {
+            **identity(case, columns),
+            **{name: share_of(row_of, name) for name in (*reported, UNATTRIBUTED, *fed)},
+        }
+        for case, row_of in cells.items()
+    ]
+    caption = "Shares of the mean laps over the same steps."
+    if len(reported) == len(STEP_PHASES):
+        caption += (
+            " With unattributed, what lies between the last lap of a step and the first of the next, they add"
+            " up to 100 %."
+        )
+    if fed:
+        theirs = "has its" if len(fed) == 1 else "have their"
+        caption += f" {_and(fed)}, outside the step, {theirs} share of a loop that also feeds it."
+    title = f"Share of each phase ({shared_by(cells)})"
+    return Table("shares", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
+
+
+def enqueue_table(cells: Cells) -> Table | None:
+    """Return the times of host and device in each phase on a device, and its launches, a line per phase."""
+    on_device = {case: row_of for case, row_of in cells.items() if case.device != "cpu"}
+    rows = {
+        case: [row_of[phase] for phase in PHASES if phase in row_of] for case, row_of in on_device.items()
+    }
+    if not any(row.host_s for of_case in rows.values() for row in of_case):
+        return None
+    unit, columns = _unit(on_device, "host_s"), shown_columns(on_device)
+    lines = [
+        {
+            **identity(case, columns),
+            "phase": row.phase,
+            f"host {unit.symbol}": number(_scaled(row.host_s, unit)),
+            f"time {unit.symbol}": _time(on_device[case], row.phase, unit),
+            f"kernels {unit.symbol}": number(_scaled(row.kernel_s, unit)),
+            "busy %": percentage(busy_share(row)),
+            "launches": count(row.kernel_launches),
+            FLOOR: _over_floor(row) if row.phase == "step" else ABSENT,
+            "bound": row.bound,
+        }
+        for case, of_case in rows.items()
+        for row in of_case
+    ]
+    caption = (
+        "host: median time of the host to enqueue a phase; time: that of table phases; kernels: how long"
+        " kernels, copies and fills of it take under the profiler, which does not slow them; busy: that as a"
+        f" share of the time. {WHAT_FLOOR} {_who_waits(on_device)}"
+    )
+    raw = frame_of(row for of_case in rows.values() for row in of_case)
+    title = f"Host and device in each phase ({shared_by(on_device)})"
+    return Table("enqueue", title, caption, pd.DataFrame(lines), raw, on_screen=False)
+
+
+def _who_waits(cells: Cells) -> str:
+    """Say which of host and device waits where the two take as long, as far as the busy share decides it."""
+    said = (
+        "Where host and time of the step come near, one waits for the other: the device for the host where"
+        f" busy is below {percentage(BUSY_FROM)} %, and else the host for room in a full queue (about"
+        f" {LAUNCHES_QUEUED:,} launches)."
+    )
+    if any(busy_share(row_of["step"]) is None for row_of in cells.values() if "step" in row_of):
+        said += " Where busy is n/a, for want of a profile, it may be either."
+    return said
+
+
+def _launch_cells(cells: Cells) -> dict[Case, dict[str, str]]:
+    """Return of each case the launches of the step and its time over their floor; none without a device."""
+    steps = {case: row_of["step"] for case, row_of in cells.items() if "step" in row_of}
+    if not any(step.kernel_launches is not None for step in steps.values()):
+        return {}
+    blank = {"launches": ABSENT, FLOOR: ABSENT}
+    return {
+        case: {"launches": count(steps[case].kernel_launches), FLOOR: _over_floor(steps[case])}
+        if case.device != "cpu" and case in steps
+        else blank
+        for case in cells
+    }
+
+
+def _over_floor(row: Row) -> str:
+    if row.time_s is None or not row.launch_floor_s:
+        return NOT_AVAILABLE
+    return decimals(row.time_s / row.launch_floor_s, 1)
+
+
+def share_of(row_of: Mapping[str, Row], phase: str) -> float | None:
+    """Return the share of a phase; that of `unattributed` is what all phases of the step leave over."""
+    if phase != UNATTRIBUTED:
+        return row_of[phase].share if phase in row_of else None
+    shares = [share for name in STEP_PHASES if (share := share_of(row_of, name)) is not None]
+    return max(1 - sum(shares), 0.0) if len(shares) == len(STEP_PHASES) else None
+
+
+def _share_line(
+    case: Case, row_of: Mapping[str, Row], columns: Sequence[str], reported: Sequence[str], fed: Sequence[str]
+) -> dict[str, str]:
+    parts = [*reported, *([UNATTRIBUTED] if len(reported) == len(STEP_PHASES) else [])]
+    return {
+        **identity(case, columns),
+        **{f"{name} %": percentage(share_of(row_of, name)) for name in parts},
+        **{
+            f"{name} % of loop": percentage(share_of(row_of, name)) if name in row_of else ABSENT
+            for name in fed
+        },
+    }
+
+
+def _time(row_of: Mapping[str, Row], phase: str, unit: Unit) -> str:
+    """Return a cell: the step with its interval, all others with the digits that theirs leaves."""
+    if phase not in row_of:
+        return ABSENT
+    row = row_of[phase]
+    value, high = _scaled(row.time_s, unit), _scaled(row.time_high_s, unit)
+    if phase == "step":
+        return with_interval(value, high)
+    return NOT_AVAILABLE if value is None else number(value, None if high is None else high - value)
+
+
+def _scaled(seconds: float | None, unit: Unit) -> float | None:
+    return None if seconds is None else seconds / unit.seconds
+
+
+def _unit(cells: Cells, column: str) -> Unit:
+    """Return one unit for the whole table, the step's: whoever compares phases reads along the line."""
+    rows = [row for row_of in cells.values() for row in row_of.values()]
+    steps = [row for row in rows if row.phase == "step" and getattr(row, column) is not None]
+    return unit_for(getattr(row, column) for row in steps or rows)
+
+
+def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
+    rows = [row for row_of in cells.values() for row in row_of.values()]
+    said = ["Undisturbed times: the smallest lap of each block, averaged over the middle half of the blocks."]
+    if "step" in reported:
+        said.append(
+            "The step is timed as a whole in blocks of its own; ± is a 95 % interval from launches and rounds"
+            " of this run (between runs a machine drifts, too: compare takes that out)."
+        )
+    if any(row.interval == WITHIN_ONE_PROCESS for row in rows):
+        said.append("The interval is from within one process: another process may differ by more.")
+    outside = [phase for phase in OUTSIDE if phase in reported]
+    if outside:
+        verb = "is" if len(outside) == 1 else "are"
+        said.append(f"{_and(outside)} {verb} measured beside the step and no part of it.")
+    said += _fed_up_to(cells)
+    if any(case.device != "cpu" for case in cells):
+        said.append(
+            "CUDA: phases are spans between events on the device, step and inference wall time per iteration."
+        )
+    if any(row.kernel_launches is not None for row in rows):
+        said.append(WHAT_FLOOR)
+    return said
+
+
+def _fed_up_to(cells: Cells) -> list[str]:
+    """Say up to which batch a device was fed where larger ones have no more than a step."""
+    on_device = {case: row_of for case, row_of in cells.items() if case.device != "cpu"}
+    fed = [case.batch_size for case, row_of in on_device.items() if any(name in row_of for name in FED)]
+    largest = max((case.batch_size for case, row_of in on_device.items() if "step" in row_of), default=0)
+    if not fed or max(fed) >= largest:
+        return []
+    text = (
+        f"On CUDA {_and(FED)} were measured up to batch {max(fed):,}: a DataLoader takes long to fill larger"
+        " ones (--step-batch-sizes measures them, too)."
+    )
+    return [text]
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,98 @@
+"""Write a page, or its tables and pictures one by one, where somebody asked for them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+
+import vl_convert
+
+from nncore_bench.report.drawing import Figure, Spec
+from nncore_bench.report.page import Material, page, parts
+from nncore_bench.report.tables import Table
+from nncore_bench.report.whole import Report
+from nncore_bench.runs import replace_file
+
+PAGE_FILE = "report.html"
+COMPARED = 2
+"""So many runs are told in full, the newest and the one before; the history tells of all."""
+
+SUMMARY_FILE = "summary.md"
+MOST_SUMMARY_BYTES = 60_000
+"""What a job summary of GitHub holds is 1 MiB; what people read there is far less."""
+
+NOT_ALL = "\nNot all tables fit here; the rest is in the run's folder.\n"
+PICTURE_WIDTH = 640
+PICTURE_SCALE = 2.0
+
+
+def publish(material: Material, out: Path, formats: Sequence[str]) -> list[Path]:
+    """Write some runs in some formats, and return the files; of html alone `out` is the file."""
+    if tuple(formats) == ("html",):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(out, page(material, out.parent).encode())
+        return [out]
+    out.mkdir(parents=True, exist_ok=True)
+    report, tables, figures = parts(material)
+    files: dict[str, bytes] = {}
+    if "html" in formats:
+        files[PAGE_FILE] = page(material, out).encode()
+    if "md" in formats:
+        files[SUMMARY_FILE] = summary(report).encode()
+    files |= {
+        f"{table.name}.{name}": OF_TABLES[name](table).encode()
+        for name in formats
+        if name in OF_TABLES
+        for table in tables
+    }
+    files |= {
+        f"{figure.name}.{name}": OF_FIGURES[name](figure)
+        for name in formats
+        if name in OF_FIGURES
+        for figure in figures
+    }
+    for name, content in files.items():
+        replace_file(out / name, content)
+    return [out / name for name in files]
+
+
+def summary(report: Report) -> str:
+    """Return the report as Markdown of at most 60 kB: sentences first, then as many tables as fit."""
+    head = "\n".join(f"- {line}" for line in (*report.sentences, *report.remarks))
+    text = f"# Where the time of a training step goes\n\n{head}\n"
+    for table in report.tables:
+        if table.on_screen:
+            more = f"{text}\n{table.markdown()}"
+            if len(more.encode()) + len(NOT_ALL) > MOST_SUMMARY_BYTES:
+                return text + NOT_ALL
+            text = more
+    return text
+
+
+def _latex(table: Table) -> str:
+    latex: str = table.shown.to_latex(
+        index=False, escape=True, caption=table.title, label=f"tab:{table.name}"
+    )
+    return latex
+
+
+def _on_paper(figure: Figure) -> Spec:
+    """Return a picture of a width of its own, black on white."""
+    spec = deepcopy(figure.spec)
+    for part in (spec, *spec.get("layer", ())):
+        if part.get("width") == "container":
+            part["width"] = PICTURE_WIDTH
+    return {**spec, "background": "white", "title": figure.title}
+
+
+def _svg(figure: Figure) -> bytes:
+    svg: str = vl_convert.vegalite_to_svg(_on_paper(figure))
+    return svg.encode()
+
+
+def _png(figure: Figure) -> bytes:
+    png: bytes = vl_convert.vegalite_to_png(_on_paper(figure), scale=PICTURE_SCALE)
+    return png
+
+
+OF_TABLES: Mapping[str, Callable[[Table], str]] = {"md": Table.markdown, "csv": Table.csv, "tex": _latex}
+OF_FIGURES: Mapping[str, Callable[[Figure], bytes]] = {"svg": _svg, "png": _png}

@@ -1,0 +1,166 @@
+"""What a step costs by itself, per sample, and with more threads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+
+import pandas as pd
+
+from nncore_bench.cases import DOES_NOT_APPLY, Case
+from nncore_bench.report.format import (
+    NOT_AVAILABLE,
+    Unit,
+    decimals,
+    number,
+    percentage,
+    unit_for,
+    with_interval,
+)
+from nncore_bench.report.frame import Cells, identity, shared_by, shown_columns, threads_in_words
+from nncore_bench.report.ratios import Ratio, undisturbed_ratio
+from nncore_bench.report.tables import Table
+from nncore_bench.verdict import Estimate, Row
+from nncore_bench.verdict.rows import CASE_COLUMNS
+from nncore_bench.verdict.scaling import LEAST_SIZES, REACH, Scaling, scaling_of
+
+SCALING_CAPTION = (
+    "Undisturbed step time = fixed + per sample · batch, by least squares of relative distances; intervals"
+    " from how far the batch sizes lie from the line. 90 % from: the batch size at which samples/s reach 90 %"
+    f" of what an endless batch would have, up to {REACH} times the largest batch measured. flat: no batch"
+    " measured makes the step longer; on a device it is then mostly launch-bound. n/a: there is no fixed"
+    " cost, or the times are too far from a line. Off by: the batch size farthest from the line."
+)
+THREADS_CAPTION = (
+    "Undisturbed step times. Best is the fastest thread count where it is surely faster than the fewest"
+    " threads, and otherwise the fewest."
+)
+
+
+def scaling_table(cells: Cells) -> Table | None:
+    """Return a line for each series of at least three batch sizes; None where there is none."""
+    series: dict[Case, dict[int, Row]] = {}
+    for case, row in _steps(cells).items():
+        if isinstance(case.batch_size, int):
+            series.setdefault(replace(case, batch_size=0), {})[case.batch_size] = row
+    fits = {case: fit for case, rows in series.items() if (fit := _fit(rows))}
+    if not fits:
+        return None
+    fixed_unit = unit_for(fit.fixed.value for fit in fits.values())
+    unit = unit_for(fit.per_sample.value for fit in fits.values())
+    columns = [name for name in shown_columns(fits) if name != "batch_size"]
+    shown = [
+        identity(case, columns)
+        | {
+            f"fixed {fixed_unit.symbol}": _in(fit.fixed, fixed_unit),
+            f"per sample {unit.symbol}": _in(fit.per_sample, unit),
+            "90 % from batch": _plateau(case, fit),
+            "R²": decimals(fit.r_squared, 4),
+            "off by %": percentage(fit.worst_miss),
+        }
+        for case, fit in fits.items()
+    ]
+    raw = [
+        {name: getattr(case, name) for name in CASE_COLUMNS if name != "batch_size"} | _record(fit)
+        for case, fit in fits.items()
+    ]
+    title = f"Scaling with the batch size ({shared_by(fits)})"
+    return Table("scaling", title, SCALING_CAPTION, pd.DataFrame(shown), pd.DataFrame(raw), on_screen=False)
+
+
+def threads_table(cells: Cells) -> Table | None:
+    """Return a line for each case that was measured with several thread counts; None where there is none."""
+    series: dict[Case, dict[int, Row]] = {}
+    for case, row in _steps(cells).items():
+        if isinstance(case.threads, int):
+            series.setdefault(replace(case, threads=DOES_NOT_APPLY), {})[case.threads] = row
+    several = {case: dict(sorted(rows.items())) for case, rows in series.items() if len(rows) > 1}
+    if not several:
+        return None
+    unit = unit_for(row.time_s for rows in several.values() for row in rows.values())
+    columns = shown_columns(several)
+    shown, raw = [], []
+    for case, rows in several.items():
+        ratios, best = best_threads(rows)
+        times = {
+            f"{threads_in_words(threads)} {unit.symbol}": with_interval(
+                *(None if time is None else time / unit.seconds for time in (row.time_s, row.time_high_s))
+            )
+            for threads, row in rows.items()
+        }
+        speed_ups = {f"speed-up of {threads}": str(ratio) for threads, ratio in ratios.items()}
+        shown.append(identity(case, columns) | times | speed_ups | {"best": str(best)})
+        raw.append(
+            {name: getattr(case, name) for name in CASE_COLUMNS if name != "threads"}
+            | {f"time_s_{threads}": row.time_s for threads, row in rows.items()}
+            | {f"speed_up_{threads}": ratio.value for threads, ratio in ratios.items()}
+            | {"best_threads": best}
+        )
+    title = f"Scaling with threads ({shared_by(several)})"
+    frame = pd.DataFrame(shown).fillna(NOT_AVAILABLE)
+    return Table("threads", title, THREADS_CAPTION, frame, pd.DataFrame(raw), on_screen=False)
+
+
+def best_threads(rows: Mapping[int, Row]) -> tuple[dict[int, Ratio], int]:
+    """Return the speed-up of each thread count over the fewest, and the one to take.
+
+    More threads are taken only where they are surely faster than the fewest.
+    """
+    fewest = min(rows)
+    ratios = {
+        threads: ratio
+        for threads, row in rows.items()
+        if threads != fewest and (ratio := undisturbed_ratio(rows[fewest], row))
+    }
+    sure = {threads: ratio for threads, ratio in ratios.items() if ratio.verdict == "yes"}
+    return ratios, max(sure, key=lambda threads: sure[threads].value, default=fewest)
+
+
+def _steps(cells: Cells) -> dict[Case, Row]:
+    return {case: row for case, rows in cells.items() if (row := rows.get("step")) and row.time_s}
+
+
+def _fit(rows: Mapping[int, Row]) -> Scaling | None:
+    times = {batch: row.time_s for batch, row in rows.items() if row.time_s}
+    return scaling_of(list(times), list(times.values())) if len(times) >= LEAST_SIZES else None
+
+
+def _in(estimate: Estimate, unit: Unit) -> str:
+    high = estimate.high
+    return with_interval(estimate.value / unit.seconds, None if high is None else high / unit.seconds)
+
+
+def _plateau(case: Case, fit: Scaling) -> str:
+    """Return `1,234 (900 to 2,000)`, or in words why there is no such batch size within the line's reach.
+
+    The interval of a quotient is not even on both sides, and may have no upper end.
+    """
+    batch = fit.plateau_batch
+    if fit.flat:
+        return "flat" if case.device == "cpu" else "launch-bound or flat"
+    if batch is None:
+        known = fit.fixed.value > 0 and (fit.per_sample.low or 0.0) > 0
+        return f"not reached up to {fit.largest_batch:,.0f}" if known else NOT_AVAILABLE
+    low = batch.low or 0.0
+    if batch.high is None:
+        return f"{number(batch.value, batch.value - low)} ({number(low, batch.value - low)} or more)"
+    half = (batch.high - low) / 2
+    value, first, last = (number(bound, half) for bound in (batch.value, low, batch.high))
+    return f"{value} ({first} to {last})"
+
+
+def _record(fit: Scaling) -> dict[str, float | None]:
+    """Return the raw numbers of a fit."""
+    parts: Sequence[tuple[str, str, Estimate | None]] = (
+        ("fixed", "_s", fit.fixed),
+        ("per_sample", "_s", fit.per_sample),
+        ("plateau_batch", "", fit.plateau_batch),
+    )
+    found: dict[str, float | None] = {}
+    for name, unit, estimate in parts:
+        bounds = asdict(estimate) if estimate else {}
+        found |= {
+            f"{name}{unit}": bounds.get("value"),
+            f"{name}_low{unit}": bounds.get("low"),
+            f"{name}_high{unit}": bounds.get("high"),
+        }
+    rest = ("flat", "largest_batch", "r_squared", "worst_miss")
+    return found | {name: getattr(fit, name) for name in rest}

@@ -1,0 +1,97 @@
+"""The three plain sentences: slowest phase, best throughput, and whether the GPU is worth it."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from statistics import median
+
+from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case, reference_case
+from nncore_bench.records import CaseProfile
+from nncore_bench.report import devices
+from nncore_bench.report.format import NOT_AVAILABLE, Unit, percentage, unit_for, with_interval
+from nncore_bench.report.frame import Cells, place, size, threads_in_words
+from nncore_bench.report.throughput import samples_per_s
+from nncore_bench.verdict import Row
+
+
+def three_sentences(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = ()) -> tuple[str, ...]:
+    """Return the answers; `cells` were tried, `all_cells` has those as well that were skipped."""
+    return slowest_phase(cells), best_throughput(cells), devices.sentence(cells, all_cells, profiles)
+
+
+def slowest_phase(cells: Cells) -> str:
+    """Say which phase takes most of the step on each device, and how general that is."""
+    with_shares = {case: shares for case, row_of in cells.items() if (shares := _shares(row_of))}
+    if not with_shares:
+        return "Slowest phase: unknown, no part of the step was measured."
+    parts = []
+    for device in dict.fromkeys(case.device for case in with_shares):
+        here = {case: shares for case, shares in with_shares.items() if case.device == device}
+        parts.append(_on_device(device, here, cells))
+    return f"Slowest phase: {'. '.join([parts[0], *(part[0].upper() + part[1:] for part in parts[1:])])}."
+
+
+def best_throughput(cells: Cells) -> str:
+    """Say where the most samples pass per second, and how many at the widest network."""
+    steps = [
+        (case, row) for case, row_of in cells.items() if (row := row_of.get("step")) and row.samples_per_s
+    ]
+    if not steps:
+        left_out = cells and not any("step" in row_of for row_of in cells.values())
+        hint = " (-k step does)" if left_out else ""
+        return f"Best throughput: unknown, the whole step was not measured{hint}."
+    best = max(steps, key=_samples)
+    text = f"Best throughput: {_at(best)}"
+    widths = sorted({case.hidden for case, _ in steps if isinstance(case.hidden, int)})
+    if len(widths) > 1 and best[0].hidden != widths[-1]:
+        widest = max((step for step in steps if step[0].hidden == widths[-1]), key=_samples)
+        text += f"; at hidden {widths[-1]}, {_at(widest)}"
+    return f"{text}."
+
+
+def _reference(cases: Iterable[Case]) -> Case:
+    """Return the case that stands for all of its device, the one that is profiled."""
+    numbered = dict(enumerate(cases))
+    return numbered[reference_case(numbered) or 0]
+
+
+def _shares(row_of: Mapping[str, Row]) -> dict[str, float]:
+    return {name: row.share for name in STEP_PHASES if (row := row_of.get(name)) and row.share is not None}
+
+
+def _on_device(device: str, shares: Mapping[Case, Mapping[str, float]], cells: Cells) -> str:
+    slowest = Counter(max(of_case, key=lambda name: of_case[name]) for of_case in shares.values())
+    phase, times = slowest.most_common(1)[0]
+    share = median(of_case[phase] for of_case in shares.values() if phase in of_case)
+    others = "".join(f", {name} in {count}" for name, count in slowest.most_common()[1:])
+    where = f"slowest in {'all of them' if times == len(shares) else times}{others}"
+    cases = f" (median over {len(shares)} cases; {where})" if len(shares) > 1 else ""
+    example = _reference(shares)
+    own = f"{percentage(shares[example].get(phase))} %, "
+    link = f"; for example {own}" if len(shares) > 1 else ": "
+    all_parts = all(len(of_case) == len(STEP_PHASES) for of_case in shares.values())
+    return (
+        f"on {device}, {phase}{'' if all_parts else ' (of those reported)'} takes {percentage(share)} %"
+        f" of the step{cases}{link}{_example(example, phase, cells)}"
+    )
+
+
+def _example(case: Case, phase: str, cells: Cells) -> str:
+    """Return one case in figures: `184 ± 3 of 640 ± 8 µs at batch 32, hidden 128, 1 thread`."""
+    known = [row for name in (phase, "step") if (row := cells[case].get(name)) and row.time_s]
+    unit = unit_for(row.time_s for row in known)
+    times = [with_interval(_in(row.time_s, unit), _in(row.time_high_s, unit)) for row in known]
+    threads = "" if case.threads == DOES_NOT_APPLY else f", {threads_in_words(case.threads)}"
+    return f"{' of '.join(times) or NOT_AVAILABLE} {unit.symbol} at {size(case)}{threads}"
+
+
+def _in(seconds: float | None, unit: Unit) -> float | None:
+    return None if seconds is None else seconds / unit.seconds
+
+
+def _samples(step: tuple[Case, Row]) -> float:
+    return step[1].samples_per_s or 0.0
+
+
+def _at(step: tuple[Case, Row]) -> str:
+    case, row = step
+    return f"{samples_per_s(row)} samples/s ({size(case)} on {place(case)})"

@@ -1,0 +1,146 @@
+"""Read a run back from whatever is left of it: its folder, its `run.json`, or a `benchmark.json` alone."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+
+from nncore_bench.cases import Case
+from nncore_bench.runs import (
+    BENCHMARK_FILE,
+    OUR_KEY,
+    RUN_FILE,
+    SCHEMA_VERSION,
+    Block,
+    Run,
+    RunError,
+    read_blocks,
+    read_run,
+)
+from nncore_bench.verdict import Row, companion_rows, rows_of
+from nncore_bench.verdict.advice import Gain, variants_in
+from nncore_bench.verdict.rows import step_times
+
+HINT = "(give the folder of a run, such as one in results)"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Hold a run, its rows, those of what was measured beside it, and its folder (None for a single file).
+
+    `gains` are by plain case what its variants gain, where the run has some and its laps.
+    """
+
+    run: Run
+    rows: list[Row]
+    beside: list[Row]
+    folder: Path | None
+    gains: Mapping[Case, Sequence[Gain]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: Run, blocks: Sequence[Block], folder: Path | None) -> "Source":
+        """Return what the laps of a run say."""
+        gains = variants_in(run.cases, blocks)
+        return cls(run, rows_of(run, blocks), companion_rows(run, blocks), folder, gains)
+
+
+@dataclass(frozen=True)
+class Past:
+    """Hold what a history keeps of a run: its name, and the undisturbed seconds of each case's step."""
+
+    name: str
+    step_s: Mapping[Case, float]
+
+
+def past_of(source: Source) -> Past:
+    """Return what a history keeps of a run that was read."""
+    steps = {row.case: row.time_s for row in source.rows if row.phase == "step" and row.time_s}
+    return Past(source.run.id, steps)
+
+
+def read_past(path: Path) -> Past:
+    """Read of a run what a history keeps, from its laps where they are there; raise RunError otherwise.
+
+    So all runs of a history are estimated alike, also those that an earlier version measured.
+    """
+    folder, file = _located(path)
+    if file.name == RUN_FILE:
+        run, blocks = read_run(folder), list(read_blocks(folder))
+        if blocks or not (folder / BENCHMARK_FILE).exists():
+            return Past(run.id, step_times(run.cases, blocks))
+    return past_of(read_source(path))
+
+
+def read_source(path: Path) -> Source:
+    """Read a folder with `run.json` or `benchmark.json`, or one of these files; raise RunError otherwise."""
+    folder, file = _located(path)
+    if file.name == RUN_FILE:
+        return _from_samples(folder)
+    return _from_benchmarks(file, folder if file.name == BENCHMARK_FILE else None)
+
+
+def _located(path: Path) -> tuple[Path, Path]:
+    """Return the folder of a run and the file to begin with."""
+    if not path.exists():
+        raise RunError(f"{str(path)!r} does not exist {HINT}")
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir():
+        file = next((path / name for name in (RUN_FILE, BENCHMARK_FILE) if (path / name).exists()), None)
+        if file is None:
+            raise RunError(
+                f"{str(path)!r} is not a run: it has neither {RUN_FILE} nor {BENCHMARK_FILE} {HINT}"
+            )
+    else:
+        file = path
+    return folder, file
+
+
+def _from_samples(folder: Path) -> Source:
+    run = read_run(folder)
+    blocks = list(read_blocks(folder))
+    if not blocks and (folder / BENCHMARK_FILE).exists():  # published without its laps
+        return _from_benchmarks(folder / BENCHMARK_FILE, folder)
+    return Source.of(run, blocks, folder)
+
+
+def _from_benchmarks(file: Path, folder: Path | None) -> Source:
+    """Read the rows that the tests left in pytest-benchmark's file."""
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise RunError(f"{str(file)!r} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise RunError(f"{str(file)!r} is not JSON ({error})") from None
+    ours = content.get(OUR_KEY) if isinstance(content, dict) else None
+    if not isinstance(ours, dict):
+        raise RunError(f"{str(file)!r} is not a run of this suite: it has no key {OUR_KEY!r}")
+    if ours.get("schema_version") != SCHEMA_VERSION:
+        raise RunError(
+            f"{str(file)!r} has schema version {ours.get('schema_version')}, and this version reads"
+            f" {SCHEMA_VERSION} (read it with the version of nncore-bench that wrote it)"
+        )
+    try:
+        run = msgspec.convert(ours.get("run"), Run)
+        records = [*(test["extra_info"] for test in content["benchmarks"]), *ours.get("rows", [])]
+        rows = [msgspec.convert(record, Row) for record in records]
+        beside = [msgspec.convert(record, Row) for record in ours.get("companions", [])]
+    except (msgspec.ValidationError, KeyError, TypeError) as error:
+        raise RunError(f"{str(file)!r} does not hold the rows of a run ({error})") from None
+    return Source(run, _completed(run, rows, file), beside, folder)
+
+
+def _completed(run: Run, rows: Sequence[Row], file: Path) -> list[Row]:
+    """Return the rows in the order of the run, with those added that no test could pass."""
+    found = {_place(row): row for row in rows}
+    ok = {record.case for record in run.cases if record.status == "ok"}
+    missing = f"no result of it is in {file.name}"
+    return [
+        found.get(_place(row)) or (replace(row, reason=missing) if row.case in ok else row)
+        for row in rows_of(run, [])
+    ]
+
+
+def _place(row: Row) -> tuple[Case, str]:
+    return row.case, row.phase

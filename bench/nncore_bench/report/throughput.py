@@ -1,0 +1,48 @@
+"""Samples per second of the whole step: one table per device."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from nncore_bench.cases import DOES_NOT_APPLY, Case
+from nncore_bench.report.format import NOT_AVAILABLE, number, slowdown
+from nncore_bench.report.frame import Cells, frame_of, identity, shared_by, shown_columns
+from nncore_bench.report.ratios import relative_half_width
+from nncore_bench.report.tables import Table
+from nncore_bench.verdict import Row
+
+CAPTION = (
+    "From the median step. In brackets the disturbance: how much longer the median step took than an"
+    " undisturbed one, which is the noise of this machine and not of the network."
+)
+
+
+def throughput_tables(cells: Cells) -> list[Table]:
+    """Return a table for each device on which a step was timed."""
+    steps = {case: row_of["step"] for case, row_of in cells.items() if "step" in row_of}
+    devices = dict.fromkeys(case.device for case in steps)
+    return [_table(device, {c: row for c, row in steps.items() if c.device == device}) for device in devices]
+
+
+def samples_per_s(row: Row) -> str:
+    """Return the samples per second with the digits that the interval leaves."""
+    value, width = row.samples_per_s, relative_half_width(row)
+    return number(value, None if value is None or width is None else value * width)
+
+
+def _table(device: str, steps: Mapping[Case, Row]) -> Table:
+    columns = [name for name in shown_columns(steps) if name != "hidden"]
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for case, row in steps.items():
+        line = identity(case, columns)
+        cell = samples_per_s(row)
+        if cell != NOT_AVAILABLE:
+            cell += f" ({slowdown(row.disturbance)})"
+        lines.setdefault(tuple(line.values()), line)[_column(case)] = cell
+    title = f"Throughput in samples/s ({shared_by(steps)})"
+    shown = pd.DataFrame(list(lines.values())).fillna("-")
+    return Table(f"throughput_{device}", title, CAPTION, shown, frame_of(steps.values()))
+
+
+def _column(case: Case) -> str:
+    return "samples/s" if case.hidden == DOES_NOT_APPLY else f"hidden {case.hidden}: samples/s"

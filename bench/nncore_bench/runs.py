@@ -1,0 +1,270 @@
+"""Runs: what is stored of a measurement, and how it is written and read back.
+
+A run is a folder. `run.json` and one small file of laps per finished round are written as the campaign
+goes, each under a temporary name that is then renamed, so that a run that is killed keeps every round it
+had finished. At the end the rounds are merged into `samples.npz`.
+"""
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from nncore_bench.cases import BLOCK_LAPS, BlockKind
+from nncore_bench.records import CaseProfile, CaseRecord, Notice
+
+SCHEMA_VERSION = 2
+RUN_FILE = "run.json"
+SAMPLES_FILE = "samples.npz"
+BENCHMARK_FILE = "benchmark.json"
+OUR_KEY = "nncore_bench"
+"""What that file has beside what pytest-benchmark writes."""
+
+ROUNDS_FOLDER = "rounds"
+
+Nanoseconds: TypeAlias = npt.NDArray[np.int64]
+
+UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What numpy raises for a damaged file, depending on where the damage is."""
+
+
+class RunError(ValueError):
+    """Say in one sentence why a folder or file cannot be used as a run."""
+
+
+class Code(msgspec.Struct, frozen=True):
+    """Name the code that was measured: the working directory, its commit, and whether it was changed."""
+
+    path: str
+    commit: str
+    dirty: bool
+
+    @property
+    def certain(self) -> bool:
+        """Return whether the commit says all of the code: it is known, and nothing was changed since."""
+        return self.commit not in ("", "unknown") and not self.dirty
+
+
+class Campaign(msgspec.Struct, frozen=True):
+    """Account for the campaign's wall-clock seconds.
+
+    `measured_s` is spent inside counted iterations, `leading_s` in the leading iteration of each block,
+    which is stored but not counted; the rest of `wall_s` is restoring state, messages and files. `seed` is
+    that of every random order, and `memory_bytes` the memory of all processes at the end, which the
+    allocator policy keeps from shrinking before.
+    """
+
+    wall_s: float
+    measured_s: float
+    leading_s: float
+    warm_up_s: float
+    rounds_planned: int
+    rounds_done: int
+    target: float
+    seed: int = 0
+    memory_bytes: int | None = None
+
+
+class Run(msgspec.Struct, frozen=True):
+    """Record everything of a run but its laps."""
+
+    id: str
+    host: str
+    started: str
+    state: Literal["running", "finished", "interrupted"]
+    options: dict[str, Any]
+    code: Code
+    machine: dict[str, Any]
+    cases: tuple[CaseRecord, ...]
+    companions: tuple[CaseRecord, ...] = ()
+    """What was measured beside the cases, in the same rounds; blocks number them on after the cases."""
+
+    campaign: Campaign | None = None
+    notices: tuple[Notice, ...] = ()
+    profiles: tuple[CaseProfile, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Block:
+    """Hold the laps of some consecutive iterations of one case, the leading one first.
+
+    `host` has shape [iterations, laps] in nanoseconds of the host's clock; `device` has the same shape,
+    or is None where the device is the host. `wall_ns` is the time of all iterations but the leading one
+    between two synchronisations.
+    """
+
+    case: int
+    launch: int
+    round: int
+    kind: BlockKind
+    host: Nanoseconds
+    device: Nanoseconds | None
+    wall_ns: int
+
+    @property
+    def laps(self) -> tuple[str, ...]:
+        """Return the names of the columns."""
+        return BLOCK_LAPS[self.kind]
+
+    def column(self, phase: str) -> Nanoseconds:
+        """Return the counted host laps of a phase: the leading iteration is left out."""
+        return self.host[1:, self.laps.index(phase)]
+
+    def device_column(self, phase: str) -> Nanoseconds | None:
+        """Return the counted device laps of a phase, or None where the device is the host."""
+        return None if self.device is None else self.device[1:, self.laps.index(phase)]
+
+
+_INDEX = np.dtype(
+    [
+        ("case", "i4"),
+        ("launch", "i4"),
+        ("round", "i4"),
+        ("kind", "i4"),
+        ("iterations", "i8"),
+        ("wall_ns", "i8"),
+        ("has_device", "i1"),
+    ]
+)
+_KINDS: tuple[BlockKind, ...] = tuple(BLOCK_LAPS)
+
+
+def pack(blocks: Sequence[Block]) -> dict[str, npt.NDArray[Any]]:
+    """Turn blocks into two arrays: an index row per block, and all laps one after another."""
+    index = np.array(
+        [
+            (b.case, b.launch, b.round, _KINDS.index(b.kind), len(b.host), b.wall_ns, b.device is not None)
+            for b in blocks
+        ],
+        dtype=_INDEX,
+    )
+    flat = [part.ravel() for b in blocks for part in (b.host, b.device) if part is not None]
+    return {"index": index, "laps_ns": np.concatenate(flat) if flat else np.empty(0, np.int64)}
+
+
+def unpack(index: npt.NDArray[Any], laps_ns: Nanoseconds) -> Iterator[Block]:
+    """Turn the two arrays of `pack` back into blocks."""
+    position = 0
+    for row in index:
+        kind = _KINDS[row["kind"]]
+        shape = (int(row["iterations"]), len(BLOCK_LAPS[kind]))
+        parts = []
+        for _ in range(1 + int(row["has_device"])):
+            parts.append(laps_ns[position : position + shape[0] * shape[1]].reshape(shape))
+            position += shape[0] * shape[1]
+        device = parts[1] if len(parts) > 1 else None
+        case, launch, number, wall_ns = (int(row[name]) for name in ("case", "launch", "round", "wall_ns"))
+        yield Block(case, launch, number, kind, parts[0], device, wall_ns)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that whoever looks sees the old one or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def unwritable(results: Path, error: OSError) -> str:
+    """Return the sentence for a results folder that cannot be written."""
+    return (
+        f"--step-results: {str(results)!r} cannot be written ({error.strerror}; name a folder you may write)"
+    )
+
+
+class RunFolder:
+    """Write one run into its folder as it comes into being."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, results: Path, host: str, *, now: datetime, short_id: str) -> "RunFolder":
+        """Create `results/<UTC time>-<host>-<short id>/`; raise RunError when that cannot be done."""
+        path = results / f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{host}-{short_id}"
+        try:
+            (path / ROUNDS_FOLDER).mkdir(parents=True)
+        except OSError as error:
+            raise RunError(unwritable(results, error)) from None
+        return cls(path)
+
+    def save(self, run: Run) -> None:
+        """Write `run.json`."""
+        replace_file(self.path / RUN_FILE, msgspec.json.format(msgspec.json.encode(run), indent=1))
+
+    def save_round(self, number: int, blocks: Sequence[Block]) -> None:
+        """Write the laps of one finished round."""
+        self._save_npz(self.path / ROUNDS_FOLDER / f"{number:05d}.npz", blocks)
+
+    def merge_rounds(self) -> None:
+        """Merge the files of the rounds into `samples.npz`, then remove them."""
+        blocks = list(read_blocks(self.path))
+        self._save_npz(self.path / SAMPLES_FILE, blocks)
+        for part in (self.path / ROUNDS_FOLDER).glob("*.npz"):
+            part.unlink()
+        (self.path / ROUNDS_FOLDER).rmdir()
+
+    @staticmethod
+    def _save_npz(path: Path, blocks: Sequence[Block]) -> None:
+        temporary = path.with_name(f".{path.name}")
+        with temporary.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **pack(blocks))
+        temporary.replace(path)
+
+
+def read_run(path: Path) -> Run:
+    """Read the record of a run from its folder or from its `run.json`; raise RunError in one sentence."""
+    file = path / RUN_FILE if path.is_dir() else path
+    try:
+        run = msgspec.json.decode(file.read_bytes(), type=Run)
+    except OSError as error:
+        raise RunError(f"{str(path)!r} is not a run: {file.name} cannot be read ({error.strerror})") from None
+    except msgspec.DecodeError as error:
+        raise RunError(f"{str(file)!r} is not a run record of schema {SCHEMA_VERSION} ({error})") from None
+    if run.schema_version != SCHEMA_VERSION:
+        raise RunError(
+            f"{str(file)!r} has schema version {run.schema_version}, and this version reads {SCHEMA_VERSION}"
+            " (read it with the version of nncore-bench that wrote it)"
+        )
+    return run
+
+
+def read_blocks(path: Path) -> Iterator[Block]:
+    """Read the blocks of a run's folder: from `samples.npz`, or from its rounds where it was cut short."""
+    merged = path / SAMPLES_FILE
+    files: Iterable[Path] = [merged] if merged.exists() else sorted((path / ROUNDS_FOLDER).glob("[0-9]*.npz"))
+    for file in files:
+        try:
+            # numpy leaves a file open that it cannot read, unless somebody else closes it.
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                blocks = list(unpack(arrays["index"], arrays["laps_ns"]))
+        except UNREADABLE as error:
+            raise RunError(f"{str(file)!r} holds no laps that can be read ({error})") from None
+        yield from blocks
+
+
+def found_run(run: Path, results: Path) -> Path:
+    """Return the run as typed or, for the bare name that reports print, in the results folder."""
+    return results / run if not run.exists() and (results / run).exists() else run
+
+
+def newest_run(results: Path) -> Path:
+    """Return the newest run of a results folder; its name begins with the time."""
+    runs = sorted({file.parent for name in (RUN_FILE, BENCHMARK_FILE) for file in results.glob(f"*/{name}")})
+    if not runs:
+        raise RunError(f"{str(results)!r} holds no run (make one: pytest bench/ --benchmark-only)")
+    return runs[-1]
+
+
+def plain_json(value: Any) -> bytes:  # noqa: ANN401 - whatever JSON can hold
+    """Return a value as indented JSON text, the way pytest-benchmark writes its own file."""
+    return json.dumps(value, indent=4, ensure_ascii=True, default=str).encode()

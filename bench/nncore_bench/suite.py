@@ -1,0 +1,281 @@
+"""The suite's state in one pytest session: its options, cases and workers, and what they recorded."""
+
+import os
+import random
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from nncore_bench.cases import (
+    FED,
+    KERNELS,
+    MIDDLE_NETWORK,
+    REFERENCE_KERNELS,
+    SIMPLENN,
+    SMALLEST_NETWORK,
+    STEP_PHASES,
+    Case,
+    companions_of,
+    grid,
+)
+from nncore_bench.handover import HandOver
+from nncore_bench.measure import messages
+from nncore_bench.measure.campaign import Progress
+from nncore_bench.measure.gpu import chosen_gpu
+from nncore_bench.measure.plan import Plan
+from nncore_bench.measure.recorder import Recorder
+from nncore_bench.measure.workers import Launcher, Worker, WorkerError, allocator_can_be_chosen, patience
+from nncore_bench.options import OptionError, Options
+from nncore_bench.records import CaseRecord
+from nncore_bench.runs import SCHEMA_VERSION, Block, Run, RunError, read_blocks, unwritable
+from nncore_bench.variants import DEFAULT_ALLOCATOR, misfit
+from nncore_bench.verdict import Row, companion_rows, rows_of
+from nncore_bench.verdict.laps import published
+from nncore_bench.verdict.rows import KIND_OF_PHASE, NANO
+
+NO_CUDA = "no CUDA device was found"
+
+
+class Suite:
+    """Hold one session of the suite; nothing is started before it is needed."""
+
+    def __init__(self, options: Options, launcher: Launcher | None = None) -> None:
+        self.options = options
+        self.recorder: Recorder | None = None
+        self._launcher = launcher
+        self._checkers: dict[str, Worker] = {}
+        self._checked: dict[Case, str] = {}
+
+    @property
+    def launcher(self) -> Launcher:
+        """Return the process that workers come from, started when first asked for."""
+        if self._launcher is None:
+            self._launcher = Launcher(more=chosen_gpu(self.options.gpu_number, os.environ))
+        return self._launcher
+
+    def close(self) -> None:
+        """End every worker process."""
+        if self._launcher is not None:
+            self._launcher.close()
+            self._launcher = None
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """Return the grid; `all` threads is what torch says it is."""
+        options = self.options
+        all_threads = self.launcher.hello.all_threads if "all" in options.threads else 1
+        return [
+            case
+            for device in options.kinds_of_device
+            for batch_sizes, hidden in [options.sizes_on(device)]
+            for case in grid(
+                subject=options.subject,
+                dataset=options.dataset,
+                devices=[device],
+                threads=options.thread_counts(all_threads),
+                precisions=options.precisions,
+                variants=options.variants,
+                batch_sizes=batch_sizes,
+                hidden=hidden,
+            )
+        ]
+
+    @cached_property
+    def cells(self) -> list[tuple[Case, str]]:
+        """Return each case with each of its phases, as they are measured where nothing is chosen of them.
+
+        A DataLoader takes 13 to 40 µs for a sample: five batches of 65,536 would take as long as three rounds
+        of everything else. What only CUDA has by default is not fed, therefore.
+        """
+        more = self.options.more_batch_sizes
+        return [
+            (case, phase)
+            for case in self.cases
+            for phase in case.phases()
+            if phase not in FED or case.batch_size not in more
+        ]
+
+    def get_ready(self) -> None:
+        """Refuse what cannot be written, and have both launchers import torch at the same time."""
+        self.refuse_unwritable_results()
+        if "cpu" in self.options.devices and allocator_can_be_chosen():
+            self.launcher.beside()
+
+    def refuse_what_cannot_be(self) -> None:
+        """Raise OptionError for what this machine cannot do, before anything is measured.
+
+        Raises WorkerError when torch cannot be imported.
+        """
+        _ = self.launcher.hello
+        gpu = next((device for device in self.options.devices if device != "cpu"), "")
+        no_other = "cpu" not in self.options.devices or self.options.gpu_number is not None
+        if gpu and no_other and not self.launcher.hello.cuda:
+            raise OptionError(f"--step-devices: {gpu!r} was asked for and {NO_CUDA} (use --step-devices=cpu)")
+        if self.options.dataset != "digits" and self.options.subject == SIMPLENN:
+            case = replace(self.cases[0], device="cpu", threads=1, batch_size=1, hidden=1)
+            if reason := self.check(case):
+                raise OptionError(f"--step-dataset: {reason.partition(': ')[2] or reason}")
+
+    def refuse_unwritable_results(self) -> None:
+        """Raise OptionError when the results folder cannot be written."""
+        results = self.options.results
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=results):
+                pass
+        except OSError as error:
+            raise OptionError(unwritable(results, error)) from None
+
+    def skip_reason(self, case: Case) -> str:
+        """Return why a case cannot run on this machine, or nothing."""
+        if case.device == "cuda" and not self.launcher.hello.cuda:
+            return NO_CUDA
+        return misfit(case.variant, case.precision, case.device)
+
+    def check(self, case: Case) -> str:
+        """Run one step of a case untimed and return what is wrong with it, or nothing."""
+        if case not in self._checked:
+            self._checked[case] = self._check(case)
+        return self._checked[case]
+
+    def _check(self, case: Case) -> str:
+        number = len(self._checked)
+        try:
+            if case.device not in self._checkers:
+                self._checkers[case.device] = self.launcher.start(case.device)
+            request = messages.Prepare(number, case, warm_up=False)
+            reply = self._checkers[case.device].ask(request, patience(request))
+            self._checkers[case.device].ask(messages.Forget(number))
+        except WorkerError as error:
+            self._checkers.pop(case.device, None)
+            return f"its worker process {error}"
+        return reply.reason if isinstance(reply, messages.Refused) else ""
+
+    def measure(
+        self, selected: Iterable[tuple[Case, str]], plan: Plan, progress: Progress, *, alone: bool = False
+    ) -> None:
+        """Measure the selected cases and phases; what was finished stays when it is cut short.
+
+        `alone` leaves out what is measured beside them otherwise: ceilings, drift, and the default allocator.
+        """
+        while self._checkers:  # they hold data, and a GPU that may be for one process alone
+            self._checkers.popitem()[1].close()
+        phases: dict[Case, list[str]] = defaultdict(list)
+        for case, phase in selected:
+            phases[case].append(phase)
+        records = [self._record(case, names) for case, names in phases.items()]
+        try:
+            companions = [] if alone else self._companions(records)
+            self.recorder = Recorder(self.options, records, self.launcher, companions)
+        except RunError as error:
+            raise OptionError(str(error)) from None
+        self.recorder.record(plan, progress)
+
+    def _record(self, case: Case, phases: Sequence[str]) -> CaseRecord:
+        reason = self.skip_reason(case)
+        return CaseRecord(case, tuple(phases), status="skipped" if reason else "ok", reason=reason)
+
+    def _companions(self, records: Sequence[CaseRecord]) -> list[CaseRecord]:
+        """Return the records of what is measured beside the cases, in the same rounds."""
+        measured = [record for record in records if record.status == "ok"]
+        twins = [r.case for r in measured if "step" in r.phases and allocator_can_be_chosen()]
+        return [_companion(role, case) for role, case in companions_of([r.case for r in measured], twins)]
+
+    @property
+    def run(self) -> Run | None:
+        """Return the run recorded in this session, if any."""
+        return None if self.recorder is None else self.recorder.run
+
+    @property
+    def folder(self) -> Path | None:
+        """Return its folder."""
+        return None if self.recorder is None else self.recorder.folder.path
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        """Return the blocks of what was measured."""
+        return [] if self.folder is None else list(read_blocks(self.folder))
+
+    @cached_property
+    def rows(self) -> dict[tuple[Case, str], Row]:
+        """Return the rows of the frame by case and phase."""
+        if self.run is None:
+            return {}
+        names = [(record.case, phase) for record in self.run.cases for phase in record.phases]
+        return dict(zip(names, rows_of(self.run, self.blocks), strict=True))
+
+    @cached_property
+    def beside(self) -> list[Row]:
+        """Return the rows of what was measured beside the cases."""
+        return [] if self.run is None else companion_rows(self.run, self.blocks)
+
+    @cached_property
+    def _blocks_by_case(self) -> Mapping[Case, list[Block]]:
+        by_case: dict[Case, list[Block]] = defaultdict(list)
+        if self.run is not None:
+            for block in self.blocks:
+                if block.case < len(self.run.cases):  # the others are of what was measured beside them
+                    by_case[self.run.cases[block.case].case].append(block)
+        return by_case
+
+    def hand_over(self, case: Case, phase: str, stats: list[Any]) -> HandOver:
+        """Return what the test of a case and phase reports; its statistics will go to `stats`."""
+        row = self.rows.get((case, phase))
+        means = [
+            float(np.mean(published(block, phase, on_device=case.device != "cpu"))) * NANO
+            for block in self._blocks_by_case[case]
+            if block.kind == KIND_OF_PHASE[phase]
+        ]
+        record = {} if row is None else row.as_record()
+        failed = row is not None and row.status == "failed"
+        return HandOver(() if failed else tuple(means), record, lambda: self.check(case), stats)
+
+
+def measured_grid(options: Options, progress: Progress, launcher: Launcher | None = None) -> Suite:
+    """Return the suite after a campaign over its whole grid; raises OptionError and WorkerError."""
+    suite = Suite(options, launcher)
+    try:
+        suite.get_ready()
+        suite.refuse_what_cannot_be()
+        seed = random.SystemRandom().randrange(2**32)
+        plan = Plan(options.launches, options.budget, options.target, options.launches, seed=seed)
+        suite.measure(suite.cells, plan, progress)
+    finally:
+        suite.close()
+    return suite
+
+
+PHASES_OF_ROLE = {
+    REFERENCE_KERNELS: KERNELS,
+    SMALLEST_NETWORK: (*STEP_PHASES, "step", "inference"),
+    MIDDLE_NETWORK: (*STEP_PHASES, "step", "inference"),
+    DEFAULT_ALLOCATOR: ("step",),
+}
+BLOCK_SHARES = {REFERENCE_KERNELS: 0.25, SMALLEST_NETWORK: 0.25, MIDDLE_NETWORK: 0.5, DEFAULT_ALLOCATOR: 1.0}
+"""How long their blocks are, as a share of those of the cases."""
+
+
+def _companion(role: str, case: Case) -> CaseRecord:
+    return CaseRecord(case, PHASES_OF_ROLE[role], role=role, block_share=BLOCK_SHARES[role])
+
+
+def own_part(run: Run, rows: Iterable[Row], beside: Iterable[Row]) -> dict[str, Any]:
+    """Return what a `benchmark.json` holds of ours beside the rows of its tests."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": msgspec.to_builtins(run),
+        "rows": unfinished(rows),
+        "companions": [row.as_record() for row in beside],
+    }
+
+
+def unfinished(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Return the rows that failed or were skipped, which pytest-benchmark's file has no place for."""
+    return [row.as_record() for row in rows if row.status != "ok"]
