@@ -46,7 +46,7 @@ def candidates(base: Case, all_threads: int) -> list[Case]:
     """Return what is tried against a plain step: each word, each precision, all threads, one at a time."""
     words = [replace(base, variant=word) for word in WORDS]
     precisions = [replace(base, precision=name) for name in PRECISIONS if name != base.precision]
-    threads = [replace(base, threads=all_threads)] if base.device == "cpu" and all_threads > 1 else []
+    threads = [replace(base, threads=all_threads)] if not base.on_device and all_threads > 1 else []
     return [*words, *precisions, *threads]
 
 

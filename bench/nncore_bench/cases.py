@@ -83,6 +83,11 @@ class Case:
         return f"{self.device}{threads}-{self.precision}-{self.variant}-b{self.batch_size}{hidden}{tail}"
 
     @property
+    def on_device(self) -> bool:
+        """Return whether it runs on a device that its host feeds, and not on the host itself."""
+        return self.device != "cpu"
+
+    @property
     def place(self) -> Place:
         """Return what all cases have in common that run on the same hardware in the same way."""
         return self.device, self.threads, self.precision
@@ -98,7 +103,7 @@ class Case:
             return ("inference",)
         if "cudagraph" in words_of(self.variant):
             return ("step",)
-        here = tuple(phase for phase in PHASES if phase != "copy" or self.device != "cpu")
+        here = tuple(phase for phase in PHASES if phase != "copy" or self.on_device)
         return tuple(phase for phase in here if phase in FED) if about == "feeding" else here
 
     def parameters(self, phase: str) -> dict[str, str | int]:
@@ -197,7 +202,7 @@ def companions_of(cases: Iterable[Case], twins: Iterable[Case]) -> list[tuple[st
             (MIDDLE_NETWORK, REFERENCE_NETWORK, REFERENCE_SIZE, REFERENCE_SIZE),
         )
     ]
-    on_cpu = dict(enumerate(case for case in twins if case.device == "cpu"))
+    on_cpu = dict(enumerate(case for case in twins if not case.on_device))
     reference = reference_case(on_cpu)
     if reference is None:
         return beside

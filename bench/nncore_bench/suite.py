@@ -229,7 +229,7 @@ class Suite:
         """Return what the test of a case and phase reports; its statistics will go to `stats`."""
         row = self.rows.get((case, phase))
         means = [
-            float(np.mean(published(block, phase, on_device=case.device != "cpu"))) * NANO
+            float(np.mean(published(block, phase, on_device=case.on_device))) * NANO
             for block in self._blocks_by_case[case]
             if block.kind == KIND_OF_PHASE[phase]
         ]

@@ -334,7 +334,7 @@ class Conductor:
         if not pilot or not self._devices():
             return self.rounds_done
         affordable = int(self.plan.budget_s / self._seconds_per_round())
-        on_device = {number for number, record in enumerate(self.cases) if record.case.device != "cpu"}
+        on_device = {number for number, record in enumerate(self.cases) if record.case.on_device}
         wanted = max(rounds_for(self.plan.target, pilot, on_device), self.plan.least_rounds)
         whole_cycles = math.ceil(wanted / self.plan.launches) * self.plan.launches
         return max(self.rounds_done, min(whole_cycles, affordable))

@@ -104,9 +104,7 @@ def measure_energy(  # noqa: PLR0913, PLR0917 - what a pass needs
         notices.append(NO_GPU)
     for number, record in enumerate(records):
         progress("energy", number, len(records), None)
-        seen = {
-            name: meter for name, meter in found.items() if name == PACKAGE or record.case.device != "cpu"
-        }
+        seen = {name: meter for name, meter in found.items() if name == PACKAGE or record.case.on_device}
         energy: Energy | str | None = None
         if seen and record.status == "ok" and not record.role and "plain" in record.steps_per_block:
             idle_w = _idle_w(found, now, rest) if idle_w is None else idle_w

@@ -105,7 +105,7 @@ def gemm_side(case: Case) -> int:
 
     On a large GPU tensor cores need 8192 for it, a few milliseconds there; float32 takes as long at 4096.
     """
-    if case.device != "cpu":
+    if case.on_device:
         large = torch.cuda.get_device_properties(case.device).total_memory >= LARGE_GPU
         return 8192 if large and case.precision != "float32" else 4096
     return int(384 * max(1, round(float(case.threads) ** (1 / 3))))
@@ -117,7 +117,7 @@ def copied_bytes(case: Case) -> tuple[int, int]:
     The large ones are larger than most last-level caches, but not than all. On a GPU both tensors of the
     cached copy fill half of its L2 cache, and those of the other, in four launches, an eighth of its memory.
     """
-    if case.device != "cpu":
+    if case.on_device:
         gpu = torch.cuda.get_device_properties(case.device)
         cached = max(MIBI, min(gpu.L2_cache_size // 4, 16 * MIBI))
         return cached, max(4 * cached, min(gpu.total_memory // 64, 256 * MIBI))

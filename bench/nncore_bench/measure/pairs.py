@@ -132,7 +132,7 @@ class Pairing:
         for number in self._shuffled(numbers):
             for arm in self._either_first():
                 self._prepare(arms, arm, number)
-        if self.cases[numbers[0]].device != "cpu":  # its clock fell while the workers started
+        if self.cases[numbers[0]].on_device:  # its clock fell while the workers started
             for arm in self._either_first():
                 self._ask(arms, arm, numbers[0], messages.SpinUp(SPIN_UP_S))
         found: dict[int, list[Sample]] = {number: [] for number in numbers}
@@ -155,7 +155,7 @@ class Pairing:
             self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds[kinds[0]]))
 
     def _kinds(self, number: int) -> tuple[BlockKind, ...]:
-        return ON_CPU if self.cases[number].device == "cpu" else ON_DEVICE
+        return ON_CPU if not self.cases[number].on_device else ON_DEVICE
 
     def _sample(self, arms: Mapping[int, Arm], number: int, cores: tuple[int, ...]) -> Sample:
         low, mean, clock_mean = np.empty((2, len(MEASURED))), np.empty((2, len(MEASURED))), np.empty(2)
@@ -273,5 +273,5 @@ def judgeable(case: Case, ratios: Sequence[Ratios]) -> tuple[str, ...]:
     must not depend on which arm is slower.
     """
     both_s = np.median([one.base_s * np.exp(one.low / 2) for one in ratios], axis=0)
-    least_s = 0.0 if case.device == "cpu" else FEWEST_TICKS * TICK_NS * NANO
+    least_s = 0.0 if not case.on_device else FEWEST_TICKS * TICK_NS * NANO
     return tuple(name for name, s in zip(MEASURED, both_s, strict=True) if name == "step" or s >= least_s)

@@ -75,7 +75,7 @@ def check_lines(run: Run, cells: Cells) -> list[str]:
 
 def _events(steps: Mapping[Case, Row]) -> list[str]:
     """Return a line that says by how much events lengthen the steps from whose phases that is taken off."""
-    shares = [_overhead_share(row) or 0.0 for case, row in steps.items() if case.device != "cpu"]
+    shares = [_overhead_share(row) or 0.0 for case, row in steps.items() if case.on_device]
     taken = [share for share in shares if share > EVENTS_TOLERATED]
     if not taken:
         return []
@@ -188,7 +188,7 @@ def _offset(row: Row) -> float:
 
 def _off(case: Case, row: Row) -> str:
     offset = _offset(row) / MICROSECONDS.seconds
-    laps = "smallest" if case.device == "cpu" else "mean"
+    laps = "smallest" if not case.on_device else "mean"
     ratio = decimals(row.phases_over_step, 4)
     return (
         f"Off: the phases of {case.key} add up to {ratio} times its step ({decimals(offset, 0)} µs),"

@@ -41,5 +41,5 @@ def energy_table(cells: Cells) -> Table | None:
             }
         )
     title = f"Energy of a sample ({shared_by(steps)})"
-    caption = CAPTION + SAMPLED * any(case.device != "cpu" for case in steps)
+    caption = CAPTION + SAMPLED * any(case.on_device for case in steps)
     return Table("energy", title, caption, pd.DataFrame(lines), frame_of(steps.values()))

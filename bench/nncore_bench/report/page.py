@@ -221,7 +221,7 @@ def _quality(told: Told) -> str:
 def _worth(told: Told) -> Section:
     missing = []
     if not told.found:
-        none = all(case.device == "cpu" for case in told.cells)
+        none = all(not case.on_device for case in told.cells)
         why = "no CUDA results in this run" if none else "no size was measured on both devices"
         missing.append(f"No crossover: {why} (on a machine with a GPU, --step-devices=cpu,cuda).")
     if not told.prices:

@@ -84,7 +84,7 @@ def share_table(cells: Cells) -> Table | None:
 
 def enqueue_table(cells: Cells) -> Table | None:
     """Return the times of host and device in each phase on a device, and its launches, a line per phase."""
-    on_device = {case: row_of for case, row_of in cells.items() if case.device != "cpu"}
+    on_device = {case: row_of for case, row_of in cells.items() if case.on_device}
     rows = {
         case: [row_of[phase] for phase in PHASES if phase in row_of] for case, row_of in on_device.items()
     }
@@ -136,7 +136,7 @@ def _launch_cells(cells: Cells) -> dict[Case, dict[str, str]]:
     blank = {"launches": ABSENT, FLOOR: ABSENT}
     return {
         case: {"launches": count(steps[case].kernel_launches), FLOOR: _over_floor(steps[case])}
-        if case.device != "cpu" and case in steps
+        if case.on_device and case in steps
         else blank
         for case in cells
     }
@@ -207,7 +207,7 @@ def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
         verb = "is" if len(outside) == 1 else "are"
         said.append(f"{_and(outside)} {verb} measured beside the step and no part of it.")
     said += _fed_up_to(cells)
-    if any(case.device != "cpu" for case in cells):
+    if any(case.on_device for case in cells):
         said.append(
             "CUDA: phases are spans between events on the device, step and inference wall time per iteration."
         )
@@ -218,7 +218,7 @@ def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
 
 def _fed_up_to(cells: Cells) -> list[str]:
     """Say up to which batch a device was fed where larger ones have no more than a step."""
-    on_device = {case: row_of for case, row_of in cells.items() if case.device != "cpu"}
+    on_device = {case: row_of for case, row_of in cells.items() if case.on_device}
     fed = [case.batch_size for case, row_of in on_device.items() if any(name in row_of for name in FED)]
     largest = max((case.batch_size for case, row_of in on_device.items() if "step" in row_of), default=0)
     if not fed or max(fed) >= largest:

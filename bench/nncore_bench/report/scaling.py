@@ -135,7 +135,7 @@ def _plateau(case: Case, fit: Scaling) -> str:
     """
     batch = fit.plateau_batch
     if fit.flat:
-        return "flat" if case.device == "cpu" else "launch-bound or flat"
+        return "flat" if not case.on_device else "launch-bound or flat"
     if batch is None:
         known = fit.fixed.value > 0 and (fit.per_sample.low or 0.0) > 0
         return f"not reached up to {fit.largest_batch:,.0f}" if known else NOT_AVAILABLE

@@ -246,7 +246,7 @@ def _machine_says(case: Case, ceilings: Mapping[Place, Ceilings]) -> str:
     found = ceilings.get(case.place, Ceilings())
     rates = (found.gemm_flop_per_s, found.cached_bytes_per_s, found.cold_bytes_per_s)
     gemm, cached, cold = (_in(rate, GIGA) for rate in rates)
-    size = "32 MiB" if case.device == "cpu" else "256 MiB"
+    size = "32 MiB" if not case.on_device else "256 MiB"
     said = (
         f"a matrix product {gemm} GFLOP/s, a copy within a cache {cached} GB/s and one of {size} {cold} GB/s"
     )

@@ -110,11 +110,11 @@ def _points(group: Cells, mode: str) -> Iterator[Point]:
     """
     for case, row_of in group.items():
         step = row_of.get("step")
-        if mode == "resident" or (mode == "copied" and case.device == "cpu"):
+        if mode == "resident" or (mode == "copied" and not case.on_device):
             if (time := _sum([step])) is not None:
                 yield Point(time, case, case)
             continue
-        on_device = case.device != "cpu"
+        on_device = case.on_device
         for fed, parts in group.items():
             if RESIDENT in words_of(fed.variant):
                 continue

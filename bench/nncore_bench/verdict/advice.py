@@ -127,7 +127,7 @@ def _gain(
     about = made_faster(record.case.variant)
     if record.status != "ok":
         return Gain(record.case, about, "cannot run", record.reason)
-    on_device = record.case.device != "cpu"
+    on_device = record.case.on_device
     times, plain_times = (times_of(of, KINDS[about], on_device=on_device) for of in (blocks, plain_blocks))
     ratios = _log_ratios(times, plain_times)
     spread = spread_of(ratios[:, None]) if len(ratios) else None

@@ -72,7 +72,7 @@ def references_of(
 
 def block_times(blocks: Iterable[Block], phase: str, case: Case) -> Times:
     """Return the smallest lap of a phase in each block."""
-    on_device = case.device != "cpu"
+    on_device = case.on_device
     return {
         (block.launch, block.round): log(low_estimate(published(block, phase, on_device=on_device)) * NANO)
         for block in blocks

@@ -45,7 +45,7 @@ def launch_bound(steps: Mapping[Case, Row], profiles: Iterable[CaseProfile]) -> 
     alone = {p.case: seconds for p in profiles if not p.role and (seconds := device_alone_s(p))}
     groups: dict[Case, dict[Case, float]] = {}
     for case, row in steps.items():
-        if case.device != "cpu" and row.median_s:
+        if case.on_device and row.median_s:
             kind = replace(case, batch_size=0, hidden=DOES_NOT_APPLY)
             groups.setdefault(kind, {})[case] = row.median_s
     found = (_of_group(times, {c: s for c, s in alone.items() if c in times}) for times in groups.values())

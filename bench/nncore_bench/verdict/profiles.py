@@ -45,7 +45,7 @@ def split_of(profile: CaseProfile, smallest: CaseProfile | None) -> Split | None
     An operator that the smallest network does not have is held against the median of those that it has.
     """
     account = profile.account("step")
-    if smallest is None or account is None or not account.whole_s or profile.case.device != "cpu":
+    if smallest is None or account is None or not account.whole_s or profile.case.on_device:
         return None
     costs: dict[tuple[str, str, str], float] = {}
     for operator in step_operators(smallest):
@@ -77,7 +77,7 @@ def slowed_by(profile: CaseProfile, row: Row | None) -> float | None:
     On a device it is the wall clock of the profiled steps that counts: the host's laps, of which
     `median_step_s` is the median, end before the device has done the step.
     """
-    profiled_s = profile.median_step_s if profile.case.device == "cpu" else profile.step_s
+    profiled_s = profile.median_step_s if not profile.case.on_device else profile.step_s
     if row is None or not row.median_s or profiled_s is None:
         return None
     return profiled_s / row.median_s

@@ -172,7 +172,7 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: dict[BlockKind, list[Blo
         status=record.status,
         reason=record.reason,
         steady=record.steady,
-        bound="host" if case.device == "cpu" else "unknown",
+        bound="host" if not case.on_device else "unknown",
     )
     blocks = by_kind.get(KIND_OF_PHASE[phase], [])
     if record.status != "ok":
@@ -180,7 +180,7 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: dict[BlockKind, list[Blo
     if not blocks:
         return replace(blank, status="failed", reason="no round was finished")
     pairs = _pairs(by_kind)
-    mark_ns = _mark_ns(pairs) if case.device != "cpu" else 0.0
+    mark_ns = _mark_ns(pairs) if case.on_device else 0.0
     row = replace(blank, **_times(blocks, phase, case, mark_ns))
     if phase != "step":
         return row
@@ -202,13 +202,13 @@ def step_times(records: Sequence[CaseRecord], blocks: Iterable[Block]) -> dict[C
             and record.status == "ok"
             and "step" in record.phases
         ):
-            laps = published(block, "step", on_device=record.case.device != "cpu")
+            laps = published(block, "step", on_device=record.case.on_device)
             launches.setdefault(record.case, {}).setdefault(block.launch, []).append(laps)
     return {case: undisturbed_value(list(of_launch.values())) * NANO for case, of_launch in launches.items()}
 
 
 def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> dict[str, Any]:
-    on_device = case.device != "cpu"
+    on_device = case.on_device
     chosen = [published(block, phase, on_device=on_device, mark_ns=mark_ns) for block in blocks]
     launches: dict[int, list[Laps]] = defaultdict(list)
     for block, laps in zip(blocks, chosen, strict=True):
