@@ -183,7 +183,6 @@ class Gate:
         base, candidate = (self._arms.profiled(arm, chosen) for arm in (BASE, CANDIDATE))
         return {
             case: causes_of_slower(
-                case,
                 phases[case],
                 self._counters.get(case, (None, None)),
                 (base.get(case), candidate.get(case)),

@@ -17,6 +17,7 @@ from nncore_bench.report.tables import Table, write_files
 from nncore_bench.report.versus import machines_line
 from nncore_bench.runs import Run, replace_file
 from nncore_bench.verdict.changes import WHOLE_CASE
+from nncore_bench.verdict.drift import drift_free_ratios
 from nncore_bench.verdict.estimates import Estimate
 from nncore_bench.verdict.explain import (
     EXPLAINED,
@@ -101,11 +102,22 @@ def compare_cases(base: Source, candidate: Source, margin: float = MARGIN) -> Co
     """Compare two runs case by case."""
     same_machine = not differences(base.run.machine, candidate.run.machine)
     a, b = (_sides(source) for source in (base, candidate))
+    freed = drift_free_ratios(base.rows, candidate.rows) if same_machine else {}
     common = [case for case in a if case in b]
     return Comparison(
         base.run,
         candidate.run,
-        tuple(compared(case, a[case], b[case], same_machine=same_machine, margin=margin) for case in common),
+        tuple(
+            compared(
+                case,
+                a[case],
+                b[case],
+                same_machine=same_machine,
+                drift_free=freed.get(case),
+                margin=margin,
+            )
+            for case in common
+        ),
         {case: (_step_s(a[case]), _step_s(b[case])) for case in common},
         tuple(case for case in b if case not in a),
         tuple(case for case in a if case not in b),
@@ -136,20 +148,20 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
 
 def _sides(source: Source) -> dict[Case, Side]:
     """Return what a run knows of each case of which it has a time or a counter."""
-    rows: dict[Case, dict[str, object]] = {}
+    times: dict[Case, dict[str, Estimate]] = {}
     for row in source.rows:
-        if row.time_s:
-            rows.setdefault(row.case, {})[row.phase] = row
+        if row.time is not None and row.time.value:
+            times.setdefault(row.case, {})[row.phase] = row.time
     records = {record.case: record for record in source.run.cases}
     return {
-        case: Side(of_case, records[case].counters, profile_of(source.run.profiles, case))  # type: ignore[arg-type]
-        for case, of_case in rows.items()
+        case: Side(of_case, records[case].counters, profile_of(source.run.profiles, case))
+        for case, of_case in times.items()
     }
 
 
 def _step_s(side: Side) -> float | None:
-    row = side.rows.get("step")
-    return None if row is None else row.time_s
+    step = side.times.get("step")
+    return None if step is None else step.value
 
 
 def ratio_table(comparison: Comparison) -> Table | None:

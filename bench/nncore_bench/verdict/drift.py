@@ -156,7 +156,16 @@ def drift_free_ratio(base: Row, candidate: Row) -> Estimate | None:
         return None
     ratio = times[1] / times[0]
     spreads = relative_spread(base), relative_spread(candidate)
-    if spreads[0] is None or spreads[1] is None:
-        return Estimate(ratio, None, None, BETWEEN_RUNS)
-    half = spreads[0].joined(spreads[1]).half_width
-    return Estimate(ratio, ratio * exp(-half), ratio * exp(half), BETWEEN_RUNS)
+    half = None if spreads[0] is None or spreads[1] is None else spreads[0].joined(spreads[1]).half_width
+    return Estimate.around_ratio(ratio, half, BETWEEN_RUNS)
+
+
+def drift_free_ratios(base: Iterable[Row], candidate: Iterable[Row]) -> dict[Case, dict[str, Estimate]]:
+    """Return the drift-free ratios of two runs, by case and phase, of the rows that have one."""
+    before = {(row.case, row.phase): row for row in base}
+    found: dict[Case, dict[str, Estimate]] = {}
+    for row in candidate:
+        own = before.get((row.case, row.phase))
+        if own is not None and (ratio := drift_free_ratio(own, row)) is not None:
+            found.setdefault(row.case, {})[row.phase] = ratio
+    return found

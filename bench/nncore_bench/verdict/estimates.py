@@ -4,8 +4,8 @@ Pure functions: arrays in, values out. Why these estimators and not others: READ
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import hypot, sqrt
+from dataclasses import dataclass, replace
+from math import exp, hypot, log, sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,16 +24,76 @@ BETWEEN_RUNS = "between runs, drift taken out"
 
 @dataclass(frozen=True)
 class Estimate:
-    """Hold a value with its interval, all in the unit of the laps it came from.
+    """A value with its interval, all in the unit of the value.
 
     `basis` says what the interval is made of; one made within one process does not cover what another
-    process would have measured. The bounds are None where a single block leaves no spread to judge by.
+    process would have measured. The bounds are None where they are unknown, or without end.
     """
 
     value: float
-    low: float | None
-    high: float | None
-    basis: str
+    low: float | None = None
+    high: float | None = None
+    basis: str = ""
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the interval, taken upwards, since the lower bound of a time stops at zero."""
+        return None if self.high is None else self.high - self.value
+
+    @property
+    def relative_half_width(self) -> float | None:
+        """Half the width of the interval as a share of the value."""
+        return None if self.high is None else self.high / self.value - 1
+
+    @classmethod
+    def around(cls, value: float, half: float | None, basis: str = "") -> "Estimate":
+        """Make an estimate from a value and half the width of its interval, None where that is unknown."""
+        return cls(value, basis=basis) if half is None else cls(value, value - half, value + half, basis)
+
+    @classmethod
+    def around_ratio(cls, value: float, half: float | None, basis: str = "") -> "Estimate":
+        """Make an estimate from a ratio and half the width of the interval of its logarithm."""
+        low, high = (None, None) if half is None else (value * exp(-half), value * exp(half))
+        return cls(value, low, high, basis)
+
+    def over(self, other: "Estimate") -> "Estimate":
+        """Divide by an independent estimate; both values are positive.
+
+        The half-widths log(high / value) add as squares on the logarithmic scale, on which a quotient is a
+        difference (Guide to the Expression of Uncertainty in Measurement, JCGM 100:2008, 5.1.6). The bounds
+        are None where one of the two has no interval.
+        """
+        half = None
+        if self.high is not None and other.high is not None:
+            half = hypot(log(self.high / self.value), log(other.high / other.value))
+        return Estimate.around_ratio(self.value / other.value, half, _both(self.basis, other.basis))
+
+    def plus(self, other: "Estimate") -> "Estimate":
+        """Add an independent estimate; half-widths add as squares."""
+        basis = _both(self.basis, other.basis)
+        if self.half_width is None or other.half_width is None:
+            return Estimate(self.value + other.value, basis=basis)
+        return Estimate.around(self.value + other.value, hypot(self.half_width, other.half_width), basis)
+
+    def scaled(self, factor: float) -> "Estimate":
+        """Multiply by a positive factor that is known exactly."""
+        low, high = (None if bound is None else bound * factor for bound in (self.low, self.high))
+        return Estimate(self.value * factor, low, high, self.basis)
+
+    def inverse(self) -> "Estimate":
+        """Divide one by a positive estimate; a lower bound of zero leaves the upper one open."""
+        low, high = (1 / bound if bound else None for bound in (self.high, self.low))
+        return Estimate(1 / self.value, low, high, self.basis)
+
+    def exceeds(self, limit: float) -> bool | None:
+        """Tell whether the interval lies above a limit (True) or below it (False); None where neither."""
+        if self.low is not None and self.low > limit:
+            return True
+        return False if self.high is not None and self.high < limit else None
+
+
+def _both(basis: str, other: str) -> str:
+    return basis if basis == other else f"{basis} and {other}"
 
 
 def low_estimate(block: Laps) -> float:
@@ -68,9 +128,8 @@ def _estimate(launches: Launches, value: float, of_block: Callable[[Laps], float
     cycles = min(len(blocks) for blocks in launches)
     half = half_width(np.array([[of_block(block) for block in blocks[:cycles]] for blocks in launches]))
     basis = BETWEEN_LAUNCHES if len(launches) > 1 else WITHIN_ONE_PROCESS
-    if half is None:
-        return Estimate(value, None, None, basis)
-    return Estimate(value, max(value - half, 0.0), value + half, basis)
+    estimate = Estimate.around(value, half, basis)
+    return estimate if half is None else replace(estimate, low=max(value - half, 0.0))
 
 
 @dataclass(frozen=True)

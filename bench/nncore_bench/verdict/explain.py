@@ -6,14 +6,11 @@ Two runs were made at different times, so this is a screen and never a verdict: 
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
 
 from nncore_bench.cases import STEP_PHASES, Case
 from nncore_bench.records import OUTSIDE, CaseCounters, CaseProfile
 from nncore_bench.verdict.changes import WHOLE_CASE, Change, changes_of
-from nncore_bench.verdict.drift import drift_free_ratio
-from nncore_bench.verdict.estimates import BETWEEN_RUNS, Estimate
-from nncore_bench.verdict.rows import Row
+from nncore_bench.verdict.estimates import Estimate
 
 OK, SUSPECT, NOT_COMPARABLE = "ok", "suspect", "not comparable"
 MARGIN = 0.05
@@ -39,9 +36,9 @@ EXPLAINED = 0.9
 
 @dataclass(frozen=True)
 class Side:
-    """Hold what one run knows of a case: its rows by phase, what was counted, and its profile."""
+    """What one run knows of a case: undisturbed seconds by phase, what was counted, and its profile."""
 
-    rows: Mapping[str, Row]
+    times: Mapping[str, Estimate]
     counters: CaseCounters | None = None
     profile: CaseProfile | None = None
 
@@ -99,22 +96,29 @@ def part_of(phase: str) -> str:
     return phase if phase in JUDGED else "step"
 
 
-def compared(
-    case: Case, base: Side, candidate: Side, *, same_machine: bool, margin: float = MARGIN
+def compared(  # noqa: PLR0913 - keywords
+    case: Case,
+    base: Side,
+    candidate: Side,
+    *,
+    same_machine: bool,
+    drift_free: Mapping[str, Estimate] | None = None,
+    margin: float = MARGIN,
 ) -> Compared:
     """Return how a case fares in two runs; causes are given where its times or its counters differ.
 
-    Not comparable are runs of two machines, and a case whose step only one run timed. Where neither timed it
-    as a whole, its phases are judged one by one.
+    `drift_free` are the ratios, by phase, of which the machine's drift could be taken out. Not comparable are
+    runs of two machines, and a case whose step only one run timed. Where neither timed it as a whole, its
+    phases are judged one by one.
     """
+    common = [p for p in (*JUDGED, *STEP_PHASES) if p in base.times and p in candidate.times]
     ratios = {
-        phase: ratio
-        for phase in (*JUDGED, *STEP_PHASES)
-        if (ratio := _ratio(base.rows.get(phase), candidate.rows.get(phase), same_machine=same_machine))
+        **{phase: candidate.times[phase].over(base.times[phase]) for phase in common},
+        **(drift_free or {}),
     }
     margins = margins_of(base, candidate, margin)
     suspects = tuple(p for p, times in margins.items() if p in ratios and is_slower(ratios[p], times))
-    faster = {p for p, times in margins.items() if p in ratios and is_slower(inverse(ratios[p]), times)}
+    faster = {p for p, times in margins.items() if p in ratios and is_slower(ratios[p].inverse(), times)}
     comparable = same_machine and any(phase in ratios for phase in margins)
     outcome = (SUSPECT if suspects else OK) if comparable else NOT_COMPARABLE
     differences = differences_of(base, ratios)
@@ -137,7 +141,7 @@ def explained(
 def margins_of(base: Side, candidate: Side, margin: float) -> dict[str, float]:
     """Return what is judged, each with its margin; nothing of the step where only one run timed it."""
     margins = {phase: margin * times for phase, times in JUDGED.items()}
-    timed = ["step" in side.rows for side in (base, candidate)]
+    timed = ["step" in side.times for side in (base, candidate)]
     if not any(timed):
         margins |= dict.fromkeys(STEP_PHASES, margin * 2)
     return margins if all(timed) or not any(timed) else {}
@@ -160,34 +164,14 @@ def _matters(cause: Cause, parts: Mapping[str, Part], base: Side) -> bool:
 
     Shares of a phase repeat within some percent from profile to profile.
     """
-    phase_s = base.rows[cause.phase].time_s or 0.0
+    phase_s = base.times[cause.phase].value
     whole_s = abs(parts[part_of(cause.phase)].difference_s)
     return abs(cause.seconds or 0.0) >= max(LEAST_S, LEAST_SHARE * whole_s, LEAST_SHARE * phase_s)
 
 
 def is_slower(ratio: Estimate, margin: float) -> bool:
     """Tell whether a ratio is above the margin, and surely above 1, which none without an interval is."""
-    return ratio.value >= 1 + margin and ratio.low is not None and ratio.low > 1
-
-
-def inverse(ratio: Estimate) -> Estimate:
-    """Return how many times as long the base takes as the candidate."""
-    low = None if ratio.high is None else 1 / ratio.high
-    high = None if ratio.low is None else 1 / ratio.low
-    return Estimate(1 / ratio.value, low, high, ratio.basis)
-
-
-def _ratio(base: Row | None, candidate: Row | None, *, same_machine: bool) -> Estimate | None:
-    """Return candidate over base of the undisturbed times, without the machine's drift where known."""
-    if base is None or candidate is None or not base.time_s or not candidate.time_s:
-        return None
-    if same_machine and (ratio := drift_free_ratio(base, candidate)) is not None:
-        return ratio
-    value = candidate.time_s / base.time_s
-    if not (base.time_high_s and candidate.time_high_s):
-        return Estimate(value, None, None, BETWEEN_RUNS)
-    half = sqrt(log(base.time_high_s / base.time_s) ** 2 + log(candidate.time_high_s / candidate.time_s) ** 2)
-    return Estimate(value, value * exp(-half), value * exp(half), BETWEEN_RUNS)
+    return ratio.value >= 1 + margin and ratio.exceeds(1) is True
 
 
 def differences_of(base: Side, ratios: Mapping[str, Estimate]) -> dict[str, float]:
@@ -197,7 +181,7 @@ def differences_of(base: Side, ratios: Mapping[str, Estimate]) -> dict[str, floa
     far as the ratio is.
     """
     found = {
-        phase: (ratio.value - 1) * (base.rows[phase].time_s or 0.0)
+        phase: (ratio.value - 1) * base.times[phase].value
         for phase, ratio in ratios.items()
         if phase in (*STEP_PHASES, *JUDGED)
     }
@@ -252,18 +236,17 @@ def operator_differences(
     On the CPU the profiler's times are stretched, so the shares that it saw are applied to the undisturbed
     times. On a device they are not: what its kernels do not account for is outside. Empty without profiles.
     """
-    row = base.rows.get(phase)
-    sides = [side.profile for side in (base, candidate) if side.profile is not None]
-    if row is None or not row.time_s or difference_s is None or len(sides) < len((base, candidate)):
+    time, sides = base.times.get(phase), (base.profile, candidate.profile)
+    if time is None or difference_s is None or sides[0] is None or sides[1] is None:
         return {}
-    if row.device != "cpu" and phase in STEP_PHASES:
-        before, after = (_sums(side, phase, "device_s") for side in sides)
+    if sides[0].case.on_device and phase in STEP_PHASES:
+        before, after = (_sums(side, phase, "device_s") for side in sides if side)
         more = {n: after.get(n, 0.0) - before.get(n, 0.0) for n in {**before, **after} if n != OUTSIDE}
         return more | {OUTSIDE: difference_s - sum(more.values())}
-    before, after = (_sums(side, phase, "share") for side in sides)
+    before, after = (_sums(side, phase, "share") for side in sides if side)
     if not before or not after:
         return {}
-    times = row.time_s, row.time_s + difference_s
+    times = time.value, time.value + difference_s
     return {n: after.get(n, 0.0) * times[1] - before.get(n, 0.0) * times[0] for n in {**before, **after}}
 
 

@@ -11,6 +11,7 @@ from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, UNATTRIBUTED, BlockKind,
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import Block
 from nncore_bench.verdict.estimates import (
+    Estimate,
     Laps,
     between_launches,
     lived_through,
@@ -140,6 +141,19 @@ class Row:
     def case(self) -> Case:
         """Return the case that the row belongs to."""
         return Case(**{name: getattr(self, name) for name in CASE_COLUMNS})
+
+    @property
+    def time(self) -> Estimate | None:
+        """Return the undisturbed time in seconds."""
+        return self._estimate(self.time_s, self.time_low_s, self.time_high_s)
+
+    @property
+    def median(self) -> Estimate | None:
+        """Return the median time in seconds."""
+        return self._estimate(self.median_s, self.median_low_s, self.median_high_s)
+
+    def _estimate(self, value: float | None, low: float | None, high: float | None) -> Estimate | None:
+        return None if value is None else Estimate(value, low, high, self.interval)
 
     def as_record(self) -> dict[str, Any]:
         """Return the row as plain values, column by column."""

@@ -1,16 +1,14 @@
 """Why a case is slower that a gate calls so: its differences, laid to what was counted and profiled."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
-from nncore_bench.cases import STEP_PHASES, Case
+from nncore_bench.cases import STEP_PHASES
 from nncore_bench.records import CaseCounters, CaseProfile
+from nncore_bench.verdict.estimates import Estimate
 from nncore_bench.verdict.explain import Cause, Side, explained
-from nncore_bench.verdict.rows import Row
 
 
 def causes_of_slower(
-    case: Case,
     phases: Mapping[str, tuple[float, float]],
     counters: tuple[CaseCounters | None, CaseCounters | None],
     profiles: tuple[CaseProfile | None, CaseProfile | None],
@@ -19,11 +17,8 @@ def causes_of_slower(
 
     `phases` has by how many seconds each differs, and what it takes in the base.
     """
-    rows = {
-        phase: Row(phase=phase, **asdict(case), status="ok", reason="", time_s=base_s)
-        for phase, (_, base_s) in phases.items()
-    }
-    base, candidate = (Side(rows, *known) for known in zip(counters, profiles, strict=True))
+    times = {phase: Estimate(base_s) for phase, (_, base_s) in phases.items()}
+    base, candidate = (Side(times, *known) for known in zip(counters, profiles, strict=True))
     differences = {phase: more_s for phase, (more_s, _) in phases.items()}
     differences["step"] -= sum(differences[phase] for phase in STEP_PHASES)
     return explained(base, candidate, differences, {"step"})[1]
