@@ -159,7 +159,8 @@ def test_variants_of_a_run_are_told_as_advice(tmp_path: Path) -> None:
     made = Source.of(run, blocks, tmp_path)
     ((base, (gain,)),) = made.gains.items()
     assert (base, gain.case, gain.judgement) == (CPU_CASE, fused, "faster")
-    assert gain.speed_up == pytest.approx(2.0, rel=1e-3)
+    assert gain.speed_up is not None
+    assert gain.speed_up.value == pytest.approx(2.0, rel=1e-3)
     text = page(Material([made], "a command"))
     assert "Best by itself: fused, 2.00" in text
     assert 'id="table-advice"' in text

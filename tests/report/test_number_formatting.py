@@ -8,12 +8,14 @@ from nncore_bench.report.format import (
     count,
     decimals,
     duration,
+    from_to,
     number,
     percentage,
+    plus_minus,
     slowdown,
     unit_for,
-    with_interval,
 )
+from nncore_bench.verdict.estimates import Estimate
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_a_printed_duration_reads_back_to_half_a_percent(seconds: float) -> None
 )
 def test_a_value_ends_at_the_place_of_its_interval(value: float, half_width: float, printed: str) -> None:
     """Digits that the interval makes meaningless are not shown, and the interval itself never becomes 0."""
-    assert with_interval(value, value + half_width) == printed
+    assert plus_minus(Estimate.around(value, half_width)) == printed
 
 
 @pytest.mark.parametrize("half_width", [0.001 * 1.9**power for power in range(25)])
@@ -66,7 +68,7 @@ def test_rounding_never_moves_a_value_by_more_than_half_its_interval(half_width:
     """What rounding takes is small beside what is unknown anyway, or beside the fourth digit."""
     value = 1234.567
     shown, shown_half = (
-        float(part.replace(",", "")) for part in with_interval(value, value + half_width).split("±")
+        float(part.replace(",", "")) for part in plus_minus(Estimate.around(value, half_width)).split("±")
     )
     assert abs(shown - value) <= max(half_width / 2, 0.5)
     assert shown_half >= 0.66 * half_width
@@ -75,7 +77,12 @@ def test_rounding_never_moves_a_value_by_more_than_half_its_interval(half_width:
 @pytest.mark.parametrize("unknown", [None, float("nan"), float("inf")])
 def test_unknown_is_not_zero(unknown: float | None) -> None:
     """Every formatting function prints n/a for what is not known."""
-    printed = [number(unknown), with_interval(unknown, 1.0), percentage(unknown), slowdown(unknown)]
+    printed = [
+        number(unknown),
+        plus_minus(None if unknown is None else Estimate(unknown, 0.0, 1.0)),
+        percentage(unknown),
+        slowdown(unknown),
+    ]
     printed += [decimals(unknown, 1), count(unknown), duration(unknown).split()[0]]
     assert set(printed) == {"n/a"}
 
@@ -83,7 +90,7 @@ def test_unknown_is_not_zero(unknown: float | None) -> None:
 @pytest.mark.parametrize("high", [None, float("inf")])
 def test_a_value_without_interval_says_so(high: float | None) -> None:
     """A single block has no spread; its value is shown all the same."""
-    assert with_interval(640.0, high) == "640 ± n/a"
+    assert plus_minus(Estimate(640.0, high=high)) == "640 ± n/a"
 
 
 @pytest.mark.parametrize(
@@ -130,6 +137,20 @@ def test_differences_may_be_negative(value: float, printed: str) -> None:
 def test_counts_are_whole_where_they_are(value: float, printed: str) -> None:
     """Three calls a step are 3, not 3.00."""
     assert count(value) == printed
+
+
+@pytest.mark.parametrize(
+    ("estimate", "printed"),
+    [
+        (Estimate(1.523, 1.468, 1.58), "1.52 times (1.47 to 1.58)"),
+        (Estimate(1.523), "1.52 times (n/a)"),
+        (Estimate(1234.0, 900.0), "1,200 times (900 or more)"),
+        (None, "n/a"),
+    ],
+)
+def test_an_interval_is_printed_as_far_as_it_is_known(estimate: Estimate | None, printed: str) -> None:
+    """Both ends to the same place, one end alone, or neither."""
+    assert from_to(estimate, " times") == printed
 
 
 def test_negative_numbers_keep_their_sign() -> None:

@@ -2,14 +2,12 @@
 
 from dataclasses import replace
 
-import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
 
 from nncore_bench.cases import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK, Case
 from nncore_bench.report import Source, side_by_side
 from nncore_bench.report.devices import fastest
 from nncore_bench.report.frame import cells_of
-from nncore_bench.report.ratios import speed_up
 from nncore_bench.report.versus import agreement, comparison_table
 from nncore_bench.verdict import rows_of
 
@@ -36,20 +34,6 @@ def test_a_run_against_one_of_half_the_speed_is_half_as_fast() -> None:
     assert line["A samples/s"].startswith("48,480 ± ")
     assert line["B samples/s"].startswith("24,240 ± ")
     assert line["B/A"] == "0.500 (0.498 to 0.502)"
-
-
-def test_the_interval_of_a_ratio_joins_both_intervals() -> None:
-    """Relative half-widths of 3 and 4 % make one of 5 %."""
-    slow, fast = (rows_of(run_of([record_of(CPU_CASE, phases=("step",))]), blocks_of())[0] for _ in range(2))
-    slow = replace(slow, median_s=2e-3, median_low_s=1.94e-3, median_high_s=2.06e-3)
-    fast = replace(fast, median_s=1e-3, median_low_s=0.96e-3, median_high_s=1.04e-3)
-    ratio = speed_up(slow, fast)
-    assert ratio is not None
-    assert ratio.value == pytest.approx(2)
-    assert ratio.low is not None
-    assert ratio.high is not None
-    assert ratio.high / ratio.value == pytest.approx(1.05, abs=0.0015)
-    assert ratio.low * ratio.high == pytest.approx(ratio.value**2)
 
 
 def test_each_run_competes_with_its_best_place() -> None:

@@ -6,7 +6,7 @@ from made_up_runs import STEP_LAPS, STEP_NS, block_of
 
 from nncore_bench.runs import Block
 from nncore_bench.verdict import truth
-from nncore_bench.verdict.truth import Difference
+from nncore_bench.verdict.estimates import Estimate
 
 READINGS = np.full(1_000, 40)
 
@@ -90,7 +90,7 @@ def test_an_observer_that_costs_three_percent_fails() -> None:
 
 def test_twins_fail_only_beyond_the_binomial_bound() -> None:
     """Of 12 intervals at 95 %, 4 may miss zero (P(more) < 0.1 %), and 5 may not."""
-    held, missed = Difference(0.01, 0.02), Difference(0.03, 0.02)
+    held, missed = Estimate.around(0.01, 0.02), Estimate.around(0.03, 0.02)
     assert truth.identical_twins([held] * 8 + [missed] * 4).passed
     assert not truth.identical_twins([held] * 7 + [missed] * 5).passed
     assert not truth.identical_twins([]).passed
@@ -98,7 +98,7 @@ def test_twins_fail_only_beyond_the_binomial_bound() -> None:
 
 def test_an_interval_that_is_not_known_holds_nothing() -> None:
     """An instrument without intervals cannot pass by having none."""
-    assert not truth.identical_twins([Difference(0.0, None)] * 12).passed
+    assert not truth.identical_twins([Estimate(0.0)] * 12).passed
 
 
 def test_the_difference_of_twins_is_that_of_their_smallest_laps_block_by_block() -> None:
@@ -108,7 +108,7 @@ def test_the_difference_of_twins_is_that_of_their_smallest_laps_block_by_block()
     twin = truth.difference(b, a)
     assert twin.value == pytest.approx(np.log(1.02))
     assert twin.half_width == pytest.approx(0.0, abs=1e-12)
-    assert not twin.holds_zero
+    assert twin.exceeds(0) is True
 
 
 def test_intervals_of_simulated_twins_hold_zero_as_often_as_they_say() -> None:
@@ -122,7 +122,7 @@ def test_intervals_of_simulated_twins_hold_zero_as_often_as_they_say() -> None:
             for row in 100 * np.exp(launch + random.normal(0, 0.02, (4, 6)))
         ]
 
-    held = sum(truth.difference(twin(), twin()).holds_zero for _ in range(400))
+    held = sum(truth.difference(twin(), twin()).exceeds(0) is None for _ in range(400))
     assert 368 <= held <= 396  # 99.9 % of binomial draws at 95.5 %
 
 

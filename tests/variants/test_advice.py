@@ -12,7 +12,8 @@ from nncore_bench.cases import Case
 from nncore_bench.records import CaseCounters, CaseRecord, PhaseCounters
 from nncore_bench.report.advice import advice_sentences, advice_tables
 from nncore_bench.runs import Block
-from nncore_bench.verdict.advice import Gain, combinations, gains
+from nncore_bench.verdict.advice import Gain, Judgement, combinations, gains
+from nncore_bench.verdict.estimates import Estimate
 
 FUSED, COMPILED = replace(CPU_CASE, variant="fused"), replace(CPU_CASE, variant="compile")
 HALF, THREADS = replace(CPU_CASE, precision="bfloat16"), replace(CPU_CASE, threads=2)
@@ -43,10 +44,9 @@ def test_a_ratio_holds_though_the_machine_wanders() -> None:
     """By 10 % from round to round, while the variants differ by exactly 1.25 and 0.8."""
     records = [record(CPU_CASE), record(FUSED, first_step_s=0.1), record(COMPILED, first_step_s=8.0)]
     fused, compiled = gains(records, blocks([1.0, 0.8, 1.25]), CPU_CASE)
-    assert fused.speed_up == pytest.approx(1.25, rel=0.002)
-    assert fused.low is not None
-    assert fused.high is not None
-    assert 1.24 < fused.low < 1.25 < fused.high < 1.26
+    low, high = bounds_of(fused)
+    assert value_of(fused) == pytest.approx(1.25, rel=0.002)
+    assert 1.24 < low < 1.25 < high < 1.26
     assert (fused.judgement, compiled.judgement) == ("faster", "slower")
     assert (fused.extra_bytes, compiled.extra_bytes) == (-2000, None)
     assert compiled.pays_after == inf
@@ -82,7 +82,7 @@ def test_a_device_is_judged_by_the_wall_clock_and_not_by_what_the_host_enqueues(
         for block in blocks([1.0, 0.5])
     ]
     (found,) = gains([record(case) for case in on_device], made, on_device[0])
-    assert found.speed_up == pytest.approx(2.0, rel=0.01)
+    assert value_of(found) == pytest.approx(2.0, rel=0.01)
 
 
 def test_what_was_not_measured_is_a_row_with_its_reason() -> None:
@@ -102,25 +102,24 @@ def test_rounds_in_which_a_neighbour_was_busy_cost_nothing() -> None:
         for block in blocks([1.0, 0.8])
     ]
     (found,) = gains([record(CPU_CASE), record(FUSED)], made, CPU_CASE)
-    assert found.low is not None
-    assert found.high is not None
-    assert found.speed_up == pytest.approx(1.25, rel=0.1)
-    assert found.low < 1.25 < found.high
+    low, high = bounds_of(found)
+    assert value_of(found) == pytest.approx(1.25, rel=0.1)
+    assert low < 1.25 < high
 
 
 def test_of_a_single_launch_the_rounds_tell() -> None:
     """Its five rounds are told apart, though not from what another process would show."""
     one = [block for block in blocks([1.0, 0.8]) if block.launch == 0]
     (found,) = gains([record(CPU_CASE), record(FUSED)], one, CPU_CASE)
-    assert found.speed_up == pytest.approx(1.25, rel=0.002)
+    assert value_of(found) == pytest.approx(1.25, rel=0.002)
     assert found.judgement == "faster"
 
 
 def test_what_is_faster_by_less_than_a_percent_is_not_worth_a_line_of_code() -> None:
     """However sure it is."""
-    sure = gain(FUSED, 1.005)
-    assert not replace(sure, low=1.004).worth_it
-    assert replace(sure, speed_up=1.02).worth_it
+    sure = gain(FUSED, 1.005, within=0.001)
+    assert not sure.worth_it
+    assert gain(FUSED, 1.02).worth_it
     assert "Nothing here is worth it" in advice_sentences(CPU_CASE, [sure])[0]
 
 
@@ -142,20 +141,31 @@ def test_no_difference_is_said_only_of_what_is_known_well_enough() -> None:
         random = np.random.default_rng(1)
         made = [replace_host(block, random.lognormal(0, noise)) for block in blocks([1.0, 1.0], noise=1e-9)]
         (found,) = gains([record(CPU_CASE), record(FUSED)], made, CPU_CASE)
-        assert found.low is not None
-        assert found.high is not None
+        low, high = bounds_of(found)
         assert found.judgement == judgement
-        assert (found.low > 1 / 1.05 and found.high < 1.05) == (judgement == "no difference")
+        assert (low > 1 / 1.05 and high < 1.05) == (judgement == "no difference")
 
 
 def replace_host(block: Block, factor: float) -> Block:
     return replace(block, host=(block.host * factor).astype(np.int64))
 
 
-def gain(case: Case, speed_up: float, judgement: str = "faster", about: str = "step") -> Gain:
-    return Gain(
-        case, about, judgement, "", speed_up, speed_up - 0.02, speed_up + 0.02, 1e-3, 0.0, 0, 0.0, 0.0
-    )  # type: ignore[arg-type]
+def gain(
+    case: Case, speed_up: float, judgement: Judgement = "faster", about: str = "step", within: float = 0.02
+) -> Gain:
+    return Gain(case, about, judgement, "", Estimate.around(speed_up, within), 1e-3, 0.0, 0, 0.0, 0.0)
+
+
+def value_of(found: Gain) -> float:
+    assert found.speed_up is not None
+    return found.speed_up.value
+
+
+def bounds_of(found: Gain) -> tuple[float, float]:
+    assert found.speed_up is not None
+    assert found.speed_up.low is not None
+    assert found.speed_up.high is not None
+    return found.speed_up.low, found.speed_up.high
 
 
 def test_the_best_of_each_kind_are_joined() -> None:
@@ -172,14 +182,18 @@ def test_the_best_of_each_kind_are_joined() -> None:
 
 def test_what_is_undecided_and_looked_faster_is_tried_together_with_what_is_sure() -> None:
     """Beside what is sure alone, and of a kind that has nothing sure; not where it looked no faster."""
-    hoped = replace(gain(THREADS, 1.03, "undecided"), low=0.86, high=1.24)
+    hoped = replace(gain(THREADS, 1.03, "undecided"), speed_up=Estimate(1.03, 0.86, 1.24))
     both = replace(CPU_CASE, variant="fused", threads=2)
     assert combinations([gain(FUSED, 1.3), hoped], CPU_CASE) == [both]
-    assert combinations([gain(FUSED, 1.3), replace(hoped, speed_up=0.99)], CPU_CASE) == []
-    assert combinations([gain(FUSED, 1.3), replace(hoped, high=1.04)], CPU_CASE) == []
+    assert (
+        combinations([gain(FUSED, 1.3), replace(hoped, speed_up=Estimate(0.99, 0.86, 1.24))], CPU_CASE) == []
+    )
+    assert (
+        combinations([gain(FUSED, 1.3), replace(hoped, speed_up=Estimate(1.03, 0.86, 1.04))], CPU_CASE) == []
+    )
     foreach = replace(hoped, case=replace(CPU_CASE, variant="foreach"))
     assert combinations([gain(FUSED, 1.3), foreach], CPU_CASE) == []
-    half = replace(gain(HALF, 1.2), low=1.1)
+    half = gain(HALF, 1.2, within=0.1)
     assert combinations([gain(FUSED, 1.3), half, hoped], CPU_CASE) == [
         replace(CPU_CASE, variant="fused", precision="bfloat16"),
         replace(both, precision="bfloat16"),
@@ -188,9 +202,9 @@ def test_what_is_undecided_and_looked_faster_is_tried_together_with_what_is_sure
 
 def test_of_combinations_that_is_told_which_is_surely_the_fastest() -> None:
     """By the lower end; and what remains undecided is named with how far it may reach."""
-    hoped = replace(gain(THREADS, 1.03, "undecided"), low=0.86, high=1.24)
+    hoped = replace(gain(THREADS, 1.03, "undecided"), speed_up=Estimate(1.03, 0.86, 1.24))
     sure = gain(replace(FUSED, precision="bfloat16"), 1.5)
-    wide = replace(gain(replace(FUSED, precision="bfloat16", threads=2), 1.6), low=1.2, high=2.0)
+    wide = gain(replace(FUSED, precision="bfloat16", threads=2), 1.6, within=0.4)
     _, together, undecided = advice_sentences(CPU_CASE, [gain(FUSED, 1.3), hoped], [wide, sure])
     assert together.startswith("Best together, measured and not multiplied: fused + bfloat16, 1.50 times")
     assert undecided.startswith(

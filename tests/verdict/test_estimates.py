@@ -7,6 +7,7 @@ from scipy import stats
 from nncore_bench.verdict.estimates import (
     BETWEEN_LAUNCHES,
     WITHIN_ONE_PROCESS,
+    Estimate,
     Spread,
     between_launches,
     half_width,
@@ -132,3 +133,83 @@ def test_two_spreads_join_as_in_welchs_test_of_scipy() -> None:
     interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
     assert joined.half_width == pytest.approx((interval.high - interval.low) / 2)
     assert Spread(0.0, 3).joined(Spread(0.0, 3)).half_width == 0.0
+
+
+def test_the_ratio_of_two_equal_times_has_their_width_times_the_root_of_two() -> None:
+    """On the logarithmic scale, where 10 % more is ln 1.1, and even on both sides of 1."""
+    time = Estimate(3.0, 2.7, 3.3, WITHIN_ONE_PROCESS)
+    half = np.sqrt(2) * np.log(1.1)
+    ratio = time.over(time)
+    assert (ratio.low, ratio.value, ratio.high) == pytest.approx((np.exp(-half), 1.0, np.exp(half)))
+    assert ratio.basis == WITHIN_ONE_PROCESS
+
+
+def test_the_interval_of_a_ratio_joins_both_intervals() -> None:
+    """Relative half-widths of 3 and 4 % make one of 5 %; of exact times there is none to join."""
+    ratio = Estimate(2e-3, 1.94e-3, 2.06e-3).over(Estimate(1e-3, 0.96e-3, 1.04e-3))
+    assert ratio.value == pytest.approx(2)
+    assert ratio.half_width == pytest.approx(2 * 0.05, rel=0.02)
+    assert Estimate(3.0, 3.0, 3.0).over(Estimate(2.0, 2.0, 2.0)) == Estimate(1.5, 1.5, 1.5)
+
+
+def test_a_ratio_to_what_has_no_interval_has_none() -> None:
+    """On whichever side it stands; its value is known all the same."""
+    known, unknown = Estimate(3.0, 2.7, 3.3), Estimate(2.0)
+    assert known.over(unknown) == Estimate(1.5)
+    assert unknown.over(known) == Estimate(2 / 3)
+
+
+def test_the_inverse_of_an_inverse_is_the_estimate() -> None:
+    """Three times as long is a third as fast; an end that is open, or at zero, opens the other."""
+    estimate = Estimate(4.0, 2.0, 8.0, "made up")
+    assert estimate.inverse() == Estimate(0.25, 0.125, 0.5, "made up")
+    assert estimate.inverse().inverse() == estimate
+    assert Estimate(4.0, 0.0, None).inverse() == Estimate(0.25)
+
+
+def test_a_ratio_the_other_way_round_is_its_inverse() -> None:
+    """The formula prefers neither side."""
+    a, b = Estimate(3.0, 2.5, 3.6), Estimate(2.0, 1.9, 2.1)
+    there, back = a.over(b), b.over(a).inverse()
+    assert (there.value, there.low, there.high) == pytest.approx((back.value, back.low, back.high))
+
+
+def test_half_widths_of_a_sum_add_as_squares() -> None:
+    """3 and 4 make 5; a sum with a part whose interval is unknown has none."""
+    assert Estimate.around(10.0, 3.0).plus(Estimate.around(20.0, 4.0)) == Estimate(30.0, 25.0, 35.0)
+    assert Estimate(10.0).plus(Estimate.around(20.0, 4.0)) == Estimate(30.0)
+    assert Estimate.around(30.0, 5.0).scaled(2.0) == Estimate(60.0, 50.0, 70.0)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "answer"),
+    [
+        ((1.1, 1.3), True),
+        ((0.7, 0.9), False),
+        ((0.9, 1.1), None),
+        ((None, None), None),
+        ((1.0, 1.2), None),
+        ((1.1, None), True),
+    ],
+)
+def test_an_estimate_exceeds_what_its_whole_interval_does(
+    bounds: tuple[float | None, float | None], *, answer: bool | None
+) -> None:
+    """It is above 1, below it, or that is not known; an interval that ends at 1 holds it."""
+    assert Estimate(1.2, *bounds).exceeds(1) is answer
+
+
+@pytest.mark.parametrize(
+    ("errors", "least", "most"), [((0.01, 0.02), 0.94, 0.955), ((0.1, 0.1), 0.925, 0.94)]
+)
+def test_the_interval_of_a_ratio_holds_the_truth_as_often_as_it_says(
+    errors: tuple[float, float], least: float, most: float
+) -> None:
+    """Of 20,000 pairs of times off at random by 1 and 2 %, and by 10 % each, where it is too short."""
+    random, trials = np.random.default_rng(11), 20_000
+    first, second = (
+        [Estimate.around(value, 1.96 * error) for value in random.normal(1.0, error, trials).tolist()]
+        for error in errors
+    )
+    held = sum(a.over(b).exceeds(1) is None for a, b in zip(first, second, strict=True))
+    assert least <= held / trials <= most

@@ -1,16 +1,15 @@
 """Advice as a ranked table, the best combination, and what to write."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from math import ceil, isinf
 from pathlib import Path
 
 import pandas as pd
 
 from nncore_bench.cases import Case
-from nncore_bench.report.format import MICROSECONDS, NOT_AVAILABLE, number
-from nncore_bench.report.frame import identity, shown_columns
-from nncore_bench.report.ratios import Ratio
+from nncore_bench.report.format import NOT_AVAILABLE, decimals, from_to, magnitude, micro, several, signed
+from nncore_bench.report.frame import bounds, identity, shown_columns
 from nncore_bench.report.tables import Table
 from nncore_bench.variants import EAGER, code_of
 from nncore_bench.verdict.advice import Gain
@@ -43,7 +42,10 @@ def name_of(case: Case, base: Case) -> str:
 
 def ranked(found: Sequence[Gain]) -> list[Gain]:
     """Return gains as they are told: what is surely faster first, of equals the fastest."""
-    return sorted(found, key=lambda gain: (ORDER.index(gain.judgement), -(gain.speed_up or 0.0)))
+    return sorted(
+        found,
+        key=lambda gain: (ORDER.index(gain.judgement), -(gain.speed_up.value if gain.speed_up else 0.0)),
+    )
 
 
 def advice_tables(found: Mapping[Case, Sequence[Gain]]) -> list[Table]:
@@ -64,27 +66,17 @@ def advice_tables(found: Mapping[Case, Sequence[Gain]]) -> list[Table]:
 
 
 def _cells(gain: Gain, base: Case) -> dict[str, str]:
-    known = gain.speed_up is not None
-    ratio = Ratio(gain.speed_up or 0.0, gain.low, gain.high)
     return {
         "change": name_of(gain.case, base),
-        "µs": _number(gain.time_s, MICROSECONDS.seconds),
-        "speed-up": str(ratio) if known else NOT_AVAILABLE,
+        "µs": micro(gain.time_s),
+        "speed-up": from_to(gain.speed_up),
         "verdict": gain.judgement,
-        "error": f"{gain.error:.0e}" if gain.error else ("0" if known else NOT_AVAILABLE),
-        "memory kB": _signed(gain.extra_bytes),
-        "once s": f"{gain.once_s:.1f}" if gain.once_s is not None else NOT_AVAILABLE,
+        "error": magnitude(gain.error),
+        "memory kB": NOT_AVAILABLE if gain.extra_bytes is None else signed(gain.extra_bytes / 1000, 0),
+        "once s": decimals(gain.once_s, 1),
         "pays after": _steps(gain),
         "code, or why not": "; ".join([gain.reason] if gain.reason else _code(gain)),
     }
-
-
-def _number(value: float | None, unit: float) -> str:
-    return NOT_AVAILABLE if value is None else number(value / unit)
-
-
-def _signed(extra_bytes: int | None) -> str:
-    return NOT_AVAILABLE if extra_bytes is None else f"{extra_bytes / 1000:+,.0f}"
 
 
 def _steps(gain: Gain) -> str:
@@ -92,12 +84,15 @@ def _steps(gain: Gain) -> str:
         return NOT_AVAILABLE
     if gain.judgement != "faster" or isinf(gain.pays_after):
         return "never"
-    steps = ceil(gain.pays_after)
-    return AT_ONCE if gain.pays_after < 1 else f"{steps:,} step{'' if steps == 1 else 's'}"
+    return AT_ONCE if gain.pays_after < 1 else several(ceil(gain.pays_after), "step")
 
 
 def _raw(gain: Gain) -> dict[str, object]:
-    return {name: value for name, value in asdict(gain).items() if name != "case"}
+    kept: dict[str, object] = {}
+    for field in fields(gain)[1:]:
+        value = getattr(gain, field.name)
+        kept |= bounds(value, "speed_up", "low", "high") if field.name == "speed_up" else {field.name: value}
+    return kept
 
 
 def advice_sentences(base: Case, found: Sequence[Gain], together: Sequence[Gain] = ()) -> list[str]:
@@ -111,8 +106,8 @@ def advice_sentences(base: Case, found: Sequence[Gain], together: Sequence[Gain]
     if alone is not None:
         lines.append(_recommended("Best by itself", alone, base))
     if joined:
-        best = max(joined, key=lambda gain: gain.low or 0.0)
-        if alone is None or (best.low or 0.0) > (alone.speed_up or 0.0):
+        best = max(joined, key=lambda gain: gain.least_speed_up)
+        if alone is None or alone.speed_up is None or best.least_speed_up > alone.speed_up.value:
             lines.append(_recommended("Best together, measured and not multiplied", best, base))
         else:
             lines.append(
@@ -150,8 +145,7 @@ def _code(gain: Gain) -> list[str]:
 
 
 def _said(gain: Gain, base: Case) -> str:
-    ratio = Ratio(gain.speed_up or 0.0, gain.low, gain.high)
-    return f"{name_of(gain.case, base)}, {ratio.followed_by(' times as fast')}"
+    return f"{name_of(gain.case, base)}, {from_to(gain.speed_up, ' times as fast')}"
 
 
 def advice_text(  # noqa: PLR0913, PLR0917 - what an advice holds
@@ -164,9 +158,9 @@ def advice_text(  # noqa: PLR0913, PLR0917 - what an advice holds
     folders: Sequence[Path],
 ) -> str:
     """Return what `advise` prints."""
-    head = f"# Advice for {base.key}: the plain step takes {number(plain_s / MICROSECONDS.seconds)} µs"
+    head = f"# Advice for {base.key}: the plain step takes {micro(plain_s)} µs"
     taken = [f"Taken, since the subject does not say: {'; '.join(assumed)}.\n"] if assumed else []
     tables = [table.markdown() for table in advice_tables({base: found})]
     lines = [f"- {line}" for line in advice_sentences(base, found, together)]
-    ending = f"\n{seconds:.0f} s; the runs: {', '.join(map(str, folders))}"
+    ending = f"\n{decimals(seconds, 0)} s; the runs: {', '.join(map(str, folders))}"
     return "\n".join([head, "", *taken, *tables, *lines, ending])

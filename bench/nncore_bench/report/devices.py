@@ -1,19 +1,19 @@
 """Is the GPU worth it: the best CPU step against the CUDA step, case by case, and nothing in between."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
 from nncore_bench.records import CaseProfile
-from nncore_bench.report.format import number, percentage, unit_for, with_interval
-from nncore_bench.report.frame import Cells, identity, series, shared_by, shown_columns, size
-from nncore_bench.report.ratios import Ratio, speed_up
+from nncore_bench.report.format import from_to, in_unit, percentage, plus_minus, unit_for
+from nncore_bench.report.frame import Cells, bounds, identity, series, shared_by, shown_columns, size
 from nncore_bench.report.tables import Table
-from nncore_bench.verdict import Row
+from nncore_bench.verdict import Estimate, Row
 from nncore_bench.verdict.launches import LaunchBound, launch_bound
 
+WORTH_IT = {True: "yes", False: "no", None: "undecided"}
 MEDIAN = ("median_s", "median_low_s", "median_high_s")
 CAPTION = (
     "The CPU at its best thread count against CUDA: median times of the whole step, and how many times"
@@ -25,12 +25,12 @@ CAPTION = (
 
 @dataclass(frozen=True)
 class Matched:
-    """Hold the steps of one batch size and hidden width: the fastest on the CPU, and the one on CUDA."""
+    """The fastest steps of one case in two places, and how many times as fast the second one is."""
 
     case: Case
-    cpu: Row
-    cuda: Row
-    speed_up: Ratio
+    first: Row
+    second: Row
+    speed_up: Estimate
 
 
 def anywhere(case: Case) -> Case:
@@ -51,31 +51,38 @@ def fastest(cells: Cells, *, device: str | None = None) -> dict[Case, Row]:
     return best
 
 
-def matched(cells: Cells) -> list[Matched]:
-    """Return the cases measured on both, in the order of the run."""
-    cpu, cuda = fastest(cells, device="cpu"), fastest(cells, device="cuda")
+def matched(first: Mapping[Case, Row], second: Mapping[Case, Row]) -> list[Matched]:
+    """Return the cases that two places or runs have in common, in the order of the first.
+
+    Compared are medians, since the smallest lap of a CPU step has no counterpart on a device, whose steps are
+    timed a block at a time, and since samples per second come from them.
+    """
     return [
-        Matched(case, cpu[case], cuda[case], ratio)
-        for case in cpu
-        if case in cuda and (ratio := speed_up(cpu[case], cuda[case])) is not None
+        Matched(case, row, second[case], row.median.over(other))
+        for case, row in first.items()
+        if case in second and row.median and (other := second[case].median)
     ]
+
+
+def _on_both(cells: Cells) -> list[Matched]:
+    return matched(fastest(cells, device="cpu"), fastest(cells, device="cuda"))
 
 
 def device_table(cells: Cells) -> Table | None:
     """Return the table of CPU against CUDA; None where no case was measured on both."""
-    pairs = matched(cells)
+    pairs = _on_both(cells)
     if not pairs:
         return None
-    unit = unit_for(row.median_s for pair in pairs for row in (pair.cpu, pair.cuda))
+    unit = unit_for(row.median_s for pair in pairs for row in (pair.first, pair.second))
     columns = shown_columns(pair.case for pair in pairs)
     lines = [
         {
             **identity(pair.case, columns),
-            "CPU threads": str(pair.cpu.threads),
-            f"CPU step {unit.symbol}": _time(pair.cpu, unit.seconds),
-            f"CUDA step {unit.symbol}": _time(pair.cuda, unit.seconds),
-            "CUDA is times as fast": str(pair.speed_up),
-            "worth it": pair.speed_up.verdict,
+            "CPU threads": str(pair.first.threads),
+            f"CPU step {unit.symbol}": plus_minus(pair.first.median, unit.seconds),
+            f"CUDA step {unit.symbol}": plus_minus(pair.second.median, unit.seconds),
+            "CUDA is times as fast": from_to(pair.speed_up),
+            "worth it": WORTH_IT[pair.speed_up.exceeds(1)],
         }
         for pair in pairs
     ]
@@ -85,7 +92,7 @@ def device_table(cells: Cells) -> Table | None:
 
 def sentence(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = ()) -> str:
     """Answer whether the GPU is worth it, from what was measured and never beyond."""
-    pairs = matched(cells)
+    pairs = _on_both(cells)
     widths: dict[Case, list[Matched]] = {}
     for pair in pairs:
         widths.setdefault(replace(pair.case, batch_size=0), []).append(pair)
@@ -100,7 +107,7 @@ def sentence(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = (
 def _waits(group: LaunchBound) -> str:
     """Say that the device waits for the host at every size of a group, and how long it would take alone."""
     case, unit = group.example, unit_for([group.device_s])
-    device, step = (number(seconds / unit.seconds) for seconds in (group.device_s, group.step_s))
+    device, step = (in_unit(seconds, unit.seconds) for seconds in (group.device_s, group.step_s))
     where = (
         f"all {len(group.cases)} sizes measured, whose steps lie within {percentage(group.spread - 1)} %"
         if len(group.cases) > 1
@@ -116,7 +123,7 @@ def _of_width(case: Case, group: list[Matched]) -> str:
     """Say from which measured batch size on CUDA is faster at one hidden width, and by how much at best."""
     group = sorted(group, key=lambda pair: pair.case.batch_size)
     best = max(group, key=lambda pair: pair.speed_up.value)
-    at_best = f"{best.speed_up.followed_by(' times as fast')} at batch {best.case.batch_size}"
+    at_best = f"{from_to(best.speed_up, ' times as fast')} at batch {best.case.batch_size}"
     label = "" if case.hidden == DOES_NOT_APPLY else f"Hidden {case.hidden}: "
     return f"{label}{_answer(group)}; at best {at_best}."
 
@@ -124,9 +131,9 @@ def _of_width(case: Case, group: list[Matched]) -> str:
 def _answer(group: list[Matched]) -> str:
     """Return yes or no and the batch sizes, those of the grid and none between or beyond them."""
     sizes = [pair.case.batch_size for pair in group]
-    yes = [pair.case.batch_size for pair in group if pair.speed_up.verdict == "yes"]
+    yes = [pair.case.batch_size for pair in group if pair.speed_up.exceeds(1)]
     if not yes:
-        no = all(pair.speed_up.verdict == "no" for pair in group)
+        no = all(pair.speed_up.exceeds(1) is False for pair in group)
         return f"{'no' if no else 'not proven'} at batch {_listed(sizes)}"
     if yes == sizes:
         return f"yes at batch {_listed(sizes)}"
@@ -149,23 +156,15 @@ def _why_not(cells: Cells) -> str:
     return "no case has its step measured on both CPU and CUDA (--step-devices and -k step choose them)"
 
 
-def _time(row: Row, seconds: float) -> str:
-    return with_interval(
-        *(None if time is None else time / seconds for time in (row.median_s, row.median_high_s))
-    )
-
-
 def _raw(pairs: list[Matched], columns: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
                 **{name: getattr(pair.case, name) for name in columns},
-                "cpu_threads": pair.cpu.threads,
-                **{f"cpu_{name}": getattr(pair.cpu, name) for name in MEDIAN},
-                **{f"cuda_{name}": getattr(pair.cuda, name) for name in MEDIAN},
-                "speed_up": pair.speed_up.value,
-                "speed_up_low": pair.speed_up.low,
-                "speed_up_high": pair.speed_up.high,
+                "cpu_threads": pair.first.threads,
+                **{f"cpu_{name}": getattr(pair.first, name) for name in MEDIAN},
+                **{f"cuda_{name}": getattr(pair.second, name) for name in MEDIAN},
+                **bounds(pair.speed_up, "speed_up", "speed_up_low", "speed_up_high"),
             }
             for pair in pairs
         ]

@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from nncore_bench.report.format import number, with_interval
+from nncore_bench.report.format import number, plus_minus
 from nncore_bench.report.frame import Cells, frame_of, identity, shared_by, shown_columns
 from nncore_bench.report.tables import Table
+from nncore_bench.verdict import Estimate
 
 MILLI = 1e-3
 CAPTION = (
@@ -26,14 +27,11 @@ def energy_table(cells: Cells) -> Table | None:
     columns = shown_columns(steps)
     lines = []
     for case, row in steps.items():
-        per_sample, high = (
-            None if value is None else value / case.batch_size / MILLI
-            for value in (row.energy_j, row.energy_high_j)
-        )
+        step = Estimate(row.energy_j or 0.0, row.energy_low_j, row.energy_high_j)
         lines.append(
             {
                 **identity(case, columns),
-                "mJ per sample": with_interval(per_sample, high),
+                "mJ per sample": plus_minus(step, case.batch_size * MILLI),
                 "samples per J": number(case.batch_size / row.energy_j if row.energy_j else None),
                 "W": number(row.power_w),
                 "idle W": number(row.idle_w),

@@ -86,8 +86,8 @@ def _marks(passes: Crossover) -> list[alt.Chart]:
     first, last = passes.batch_sizes[0], passes.batch_sizes[-1]
     data = pd.DataFrame(
         [
-            {"batch": one.batch_size, "from": one.low or first, "to": one.high or last}
-            for one in passes.crossings
+            {"batch": batch.value, "from": batch.low or first, "to": batch.high or last}
+            for batch in (one.batch_size for one in passes.crossings)
         ]
     )
     scale = logarithmic("batch size")

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import floor, inf, isfinite, log10
 
+from nncore_bench.verdict.estimates import Estimate
+
 NOT_AVAILABLE = "n/a"
 MOST_DIGITS = 3
 """A number by itself shows no more; beside its interval it may show one more."""
@@ -39,15 +41,56 @@ def number(value: float | None, half_width: float | None = None) -> str:
     return _rounded(value, _last_place(value, half_width, MOST_DIGITS))
 
 
-def with_interval(value: float | None, high: float | None) -> str:
-    """Return `value ± half-width`, both to the same place; `high` is the upper end of the interval."""
-    if value is None or not isfinite(value):
+def in_unit(value: float | None, unit: float) -> str:
+    """Return a number in a unit, `n/a` when it is unknown."""
+    return number(None if value is None else value / unit)
+
+
+def micro(seconds: float | None) -> str:
+    """Return a time in microseconds, without the unit."""
+    return in_unit(seconds, MICROSECONDS.seconds)
+
+
+def rounded(estimate: Estimate | None, unit: float = 1.0) -> str:
+    """Return a value in a unit with the digits that its interval leaves, without the interval."""
+    if estimate is None:
         return NOT_AVAILABLE
-    if high is None or not isfinite(high):
+    half_width = estimate.half_width
+    return number(estimate.value / unit, None if half_width is None else half_width / unit)
+
+
+def plus_minus(estimate: Estimate | None, unit: float = 1.0) -> str:
+    """Return `value ± half-width` in a unit, both to the same place."""
+    if estimate is None or not isfinite(estimate.value):
+        return NOT_AVAILABLE
+    value, half_width = estimate.value / unit, estimate.half_width
+    if half_width is None or not isfinite(half_width):
         return f"{number(value)} ± {NOT_AVAILABLE}"
-    half_width = max(high - value, 0.0)
+    half_width = max(half_width / unit, 0.0)
     place = _last_place(value, half_width, MOST_DIGITS_WITH_INTERVAL)
     return f"{_rounded(value, place)} ± {_rounded(max(half_width, 10.0**place), place)}"
+
+
+def from_to(estimate: Estimate | None, words: str = "") -> str:
+    """Return `1.52 (1.47 to 1.58)`, with words after the value, and `or more` where there is no upper end."""
+    if estimate is None:
+        return NOT_AVAILABLE
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if low is None:
+        return f"{number(value)}{words} ({NOT_AVAILABLE})"
+    half_width = value - low if high is None else (high - low) / 2
+    end = "or more" if high is None else f"to {number(high, half_width)}"
+    return f"{number(value, half_width)}{words} ({number(low, half_width)} {end})"
+
+
+def signed(value: float, places: int) -> str:
+    """Return a difference with its sign and fixed decimals: `+1,204.5`."""
+    return f"{value:+,.{places}f}"
+
+
+def magnitude(share: float | None) -> str:
+    """Return a share of which only the order of magnitude counts: `3e-05`."""
+    return NOT_AVAILABLE if share is None else f"{share:.0e}" if share else "0"
 
 
 def duration(seconds: float | None) -> str:
@@ -66,6 +109,11 @@ def decimals(value: float | None, places: int) -> str:
 def count(value: float | None) -> str:
     """Return how many: a whole number as it is, a mean of several with its digits."""
     return f"{value:,.0f}" if value is not None and float(value).is_integer() else number(value)
+
+
+def several(things: int, noun: str) -> str:
+    """Return `1 case` or `4 cases`."""
+    return f"{things:,} {noun}{'' if things == 1 else 's'}"
 
 
 def percentage(share: float | None) -> str:

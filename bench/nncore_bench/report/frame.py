@@ -7,7 +7,7 @@ from typing import TypeAlias
 import pandas as pd
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
-from nncore_bench.verdict import Row
+from nncore_bench.verdict import Estimate, Row
 from nncore_bench.verdict.rows import CASE_COLUMNS
 
 Cells: TypeAlias = Mapping[Case, Mapping[str, Row]]
@@ -20,6 +20,13 @@ LABELS = {"batch_size": "batch"}
 def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
     """Return the rows as a frame; columns are those of Row, seconds are seconds, unknown is empty."""
     return pd.DataFrame([row.as_record() for row in rows], columns=[field.name for field in fields(Row)])
+
+
+def bounds(estimate: Estimate | None, value: str, low: str, high: str) -> dict[str, float | None]:
+    """Return an estimate as three columns of these names, empty where it is unknown."""
+    if estimate is None:
+        return dict.fromkeys((value, low, high))
+    return {value: estimate.value, low: estimate.low, high: estimate.high}
 
 
 def cells_of(rows: Iterable[Row]) -> dict[Case, dict[str, Row]]:

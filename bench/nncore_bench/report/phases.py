@@ -10,10 +10,11 @@ from nncore_bench.report.format import (
     Unit,
     count,
     decimals,
-    number,
+    in_unit,
     percentage,
+    plus_minus,
+    rounded,
     unit_for,
-    with_interval,
 )
 from nncore_bench.report.frame import Cells, frame_of, identity, shared_by, shown_columns
 from nncore_bench.report.tables import Table
@@ -95,9 +96,9 @@ def enqueue_table(cells: Cells) -> Table | None:
         {
             **identity(case, columns),
             "phase": row.phase,
-            f"host {unit.symbol}": number(_scaled(row.host_s, unit)),
+            f"host {unit.symbol}": in_unit(row.host_s, unit.seconds),
             f"time {unit.symbol}": _time(on_device[case], row.phase, unit),
-            f"kernels {unit.symbol}": number(_scaled(row.kernel_s, unit)),
+            f"kernels {unit.symbol}": in_unit(row.kernel_s, unit.seconds),
             "busy %": percentage(busy_share(row)),
             "launches": count(row.kernel_launches),
             FLOOR: _over_floor(row) if row.phase == "step" else ABSENT,
@@ -174,15 +175,7 @@ def _time(row_of: Mapping[str, Row], phase: str, unit: Unit) -> str:
     """Return a cell: the step with its interval, all others with the digits that theirs leaves."""
     if phase not in row_of:
         return ABSENT
-    row = row_of[phase]
-    value, high = _scaled(row.time_s, unit), _scaled(row.time_high_s, unit)
-    if phase == "step":
-        return with_interval(value, high)
-    return NOT_AVAILABLE if value is None else number(value, None if high is None else high - value)
-
-
-def _scaled(seconds: float | None, unit: Unit) -> float | None:
-    return None if seconds is None else seconds / unit.seconds
+    return (plus_minus if phase == "step" else rounded)(row_of[phase].time, unit.seconds)
 
 
 def _unit(cells: Cells, column: str) -> Unit:

@@ -1,22 +1,21 @@
 """What a step costs by itself, per sample, and with more threads."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
 import pandas as pd
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
 from nncore_bench.report.format import (
     NOT_AVAILABLE,
-    Unit,
+    count,
     decimals,
-    number,
+    from_to,
     percentage,
+    plus_minus,
     unit_for,
-    with_interval,
 )
-from nncore_bench.report.frame import Cells, identity, shared_by, shown_columns, threads_in_words
-from nncore_bench.report.ratios import Ratio, undisturbed_ratio
+from nncore_bench.report.frame import Cells, bounds, identity, shared_by, shown_columns, threads_in_words
 from nncore_bench.report.tables import Table
 from nncore_bench.verdict import Estimate, Row
 from nncore_bench.verdict.rows import CASE_COLUMNS
@@ -50,8 +49,8 @@ def scaling_table(cells: Cells) -> Table | None:
     shown = [
         identity(case, columns)
         | {
-            f"fixed {fixed_unit.symbol}": _in(fit.fixed, fixed_unit),
-            f"per sample {unit.symbol}": _in(fit.per_sample, unit),
+            f"fixed {fixed_unit.symbol}": plus_minus(fit.fixed, fixed_unit.seconds),
+            f"per sample {unit.symbol}": plus_minus(fit.per_sample, unit.seconds),
             "90 % from batch": _plateau(case, fit),
             "R²": decimals(fit.r_squared, 4),
             "off by %": percentage(fit.worst_miss),
@@ -81,12 +80,10 @@ def threads_table(cells: Cells) -> Table | None:
     for case, rows in several.items():
         ratios, best = best_threads(rows)
         times = {
-            f"{threads_in_words(threads)} {unit.symbol}": with_interval(
-                *(None if time is None else time / unit.seconds for time in (row.time_s, row.time_high_s))
-            )
+            f"{threads_in_words(threads)} {unit.symbol}": plus_minus(row.time, unit.seconds)
             for threads, row in rows.items()
         }
-        speed_ups = {f"speed-up of {threads}": str(ratio) for threads, ratio in ratios.items()}
+        speed_ups = {f"speed-up of {threads}": from_to(ratio) for threads, ratio in ratios.items()}
         shown.append(identity(case, columns) | times | speed_ups | {"best": str(best)})
         raw.append(
             {name: getattr(case, name) for name in CASE_COLUMNS if name != "threads"}
@@ -99,18 +96,15 @@ def threads_table(cells: Cells) -> Table | None:
     return Table("threads", title, THREADS_CAPTION, frame, pd.DataFrame(raw), on_screen=False)
 
 
-def best_threads(rows: Mapping[int, Row]) -> tuple[dict[int, Ratio], int]:
+def best_threads(rows: Mapping[int, Row]) -> tuple[dict[int, Estimate], int]:
     """Return the speed-up of each thread count over the fewest, and the one to take.
 
     More threads are taken only where they are surely faster than the fewest.
     """
-    fewest = min(rows)
-    ratios = {
-        threads: ratio
-        for threads, row in rows.items()
-        if threads != fewest and (ratio := undisturbed_ratio(rows[fewest], row))
-    }
-    sure = {threads: ratio for threads, ratio in ratios.items() if ratio.verdict == "yes"}
+    times = {threads: row.time for threads, row in rows.items() if row.time}
+    fewest = min(times)
+    ratios = {threads: times[fewest].over(time) for threads, time in times.items() if threads != fewest}
+    sure = {threads: ratio for threads, ratio in ratios.items() if ratio.exceeds(1)}
     return ratios, max(sure, key=lambda threads: sure[threads].value, default=fewest)
 
 
@@ -123,11 +117,6 @@ def _fit(rows: Mapping[int, Row]) -> Scaling | None:
     return scaling_of(list(times), list(times.values())) if len(times) >= LEAST_SIZES else None
 
 
-def _in(estimate: Estimate, unit: Unit) -> str:
-    high = estimate.high
-    return with_interval(estimate.value / unit.seconds, None if high is None else high / unit.seconds)
-
-
 def _plateau(case: Case, fit: Scaling) -> str:
     """Return `1,234 (900 to 2,000)`, or in words why there is no such batch size within the line's reach.
 
@@ -137,30 +126,16 @@ def _plateau(case: Case, fit: Scaling) -> str:
     if fit.flat:
         return "flat" if not case.on_device else "launch-bound or flat"
     if batch is None:
-        known = fit.fixed.value > 0 and (fit.per_sample.low or 0.0) > 0
-        return f"not reached up to {fit.largest_batch:,.0f}" if known else NOT_AVAILABLE
-    low = batch.low or 0.0
-    if batch.high is None:
-        return f"{number(batch.value, batch.value - low)} ({number(low, batch.value - low)} or more)"
-    half = (batch.high - low) / 2
-    value, first, last = (number(bound, half) for bound in (batch.value, low, batch.high))
-    return f"{value} ({first} to {last})"
+        known = fit.fixed.value > 0 and fit.per_sample.exceeds(0)
+        return f"not reached up to {count(fit.largest_batch)}" if known else NOT_AVAILABLE
+    return from_to(batch)
 
 
 def _record(fit: Scaling) -> dict[str, float | None]:
     """Return the raw numbers of a fit."""
-    parts: Sequence[tuple[str, str, Estimate | None]] = (
-        ("fixed", "_s", fit.fixed),
-        ("per_sample", "_s", fit.per_sample),
-        ("plateau_batch", "", fit.plateau_batch),
-    )
-    found: dict[str, float | None] = {}
-    for name, unit, estimate in parts:
-        bounds = asdict(estimate) if estimate else {}
-        found |= {
-            f"{name}{unit}": bounds.get("value"),
-            f"{name}_low{unit}": bounds.get("low"),
-            f"{name}_high{unit}": bounds.get("high"),
-        }
-    rest = ("flat", "largest_batch", "r_squared", "worst_miss")
-    return found | {name: getattr(fit, name) for name in rest}
+    return {
+        **bounds(fit.fixed, "fixed_s", "fixed_low_s", "fixed_high_s"),
+        **bounds(fit.per_sample, "per_sample_s", "per_sample_low_s", "per_sample_high_s"),
+        **bounds(fit.plateau_batch, "plateau_batch", "plateau_batch_low", "plateau_batch_high"),
+        **{name: getattr(fit, name) for name in ("flat", "largest_batch", "r_squared", "worst_miss")},
+    }

@@ -7,7 +7,7 @@ from statistics import median
 from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case, reference_case
 from nncore_bench.records import CaseProfile
 from nncore_bench.report import devices
-from nncore_bench.report.format import NOT_AVAILABLE, Unit, percentage, unit_for, with_interval
+from nncore_bench.report.format import NOT_AVAILABLE, percentage, plus_minus, unit_for
 from nncore_bench.report.frame import Cells, place, size, threads_in_words
 from nncore_bench.report.throughput import samples_per_s
 from nncore_bench.verdict import Row
@@ -79,13 +79,9 @@ def _example(case: Case, phase: str, cells: Cells) -> str:
     """Return one case in figures: `184 ± 3 of 640 ± 8 µs at batch 32, hidden 128, 1 thread`."""
     known = [row for name in (phase, "step") if (row := cells[case].get(name)) and row.time_s]
     unit = unit_for(row.time_s for row in known)
-    times = [with_interval(_in(row.time_s, unit), _in(row.time_high_s, unit)) for row in known]
+    times = [plus_minus(row.time, unit.seconds) for row in known]
     threads = "" if case.threads == DOES_NOT_APPLY else f", {threads_in_words(case.threads)}"
     return f"{' of '.join(times) or NOT_AVAILABLE} {unit.symbol} at {size(case)}{threads}"
-
-
-def _in(seconds: float | None, unit: Unit) -> float | None:
-    return None if seconds is None else seconds / unit.seconds
 
 
 def _samples(step: tuple[Case, Row]) -> float:

@@ -5,11 +5,10 @@ from collections.abc import Mapping
 import pandas as pd
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
-from nncore_bench.report.format import NOT_AVAILABLE, number, slowdown
+from nncore_bench.report.format import NOT_AVAILABLE, rounded, slowdown
 from nncore_bench.report.frame import Cells, frame_of, identity, shared_by, shown_columns
-from nncore_bench.report.ratios import relative_half_width
 from nncore_bench.report.tables import Table
-from nncore_bench.verdict import Row
+from nncore_bench.verdict import Estimate, Row
 
 CAPTION = (
     "From the median step. In brackets the disturbance: how much longer the median step took than an"
@@ -24,10 +23,16 @@ def throughput_tables(cells: Cells) -> list[Table]:
     return [_table(device, {c: row for c, row in steps.items() if c.device == device}) for device in devices]
 
 
+def throughput(row: Row) -> Estimate | None:
+    """Return the samples per second, whose relative half-width is that of the median time."""
+    if row.median is None or not row.samples_per_s:
+        return None
+    return row.median.scaled(row.samples_per_s / row.median.value)
+
+
 def samples_per_s(row: Row) -> str:
     """Return the samples per second with the digits that the interval leaves."""
-    value, width = row.samples_per_s, relative_half_width(row)
-    return number(value, None if value is None or width is None else value * width)
+    return rounded(throughput(row))
 
 
 def _table(device: str, steps: Mapping[Case, Row]) -> Table:

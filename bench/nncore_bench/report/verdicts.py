@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from nncore_bench.cases import STEP_PHASES, Case
-from nncore_bench.report.format import MICROSECONDS, NOT_AVAILABLE, decimals, number, percentage
-from nncore_bench.report.ratios import Ratio
+from nncore_bench.report.format import MICROSECONDS, NOT_AVAILABLE, decimals, from_to, number, percentage
 from nncore_bench.report.tables import Table
+from nncore_bench.verdict.estimates import Estimate
 from nncore_bench.verdict.explain import Cause
 from nncore_bench.verdict.outcome import SAME, SLOWER, UNDECIDED, VERDICTS, Outcome
 
@@ -111,7 +111,7 @@ def verdict_table(outcome: Outcome) -> Table:
             "of": decision.kind,
             "name": decision.name,
             "base µs": _micro(base_s.get(decision.name)),
-            "ratio": str(Ratio(decision.ratio, decision.low, decision.high)),
+            "ratio": from_to(Estimate(decision.ratio, decision.low, decision.high)),
             "detects %": percentage(decision.detectable),
             "pairs": str(decision.pairs),
             "why": decision.reason,

@@ -8,16 +8,16 @@ import pandas as pd
 
 from nncore_bench.cases import Case
 from nncore_bench.fingerprint import differences
-from nncore_bench.report.devices import fastest
+from nncore_bench.report.devices import fastest, matched
 from nncore_bench.report.facts import named
-from nncore_bench.report.format import percentage, with_interval
+from nncore_bench.report.format import from_to, percentage, plus_minus, several
 from nncore_bench.report.frame import cells_of, identity, place, shared_by, shown_columns, size
-from nncore_bench.report.ratios import relative_half_width, speed_up
 from nncore_bench.report.source import Source
 from nncore_bench.report.tables import Table
+from nncore_bench.report.throughput import throughput
 from nncore_bench.runs import Run
 from nncore_bench.verdict import Row
-from nncore_bench.verdict.drift import drift_free_ratio
+from nncore_bench.verdict.drift import drift_free_ratios
 from nncore_bench.verdict.estimates import Estimate
 
 MOST_NAMED = 5
@@ -73,17 +73,18 @@ def agreement(base: Source, candidate: Source) -> list[str]:
     )
     same = not differences(base.run.machine, candidate.run.machine)
     apart: dict[str, dict[Case, float]] = {}
+    drift_free = drift_free_ratios(base.rows, candidate.rows) if same else {}
     freed: dict[str, dict[Case, Estimate]] = {}
     for case in steps_a.keys() & steps_b.keys():
         a, b = steps_a[case], steps_b[case]
         apart.setdefault(place(case), {})[case] = exp(abs(log((b.time_s or 1) / (a.time_s or 1)))) - 1
-        if same and (ratio := drift_free_ratio(a, b)) is not None:
+        if (ratio := drift_free.get(case, {}).get("step")) is not None:
             freed.setdefault(place(case), {})[case] = ratio
     return [_apart(where, apart[where], freed.get(where, {})) for where in sorted(apart)]
 
 
 def _apart(where: str, apart: Mapping[Case, float], freed: Mapping[Case, Estimate]) -> str:
-    differ = f"the undisturbed steps of {_cases(len(apart))} differ by {_how_far(apart)}"
+    differ = f"the undisturbed steps of {several(len(apart), 'case')} differ by {_how_far(apart)}"
     return f"- On {where}, {differ}{_freed(freed)}"
 
 
@@ -92,16 +93,12 @@ def _freed(ratios: Mapping[Case, Estimate]) -> str:
     if not ratios:
         return ""
     apart = {case: exp(abs(log(ratio.value))) - 1 for case, ratio in ratios.items()}
-    known = [r for r in ratios.values() if r.low is not None and r.high is not None]
-    same = sum((r.low or 0) <= 1 <= (r.high or 0) for r in known)
+    known = [ratio for ratio in ratios.values() if ratio.high is not None]
+    same = sum(ratio.exceeds(1) is None for ratio in known)
     return (
-        f"; with the machine's drift taken out, {_cases(len(apart))} by {_how_far(apart)}, and the 95 %"
-        f" intervals of {same} of {len(known)} hold no difference"
+        f"; with the machine's drift taken out, {several(len(apart), 'case')} by {_how_far(apart)}, and the"
+        f" 95 % intervals of {same} of {len(known)} hold no difference"
     )
-
-
-def _cases(count: int) -> str:
-    return f"{count} case{'' if count == 1 else 's'}"
 
 
 def _how_far(apart: Mapping[Case, float]) -> str:
@@ -114,26 +111,21 @@ def _how_far(apart: Mapping[Case, float]) -> str:
 
 def comparison_table(a: Mapping[Case, Row], b: Mapping[Case, Row]) -> Table | None:
     """Return a line for every case that both runs measured; None where there is none."""
-    common = [case for case in a if case in b]
-    if not common:
+    pairs = matched(a, b)
+    if not pairs:
         return None
+    common = [pair.case for pair in pairs]
     columns = shown_columns(common)
     lines = [
         {
-            **identity(case, columns),
-            "A samples/s": _samples_per_s(a[case]),
-            "A on": place(a[case].case),
-            "B samples/s": _samples_per_s(b[case]),
-            "B on": place(b[case].case),
-            "B/A": str(speed_up(a[case], b[case])),
+            **identity(pair.case, columns),
+            "A samples/s": plus_minus(throughput(pair.first)),
+            "A on": place(pair.first.case),
+            "B samples/s": plus_minus(throughput(pair.second)),
+            "B on": place(pair.second.case),
+            "B/A": from_to(pair.speed_up),
         }
-        for case in common
+        for pair in pairs
     ]
     shown = pd.DataFrame(lines)
     return Table("versus", f"Throughput of two runs ({shared_by(common)})", CAPTION, shown, shown)
-
-
-def _samples_per_s(row: Row) -> str:
-    """Return batch size over median time; the relative half-width is that of the time."""
-    value, width = row.samples_per_s, relative_half_width(row)
-    return with_interval(value, None if value is None or width is None else value * (1 + width))

@@ -9,16 +9,22 @@ import pandas as pd
 from nncore_bench.cases import Case
 from nncore_bench.fingerprint import differences
 from nncore_bench.report.facts import named
-from nncore_bench.report.format import MICROSECONDS, NOT_AVAILABLE, decimals, number, percentage
-from nncore_bench.report.frame import identity, shared_by, shown_columns
-from nncore_bench.report.ratios import Ratio
+from nncore_bench.report.format import (
+    MICROSECONDS,
+    NOT_AVAILABLE,
+    decimals,
+    from_to,
+    micro,
+    percentage,
+    signed,
+)
+from nncore_bench.report.frame import bounds, cells_of, identity, shared_by, shown_columns
 from nncore_bench.report.source import Source
 from nncore_bench.report.tables import Table, write_files
 from nncore_bench.report.versus import machines_line
 from nncore_bench.runs import Run, replace_file
 from nncore_bench.verdict.changes import WHOLE_CASE
 from nncore_bench.verdict.drift import drift_free_ratios
-from nncore_bench.verdict.estimates import Estimate
 from nncore_bench.verdict.explain import (
     EXPLAINED,
     JUDGED,
@@ -148,14 +154,11 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
 
 def _sides(source: Source) -> dict[Case, Side]:
     """Return what a run knows of each case of which it has a time or a counter."""
-    times: dict[Case, dict[str, Estimate]] = {}
-    for row in source.rows:
-        if row.time is not None and row.time.value:
-            times.setdefault(row.case, {})[row.phase] = row.time
     records = {record.case: record for record in source.run.cases}
     return {
-        case: Side(of_case, records[case].counters, profile_of(source.run.profiles, case))
-        for case, of_case in times.items()
+        case: Side(times, records[case].counters, profile_of(source.run.profiles, case))
+        for case, row_of in cells_of(source.rows).items()
+        if (times := {name: row.time for name, row in row_of.items() if row.time and row.time.value})
     }
 
 
@@ -173,9 +176,9 @@ def ratio_table(comparison: Comparison) -> Table | None:
     lines = [
         {
             **identity(result.case, columns),
-            "A step µs": _micro(comparison.steps[result.case][0]),
-            "B step µs": _micro(comparison.steps[result.case][1]),
-            **{f"{phase} B/A": _ratio(result.ratios.get(phase)) for phase in _shown(comparison.results)},
+            "A step µs": micro(comparison.steps[result.case][0]),
+            "B step µs": micro(comparison.steps[result.case][1]),
+            **{f"{phase} B/A": from_to(result.ratios.get(phase)) for phase in _shown(comparison.results)},
             "outcome": _outcome(result),
         }
         for result in comparison.results
@@ -202,26 +205,13 @@ def _raw_ratio(result: Compared, columns: Sequence[str], comparison: Comparison)
     record: dict[str, object] = {name: getattr(result.case, name) for name in columns}
     record |= {"base_s": base_s, "candidate_s": candidate_s}
     for phase in JUDGED:
-        ratio = result.ratios.get(phase)
-        record |= {
-            f"{phase}_ratio": None if ratio is None else ratio.value,
-            f"{phase}_low": None if ratio is None else ratio.low,
-            f"{phase}_high": None if ratio is None else ratio.high,
-        }
+        record |= bounds(result.ratios.get(phase), f"{phase}_ratio", f"{phase}_low", f"{phase}_high")
     return record | {
         "outcome": result.outcome,
         "suspects": " ".join(result.suspects),
         "difference_s": sum(part.difference_s for part in result.parts.values()),
         "unexplained_s": sum(part.unexplained_s for part in result.parts.values()),
     }
-
-
-def _micro(seconds: float | None) -> str:
-    return NOT_AVAILABLE if seconds is None else number(seconds / MICROSECONDS.seconds)
-
-
-def _ratio(ratio: Estimate | None) -> str:
-    return NOT_AVAILABLE if ratio is None else str(Ratio(ratio.value, ratio.low, ratio.high))
 
 
 def why_table(results: Sequence[Compared]) -> Table | None:
@@ -325,8 +315,8 @@ def _code(run: Run) -> str:
 def unexplained_lines(results: Sequence[Compared]) -> list[str]:
     """Name the cases of which more than a tenth of a difference has no cause, and count what is not shown."""
     left = [
-        f"{part} of {result.case.key} {found.unexplained_s / MICROSECONDS.seconds:+.1f} of"
-        f" {found.difference_s / MICROSECONDS.seconds:+.1f} µs"
+        f"{part} of {result.case.key} {signed(found.unexplained_s / MICROSECONDS.seconds, 1)} of"
+        f" {signed(found.difference_s / MICROSECONDS.seconds, 1)} µs"
         for result in results
         for part, found in result.parts.items()
         if abs(found.unexplained_s) > (1 - EXPLAINED) * abs(found.difference_s)

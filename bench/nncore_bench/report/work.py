@@ -7,9 +7,17 @@ import pandas as pd
 
 from nncore_bench.cases import STEP_PHASES, Case, Place, reference_case
 from nncore_bench.records import PhaseCounters
-from nncore_bench.report.format import NOT_AVAILABLE, count, number, percentage, unit_for, with_interval
+from nncore_bench.report.format import (
+    NOT_AVAILABLE,
+    count,
+    from_to,
+    in_unit,
+    percentage,
+    plus_minus,
+    rounded,
+    unit_for,
+)
 from nncore_bench.report.frame import Cells, identity, place, shared_by, shown_columns
-from nncore_bench.report.ratios import undisturbed_ratio
 from nncore_bench.report.tables import Table
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 from nncore_bench.verdict import Row
@@ -59,11 +67,11 @@ def anatomy_table(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Table | N
             "phase": row.phase,
             unit.symbol: _time(row, unit.seconds),
             "operators": count(row.operators),
-            "MFLOP": _in(row.flop, MEGA),
+            "MFLOP": in_unit(row.flop, MEGA),
             "GFLOP/s": _rate(row.flop_per_s, row.flop_share),
-            "moved kB": _in(row.moved_bytes, KILO),
+            "moved kB": in_unit(row.moved_bytes, KILO),
             "GB/s": _rate(row.bytes_per_s, row.bytes_share),
-            "peak kB": _in(row.peak_bytes, KILO),
+            "peak kB": in_unit(row.peak_bytes, KILO),
             "limit": limit_cell(row),
         }
         for row in rows
@@ -145,11 +153,11 @@ def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
             "device": where[0],
             "threads": str(where[1]),
             "precision": where[2],
-            "GFLOP/s": _in(found.gemm_flop_per_s, GIGA),
-            "GB/s in cache": _in(found.cached_bytes_per_s, GIGA),
-            "GB/s of 32 MiB": _in(found.cold_bytes_per_s, GIGA),
-            "smallest step µs": _in(found.smallest_step_s, MICRO),
-            **({"launch µs": _in(found.launch_s, MICRO)} if launches else {}),
+            "GFLOP/s": in_unit(found.gemm_flop_per_s, GIGA),
+            "GB/s in cache": in_unit(found.cached_bytes_per_s, GIGA),
+            "GB/s of 32 MiB": in_unit(found.cold_bytes_per_s, GIGA),
+            "smallest step µs": in_unit(found.smallest_step_s, MICRO),
+            **({"launch µs": in_unit(found.launch_s, MICRO)} if launches else {}),
         }
         for where, found in ceilings.items()
     ]
@@ -173,13 +181,13 @@ def allocator_line(cells: Cells, beside: Sequence[Row]) -> list[str]:
     lines = []
     for row in beside:
         usual = cells.get(replace(row.case, variant="eager"), {}).get("step")
-        if row.variant == DEFAULT_ALLOCATOR and row.phase == "step" and usual is not None:
-            ratio = undisturbed_ratio(row, usual)
-            if ratio is not None:
-                lines.append(
-                    f"Under the default allocator the step of {usual.case.key} takes"
-                    f" {ratio.followed_by(' times as long')}; all other figures are with the policy."
-                )
+        usual_time = None if usual is None else usual.time
+        if row.variant == DEFAULT_ALLOCATOR and row.phase == "step" and row.time and usual and usual_time:
+            lines.append(
+                f"Under the default allocator the step of {usual.case.key} takes"
+                f" {from_to(row.time.over(usual_time), ' times as long')}; all other figures are with the"
+                " policy."
+            )
     return lines
 
 
@@ -220,32 +228,23 @@ def _raw(cells: Cells, columns: Sequence[str], phases: Sequence[str], names: Seq
 
 
 def _time(row: Row, unit: float) -> str:
-    if row.time_s is None:
-        return NOT_AVAILABLE
-    high = None if row.time_high_s is None else row.time_high_s / unit
-    if row.phase == "step":
-        return with_interval(row.time_s / unit, high)
-    return number(row.time_s / unit, None if high is None else high - row.time_s / unit)
-
-
-def _in(value: float | None, unit: float) -> str:
-    return NOT_AVAILABLE if value is None else number(value / unit)
+    return (plus_minus if row.phase == "step" else rounded)(row.time, unit)
 
 
 def _counted(row: Row, name: str) -> str:
     value, unit = getattr(row, name), COUNTER_LABELS[name][1]
-    return count(value) if unit == 1 else _in(value, unit)
+    return count(value) if unit == 1 else in_unit(value, unit)
 
 
 def _rate(per_s: float | None, share: float | None) -> str:
     """Return a rate in units of 10⁹ a second, with the share it is of what the machine can do."""
-    return NOT_AVAILABLE if per_s is None else f"{_in(per_s, GIGA)} ({percentage(share)} %)"
+    return NOT_AVAILABLE if per_s is None else f"{in_unit(per_s, GIGA)} ({percentage(share)} %)"
 
 
 def _machine_says(case: Case, ceilings: Mapping[Place, Ceilings]) -> str:
     found = ceilings.get(case.place, Ceilings())
     rates = (found.gemm_flop_per_s, found.cached_bytes_per_s, found.cold_bytes_per_s)
-    gemm, cached, cold = (_in(rate, GIGA) for rate in rates)
+    gemm, cached, cold = (in_unit(rate, GIGA) for rate in rates)
     size = "32 MiB" if not case.on_device else "256 MiB"
     said = (
         f"a matrix product {gemm} GFLOP/s, a copy within a cache {cached} GB/s and one of {size} {cold} GB/s"

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, exp, floor, hypot
+from functools import reduce
+from math import ceil, floor
 
 import pandas as pd
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
-from nncore_bench.report.format import number
-from nncore_bench.report.frame import Cells, identity, shown_columns
-from nncore_bench.report.ratios import Ratio
+from nncore_bench.report.format import count, from_to, number
+from nncore_bench.report.frame import Cells, bounds, identity, shown_columns
 from nncore_bench.report.tables import Table
 from nncore_bench.variants import EAGER, made_faster, words_of
 from nncore_bench.verdict import Estimate, Row
@@ -27,7 +27,6 @@ CAPTION = (
     " Sizes that were measured on one device alone are left out."
 )
 PINNED, RESIDENT = "pinned", "resident"
-BASIS = "from the medians of two devices"
 MEGA = 1_000_000
 HOUR_S = 3600.0
 MOST_DECIMALS = 6
@@ -75,7 +74,7 @@ def curves(cells: Cells, prices: Mapping[str, float] | None = None) -> list[Curv
             cpu, cuda = (_of_width(best, case, device) for device in ("cpu", "cuda"))
             sizes = sorted(cpu.keys() & cuda.keys())
             if sizes:
-                speed_ups = {size: _quotient(cpu[size].time, cuda[size].time) for size in sizes}
+                speed_ups = {size: cpu[size].time.over(cuda[size].time) for size in sizes}
                 points = list(speed_ups.values())
                 cheaper = None if worth is None else crossover(sizes, points, worth=worth)
                 faster = crossover(sizes, points)
@@ -132,34 +131,15 @@ def _loop(step: Row | None, parts: Mapping[str, Row], mode: str, *, on_device: b
     found = _sum([step, *map(parts.get, names)])
     if found is None or mode != "loaded" or data is None or not data.wall_s:
         return found
-    shorter = data.wall_s / found.value  # than its parts: the device works while the host fetches
-    return _around(data.wall_s, None if found.high is None else (found.high - found.value) * shorter)
+    # shorter than its parts: the device works while the host fetches
+    return found.scaled(data.wall_s / found.value)
 
 
 def _sum(rows: Sequence[Row | None]) -> Estimate | None:
-    """Return the sum of some medians, all of which must be known; half-widths add as squares."""
-    known = [row for row in rows if row is not None and row.median_s is not None]
-    value = sum(row.median_s or 0.0 for row in known)
-    if len(known) < len(rows) or not value:
-        return None
-    if any(row.median_high_s is None for row in known):
-        return _around(value, None)
-    return _around(value, hypot(*((row.median_high_s or 0.0) - (row.median_s or 0.0) for row in known)))
-
-
-def _around(value: float, half: float | None) -> Estimate:
-    if half is None:
-        return Estimate(value, None, None, BASIS)
-    return Estimate(value, max(value - half, value / 10), value + half, BASIS)
-
-
-def _quotient(cpu: Estimate, cuda: Estimate) -> Estimate:
-    """Return how many times as fast the second is; relative half-widths add as squares."""
-    value = cpu.value / cuda.value
-    if cpu.high is None or cuda.high is None:
-        return Estimate(value, None, None, BASIS)
-    spread = hypot(cpu.high / cpu.value - 1, cuda.high / cuda.value - 1)
-    return Estimate(value, value * exp(-spread), value * exp(spread), BASIS)
+    """Return the sum of some medians, all of which must be known."""
+    known = [row.median for row in rows if row is not None and row.median is not None]
+    total = reduce(Estimate.plus, known) if len(known) == len(rows) else None
+    return total if total and total.value else None
 
 
 def crossover_table(found: Sequence[Curve]) -> Table | None:
@@ -218,9 +198,10 @@ def _said(passes: Crossover, speed_ups: Sequence[Estimate], worth: float) -> str
 
 
 def _crossing(crossing: Crossing) -> str:
+    batch = crossing.batch_size
     at, low, high = (
-        None if end is None else f"{to_whole(round(end, MOST_DECIMALS)):,}"
-        for end, to_whole in ((crossing.batch_size, ceil), (crossing.low, floor), (crossing.high, ceil))
+        None if end is None else count(to_whole(round(end, MOST_DECIMALS)))
+        for end, to_whole in ((batch.value, ceil), (batch.low, floor), (batch.high, ceil))
     )
     if low and high:
         span = f"{low} to {high}"
@@ -232,14 +213,14 @@ def _crossing(crossing: Crossing) -> str:
 
 def _at_best(curve: Curve) -> str:
     size, best = max(curve.speed_ups.items(), key=lambda one: one[1].value)
-    return f"{Ratio(best.value, best.low, best.high).followed_by(' times')} at batch {size}"
+    return f"{from_to(best, ' times')} at batch {size}"
 
 
 def _records(curve: Curve, columns: Sequence[str]) -> Iterable[dict[str, object]]:
     """Return the points of a curve with its first crossings, in SI units."""
-    crossings = _first_crossing("crossover", curve.faster)
+    crossings = {**_first_crossing("crossover", curve.faster)}
     if curve.cheaper is not None:
-        crossings |= {"worth": curve.worth} | _first_crossing("money_crossover", curve.cheaper)
+        crossings |= {"worth": curve.worth, **_first_crossing("money_crossover", curve.cheaper)}
     for size, speed_up in curve.speed_ups.items():
         cpu, cuda = curve.cpu[size], curve.cuda[size]
         yield {
@@ -252,20 +233,14 @@ def _records(curve: Curve, columns: Sequence[str]) -> Iterable[dict[str, object]
             "cuda_fed": cuda.fed.variant,
             "cpu_s": cpu.time.value,
             "cuda_s": cuda.time.value,
-            "speed_up": speed_up.value,
-            "speed_up_low": speed_up.low,
-            "speed_up_high": speed_up.high,
+            **bounds(speed_up, "speed_up", "speed_up_low", "speed_up_high"),
             **crossings,
         }
 
 
-def _first_crossing(name: str, passes: Crossover) -> dict[str, object]:
-    first = next(iter(passes.crossings), None)
-    return {
-        f"{name}_batch": None if first is None else first.batch_size,
-        f"{name}_low": None if first is None else first.low,
-        f"{name}_high": None if first is None else first.high,
-    }
+def _first_crossing(name: str, passes: Crossover) -> Mapping[str, object]:
+    first = passes.crossings[0].batch_size if passes.crossings else None
+    return bounds(first, f"{name}_batch", f"{name}_low", f"{name}_high")
 
 
 def price_table(found: Sequence[Curve], prices: Mapping[str, float]) -> Table | None:

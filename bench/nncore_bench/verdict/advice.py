@@ -13,7 +13,7 @@ from nncore_bench.cases import DOES_NOT_APPLY, BlockKind, Case
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import Block
 from nncore_bench.variants import EAGER, PRECISIONS, WORDS, canonical, made_faster, words_of
-from nncore_bench.verdict.estimates import COVERAGE, midmean, spread_of
+from nncore_bench.verdict.estimates import COVERAGE, Estimate, midmean, spread_of
 from nncore_bench.verdict.laps import wall_of
 
 NANO = 1e-9
@@ -51,9 +51,7 @@ class Gain:
     about: str
     judgement: Judgement
     reason: str = ""
-    speed_up: float | None = None
-    low: float | None = None
-    high: float | None = None
+    speed_up: Estimate | None = None
     time_s: float | None = None
     error: float | None = None
     extra_bytes: int | None = None
@@ -64,13 +62,22 @@ class Gain:
     @property
     def worth_it(self) -> bool:
         """Say whether it is surely faster, by 1 % or more, and its numbers are those of the plain step."""
-        return self.judgement == "faster" and (self.speed_up or 0.0) >= WORTH_IT
+        return self.judgement == "faster" and self._looks_faster
 
     @property
     def may_be_worth_it(self) -> bool:
         """Say whether it is undecided, looked faster, and may be so by 5 % or more."""
-        looked_faster = (self.speed_up or 0.0) >= WORTH_IT
-        return self.judgement == "undecided" and looked_faster and (self.high or 0.0) >= SAME_WITHIN
+        high = self.speed_up.high if self.speed_up else None
+        return self.judgement == "undecided" and self._looks_faster and (high or 0.0) >= SAME_WITHIN
+
+    @property
+    def _looks_faster(self) -> bool:
+        return self.speed_up is not None and self.speed_up.value >= WORTH_IT
+
+    @property
+    def least_speed_up(self) -> float:
+        """How many times as fast it is at least; 0 where nothing was measured."""
+        return (self.speed_up.low or 0.0) if self.speed_up else 0.0
 
 
 def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[Case, list[Gain]]:
@@ -135,19 +142,17 @@ def _gain(
         return Gain(record.case, about, "cannot run", "no two rounds were finished")
     # Bonferroni: the intervals of all variants hold together.
     half = float(stdtrit(spread.freedom, 1 - (1 - COVERAGE) / (2 * counts[about]))) * spread.error
-    centre = float(ratios.mean())
+    speed_up = Estimate.around_ratio(exp(float(ratios.mean())), half)
     errors = [record.correct[name] for name in ERRORS if name in record.correct]
     error = float(np.max(errors)) if errors else 0.0  # which is not a number where one of them is not
     time_s = midmean(np.array(list(_smallest(times).values())))
     once_s = max(0.0, record.correct.get("first_step_s", 0.0) - time_s) if about == "step" else 0.0
-    gained = time_s * (exp(centre) - 1)
+    gained = time_s * (speed_up.value - 1)
     return Gain(
         record.case,
         about,
-        _judgement(centre, half, error, record.correct.get("tolerance", inf)),
-        speed_up=exp(centre),
-        low=exp(centre - half),
-        high=exp(centre + half),
+        _judgement(speed_up, error, record.correct.get("tolerance", inf)),
+        speed_up=speed_up,
         time_s=time_s,
         error=error,
         extra_bytes=_extra_bytes(record, plain),
@@ -157,14 +162,14 @@ def _gain(
     )
 
 
-def _judgement(centre: float, half: float, error: float, tolerance: float) -> Judgement:
+def _judgement(speed_up: Estimate, error: float, tolerance: float) -> Judgement:
     if not error <= tolerance:  # not a number is no agreement
         return "other numbers"
-    if centre - half > 0:
-        return "faster"
-    if centre + half < 0:
-        return "slower"
-    return "no difference" if abs(centre) + half < log(SAME_WITHIN) else "undecided"
+    faster = speed_up.exceeds(1)
+    if faster is not None:
+        return "faster" if faster else "slower"
+    same = speed_up.exceeds(1 / SAME_WITHIN) and speed_up.exceeds(SAME_WITHIN) is False
+    return "no difference" if same else "undecided"
 
 
 def times_of(blocks: Sequence[Block], kind: BlockKind, *, on_device: bool) -> dict[tuple[int, int], float]:
@@ -232,7 +237,7 @@ def _best_of_each_kind(found: Sequence[Gain], base: Case) -> dict[str, Gain]:
     best: dict[str, Gain] = {}
     for gain in found:
         for kind in _kinds(gain.case, base):
-            if kind not in best or (gain.low or 0) > (best[kind].low or 0):
+            if kind not in best or gain.least_speed_up > best[kind].least_speed_up:
                 best[kind] = gain
     return best
 

@@ -9,15 +9,13 @@ from nncore_bench.verdict.estimates import Estimate
 
 @dataclass(frozen=True)
 class Crossing:
-    """Hold a batch size at which the faster device changes.
+    """A batch size at which the faster device changes.
 
     `upward` says that the other device, whose speed-up is looked at, is the faster one above it. The interval
     is where the curves of the speed-up's bounds cross; None is an end beyond the batch sizes measured.
     """
 
-    batch_size: float
-    low: float | None
-    high: float | None
+    batch_size: Estimate
     upward: bool
 
 
@@ -51,27 +49,17 @@ def crossover(batch_sizes: Sequence[int], speed_ups: Sequence[Estimate], *, wort
         raise ValueError("a speed-up is not positive")
     order = sorted(range(len(batch_sizes)), key=lambda place: batch_sizes[place])
     sizes = [log(batch_sizes[place]) for place in order]
-    points = [speed_ups[place] for place in order]
-    values, lows, highs = (
-        [_logarithm(point, which, worth) for point in points] for which in ("value", "low", "high")
-    )
+    points = [speed_ups[place].scaled(1 / worth) for place in order]
+    values = [log(point.value) for point in points]
+    lows = [-inf if point.low is None else log(point.low) for point in points]
+    highs = [inf if point.high is None else log(point.high) for point in points]
     crossings = [_crossing(sizes, lows, highs, at, upward=upward) for at, upward in _zeros(sizes, values)]
     return Crossover(
         tuple(batch_sizes[place] for place in order),
         tuple(crossings),
-        _surely(lows[0], highs[0]),
-        _surely(lows[-1], highs[-1]),
+        points[0].exceeds(1),
+        points[-1].exceeds(1),
     )
-
-
-def _logarithm(point: Estimate, which: str, worth: float) -> float:
-    """Return the logarithm of a value or bound in times of `worth`; what is unknown may be anything."""
-    bound: float | None = getattr(point, which)
-    return (-inf if which == "low" else inf) if bound is None else log(bound / worth)
-
-
-def _surely(low: float, high: float) -> bool | None:
-    return True if low > 0 else False if high < 0 else None
 
 
 def _zeros(sizes: Sequence[float], values: Sequence[float]) -> list[tuple[float, bool]]:
@@ -106,4 +94,5 @@ def _crossing(
     first, second = (highs, lows) if upward else (lows, highs)
     before = [zero for zero, up in _zeros(sizes, first) if up == upward and zero <= at]
     after = [zero for zero, up in _zeros(sizes, second) if up == upward and zero >= at]
-    return Crossing(exp(at), exp(max(before)) if before else None, exp(min(after)) if after else None, upward)
+    low, high = (exp(max(before)) if before else None), (exp(min(after)) if after else None)
+    return Crossing(Estimate(exp(at), low, high), upward)

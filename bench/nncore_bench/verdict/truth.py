@@ -9,7 +9,15 @@ from scipy.stats import binom, binomtest
 
 from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, UNATTRIBUTED, BlockKind
 from nncore_bench.runs import Block
-from nncore_bench.verdict.estimates import COVERAGE, Laps, Launches, half_width, low_estimate, undisturbed
+from nncore_bench.verdict.estimates import (
+    COVERAGE,
+    Estimate,
+    Laps,
+    Launches,
+    half_width,
+    low_estimate,
+    undisturbed,
+)
 
 WAIT_WITHIN, WAIT_WITHIN_S = 0.02, 1e-6
 PLANTED_WITHIN, PLANTED_WITHIN_S = 0.05, 3e-6
@@ -119,19 +127,6 @@ def at_least(name: str, what: str, count: int, of: int, share: float) -> Check:
     )
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Hold a log-ratio with the half-width of its 95 % interval (None: unknown)."""
-
-    value: float
-    half_width: float | None
-
-    @property
-    def holds_zero(self) -> bool:
-        """Tell whether the interval holds zero."""
-        return self.half_width is not None and abs(self.value) <= self.half_width
-
-
 def launches_of(blocks: Sequence[Block], kind: BlockKind, laps: Sequence[str]) -> Launches:
     """Return the sums of some laps of each counted iteration: launch → block → sums."""
     chosen = sorted((block for block in blocks if block.kind == kind), key=lambda block: block.round)
@@ -143,15 +138,15 @@ def _sum_of(block: Block, laps: Sequence[str]) -> Laps:
     return total
 
 
-def difference(a: Launches, b: Launches) -> Difference:
-    """Compare two measurements of one run, block by block of the same launch and round."""
+def difference(a: Launches, b: Launches) -> Estimate:
+    """Return the log-ratio of two measurements of one run, block by block of the same launch and round."""
     cycles = min(len(blocks) for blocks in (*a, *b))
     grids = [
         np.array([[log(low_estimate(block)) for block in blocks[:cycles]] for blocks in launches])
         for launches in (a, b)
     ]
     differences = grids[0] - grids[1]
-    return Difference(float(differences.mean()), half_width(differences))
+    return Estimate.around(float(differences.mean()), half_width(differences))
 
 
 def parts_and_whole(steps: Sequence[Sequence[Block]]) -> Check:
@@ -173,7 +168,7 @@ class Sum:
     """Hold how far the laps of a case are from its plain step of `step_s` seconds, as a log-ratio."""
 
     step_s: float
-    off: Difference
+    off: Estimate
 
     def beyond(self, limits: tuple[float, float]) -> bool:
         """Tell whether the interval lies outside a share of the step and outside some seconds."""
@@ -212,9 +207,9 @@ def _sums(
     return Check(name, good, figure)
 
 
-def identical_twins(twins: Sequence[Difference]) -> Check:
+def identical_twins(twins: Sequence[Estimate]) -> Check:
     """Check twins by the binomial bound: how many intervals may miss zero where each does in 5 %."""
-    missed = sum(not twin.holds_zero for twin in twins)
+    missed = sum(twin.high is None or twin.exceeds(0) is not None for twin in twins)
     allowed = int(binom.ppf(CERTAINTY, len(twins), 1 - COVERAGE)) if twins else 0
     if not twins:
         return Check("identical twins", passed=False, figure="no pair was measured")

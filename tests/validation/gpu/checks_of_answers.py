@@ -7,6 +7,7 @@ from claims import Claim, Finding, Told, listed
 from day import Day, Measured
 
 from nncore_bench.cases import SIMPLENN, Case
+from nncore_bench.report.format import from_to
 from nncore_bench.report.frame import cells_of, without_skipped
 from nncore_bench.report.worth import MODES, curves, faster_said
 from nncore_bench.verdict.advice import Gain
@@ -32,7 +33,7 @@ def checks_of_variants(run: Measured) -> Iterator[Finding | Told]:
     ]
     yield listed(Claim.NUMBERS, wrong, f"{len(gains)} variants")
     graphs = {
-        gain.case.key: gain.speed_up
+        gain.case.key: gain.speed_up.value
         for base, gain in gains
         if gain.case.variant == "cudagraph" and base.subject == SIMPLENN and gain.speed_up is not None
     }
@@ -44,8 +45,8 @@ def checks_of_variants(run: Measured) -> Iterator[Finding | Told]:
 
 def _said(base: Case, gain: Gain) -> str:
     return (
-        f"{gain.about}: {gain.judgement}, {gain.speed_up:.2f} ({gain.low:.2f} to {gain.high:.2f}) times as"
-        f" fast as {base.variant} {base.precision}, off by {gain.error:.1e}"
+        f"{gain.about}: {gain.judgement}, {from_to(gain.speed_up)} times as fast as {base.variant}"
+        f" {base.precision}, off by {gain.error:.1e}"
     )
 
 
