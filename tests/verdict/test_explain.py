@@ -45,7 +45,7 @@ def profiled(phase: str, shares: dict[str, float]) -> CaseProfile:
 
 
 def explained(base: Side, candidate: Side, *, same_machine: bool = True) -> Compared:
-    return compared(CPU_CASE, base, candidate, same_machine=same_machine)
+    return compared(CPU_CASE, base, candidate, {}, same_machine=same_machine)
 
 
 def test_equal_runs_are_ok_and_need_no_cause() -> None:

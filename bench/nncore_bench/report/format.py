@@ -1,6 +1,6 @@
 """Numbers as text: the one place where a value gets its unit and loses the digits that mean nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import floor, inf, isfinite, log10
 
@@ -114,6 +114,12 @@ def count(value: float | None) -> str:
 def several(things: int, noun: str) -> str:
     """Return `1 case` or `4 cases`."""
     return f"{things:,} {noun}{'' if things == 1 else 's'}"
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Return the first names, and how many there are besides: `a, b and 3 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def percentage(share: float | None) -> str:

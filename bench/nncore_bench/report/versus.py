@@ -1,7 +1,6 @@
 """Two runs side by side, also of two machines: how many samples a second each gets through, at best."""
 
 from collections.abc import Mapping
-from math import exp, log
 from statistics import median
 
 import pandas as pd
@@ -10,7 +9,7 @@ from nncore_bench.cases import Case
 from nncore_bench.fingerprint import differences
 from nncore_bench.report.devices import fastest, matched
 from nncore_bench.report.facts import named
-from nncore_bench.report.format import from_to, percentage, plus_minus, several
+from nncore_bench.report.format import first_of, from_to, percentage, plus_minus, several
 from nncore_bench.report.frame import cells_of, identity, place, shared_by, shown_columns, size
 from nncore_bench.report.source import Source
 from nncore_bench.report.tables import Table
@@ -54,11 +53,8 @@ def machines_line(base: Run, candidate: Run) -> list[str]:
     found = differences(base.machine, candidate.machine)
     if not found:
         return []
-    named = [f"{one.name} ({one.a} against {one.b})" for one in found[:MOST_NAMED]]
-    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-    return [
-        f"- The two differ in {', '.join(named)}{more}: their times are not of one machine and one software."
-    ]
+    named = first_of([f"{one.name} ({one.a} against {one.b})" for one in found], MOST_NAMED)
+    return [f"- The two differ in {named}: their times are not of one machine and one software."]
 
 
 def agreement(base: Source, candidate: Source) -> list[str]:
@@ -67,41 +63,39 @@ def agreement(base: Source, candidate: Source) -> list[str]:
     First as they were timed, then with the drift of the machine taken out, where both have reference kernels
     and were made on machines that nothing tells apart.
     """
-    steps_a, steps_b = (
-        {row.case: row for row in source.rows if row.phase == "step" and row.time_s}
+    before, after = (
+        {row.case: row.time for row in source.rows if row.phase == "step" and row.time and row.time.value}
         for source in (base, candidate)
     )
     same = not differences(base.run.machine, candidate.run.machine)
-    apart: dict[str, dict[Case, float]] = {}
     drift_free = drift_free_ratios(base.rows, candidate.rows) if same else {}
-    freed: dict[str, dict[Case, Estimate]] = {}
-    for case in steps_a.keys() & steps_b.keys():
-        a, b = steps_a[case], steps_b[case]
-        apart.setdefault(place(case), {})[case] = exp(abs(log((b.time_s or 1) / (a.time_s or 1)))) - 1
-        if (ratio := drift_free.get(case, {}).get("step")) is not None:
-            freed.setdefault(place(case), {})[case] = ratio
-    return [_apart(where, apart[where], freed.get(where, {})) for where in sorted(apart)]
+    apart: dict[str, dict[Case, Estimate]] = {}
+    for case in before:
+        if case in after:
+            apart.setdefault(place(case), {})[case] = after[case].over(before[case])
+    return [_apart(where, ratios, drift_free) for where, ratios in sorted(apart.items())]
 
 
-def _apart(where: str, apart: Mapping[Case, float], freed: Mapping[Case, Estimate]) -> str:
-    differ = f"the undisturbed steps of {several(len(apart), 'case')} differ by {_how_far(apart)}"
-    return f"- On {where}, {differ}{_freed(freed)}"
-
-
-def _freed(ratios: Mapping[Case, Estimate]) -> str:
-    """Return what is left of the differences without the drift of the machine, and whether it is anything."""
-    if not ratios:
-        return ""
-    apart = {case: exp(abs(log(ratio.value))) - 1 for case, ratio in ratios.items()}
-    known = [ratio for ratio in ratios.values() if ratio.high is not None]
+def _apart(
+    where: str, ratios: Mapping[Case, Estimate], drift_free: Mapping[Case, Mapping[str, Estimate]]
+) -> str:
+    """Return how far the steps of one place are apart, and what is left of that without the drift."""
+    differ = (
+        f"- On {where}, the undisturbed steps of {several(len(ratios), 'case')} differ by {_how_far(ratios)}"
+    )
+    freed = {case: drift_free[case]["step"] for case in ratios if "step" in drift_free.get(case, {})}
+    if not freed:
+        return differ
+    known = [ratio for ratio in freed.values() if ratio.high is not None]
     same = sum(ratio.exceeds(1) is None for ratio in known)
     return (
-        f"; with the machine's drift taken out, {several(len(apart), 'case')} by {_how_far(apart)}, and the"
-        f" 95 % intervals of {same} of {len(known)} hold no difference"
+        f"{differ}; with the machine's drift taken out, {several(len(freed), 'case')} by {_how_far(freed)},"
+        f" and the 95 % intervals of {same} of {len(known)} hold no difference"
     )
 
 
-def _how_far(apart: Mapping[Case, float]) -> str:
+def _how_far(ratios: Mapping[Case, Estimate]) -> str:
+    apart = {case: max(ratio.value, 1 / ratio.value) - 1 for case, ratio in ratios.items()}
     worst = max(apart, key=lambda case: apart[case])
     return (
         f"{percentage(median(apart.values()))} % in the median and {percentage(apart[worst])} % at most"

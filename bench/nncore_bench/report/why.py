@@ -1,6 +1,6 @@
 """Two runs compared case by case: how far they are apart, and why. A screen, never a verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from nncore_bench.report.format import (
     MICROSECONDS,
     NOT_AVAILABLE,
     decimals,
+    first_of,
     from_to,
     micro,
     percentage,
@@ -54,12 +55,11 @@ WHY = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Hold two runs compared: who they are, a result for each common case, and which cases had no partner."""
+    """Two runs compared: who they are, a result for each common case, and which cases had no partner."""
 
     base: Run
     candidate: Run
     results: tuple[Compared, ...]
-    steps: Mapping[Case, tuple[float | None, float | None]]
     new: tuple[Case, ...]
     missing: tuple[Case, ...]
     margin: float
@@ -114,17 +114,9 @@ def compare_cases(base: Source, candidate: Source, margin: float = MARGIN) -> Co
         base.run,
         candidate.run,
         tuple(
-            compared(
-                case,
-                a[case],
-                b[case],
-                same_machine=same_machine,
-                drift_free=freed.get(case),
-                margin=margin,
-            )
+            compared(case, a[case], b[case], freed.get(case, {}), same_machine=same_machine, margin=margin)
             for case in common
         ),
-        {case: (_step_s(a[case]), _step_s(b[case])) for case in common},
         tuple(case for case in b if case not in a),
         tuple(case for case in a if case not in b),
         margin,
@@ -162,11 +154,6 @@ def _sides(source: Source) -> dict[Case, Side]:
     }
 
 
-def _step_s(side: Side) -> float | None:
-    step = side.times.get("step")
-    return None if step is None else step.value
-
-
 def ratio_table(comparison: Comparison) -> Table | None:
     """Return a line for every case that both runs timed; None where there is none."""
     if not comparison.results:
@@ -176,14 +163,14 @@ def ratio_table(comparison: Comparison) -> Table | None:
     lines = [
         {
             **identity(result.case, columns),
-            "A step µs": micro(comparison.steps[result.case][0]),
-            "B step µs": micro(comparison.steps[result.case][1]),
+            "A step µs": micro(result.steps_s[0]),
+            "B step µs": micro(result.steps_s[1]),
             **{f"{phase} B/A": from_to(result.ratios.get(phase)) for phase in _shown(comparison.results)},
             "outcome": _outcome(result),
         }
         for result in comparison.results
     ]
-    raw = [_raw_ratio(result, columns, comparison) for result in comparison.results]
+    raw = [_raw_ratio(result, columns) for result in comparison.results]
     title = f"Two runs ({shared_by(cases)})"
     caption = VERDICTS.format(margin=percentage(comparison.margin))
     return Table("compared", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
@@ -200,10 +187,9 @@ def _outcome(result: Compared) -> str:
     return result.outcome + (f" ({', '.join(result.suspects)})" if where else "")
 
 
-def _raw_ratio(result: Compared, columns: Sequence[str], comparison: Comparison) -> dict[str, object]:
-    base_s, candidate_s = comparison.steps[result.case]
+def _raw_ratio(result: Compared, columns: Sequence[str]) -> dict[str, object]:
     record: dict[str, object] = {name: getattr(result.case, name) for name in columns}
-    record |= {"base_s": base_s, "candidate_s": candidate_s}
+    record |= dict(zip(("base_s", "candidate_s"), result.steps_s, strict=True))
     for phase in JUDGED:
         record |= bounds(result.ratios.get(phase), f"{phase}_ratio", f"{phase}_low", f"{phase}_high")
     return record | {
@@ -321,8 +307,7 @@ def unexplained_lines(results: Sequence[Compared]) -> list[str]:
         for part, found in result.parts.items()
         if abs(found.unexplained_s) > (1 - EXPLAINED) * abs(found.difference_s)
     ]
-    more = f" and {len(left) - CASES_NAMED} more" if len(left) > CASES_NAMED else ""
-    lines = [f"- Unexplained: {', '.join(left[:CASES_NAMED])}{more}."] if left else []
+    lines = [f"- Unexplained: {first_of(left, CASES_NAMED)}."] if left else []
     hidden = sum(max(0, len(result.causes) - CAUSES_ON_SCREEN) for result in results)
     return lines + (
         [f"- Not shown: {hidden} causes that cost less (--out DIR writes all)."] if hidden else []
@@ -354,10 +339,7 @@ def without_evidence(base: Run, candidate: Run, timed: tuple[int, int]) -> list[
 
 
 def _partners(words: str, cases: Sequence[Case]) -> list[str]:
-    if not cases:
-        return []
-    more = f" and {len(cases) - CASES_NAMED} more" if len(cases) > CASES_NAMED else ""
-    return [f"- {words}: {', '.join(case.key for case in cases[:CASES_NAMED])}{more}"]
+    return [f"- {words}: {first_of([case.key for case in cases], CASES_NAMED)}"] if cases else []
 
 
 def summary(comparison: Comparison) -> str:

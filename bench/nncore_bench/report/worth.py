@@ -35,7 +35,7 @@ MOST_DECIMALS = 6
 
 @dataclass(frozen=True)
 class Point:
-    """Hold the seconds of an iteration, the case whose step it is, and the one whose batches it has."""
+    """The seconds of an iteration, the case whose step it is, and the one whose batches it has."""
 
     time: Estimate
     step: Case
@@ -44,7 +44,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Hold how many times as fast CUDA is as the CPU over the batch size, at one width, in one mode.
+    """How many times as fast CUDA is as the CPU by batch size, at one width, in one mode.
 
     `case` is what all points have in common; `cpu` and `cuda` are the fastest points on either device by
     batch size. `faster` is where the speed-up passes 1, and `cheaper`, where prices are known, where it

@@ -36,7 +36,7 @@ KINDS: Mapping[str, BlockKind] = {"step": "plain", "inference": "inference", "fe
 
 @dataclass(frozen=True)
 class Gain:
-    """Hold what a variant does against the plain step, in the same rounds of the same processes.
+    """What a variant gains on the plain step, in the same rounds of the same processes.
 
     `about` is what it is about: the step, inference, or the loop that feeds the step. `speed_up` is how many
     times as fast it is, with an interval that holds for all variants of a table together; None where nothing

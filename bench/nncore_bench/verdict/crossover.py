@@ -21,7 +21,7 @@ class Crossing:
 
 @dataclass(frozen=True)
 class Crossover:
-    """Hold how the speed-up of a device over another goes with the batch size.
+    """Where the speed-up of one device over another crosses a value as the batch size grows.
 
     `crossings` come in the order of batch sizes. `faster_at_first` and `faster_at_last` say whether the
     device is the faster one at the smallest and at the largest batch size; None where they are equal there,

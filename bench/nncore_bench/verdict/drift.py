@@ -45,7 +45,7 @@ Times = Mapping[tuple[int, int], float]
 
 @dataclass
 class References:
-    """Hold the reference times of one place: of each phase of the smallest and of the middle network."""
+    """The reference times of one place: of each phase of the smallest and of the middle network."""
 
     smallest: dict[str, Times] = field(default_factory=dict)
     middle: dict[str, Times] = field(default_factory=dict)

@@ -130,7 +130,7 @@ def _estimate(launches: Launches, value: float, of_block: Callable[[Laps], float
 
 @dataclass(frozen=True)
 class Spread:
-    """Hold the standard error of a mean, and the degrees of freedom with which it is known."""
+    """The standard error of a mean, and the degrees of freedom with which it is known."""
 
     error: float
     freedom: float

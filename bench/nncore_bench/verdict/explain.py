@@ -45,7 +45,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Cause:
-    """Hold one cause of a difference: where, what, from what to what, and its part of it in seconds.
+    """One cause of a difference: where, what, from what to what, and its part of it in seconds.
 
     `seconds` is None where only the change is known and not what it costs; `exact` tells counted changes from
     estimates.
@@ -61,7 +61,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Part:
-    """Hold by how many seconds the step, or what is compared beside it, differs, and what has no cause."""
+    """By how many seconds the step, or a phase compared beside it, differs, and how many have no cause."""
 
     difference_s: float
     unexplained_s: float
@@ -69,13 +69,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Compared:
-    """Hold how a case fares in two runs: its phases' ratios, the outcome, the differences and their causes.
+    """How a case fares in two runs: its phases' ratios, the outcome, the differences and their causes.
 
-    `parts` are those of step, data, copy and inference that differ by their margin or more, up or down.
+    `steps_s` are the undisturbed seconds of the step in either run. `parts` are those of step, data, copy and
+    inference that differ by their margin or more, up or down.
     """
 
     case: Case
     outcome: str
+    steps_s: tuple[float | None, ...]
     ratios: Mapping[str, Estimate]
     suspects: tuple[str, ...]
     parts: Mapping[str, Part]
@@ -96,13 +98,13 @@ def part_of(phase: str) -> str:
     return phase if phase in JUDGED else "step"
 
 
-def compared(  # noqa: PLR0913 - keywords
+def compared(  # noqa: PLR0913 - two are keywords
     case: Case,
     base: Side,
     candidate: Side,
+    drift_free: Mapping[str, Estimate],
     *,
     same_machine: bool,
-    drift_free: Mapping[str, Estimate] | None = None,
     margin: float = MARGIN,
 ) -> Compared:
     """Return how a case fares in two runs; causes are given where its times or its counters differ.
@@ -112,10 +114,7 @@ def compared(  # noqa: PLR0913 - keywords
     phases are judged one by one.
     """
     common = [p for p in (*JUDGED, *STEP_PHASES) if p in base.times and p in candidate.times]
-    ratios = {
-        **{phase: candidate.times[phase].over(base.times[phase]) for phase in common},
-        **(drift_free or {}),
-    }
+    ratios = {p: candidate.times[p].over(base.times[p]) for p in common} | dict(drift_free)
     margins = margins_of(base, candidate, margin)
     suspects = tuple(p for p, times in margins.items() if p in ratios and is_slower(ratios[p], times))
     faster = {p for p, times in margins.items() if p in ratios and is_slower(ratios[p].inverse(), times)}
@@ -123,7 +122,8 @@ def compared(  # noqa: PLR0913 - keywords
     outcome = (SUSPECT if suspects else OK) if comparable else NOT_COMPARABLE
     differences = differences_of(base, ratios)
     parts = {part_of(phase) for phase in (*suspects, *faster)}
-    return Compared(case, outcome, ratios, suspects, *explained(base, candidate, differences, parts))
+    steps_s = tuple(side.times["step"].value if "step" in side.times else None for side in (base, candidate))
+    return Compared(case, outcome, steps_s, ratios, suspects, *explained(base, candidate, differences, parts))
 
 
 def explained(
@@ -236,14 +236,14 @@ def operator_differences(
     On the CPU the profiler's times are stretched, so the shares that it saw are applied to the undisturbed
     times. On a device they are not: what its kernels do not account for is outside. Empty without profiles.
     """
-    time, sides = base.times.get(phase), (base.profile, candidate.profile)
-    if time is None or difference_s is None or sides[0] is None or sides[1] is None:
+    time, old, new = base.times.get(phase), base.profile, candidate.profile
+    if time is None or difference_s is None or old is None or new is None:
         return {}
-    if sides[0].case.on_device and phase in STEP_PHASES:
-        before, after = (_sums(side, phase, "device_s") for side in sides if side)
+    if old.case.on_device and phase in STEP_PHASES:
+        before, after = (_sums(profile, phase, "device_s") for profile in (old, new))
         more = {n: after.get(n, 0.0) - before.get(n, 0.0) for n in {**before, **after} if n != OUTSIDE}
         return more | {OUTSIDE: difference_s - sum(more.values())}
-    before, after = (_sums(side, phase, "share") for side in sides if side)
+    before, after = (_sums(profile, phase, "share") for profile in (old, new))
     if not before or not after:
         return {}
     times = time.value, time.value + difference_s

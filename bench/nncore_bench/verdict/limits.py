@@ -21,7 +21,7 @@ WORK = {"gemm": "gemm_flop", "copy_cached": "cached_bytes", "copy_cold": "cold_b
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Hold what one place (device, threads, precision) can do.
+    """What one place (device, threads, precision) can do.
 
     `gemm_flop_per_s` is the rate of a square matrix product; `cached_bytes_per_s` and `cold_bytes_per_s` are
     what a copy reads and writes within a core's own caches and beyond, by undisturbed times. `dispatch` has

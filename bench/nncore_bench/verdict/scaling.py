@@ -25,7 +25,7 @@ BETWEEN_SIZES = "between batch sizes"
 
 @dataclass(frozen=True)
 class Scaling:
-    """Hold the line time = fixed + per_sample · batch, in seconds.
+    """The line time = fixed + per_sample · batch, in seconds.
 
     `plateau_batch` is the batch size that reaches 90 % of the samples per second of an endless batch, None
     where no batch size does, a cost per sample of zero is not ruled out, or it lies beyond the line's reach;
