@@ -52,7 +52,7 @@ def test_a_step_that_grows_with_the_batch_meets_one_that_does_not() -> None:
     resident = next(curve for curve in curves(cells_of([*CPU, *CUDA])) if curve.mode == "resident")
     (crossing,) = resident.faster.crossings
     assert crossing.batch_size.value == pytest.approx(16)
-    half = 2**0.5 * log(1 + WITHIN)
+    half = 2**0.5 * WITHIN
     assert crossing.batch_size.low == pytest.approx(16 * exp(-half), rel=1e-3)
     assert crossing.batch_size.high == pytest.approx(16 * exp(half), rel=1e-3)
     assert faster_said(resident) == "from batch 16 on (14 to 18)"

@@ -26,6 +26,7 @@ ONE_RUN = (("report",), ("report", "--all"), ("report", "--format=html,md,csv,te
 TWO_RUNS = (("compare",), ("compare", "--out"), ("report",), ("report", "--format=html", "--out"))
 PAIRS = (("default", "variants"), ("default", "profiled"), ("default", "reference"))
 LIBRARY = re.compile(r"<script[^>]*>.{100000,}?</script>", re.DOTALL)
+LONG_NUMBER = re.compile(r"\d*\.\d{12,}(e-?\d+)?")
 LONGEST_LINE = 400
 
 
@@ -61,8 +62,9 @@ def told_by(root: Path, python: str) -> dict[str, str]:
 
 
 def _without(text: str, place: str) -> str:
-    """Return text without the name of a temporary folder."""
-    return text.replace(place, "OUT")
+    """Return text without the name of a temporary folder, and numbers to twelve digits."""
+    text = LONG_NUMBER.sub(lambda found: f"{float(found[0]):.12g}", text)
+    return text.replace(place, "OUT").replace("python -m bench", "nncore-bench")
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
