@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from math import exp, log
+from math import exp
 
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, run_of
