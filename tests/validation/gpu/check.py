@@ -1,6 +1,6 @@
 """Check what came back of a day with a GPU: one line and a figure for each assertion.
 
-    PYTHONPATH=. python tests/validation/gpu/check.py FOLDER
+    PYTHONPATH=bench:. python tests/validation/gpu/check.py FOLDER
 
 FOLDER holds the logs, probe.json and the archives of both commands. Exit code 0: every claim holds; 1: one
 does not, or there was nothing to make it of; 2: the folder cannot be read.

@@ -49,7 +49,7 @@ prepare() {
 }
 
 without_vl_convert() { # 33 MB that make nothing but the page's script, which is kept in a cache: that travels
-    XDG_CACHE_HOME="$CARRIED/cache" PYTHONPATH="$ROOT" "$PYTHON" -c \
+    XDG_CACHE_HOME="$CARRIED/cache" PYTHONPATH="$ROOT/bench:$ROOT" "$PYTHON" -c \
         'from nncore_bench.report.page import bundle; bundle()' || return 1
     local version
     version=$("$PYTHON" -c 'from importlib.metadata import version; print(version("vl-convert-python"))') || return 1
@@ -64,7 +64,7 @@ without_vl_convert() { # 33 MB that make nothing but the page's script, which is
 begin() { # NAME SECONDS: get ready for a command whose stages have so much time together
     LOG="$OUT/$1.log" LIMIT_S="${GPU_DAY_S:-$2}" SECONDS=0
     mkdir -p "$OUT" "$WORK/results" && : >"$LOG" || exit 1
-    export PYTHONPATH="$WORK/site:$CARRIED/stub:$ROOT" XDG_CACHE_HOME="$CARRIED/cache" PYTHONUNBUFFERED=1
+    export PYTHONPATH="$WORK/site:$CARRIED/stub:$ROOT/bench:$ROOT" XDG_CACHE_HOME="$CARRIED/cache" PYTHONUNBUFFERED=1
     export PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 # of pytest's plugins a machine may have a dozen; one is needed
     if [ "$DEVICE" = cpu ]; then return; fi # the wheels are not for this Python
     "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --upgrade \
@@ -100,6 +100,7 @@ facts() {
     "$PYTHON" --version
     "$PYTHON" -m pip list 2>/dev/null | grep -iE '^(torch|triton|pandas|pytest|numpy|scipy|scikit|psutil|jinja|nvidia)'
     nvidia-smi && nvidia-smi -q -d CLOCK,POWER,PERFORMANCE,ECC,COMPUTE | head -n 120
+    timeout 25 "$PYTHON" "$HERE/../loudness.py" --seconds 0.5 # of its CPU, which measures as well
 }
 
 probe() {
@@ -189,7 +190,7 @@ rehearse() { # FOLDER [STAGE...]
     shift
     if [ $# = 0 ]; then first; fi
     second "$@"
-    PYTHONPATH="$ROOT" "$PYTHON" "$HERE/check.py" "$OUT" | tee "$OUT/check.txt"
+    PYTHONPATH="$ROOT/bench:$ROOT" "$PYTHON" "$HERE/check.py" "$OUT" | tee "$OUT/check.txt"
     ! grep -hE '^== .*: (skipped|exit code [1-9])' "$OUT"/*.log && grep -q ' checks passed$' "$OUT/check.txt"
 }
 

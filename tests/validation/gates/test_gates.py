@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from arms import BASE, DIFFERENCES, NEUTRAL, arms_of, planted_repository
@@ -24,9 +25,10 @@ from judge_gates import (
     red_by,
     run_table,
 )
+from loudness import Loudness, Probe, Stretches, loudness_table
 from rules import RULES, Samples
 from scipy import stats
-from series import SeriesError, settle
+from slices import LOUDNESS_FILE, SeriesError, settle
 
 from nncore_bench.cases import STEP_PHASES as PHASES
 from nncore_bench.measure.planted import Planted, code_of
@@ -127,7 +129,7 @@ def test_a_slice_goes_on_where_the_last_one_stopped(tmp_path: Path) -> None:
     """What is there is not run again; another scenario in the same folder is refused."""
     settings, ran = GateSettings("case-3"), []
 
-    def run(command: Sequence[str], _: Path) -> int:
+    def run(_number: int, command: Sequence[str], _: Path) -> int:
         ran.append(command)
         Path(command[-1]).write_text("{}")
         return 1
@@ -145,7 +147,7 @@ def test_a_slice_goes_on_where_the_last_one_stopped(tmp_path: Path) -> None:
 def test_a_gate_that_could_not_be_run_ends_the_slice(tmp_path: Path, code: int) -> None:
     """It is neither a pass nor an alarm."""
 
-    def run(command: Sequence[str], _: Path) -> int:
+    def run(_number: int, command: Sequence[str], _: Path) -> int:
         Path(command[-1]).write_text("{}")
         return code
 
@@ -268,3 +270,21 @@ def test_a_packed_series_is_judged_as_its_folder_is(tmp_path: Path) -> None:
     file = tmp_path / "same.json.xz"
     file.write_bytes(packed(read_gates(tmp_path)))
     assert judge([file]) == judge([tmp_path])
+    assert judge([file]).endswith("How loud the machine was: not recorded")
+
+
+def test_series_that_are_joined_keep_what_was_probed_and_packing_does(tmp_path: Path) -> None:
+    """Of two slices one was probed, with a core that was slow for a quarter of the time."""
+    probe = Probe("", (Loudness(0, 1e-3, 0.25, 1.4, Stretches(2e-3, 0.5), Stretches(3e-3, 0.1)),))
+    settings = {"scenario": SAME, "load": "bursty", "seed": 7}
+    (tmp_path / "series.json").write_text(json.dumps(settings))
+    (tmp_path / "001.json").write_text(json.dumps(record("same") | {"measured": {}}))
+    (tmp_path / LOUDNESS_FILE).write_bytes(msgspec.json.encode([probe]))
+    file = tmp_path / "same.json.xz"
+    file.write_bytes(packed(read_gates(tmp_path)))
+    assert read_gates(file) == read_gates(tmp_path)
+    assert (read_gates(file).seed, list(read_gates(file).loudness)) == (7, [probe])
+    (both,) = joined([read_gates(file), Gates(SAME, "bursty", [record("same")])])
+    assert list(both.loudness) == [probe]
+    line = loudness_table([({"load": both.load}, both.loudness)]).splitlines()[-1]
+    assert [cell.strip() for cell in line.split("|")[1:5]] == ["bursty", "0", "1", "25 (25 to 25)"]

@@ -1,7 +1,7 @@
 """The training step timed with pytest-benchmark as it comes, the way anybody would write it.
 
-What the suite is compared with: one process, one case after another, the default options. It has no name
-that plain `pytest` collects: `pytest --noconftest tests/repeatability/plain_benchmark.py --benchmark-only`.
+What the suite is compared with: one process, one case after another, the default options. It has no name that
+plain `pytest` collects: `pytest --noconftest tests/validation/series/plain_benchmark.py --benchmark-only`.
 """
 
 import pytest

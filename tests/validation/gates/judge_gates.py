@@ -1,9 +1,9 @@
 """Say how often the gate was right, and what other tools' rules say of the same samples.
 
-    python tests/repeatability/judge_gates.py DIR|FILE [DIR|FILE...]
-    python tests/repeatability/judge_gates.py DIR --pack FILE.json.xz
-    python tests/repeatability/judge_gates.py --pooled FILE [FILE...]
-    python tests/repeatability/judge_gates.py --runs FILE [FILE...]
+    python tests/validation/gates/judge_gates.py DIR|FILE [DIR|FILE...]
+    python tests/validation/gates/judge_gates.py DIR --pack FILE.json.xz
+    python tests/validation/gates/judge_gates.py --pooled FILE [FILE...]
+    python tests/validation/gates/judge_gates.py --runs FILE [FILE...]
 
 Series of different code have lines of their own, but where gate_code.py accepts it, and with --pooled.
 With --runs a line of CSV for each gate is printed instead.
@@ -14,11 +14,12 @@ import json
 import lzma
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 from arms import DIFFERENCES, ONE, ONE_CASE
@@ -26,9 +27,13 @@ from gate_code import series_of
 from gates import SAME
 from rules import RULES, Samples
 from scipy import stats
-from series import SETTINGS_FILE
 
 from nncore_bench.verdict.truth import bounds
+
+sys.path.append(str(Path(__file__).parents[1]))  # where slices.py, burner.py and loudness.py are
+
+from loudness import Probe, loudness_table
+from slices import SETTINGS_FILE, recorded_loudness
 
 CONFIDENCE = 0.95
 ALL_CODES = "several"
@@ -48,6 +53,10 @@ class Gates:
     load: str
     records: Sequence[dict[str, Any]]
     code: str = "unknown"
+    seed: int | None = None
+    """Of the load; None of several series, and where it was not recorded."""
+    loudness: Sequence[Probe] = ()
+    """What was probed before each slice; empty where it was not recorded."""
 
     @property
     def target(self) -> str | None:
@@ -71,16 +80,14 @@ def packed(gates: Gates) -> bytes:
         {**record, "measured": {case: list(map(slim, pairs)) for case, pairs in record["measured"].items()}}
         for record in gates.records
     ]
-    text = json.dumps(
-        {"scenario": gates.scenario, "load": gates.load, "records": records, "code": gates.code}
-    )
+    text = json.dumps(msgspec.to_builtins(replace(gates, records=records)))  # nan as it is
     return lzma.compress(text.encode(), preset=9)
 
 
 def read_gates(folder: Path) -> Gates:
     """Read a series, from its folder or packed."""
     if folder.is_file():
-        return Gates(**json.loads(lzma.decompress(folder.read_bytes())))
+        return msgspec.convert(json.loads(lzma.decompress(folder.read_bytes())), Gates)
     try:
         settings = json.loads((folder / SETTINGS_FILE).read_bytes())
     except OSError as error:
@@ -89,7 +96,8 @@ def read_gates(folder: Path) -> Gates:
     if not files:
         raise JudgeError(f"{str(folder)!r} has no finished gate")
     records = [json.loads(file.read_bytes()) for file in files]
-    return Gates(settings["scenario"], settings["load"], records, settings.get("code", "unknown"))
+    known = {name: settings[name] for name in ("scenario", "load", "code", "seed") if name in settings}
+    return Gates(**known, records=records, loudness=recorded_loudness(folder))
 
 
 def joined(series: Sequence[Gates], *, pooled: bool = False) -> list[Gates]:
@@ -99,7 +107,10 @@ def joined(series: Sequence[Gates], *, pooled: bool = False) -> list[Gates]:
         code = ALL_CODES if pooled else series_of(gates.code)
         groups.setdefault((gates.scenario, gates.load, code), []).append(gates)
     return [
-        Gates(scenario, load, [record for one in group for record in one.records], code)
+        Gates(
+            *(scenario, load, [record for one in group for record in one.records], code),
+            loudness=[probe for one in group for probe in one.loudness],
+        )
         for (scenario, load, code), group in sorted(groups.items())
     ]
 
@@ -248,6 +259,9 @@ def judge(folders: Sequence[Path], *, pooled: bool = False) -> str:
     ]
     if any(gates.scenario == SAME for gates in series):
         parts += ["Log-ratios of arms that are the same:", bias_table(series)]
+    parts.append(
+        loudness_table([({"scenario": one.scenario, "load": one.load}, one.loudness) for one in series])
+    )
     return "\n\n".join(parts)
 
 

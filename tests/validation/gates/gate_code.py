@@ -1,13 +1,13 @@
 """Which code a recorded series of gates was measured by, and whether other code may go on with it.
 
-    python tests/repeatability/gate_code.py             the code here, and the series it belongs to
-    python tests/repeatability/gate_code.py FRESH...    whether fresh gates let it join the recorded ones
+    python tests/validation/gates/gate_code.py             the code here, and the series it belongs to
+    python tests/validation/gates/gate_code.py FRESH...    whether fresh gates let it join the recorded ones
 
 A series goes on with other code in one of two cases; what was accepted stands in ACCEPTED with its reason.
 In both, `rejudge_gates.py results/reference/gates/*.json.xz` must give all recorded verdicts again.
 
-- What measures pairs has the same syntax tree. Imports, docstrings, comments, layout, names of modules, and
-  which of the files a definition stands in have no part in it.
+- What measures pairs has the same syntax tree. Imports, docstrings, comments, layout, names of modules that
+  are used, and which file a definition stands in have no part in it.
 - Or fresh gates agree: of 12 of equal code none calls anything slower, and 6 of 6 find +5 % in one case. They
   are counted over all series of the code that are given, since slices of them may lie in several files.
 """
@@ -17,21 +17,30 @@ import ast
 import hashlib
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from series import ROOT
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("bench/nncore_bench", "nncore")
+MODULES = (
+    *(
+        "pairs",
+        "parents",
+        "processes",
+        "worker",
+        "subjects",
+        "forms",
+        "blocks",
+        "clock",
+        "scheduling",
+        "planted",
+    ),
+    *("nncore/model", "nncore/step", "nncore/data"),
+)
+"""The modules of what measures pairs, in whatever folder: the end of a path that no other module has."""
 
-MEASURING: Mapping[str, Collection[str]] = {
-    "bench/nncore_bench/stages.py": ("Gate._stage", "Gate._pair", "cores"),
-    **{
-        f"bench/nncore_bench/measure/{name}.py": ()
-        for name in ("pairs", "parents", "processes", "worker", "subjects", "forms")
-    },
-    **{f"bench/nncore_bench/measure/{name}.py": () for name in ("blocks", "clock", "scheduling", "planted")},
-    **{f"nncore/{name}.py": () for name in ("model", "step", "data")},
-}
-"""The files of what measures pairs, each with the definitions that do; none named: all of them."""
+DEFINITIONS = ("Gate._stage", "Gate._pair", "cores")
+"""What else measures pairs: definitions in whatever module, under a name that no other has."""
 
 OWN_PACKAGES = ("bench", "nncore_bench", "nncore")
 FRESH_SAME, FRESH_SLOWER = 12, 6
@@ -61,29 +70,46 @@ def series_of(code: str) -> str:
 
 
 def digest_of(root: Path) -> str:
-    """Return the digest of the syntax trees of MEASURING in a checkout.
+    """Return the digest of the syntax trees of MODULES and DEFINITIONS in a checkout.
 
-    Its definitions are taken as a set, so that moving one from file to file changes nothing. Raises
-    LookupError where a named definition is missing, lest the digest be of less than it says.
+    They are taken as a set, so that moving one from file to file changes nothing. Raises LookupError where
+    one of them is missing or has a namesake, lest the digest be of less than it says.
     """
-    found: list[str] = []
-    for name, wanted in MEASURING.items():
-        found += statements_of((root / name).read_text(), wanted)
+    files = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
+    sources = {path.relative_to(root).as_posix(): path.read_text() for path in files}
+    found = [one for name in MODULES for one in statements_of(_only(name, _modules(name, sources)))]
+    found += [_only(name, _of_name(name, sources.values())) for name in DEFINITIONS]
     return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()[:10]
 
 
-def statements_of(source: str, wanted: Collection[str] = ()) -> list[str]:
-    """Return the normal form of each statement of a module, or of the wanted definitions alone."""
+def _only(name: str, found: Sequence[str]) -> str:
+    if len(found) != 1:
+        raise LookupError(
+            f"{name} is there {len(found)} times (edit MODULES and DEFINITIONS in gate_code.py)"
+        )
+    return found[0]
+
+
+def _modules(name: str, sources: Mapping[str, str]) -> list[str]:
+    return [source for path, source in sources.items() if f"/{path}".endswith(f"/{name}.py")]
+
+
+def _of_name(name: str, sources: Iterable[str]) -> list[str]:
+    """Return the normal form of each definition of a name; a method's is `Class.method`."""
+    trees = [ast.parse(source) for source in sources if f"def {name.rpartition('.')[2]}(" in source]
+    return [
+        ast.dump(_Normal(_own_modules(tree)).visit(definition))
+        for tree in trees
+        for qualified, definition in _definitions(tree)
+        if qualified == name
+    ]
+
+
+def statements_of(source: str) -> list[str]:
+    """Return the normal form of each statement of a module."""
     tree = ast.parse(source)
     normal = _Normal(_own_modules(tree))
-    if not wanted:
-        return [ast.dump(normal.visit(one)) for one in tree.body if not _says_nothing(one)]
-    definitions = dict(_definitions(tree))
-    if missing := sorted(set(wanted) - set(definitions)):
-        raise LookupError(
-            f"{', '.join(missing)}: no such definition (it moved or was renamed: edit MEASURING)"
-        )
-    return [ast.dump(normal.visit(definitions[name])) for name in sorted(wanted)]
+    return [ast.dump(normal.visit(one)) for one in tree.body if not _says_nothing(one)]
 
 
 def _definitions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.AST]]:

@@ -1,7 +1,7 @@
 """Hold the scaling line against batch sizes that it has not seen.
 
     pytest bench/ --benchmark-only --step-threads=1 --step-batch-sizes=1,8,32,128,300,1024
-    python tests/repeatability/hold_out.py results/RUN --held-out 8,300
+    python tests/validation/scaling/hold_out.py results/RUN --held-out 8,300
 
 The line is fitted to the other batch sizes of the run, for each of its networks.
 """

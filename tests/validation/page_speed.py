@@ -1,6 +1,6 @@
 """Time the page and weigh it, for 1 and for 100 runs of some 300 rows each.
 
-    PYTHONPATH=tests/support python tests/page/page_speed.py [--runs 100]
+    PYTHONPATH=tests/support python tests/validation/page_speed.py [--runs 100]
 
 The runs are made up, as large as real ones, and read from their folders by the command that users type. Where
 Chromium is, the page is opened in it, too.

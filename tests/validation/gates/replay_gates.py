@@ -1,6 +1,6 @@
 """Draw gates by the thousand from recorded pairs of equal arms: what the rule does with this noise.
 
-    python tests/repeatability/replay_gates.py [--gates 400] FILE.json.xz [FILE.json.xz...]
+    python tests/validation/gates/replay_gates.py [--gates 400] FILE.json.xz [FILE.json.xz...]
 
 Each gate is the real one, with its stages, plan and test; only its pairs are drawn, without putting back,
 from the screening pairs of series of the scenario `same`, as they were measured. What is planted is added to
@@ -21,6 +21,7 @@ import pandas as pd
 from arms import ONE_CASE
 from gates import SAME
 from judge_gates import JudgeError, joined, read_gates
+from loudness import loudness_table
 
 from nncore_bench.cases import STEP_PHASES, Case
 from nncore_bench.gate import SUITE_MARGIN
@@ -187,7 +188,8 @@ def main() -> None:
         except JudgeError as error:
             sys.exit(f"load {gates.load}: {error}")
         table = pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
-        print(f"Load {gates.load}: gates drawn from {len(recorded)} recorded pairs\n\n{table}\n")  # noqa: T201 - the edge
+        title = f"Load {gates.load}: gates drawn from {len(recorded)} recorded pairs"
+        print(f"{title}\n\n{table}\n\n{loudness_table([({}, gates.loudness)])}\n")  # noqa: T201 - the edge
 
 
 if __name__ == "__main__":

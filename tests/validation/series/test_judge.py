@@ -2,15 +2,19 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from columns import Estimate, matrices, plain_estimates
 from judge import JudgeError, aim_sentence, judge, variation, variation_table
+from loudness import Loudness, Probe, Stretches
 from made_up_runs import CPU_CASE, blocks_of, record_of, run_of
 from scipy import stats
-from series import PLAIN_FILE, RECORD_FILE, Settings, go_on, settle
+from series import PLAIN_FILE, RECORD_FILE, Settings, go_on
+from slices import LOUDNESS_FILE, settle
 from spread import Coverage, Floats, binomial_band, coefficient_of_variation, coverage
 
 from nncore_bench.runs import RunFolder
@@ -115,7 +119,7 @@ def test_the_aim_is_of_the_median_case_and_of_the_worst() -> None:
     assert aim_sentence("bursty", found["ours"]).endswith(": reached.")
 
 
-def made_up_session(command: list[str], log: Path) -> int:
+def made_up_session(_number: int, command: Sequence[str], log: Path) -> int:
     """Leave what a session leaves: runs that take turns in being 2 % slower, and plain means of 1 and 2 s."""
     slow = int(log.parent.parent.name) % 2
     if "bench/" in command:
@@ -151,13 +155,27 @@ def test_a_series_is_judged_from_its_folder(tmp_path: Path) -> None:
     assert any(line.startswith("| ours time_s | all | 6 | 6 | 100.0 | 95 ") for line in lines)
     assert any(line.startswith("| ours time_s | neighbours | 3 ") for line in lines)
     assert (tmp_path / "001/ours" / RECORD_FILE).exists()
+    assert text.endswith("How loud the machine was: not recorded")
+
+
+def test_a_series_says_how_loud_the_machine_was(tmp_path: Path) -> None:
+    """Two slices of it, one of them slow for half of the time."""
+    settle(tmp_path, Settings())
+    go_on(tmp_path, Settings(), 2, made_up_session)
+    probes = [
+        Probe("", (Loudness(0, 1e-3, share, 1.4, Stretches(2e-3, 0.5), Stretches(3e-3, 0.1)),))
+        for share in (0.1, 0.5)
+    ]
+    (tmp_path / LOUDNESS_FILE).write_bytes(msgspec.json.encode(probes))
+    line = next(one for one in "\n".join(judge(tmp_path)).splitlines() if one.startswith("| 0 "))
+    assert [cell.strip() for cell in line.split("|")[1:4]] == ["0", "2", "30 (10 to 50)"]
 
 
 def test_plain_benchmarks_are_read_as_cases_of_the_suite(tmp_path: Path) -> None:
     """By batch size and width, in seconds."""
     folder = tmp_path / "002/plain"
     folder.mkdir(parents=True)
-    made_up_session(["plain"], folder / "log")
+    made_up_session(2, ["plain"], folder / "log")
     assert plain_estimates(folder / PLAIN_FILE, "mean") == {CPU_CASE: Estimate(1.0)}
 
 

@@ -1,6 +1,6 @@
 """Say how far the runs of a series are apart, and how often the intervals hold.
 
-    python tests/repeatability/judge.py DIR [DIR...]
+    python tests/validation/series/judge.py DIR [DIR...]
 
 Reads what series.py left. The estimates are in columns.py.
 """
@@ -14,13 +14,18 @@ from typing import Any
 
 import pandas as pd
 from columns import OURS, THEIRS, Estimates, matrices, read_columns
-from series import RECORD_FILE, SETTINGS_FILE
+from series import RECORD_FILE
 from spread import Coverage, binomial_band, coefficient_of_variation, coverage
 
 from nncore_bench.cases import Case
 from nncore_bench.report.format import decimals
 from nncore_bench.runs import RunError
 from nncore_bench.verdict.estimates import COVERAGE
+
+sys.path.append(str(Path(__file__).parents[1]))  # where slices.py, burner.py and loudness.py are
+
+from loudness import loudness_table
+from slices import SETTINGS_FILE, recorded_loudness
 
 WANTED_PAIRS = 500
 AIMS = {"none": (0.01, 0.03), "bursty": (0.02, 0.06), "steady": (0.02, 0.06)}
@@ -105,6 +110,7 @@ def judge(out: Path) -> Iterator[str]:
     yield "Intervals of the difference of two runs that hold zero:"
     yield coverage_table(columns, cases)
     yield NOTE
+    yield loudness_table([({}, recorded_loudness(out))])
 
 
 def runs_sentence(out: Path, columns: Mapping[str, list[Estimates]]) -> str:

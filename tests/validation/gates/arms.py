@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nncore_bench.measure.planted import Planted, code_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ONE_CASE = (32, 128)
 """Batch size and hidden width of the case in which alone something is slower."""
 

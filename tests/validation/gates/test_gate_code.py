@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from gate_code import (
     ACCEPTED,
-    MEASURING,
+    PACKAGES,
+    ROOT,
     SERIES,
     agreement,
     digest_of,
@@ -16,7 +17,6 @@ from gate_code import (
     statements_of,
 )
 from gates import code_of
-from series import ROOT
 
 BEFORE = '''"""A module."""
 
@@ -60,38 +60,58 @@ def test_an_attribute_of_what_is_no_module_is_kept() -> None:
     )
 
 
+PACKAGE = "bench/nncore_bench"
+
+
 def copied(folder: Path) -> Path:
     """Return a checkout that has what is digested."""
-    for name in MEASURING:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
+def in_only_file(root: Path, text: str, new: str) -> None:
+    """Replace a text in the only file that has it."""
+    (file,) = [path for path in (root / PACKAGE).rglob("*.py") if text in path.read_text()]
+    file.write_text(file.read_text().replace(text, new))
+
+
 def test_a_definition_may_move_from_file_to_file(tmp_path: Path) -> None:
-    """It is what it was; one that is gone from where it is named is told."""
-    root, blocks, clock = (
-        copied(tmp_path),
-        "bench/nncore_bench/measure/blocks.py",
-        "bench/nncore_bench/measure/clock.py",
-    )
-    moved = "\n\nNANOSECONDS_PER_MILLISECOND = 1_000_000\n"
-    (root / clock).write_text((root / clock).read_text().replace(moved, "\n"))
+    """A constant that moves into another measuring module is what it was; one that is gone is missed."""
+    root, moved = copied(tmp_path), "\n\nNANOSECONDS_PER_MILLISECOND = 1_000_000\n"
+    in_only_file(root, moved, "\n")
     assert digest_of(root) != digest_of(ROOT)
-    (root / blocks).write_text((root / blocks).read_text() + moved)
+    (blocks,) = (root / PACKAGE).rglob("blocks.py")
+    blocks.write_text(blocks.read_text() + moved)
     assert digest_of(root) == digest_of(ROOT)
-    stages = root / "bench/nncore_bench/stages.py"
-    stages.write_text(stages.read_text().replace("def _pair(", "def _measured_pair("))
-    with pytest.raises(LookupError, match=r"Gate\._pair: no such definition"):
+
+
+def test_modules_and_named_definitions_may_lie_in_any_folder(tmp_path: Path) -> None:
+    """Every module of the package goes one folder down, and that of the gate's class has another name."""
+    root = copied(tmp_path)
+    (root / PACKAGE).rename(root / "aside")
+    (root / PACKAGE).mkdir(parents=True)
+    (root / "aside").rename(root / PACKAGE / "deeper")
+    (stages,) = [path for path in (root / PACKAGE).rglob("*.py") if "class Gate:" in path.read_text()]
+    stages.rename(stages.with_name("elsewhere.py"))
+    assert digest_of(root) == digest_of(ROOT)
+
+
+def test_what_is_gone_or_there_twice_is_told(tmp_path: Path) -> None:
+    """Else the digest would be of less than it says, or of something else."""
+    root = copied(tmp_path)
+    (root / PACKAGE / "blocks.py").write_text("")
+    with pytest.raises(LookupError, match="blocks is there 2 times"):
+        digest_of(root)
+    (root / PACKAGE / "blocks.py").unlink()
+    in_only_file(root, "class Gate:", "class Judge:")
+    with pytest.raises(LookupError, match=r"Gate\._stage is there 0 times"):
         digest_of(root)
 
 
 def test_what_only_judges_has_no_part_in_the_digest(tmp_path: Path) -> None:
     """Recorded gates are judged again for that (rejudge_gates.py)."""
-    stages = copied(tmp_path) / "bench/nncore_bench/stages.py"
-    stages.write_text(
-        stages.read_text().replace("MOST_EXPLAINED, EXAMPLES = 12, 2", "MOST_EXPLAINED, EXAMPLES = 9, 1")
-    )
+    in_only_file(copied(tmp_path), "MOST_EXPLAINED, EXAMPLES = 12, 2", "MOST_EXPLAINED, EXAMPLES = 9, 1")
     assert digest_of(tmp_path) == digest_of(ROOT)
 
 

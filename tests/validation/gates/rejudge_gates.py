@@ -1,6 +1,6 @@
 """Judge recorded gates by the rule as it is now: which of them it would decide as they were decided.
 
-    python tests/repeatability/rejudge_gates.py FILE.json.xz [FILE.json.xz...]
+    python tests/validation/gates/rejudge_gates.py FILE.json.xz [FILE.json.xz...]
 
 Each gate is the real one, with its stages, plan and test; it is handed the pairs that were recorded, in their
 order. A gate stands if it asks for these and no others, and comes to the same verdicts: it is then a gate of

@@ -5,10 +5,10 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from gate_code import ROOT
 from judge_gates import JudgeError, read_gates
 from rejudge_gates import why_not
 from replay_gates import EFFECTS, Effect, drawn, line, pairs_of
-from series import ROOT
 
 from nncore_bench.measure.pairs import MEASURED
 from nncore_bench.report.verdicts import gate_record

@@ -1,6 +1,8 @@
 """Keep one core busy, always or in bursts, for as long as the program that started this one lives.
 
-`python tests/repeatability/burner.py bursty --parent $$` by hand; `burning` for a program.
+`python tests/validation/burner.py bursty --seed 0:1 --parent $$` by hand; `burning` for a program. The seed
+decides the whole rhythm of a bursty load: gates.py and series.py begin that of every run anew, from their own
+seed and the number of the run.
 """
 
 import argparse
@@ -84,7 +86,7 @@ def main() -> None:
     """Read the command line and burn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=LOADS[1:])
-    parser.add_argument("--seed", default="0")
+    parser.add_argument("--seed", default="0", help="of bursts and pauses: the same seed, the same rhythm")
     parser.add_argument("--core", type=int, default=CORE)
     parser.add_argument("--parent", type=int, required=True, help="end when this process is gone")
     arguments = parser.parse_args()

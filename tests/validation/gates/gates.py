@@ -1,7 +1,7 @@
 """Run the gate again and again on arms whose difference is known, to see how often it is right.
 
-    python tests/repeatability/gates.py --out DIR --scenario same --runs 75 --load none|bursty
-    python tests/repeatability/judge_gates.py DIR [DIR...]
+    python tests/validation/gates/gates.py --out DIR --scenario same --runs 75 --load none|bursty
+    python tests/validation/gates/judge_gates.py DIR [DIR...]
 
 Each run is the command as a user types it, on a repository made for it (arms.py), and leaves DIR/001.json.
 Kill it at any moment: the same command goes on where it stopped. Nothing else may run beside it.
@@ -10,7 +10,6 @@ Kill it at any moment: the same command goes on where it stopped. Nothing else m
 import argparse
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -20,9 +19,11 @@ from functools import partial
 from pathlib import Path
 
 from arms import DIFFERENCES, arms_of, planted_repository
-from burner import LOADS, BurnerError, burning
 from gate_code import code_here, series_of
-from series import ROOT, SETTINGS_FILE, Runner, SeriesError, alone, loaded, run_session, settle
+
+sys.path.append(str(Path(__file__).parents[1]))  # where slices.py, burner.py and loudness.py are
+
+from slices import ROOT, SETTINGS_FILE, Runner, SeriesError, loaded, run_session, slice_of, slice_parser
 
 SAME = "same"
 SCENARIOS = (SAME, *DIFFERENCES)
@@ -36,6 +37,7 @@ class GateSettings:
 
     scenario: str
     load: str = "none"
+    seed: int = 0
     budget: str = "10m"
     python: str = sys.executable
     code: str = "unknown"
@@ -62,7 +64,7 @@ def go_on(out: Path, settings: GateSettings, runs: int, run: Runner, at_most: in
     for number in missing:
         begun, unfinished = time.monotonic(), out / "unfinished.json"
         unfinished.unlink(missing_ok=True)
-        code = run(command_of(settings, number, unfinished), out / LOG_FILE)
+        code = run(number, command_of(settings, number, unfinished), out / LOG_FILE)
         if code not in FINISHED or not unfinished.exists():
             raise SeriesError(f"gate {number} ended with {code} (read {str(out / LOG_FILE)!r})")
         unfinished.rename(place_of(out, number))
@@ -80,16 +82,9 @@ def code_of(out: Path, here: str) -> str:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the series")
+    parser = slice_parser(__doc__, "gates")
     parser.add_argument("--scenario", choices=SCENARIOS, default=SAME, help="what the arms differ in")
-    parser.add_argument("--runs", type=int, default=10, help="gates in all")
-    parser.add_argument("--at-most", type=int, help="gates in this slice")
-    parser.add_argument("--load", choices=LOADS, default="none", help="what keeps core 1 busy meanwhile")
     parser.add_argument("--budget", default="10m", help="--budget of the gate")
-    parser.add_argument("--python", default=sys.executable, help="the Python that runs the gates")
     return parser.parse_args(arguments)
 
 
@@ -98,24 +93,15 @@ def main() -> None:
     given = parse()
     out: Path = given.out.resolve()
     code = code_of(out, code_here(given.python))
-    settings = GateSettings(given.scenario, given.load, given.budget, given.python, code)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `with` ends what it started
-    out.mkdir(parents=True, exist_ok=True)
+    settings = GateSettings(given.scenario, given.load, given.seed, given.budget, given.python, code)
     os.environ["PYTHONPATH"] = str(ROOT)  # the gate itself is this checkout's
-    try:
-        settle(out, settings)
-        with (
-            alone(out) as lock,
-            tempfile.TemporaryDirectory(prefix="arms-") as folder,
-            burning(settings.load, f"{settings.scenario}:{time.time_ns()}") as process,
-        ):
-            cwd = planted_repository(Path(folder))
-            runner = loaded(process, partial(run_session, lock=lock, cwd=cwd))
-            done = go_on(out, settings, given.runs, runner, given.at_most)
-    except (SeriesError, BurnerError) as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("interrupted (the same command goes on)")
+    with (
+        slice_of(out, settings, given.probe) as lock,
+        tempfile.TemporaryDirectory(prefix="arms-") as folder,
+    ):
+        session = partial(run_session, lock=lock, cwd=planted_repository(Path(folder)))
+        runner = loaded(settings.load, settings.seed, session)
+        done = go_on(out, settings, given.runs, runner, given.at_most)
     sys.stdout.write(f"{done} gates finished in this slice\n")
 
 
