@@ -13,9 +13,6 @@ from nncore_bench.report.whole import Report
 from nncore_bench.runs import replace_file
 
 PAGE_FILE = "report.html"
-COMPARED = 2
-"""So many runs are told in full, the newest and the one before; the history tells of all."""
-
 SUMMARY_FILE = "summary.md"
 MOST_SUMMARY_BYTES = 60_000
 """What a job summary of GitHub holds is 1 MiB; what people read there is far less."""

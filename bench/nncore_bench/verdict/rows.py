@@ -17,7 +17,6 @@ from nncore_bench.verdict.estimates import (
     paired_difference,
     paired_ratio,
     undisturbed,
-    undisturbed_value,
 )
 from nncore_bench.verdict.laps import published, spans_of, wall_of
 
@@ -186,25 +185,6 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: dict[BlockKind, list[Blo
         return row
     seen: dict[str, Any] = {name: record.correct.get(name) for name in SEEN_IN_CHECK}
     return replace(row, **seen, **(_checks(pairs, mark_ns) if pairs else {}))
-
-
-def step_times(records: Sequence[CaseRecord], blocks: Iterable[Block]) -> dict[Case, float]:
-    """Return the undisturbed seconds of the step of each case that has one, as its row has them.
-
-    A fraction of the work of all rows: what a history of a hundred runs is made of.
-    """
-    launches: dict[Case, dict[int, list[Laps]]] = {}
-    for block in blocks:
-        record = records[block.case] if block.case < len(records) else None
-        if (
-            block.kind == KIND_OF_PHASE["step"]
-            and record
-            and record.status == "ok"
-            and "step" in record.phases
-        ):
-            laps = published(block, "step", on_device=record.case.on_device)
-            launches.setdefault(record.case, {}).setdefault(block.launch, []).append(laps)
-    return {case: undisturbed_value(list(of_launch.values())) * NANO for case, of_launch in launches.items()}
 
 
 def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> dict[str, Any]:
