@@ -1,6 +1,6 @@
 """What this process may use of the machine: the limits of its control groups, its cores, its memory.
 
-A limit holds for all groups below it, so the tightest on the way to the top counts. Of version 1 none is read.
+A limit holds for all groups below it, so the tightest on the way to the top counts. Version 1 is not read.
 """
 
 import os
