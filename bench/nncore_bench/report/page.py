@@ -42,7 +42,7 @@ WIDE = ("shares", "memory", "roofline", "ratios", "history")
 FILTERS = ("device", "threads", "phase", "batch", "hidden")
 CACHE = "nncore-bench"
 
-WORTH = ("crossover", "cpu_vs_cuda", "prices", "energy")
+WORTH = ("crossover", "cpu_vs_cuda", "prices")
 SCALING = ("threads", "scaling")
 WHERE = ("phases", "shares", "anatomy", "operators", "accounting", "device", "limits", "counters", "enqueue")
 MACHINE = ("ceilings", "quality", "machine", "facts")
@@ -223,8 +223,6 @@ def _worth(told: Told) -> Section:
         missing.append(f"No crossover: {why} (on a machine with a GPU, --step-devices=cpu,cuda).")
     if not told.prices:
         missing.append("Cost per million samples: give --price cpu=0.10 --price cuda=2.50 (per hour).")
-    if not told.report.named("energy"):
-        missing.append("Energy per sample: n/a in this run (--step-energy, where RAPL or NVML can be read).")
     if told.found and not any(PINNED in words_of(case.variant) for case in told.cells):
         missing.append("Pinned memory was not measured: --step-variants=eager,pinned.")
     lead = [_said(curve, columns_of(told.found)) for curve in told.found if curve.mode == RESIDENT]

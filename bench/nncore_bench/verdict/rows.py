@@ -56,10 +56,6 @@ class Row:
     On a device `kernel_s` is how long it was at work (kernels, copies, fills) on the phase, by the profile of
     the case, and of the step `launch_floor_s` is what its launches take by `Ceilings.launch_s`.
 
-    `energy_j` is what a step takes in joules, of `energy_of` (meters joined with `+`), with its interval
-    between windows of one process, and `power_w` the mean power meanwhile; `idle_w` is that of the same
-    meters before the first case, while nothing was enqueued.
-
     Of the step, `first_step_s` is what the first one took, compiling included; of a variant, `loss_error`,
     `gradient_error` and `parameter_error` are how far it is off eager float32, as `comparison` says.
     """
@@ -124,12 +120,6 @@ class Row:
     reference_middle_s: float | None = None
     relative_error: float | None = None
     relative_freedom: float | None = None
-    energy_j: float | None = None
-    energy_low_j: float | None = None
-    energy_high_j: float | None = None
-    energy_of: str = ""
-    power_w: float | None = None
-    idle_w: float | None = None
     first_step_s: float | None = None
     loss_error: float | None = None
     gradient_error: float | None = None
