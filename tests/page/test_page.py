@@ -17,7 +17,8 @@ from nncore_bench.report.figures import phase_figure, throughput_figures
 from nncore_bench.report.figures_of_runs import ratio_figure
 from nncore_bench.report.frame import cells_of
 from nncore_bench.report.page import Material, page, parts
-from nncore_bench.report.published import MOST_SUMMARY_BYTES, publish, summary
+from nncore_bench.report.published import publish, summary
+from nncore_bench.report.tables import MOST_SUMMARY_BYTES
 from nncore_bench.runs import Block, Run
 from nncore_bench.verdict import rows_of
 
