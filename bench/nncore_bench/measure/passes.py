@@ -1,13 +1,13 @@
 """The passes after the timed campaign: what cases do is counted, and where their operators spend time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec.structs
 
 from nncore_bench.cases import FED, SMALLEST_NETWORK, reference_case, safe_label
 from nncore_bench.measure import messages
-from nncore_bench.measure.campaign import Progress
+from nncore_bench.measure.campaign import Progress, StartWorker
 from nncore_bench.measure.messages import NOT_HELD
 from nncore_bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError, patience
 from nncore_bench.records import CaseCounters, CaseProfile, CaseRecord, Notice
@@ -15,7 +15,6 @@ from nncore_bench.records import CaseCounters, CaseProfile, CaseRecord, Notice
 PROFILED_STEPS = 17
 TRACES_FOLDER = "traces"
 
-StartWorker = Callable[[str], Asked]
 Workers = Mapping[tuple[str, int], Asked]
 
 

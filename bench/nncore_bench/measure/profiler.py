@@ -12,10 +12,9 @@ from statistics import median
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-from nncore_bench.cases import STEP_PHASES, Case
-from nncore_bench.measure.accounting import Interval, account_of, activity_of
+from nncore_bench.cases import FED, STEP_PHASES, Case
+from nncore_bench.measure.accounting import NANO, Interval, account_of, activity_of
 from nncore_bench.measure.attribution import (
-    FED,
     WHOLE,
     Windows,
     device_ns,
@@ -36,7 +35,6 @@ WARM_UP_STEPS = 3
 FED_SHARE = 2
 """One batch is fed for so many steps that are profiled."""
 
-NANO = 1e-9
 COMPOSITE = "CompositeImplicitAutograd"
 
 
