@@ -136,12 +136,12 @@ def flop_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) 
     return None if formula is None else int(formula(*args, **kwargs, out_val=out))
 
 
-def count_operators(work: Countable) -> dict[str, OperatorCounter]:
-    """Return what each phase of a settled step and of inference dispatched."""
+def count_operators(work: Countable, modules: Sequence[str] = ()) -> dict[str, OperatorCounter]:
+    """Return what each phase of a settled step and of inference dispatched, within which of the modules."""
     counters: dict[str, OperatorCounter] = {}
 
     def around(phase: str) -> OperatorCounter:
-        counters[phase] = OperatorCounter()
+        counters[phase] = OperatorCounter(modules)
         return counters[phase]
 
     count_once(work, around)
