@@ -1,6 +1,6 @@
 """Counters before clocks: deterministic counts per phase, in passes and a process of their own.
 
-What they mean is said where they are stored: `nncore_bench.runs.PhaseCounters` and `CaseCounters`.
+What they mean is said where they are stored: `nncore_bench.records.PhaseCounters` and `CaseCounters`.
 """
 
 from dataclasses import dataclass
