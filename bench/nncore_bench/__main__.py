@@ -230,28 +230,24 @@ def report_text(options: ReportOptions) -> str:
 
 def published(options: ReportOptions, out: "Path") -> str:
     """Write what was asked for and say so; a broken run among several is left out, and named."""
-    from nncore_bench.report import Past, Source, read_past, read_source
+    from nncore_bench.report import Source, read_source
     from nncore_bench.report.page import Material
-    from nncore_bench.report.published import COMPARED, publish
+    from nncore_bench.report.published import publish
     from nncore_bench.runs import RunError, found_run, newest_run
 
     paths = [found_run(run, options.results) for run in options.runs] or [newest_run(options.results)]
     sources: list[Source] = []
-    past: list[Past] = []
     told: list[str] = []
-    for path in reversed(paths):
+    for path in paths:
         try:
-            if len(sources) < COMPARED:
-                sources.insert(0, read_source(path))
-            else:
-                past.insert(0, read_past(path))
+            sources.append(read_source(path))
         except RunError as error:
             if len(paths) == 1:
                 raise
-            told.insert(0, f"left out: {error}")
+            told.append(f"left out: {error}")
     if not sources:
         raise RunError(f"none of the {len(paths)} runs can be read ({told[0]})")
-    material = Material(sources, options.typed, options.prices, past)
+    material = Material(sources, options.typed, options.prices)
     written = publish(material, out, options.formats)
     return "\n".join([*told, f"written: {', '.join(map(str, written))}"])
 

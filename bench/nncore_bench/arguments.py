@@ -232,8 +232,6 @@ def _gate(commands: Commands) -> tuple[_Parser, Build]:
         raw = step_options.typed(given)
         if raw["step_budget"] is not None:
             raise OptionError("--step-budget: the gate has a time of its own (use --budget)")
-        if raw["step_energy"]:
-            raise OptionError("--step-energy: the gate judges times (pytest bench/ measures energy)")
         defaults = {"step_devices": "cpu", "step_threads": "1"}
         raw |= {name: value for name, value in defaults.items() if raw[name] is None}
         return GateOptions(

@@ -201,7 +201,6 @@ BATCH_SIZES_OF_OTHERS = "8,32"
 FLAGS = {
     "quick": "a smaller grid and budget; options given explicitly win",
     "profile": "profile every case after the campaign, and not one of each device alone",
-    "energy": "measure the energy of every case after the campaign, where RAPL or NVML can be read",
 }
 """The options that are given or not, with their help."""
 
@@ -227,7 +226,6 @@ class Options:
     results: Path
     quick: bool
     profile: bool
-    energy: bool
     more_batch_sizes: tuple[int, ...] = ()
     more_hidden: tuple[int, ...] = ()
 

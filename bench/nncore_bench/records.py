@@ -189,20 +189,6 @@ class CaseProfile(msgspec.Struct, frozen=True):
         return next((account for account in self.accounts if account.phase == phase), None)
 
 
-class Energy(msgspec.Struct, frozen=True):
-    """Hold what steps took in some windows: how many, in how many seconds, and the joules by meter.
-
-    Meters are `package` (all processor packages, RAPL) and `GPU` (its board, NVML); they count whatever runs
-    there, and what idles; `idle_w` are the watts by meter while no worker was asked
-    anything, none if unknown.
-    """
-
-    steps: tuple[int, ...]
-    seconds: tuple[float, ...]
-    joules: dict[str, tuple[float, ...]]
-    idle_w: dict[str, float] = {}
-
-
 class CaseRecord(msgspec.Struct, frozen=True):
     """Record one case: its cell, the phases asked for, and how it went.
 
@@ -226,7 +212,6 @@ class CaseRecord(msgspec.Struct, frozen=True):
     thrown_out: int = 0
     """Blocks that were measured again, since torch.compile compiled within them."""
 
-    energy: Energy | None = None
     assumed: tuple[str, ...] = ()
     """What the subject leaves out and what was taken instead, in words."""
 

@@ -7,7 +7,8 @@ import pytest
 from made_up_runs import CPU_CASE
 
 from nncore_bench.cases import STEP_PHASES
-from nncore_bench.report.verdicts import MOST_SUMMARY_BYTES, gate_record, gate_summary, gate_text, headline
+from nncore_bench.report.tables import MOST_SUMMARY_BYTES
+from nncore_bench.report.verdicts import gate_record, gate_summary, gate_text, headline
 from nncore_bench.runs import plain_json
 from nncore_bench.verdict.changes import Change
 from nncore_bench.verdict.explain import Cause

@@ -103,7 +103,6 @@ def test_events_nest_by_time_within_their_thread() -> None:
     assert nodes["b"].parent is nodes["a"]
     assert nodes["c"].parent is None
     assert nodes["d"].parent is None
-    assert nodes["a"].self_ns == 7
 
 
 def saved(path: Path, content: bytes) -> Path:

@@ -1,5 +1,7 @@
 """Counters against closed forms: what a step computes, allocates and leaves behind."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 from unittest.mock import Mock
@@ -10,13 +12,15 @@ import torch
 from countable import bench, simple
 from torch import Tensor, nn
 from torch.optim import SGD
+from torch.utils.flop_counter import FlopCounterMode
 
+from nncore.model import SimpleNN
 from nncore_bench.cases import STEP_PHASES, Case
 from nncore_bench.measure import messages
 from nncore_bench.measure.counters import count_case, whole_step
 from nncore_bench.measure.counting import SETTLING_STEPS
 from nncore_bench.measure.memory_counts import LEAK_STEPS
-from nncore_bench.measure.operator_counts import count_nodes
+from nncore_bench.measure.operator_counts import OperatorCounter, count_nodes
 from nncore_bench.measure.subjects import Subject
 from nncore_bench.measure.worker import Worker
 from nncore_bench.records import CaseCounters, PhaseCounters
@@ -43,6 +47,26 @@ def test_flop_are_those_of_the_closed_form(
     assert (phases["forward"].flop, phases["inference"].flop) == (forward, forward)
     assert phases["backward"].flop == backward
     assert phases["step"].flop == forward + backward
+
+
+NETWORKS = [
+    (SimpleNN(7, 5, 3), (2, 7)),
+    (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), (2, 3, 8, 8)),
+    (nn.TransformerEncoderLayer(16, 2, dropout=0.0), (2, 3, 16)),
+]
+
+
+@pytest.mark.parametrize(("model", "shape"), NETWORKS)
+@pytest.mark.parametrize("gradients", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_flop_are_those_that_torch_counts(
+    model: nn.Module, shape: tuple[int, ...], gradients: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Products, convolutions and attention, also where inference mode dispatches what only calls others."""
+    mode, ours = FlopCounterMode(display=False), OperatorCounter()
+    for counter in (mode, ours):
+        with counter, gradients():
+            model(torch.zeros(shape))
+    assert ours.flop == mode.get_total_flops() > 0
 
 
 def test_flop_of_the_network_of_old_are_the_published_ones(

@@ -116,7 +116,7 @@ def test_a_run_records_the_facts_of_the_gpu_that_its_first_worker_has(
     recorder = recorded(OneGpu(), monkeypatch, tmp_path, gpu_uuid="GPU-9999")
     assert seen == [("GPU-9999", "1234")]
     assert recorder.run.machine["gpu"] == "The GPU of torch"
-    assert recorder._environment["CUDA_VISIBLE_DEVICES"] == "GPU-1234"  # by which clocks and joules are read
+    assert recorder._environment["CUDA_VISIBLE_DEVICES"] == "GPU-1234"  # by which clocks are read
 
 
 def test_what_checked_a_case_does_not_hold_the_gpu_while_it_is_measured(

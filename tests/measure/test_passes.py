@@ -7,14 +7,13 @@ from made_up_runs import CPU_CASE, CUDA_CASE, record_of
 
 from nncore_bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS, SMALLEST_NETWORK
 from nncore_bench.measure import messages
-from nncore_bench.measure.passes import count_cases, disagreement, lost_kernels, profile_cases, to_profile
+from nncore_bench.measure.passes import count_cases, lost_kernels, profile_cases, to_profile
 from nncore_bench.measure.workers import WorkerError
 from nncore_bench.records import (
     CaseCounters,
     CaseProfile,
     CaseRecord,
     DeviceActivity,
-    OperatorCount,
     PhaseCounters,
 )
 
@@ -165,17 +164,6 @@ def test_what_is_not_fed_is_not_fed_under_the_profiler() -> None:
     ]
     profile_cases(records, {("cpu", 0): worker}, lambda _: worker, Path("nowhere"), silent, every=True)
     assert worker.fed == [True, False]
-
-
-def test_a_profile_is_held_against_what_was_counted_elsewhere() -> None:
-    """Two products counted, none seen."""
-    counters = CaseCounters(
-        {}, inventory=(OperatorCount("forward", "aten::mm", "4x4, 4x4", "float32", 2, 0),)
-    )
-    profile = CaseProfile(CPU_CASE, 1, 1.0, (), ())
-    said = disagreement(profile, record_of(CPU_CASE, counters=counters))
-    assert said == "the profiler saw forward aten::mm 0 times, counted 2"
-    assert disagreement(profile, record_of(CPU_CASE)) == ""
 
 
 def test_kernels_that_the_profiler_lost_are_told() -> None:

@@ -9,7 +9,6 @@ from nncore_bench.measure.quotas import cgroup_cpus, cgroup_memory_gib, limit_fa
 
 CPU0 = "sys/devices/system/cpu/cpu0"
 GROUPS = "sys/fs/cgroup"
-V1_CPU = f"{GROUPS}/cpu,cpuacct"
 
 
 def tree(root: Path, **files: str) -> Path:
@@ -144,31 +143,10 @@ def test_huge_pages_are_the_word_in_brackets(tmp_path: Path) -> None:
         ("", "unknown"),
     ],
 )
-def test_a_quota_of_version_two_is_a_number_of_cores(tmp_path: Path, content: str, cpus: float | str) -> None:
+def test_a_quota_is_a_number_of_cores(tmp_path: Path, content: str, cpus: float | str) -> None:
     """Its word for no limit is max."""
     files = {"proc/self/cgroup": "0::/\n", **group(GROUPS, cpu__max=content)}
     assert cgroup_cpus(tree(tmp_path, **files)) == cpus
-
-
-@pytest.mark.parametrize(
-    ("quota", "period", "cpus"),
-    [("150000", "100000", 1.5), ("-1", "100000", "no limit"), ("x", "100000", "unknown")],
-)
-def test_a_quota_of_version_one_is_two_files(
-    tmp_path: Path, quota: str, period: str, cpus: float | str
-) -> None:
-    """Its figure for no limit is minus one."""
-    files = {
-        "proc/self/cgroup": "4:memory:/\n2:cpu,cpuacct:/\n",
-        **group(V1_CPU, cpu__cfs_quota_us=quota, cpu__cfs_period_us=period),
-    }
-    assert cgroup_cpus(tree(tmp_path, **files)) == cpus
-
-
-def test_a_quota_without_its_period_is_unknown(tmp_path: Path) -> None:
-    """Half a quota is none."""
-    files = {"proc/self/cgroup": "2:cpu,cpuacct:/\n", **group(V1_CPU, cpu__cfs_quota_us="1")}
-    assert cgroup_cpus(tree(tmp_path, **files)) == "unknown"
 
 
 def test_the_tightest_group_on_the_way_to_the_top_counts(tmp_path: Path) -> None:
@@ -192,17 +170,15 @@ def test_a_group_outside_of_what_is_mounted_leaves_the_top(tmp_path: Path, path:
     assert cgroup_cpus(tree(tmp_path, **files)) == 3
 
 
-def test_both_versions_beside_each_other_are_both_asked(tmp_path: Path) -> None:
-    """The first holds the controllers, the second is mounted within."""
+def test_limits_of_version_one_are_unknown(tmp_path: Path) -> None:
+    """Also where version 2 is mounted within, without the controllers."""
     files = {
-        "proc/self/cgroup": "4:memory:/a\n1:cpu:/\n0::/\n",
+        "proc/self/cgroup": "4:memory:/\n1:cpu:/\n0::/\n",
         **group(f"{GROUPS}/unified"),
         **group(f"{GROUPS}/cpu", cpu__cfs_quota_us="100000", cpu__cfs_period_us="100000"),
-        **group(f"{GROUPS}/memory", memory__limit_in_bytes="9223372036854771712"),
-        **group(f"{GROUPS}/memory/a", memory__limit_in_bytes=str(2**30)),
     }
     root = tree(tmp_path, **files)
-    assert (cgroup_cpus(root), cgroup_memory_gib(root)) == (1, 1)
+    assert cgroup_cpus(root) == cgroup_memory_gib(root) == "unknown"
 
 
 def test_groups_without_limits_are_no_limit_and_no_groups_are_unknown(tmp_path: Path) -> None:

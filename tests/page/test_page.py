@@ -3,28 +3,23 @@
 import json
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec.structs
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cases_of, cuda_blocks_of, record_of, run_of
 
 from nncore_bench.cases import Case
 from nncore_bench.records import CaseProfile
-from nncore_bench.report import Past, Source, read_past, read_source
+from nncore_bench.report import Source
 from nncore_bench.report.figures import phase_figure, throughput_figures
 from nncore_bench.report.figures_of_runs import ratio_figure
 from nncore_bench.report.frame import cells_of
-from nncore_bench.report.history import history_of, steps_in
 from nncore_bench.report.page import Material, page, parts
-from nncore_bench.report.published import MOST_SUMMARY_BYTES, publish, summary
-from nncore_bench.report.source import past_of
-from nncore_bench.runs import OUR_KEY, Block, Run, RunFolder, plain_json
-from nncore_bench.suite import own_part
+from nncore_bench.report.published import publish, summary
+from nncore_bench.report.tables import MOST_SUMMARY_BYTES
+from nncore_bench.runs import Block, Run
 from nncore_bench.verdict import rows_of
 
 EVIL = "</script><script>window.evil = 1</script>'\"<b>"
@@ -112,43 +107,19 @@ def test_every_figure_on_the_page_is_a_figure_of_the_frame() -> None:
     }
 
 
-def test_two_runs_show_what_changed_and_many_their_history() -> None:
-    """Relative to the first; a hundred runs need no more room than two."""
+def test_two_runs_show_what_changed_and_more_their_history() -> None:
+    """A line of the median over cases of 1.00, 1.01 to 1.04 times the first run's step; none of two runs."""
     runs = [of_cases(*cases_of(["cpu"]), factor=1 + 0.01 * n, id=f"run-{n}") for n in range(5)]
-    names = set(specs_in(page(Material(runs, "a command"))))
-    assert {"ratios", "history"} <= names
-    history = history_of([past_of(run) for run in runs])
-    assert list(history["median"]) == pytest.approx([1.0, 1.01, 1.02, 1.03, 1.04], rel=1e-6)
-    assert "history" not in specs_in(page(Material(runs[:1], "a command")))
+    pictures = specs_in(page(Material(runs, "a command")))
+    assert {"ratios", "history"} <= set(pictures)
+    (points,) = pictures["history"]["datasets"].values()  # type: ignore[attr-defined] # JSON
+    assert [point["name"] for point in points] == [f"run-{n}" for n in range(5)]
+    assert [point["time"] for point in points] == pytest.approx([1.0, 1.01, 1.02, 1.03, 1.04], rel=1e-6)
     other = of_cases(CPU_CASE, machine={"cpu_model": "Another CPU"}, id="other")
     text = page(Material([runs[0], other], "a command"))
+    assert "history" not in specs_in(text)
     assert "The two differ in cpu_model (Made-up CPU against Another CPU)" in text
     assert "missing from B" in text
-    earlier = [past_of(run) for run in runs[:3]]
-    assert specs_in(page(Material(runs[3:], "a command", past=earlier))) == specs_in(
-        page(Material(runs, "a command"))
-    )
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_history_keeps_of_a_run_what_its_rows_say_of_the_step(tmp_path: Path, *, whole: bool) -> None:
-    """From its laps, on either device and without what failed, or from pytest-benchmark's file alone."""
-    failed = record_of(replace(CPU_CASE, hidden=512), status="failed", reason="no memory")
-    run = run_of([record_of(CPU_CASE), record_of(CUDA_CASE), failed])
-    blocks = [*blocks_of(launches=(1.0, 1.1)), *cuda_blocks_of(1)]
-    blocks += [replace(block, case=2) for block in blocks_of()]
-    rows = rows_of(run, blocks)
-    content = {"benchmarks": [{"extra_info": row.as_record()} for row in rows if row.status == "ok"]}
-    content[OUR_KEY] = own_part(run, rows, [])  # type: ignore[assignment] # both are JSON
-    (tmp_path / "benchmark.json").write_bytes(plain_json(content))
-    if whole:
-        folder = RunFolder.create(tmp_path, "anvil", now=datetime(2025, 1, 1, tzinfo=UTC), short_id="ab12")
-        folder.save(run)
-        folder.save_round(0, blocks)
-    place = folder.path if whole else tmp_path
-    expected = {row.case: row.time_s for row in read_source(place).rows if row.phase == "step" and row.time_s}
-    assert set(expected) == {CPU_CASE, CUDA_CASE}
-    assert read_past(place) == Past(run.id, expected)
 
 
 def test_variants_of_a_run_are_told_as_advice(tmp_path: Path) -> None:
@@ -259,20 +230,3 @@ def test_traces_are_linked_as_seen_from_the_page(tmp_path: Path) -> None:
     text = page(Material([with_traces], "a command"), pages)
     assert 'href="../results/a%20run/traces/one.json.gz"' in text
     assert "gone.json.gz" not in text
-
-
-def test_a_step_in_the_history_is_found_where_it_was_put() -> None:
-    """10 % from the 13th of 24 runs on, in noise of 1 %; and none in noise alone in 20 histories of 24."""
-    pytest.importorskip("ruptures")
-    random = np.random.default_rng(0)
-
-    def history(levels: npt.NDArray[np.float64]) -> pd.DataFrame:
-        medians = levels * random.lognormal(0, 0.01, len(levels))
-        runs = range(1, len(levels) + 1)
-        return pd.DataFrame({"run": runs, "name": "a run", "device": "cpu", "median": medians})
-
-    stepped = np.where(np.arange(24) < 12, 1.0, 1.1)
-    assert steps_in(history(stepped)) == [("cpu", 13)]
-    false = sum(bool(steps_in(history(np.ones(24)))) for _ in range(20))
-    assert false <= 4
-    assert steps_in(history(np.ones(5))) == []

@@ -33,7 +33,7 @@ def test_a_broken_run_among_many_is_named_and_left_out(
     assert report(*runs, "--out", tmp_path / PAGE) == 0
     told = capsys.readouterr().out
     assert told.startswith(f"left out: '{runs[1]}/run.json' is not a run record")
-    assert "history" in (tmp_path / PAGE).read_text(encoding="utf-8")
+    assert '"ratios"' in (tmp_path / PAGE).read_text(encoding="utf-8")
 
 
 def test_formats_make_a_folder_of_files(tmp_path: Path) -> None:

@@ -33,7 +33,6 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         results=Path("results"),
         quick=False,
         profile=False,
-        energy=False,
         more_batch_sizes=(8192, 65536),
         more_hidden=(2048,),
     )

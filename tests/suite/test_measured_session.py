@@ -38,7 +38,6 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     process = session(
         *SMALL,
         "--benchmark-only",
-        "--step-energy",
         f"--step-results={folder / 'results'}",
         f"--benchmark-json={theirs}",
     )
@@ -217,13 +216,6 @@ def test_every_figure_of_a_table_is_in_the_file_for_machines(measured: Measured)
             for record, line in zip(tables[name], expected, strict=True):
                 for column, value in record.items():
                     assert line[column] == ("" if value is None else str(value))
-
-
-def test_energy_was_measured_or_the_notice_says_why_not(measured: Measured) -> None:
-    """Depending on what this machine lets its users read."""
-    step = next(row for row in measured.ours["benchmarks"] if row["extra_info"]["phase"] == "step")
-    noticed = any("energy" in notice.cause for notice in measured.run.notices)
-    assert noticed != bool(step["extra_info"]["energy_j"])
 
 
 def test_the_record_names_code_machine_and_options(measured: Measured) -> None:

@@ -10,15 +10,13 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nncore_bench.cases import STEP_PHASES
-from nncore_bench.measure.accounting import Interval
+from nncore_bench.cases import FED, STEP_PHASES
+from nncore_bench.measure.accounting import NANO, Interval
 from nncore_bench.measure.operator_counts import Call
 from nncore_bench.measure.traces import LABEL, ON_DEVICE, OPERATOR, RUNTIME, Event, Node
 from nncore_bench.records import OUTSIDE, ProfiledOperator
 
-NANO = 1e-9
 FIRST = STEP_PHASES[0]
-FED = ("data", "copy")
 WHOLE = "step"
 AUTOGRAD = ("autograd::", "torch::autograd::")
 """How the profiler names what autograd's engine does between the operators."""

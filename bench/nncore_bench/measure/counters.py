@@ -1,6 +1,6 @@
 """Counters before clocks: deterministic counts per phase, in passes and a process of their own.
 
-What they mean is said where they are stored: `nncore_bench.runs.PhaseCounters` and `CaseCounters`.
+What they mean is said where they are stored: `nncore_bench.records.PhaseCounters` and `CaseCounters`.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,7 @@ from nncore_bench.measure.cuda_counts import Waits, count_launches, count_synchr
 from nncore_bench.measure.host_counts import count_collections
 from nncore_bench.measure.memory_counts import Memory, count_memory
 from nncore_bench.measure.operator_counts import (
-    Flop,
     OperatorCounter,
-    count_flop,
     count_nodes,
     count_operators,
     inventory_of,
@@ -75,7 +73,6 @@ class Counts:
     """Hold what each pass counted, by phase; None for a pass that does not apply to the device."""
 
     operators: dict[str, OperatorCounter]
-    flop: dict[str, Flop]
     nodes: dict[str, int]
     memory: Memory | None
     copies: dict[str, int] | None
@@ -90,7 +87,6 @@ class Counts:
         copies = {phase: counter.copies for phase, counter in operators.items()}
         return cls(
             operators,
-            count_flop(work),
             count_nodes(work),
             count_memory(work, runtime),
             None if work.device.type == "cpu" else copies,
@@ -111,9 +107,9 @@ class Counts:
 
     def phase(self, name: str) -> PhaseCounters:
         """Return the counters of one phase."""
-        operators, flop = self.operators[name], self.flop[name]
+        operators = self.operators[name]
         return PhaseCounters(
-            flop=flop.known if flop.any_known or operators.operators == 0 else None,
+            flop=operators.flop,
             operators=operators.operators,
             autograd_nodes=self.nodes.get(name, 0),
             moved_bytes=operators.moved_bytes,

@@ -126,26 +126,6 @@ def gpu_state(environment: Mapping[str, str], nvml: ModuleType | None = None) ->
     return _asked(STATE, environment, nvml)
 
 
-@contextmanager
-def energy_counter(
-    environment: Mapping[str, str], nvml: ModuleType | None = None
-) -> Iterator[Callable[[], float] | None]:
-    """Give what reads the joules of that GPU since its driver was loaded, or None where it does not count."""
-    with _library(nvml) as library:
-        gpu = known(_handle, library, environment) if library else UNKNOWN
-        if library is None or gpu == UNKNOWN or known(_joules, library, gpu) == UNKNOWN:
-            yield None
-        else:
-            yield lambda: _joules(library, gpu)
-
-
-def _joules(nvml: ModuleType, gpu: object) -> float:
-    try:
-        return float(nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)) * MILLI
-    except Exception as error:  # the library's own, which only it could name
-        raise OSError(f"NVML: {error}") from error
-
-
 def visible_gpu(environment: Mapping[str, str], uuids: Sequence[str]) -> int | None:
     """Return which of all GPUs, in the order of the bus, is the first that CUDA would show a program.
 

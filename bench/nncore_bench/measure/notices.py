@@ -178,7 +178,7 @@ def _gpu_slice(facts: Facts) -> Notice | None:
     if facts.get("gpu_mig_mode") != "on":
         return None
     return Notice(
-        "the GPU is divided into slices (MIG): what is recorded of its clocks, memory, power and energy is of"
+        "the GPU is divided into slices (MIG): what is recorded of its clocks, memory and power is of"
         " all slices together",
         "read these with that in mind; the times are those of the slice",
     )
@@ -189,7 +189,7 @@ def _gpu_unknown(facts: Facts) -> Notice | None:
         return None
     return Notice(
         "nothing could be read of the GPU: NVIDIA's management library (NVML) is missing or does not answer",
-        "see whether nvidia-smi works here; times are complete, clocks, energy and other programs unknown",
+        "see whether nvidia-smi works here; times are complete, clocks and other programs unknown",
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import flop_registry
 
 from nncore_bench.measure.counting import SETTLING_STEPS, Countable, batch, count_once, settle
 from nncore_bench.records import OperatorCount
@@ -31,14 +31,6 @@ FIRST_UNREAD = {
     *(ATEN.ones_like, ATEN.zeros_like, ATEN.full_like, ATEN.new_zeros, ATEN.new_ones, ATEN.new_full),
 }
 """Operators that write their first argument, or one of its shape, without reading it."""
-
-
-@dataclass(frozen=True)
-class Flop:
-    """Hold the floating-point operations with a known formula, and whether any operator had one."""
-
-    known: int
-    any_known: bool
 
 
 @dataclass(frozen=True)
@@ -76,6 +68,12 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # tor
         """Return the bytes that they moved."""
         return sum(call.moved_bytes for call in self.calls)
 
+    @property
+    def flop(self) -> int | None:
+        """Return the FLOP of operators with a formula; None where operators ran and none of them has one."""
+        known = [call.flop for call in self.calls if call.flop is not None]
+        return sum(known) if known or not self.calls else None
+
     def __torch_dispatch__(  # a method of torch's, with torch's signature
         self,
         func: Any,  # noqa: ANN401 - an operator of any kind
@@ -85,6 +83,12 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # tor
     ) -> Any:  # noqa: ANN401 - whatever the operator returns
         """Run the operator, and count it unless it only labels the profiler's trace."""
         kwargs = kwargs or {}
+        # Inference mode dispatches operators that only call others; those that they call are counted.
+        if torch.is_inference_mode_enabled() and isinstance(func, OpOverload):
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
         out = func(*args, **kwargs)
         if getattr(func, "namespace", "") != "profiler" and not is_bookkeeping(func):
             module = self._modules[-1] if self._modules else ""
@@ -132,12 +136,12 @@ def flop_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) 
     return None if formula is None else int(formula(*args, **kwargs, out_val=out))
 
 
-def count_operators(work: Countable) -> dict[str, OperatorCounter]:
-    """Return what each phase of a settled step and of inference dispatched."""
+def count_operators(work: Countable, modules: Sequence[str] = ()) -> dict[str, OperatorCounter]:
+    """Return what each phase of a settled step and of inference dispatched, within which of the modules."""
     counters: dict[str, OperatorCounter] = {}
 
     def around(phase: str) -> OperatorCounter:
-        counters[phase] = OperatorCounter()
+        counters[phase] = OperatorCounter(modules)
         return counters[phase]
 
     count_once(work, around)
@@ -154,21 +158,6 @@ def inventory_of(calls_of: dict[str, OperatorCounter]) -> tuple[OperatorCount, .
         for phase, counter in calls_of.items()
         for call, times in Counter(counter.calls).items()
     )  # fmt: skip
-
-
-def count_flop(work: Countable) -> dict[str, Flop]:
-    """Return the floating-point operations of each phase, by torch's own formulas."""
-    modes: dict[str, FlopCounterMode] = {}
-
-    def around(phase: str) -> FlopCounterMode:
-        modes[phase] = FlopCounterMode(display=False)
-        return modes[phase]
-
-    count_once(work, around)
-    return {
-        phase: Flop(mode.get_total_flops(), bool(mode.get_flop_counts().get("Global")))
-        for phase, mode in modes.items()
-    }
 
 
 def count_nodes(work: Countable) -> dict[str, int]:

@@ -1,23 +1,20 @@
 """The passes after the timed campaign: what cases do is counted, and where their operators spend time."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec.structs
 
-from nncore_bench.cases import FED, SMALLEST_NETWORK, STEP_PHASES, reference_case, safe_label
+from nncore_bench.cases import FED, SMALLEST_NETWORK, reference_case, safe_label
 from nncore_bench.measure import messages
-from nncore_bench.measure.campaign import Progress
+from nncore_bench.measure.campaign import Progress, StartWorker
 from nncore_bench.measure.messages import NOT_HELD
 from nncore_bench.measure.workers import REQUEST_TIMEOUT_S, Asked, WorkerError, patience
 from nncore_bench.records import CaseCounters, CaseProfile, CaseRecord, Notice
 
 PROFILED_STEPS = 17
 TRACES_FOLDER = "traces"
-MOST_TOLD = 3
 
-StartWorker = Callable[[str], Asked]
 Workers = Mapping[tuple[str, int], Asked]
 
 
@@ -133,27 +130,9 @@ def _profiled(
         return f"its worker process {error}"
     if isinstance(reply, messages.Profiled):
         profile = msgspec.structs.replace(reply.profile, role=record.role, trace=str(trace))
-        told = (profile.disagreement or disagreement(profile, record), lost_kernels(profile, record))
+        told = (profile.disagreement, lost_kernels(profile, record))
         return msgspec.structs.replace(profile, disagreement="; ".join(filter(None, told)))
     return reply.reason if isinstance(reply, messages.Refused) else "no answer"
-
-
-def disagreement(profile: CaseProfile, record: CaseRecord) -> str:
-    """Return in words where a profile saw other calls than were counted elsewhere, or nothing."""
-    if record.counters is None:
-        return ""
-    counted, seen = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-    for one in record.counters.inventory:
-        counted[one.phase, one.operator] += one.calls * (one.phase in STEP_PHASES)
-    for row in profile.operators:
-        if row.dispatched and row.phase in STEP_PHASES:
-            seen[row.phase, row.operator] += round(row.calls)
-    differing = [key for key in counted | seen if counted[key] != seen[key]]
-    told = [
-        f"{phase} {name} {seen[phase, name]} times, counted {counted[phase, name]}"
-        for phase, name in differing
-    ]
-    return f"the profiler saw {', '.join(told[:MOST_TOLD])}" if told else ""
 
 
 def lost_kernels(profile: CaseProfile, record: CaseRecord) -> str:

@@ -12,10 +12,9 @@ from statistics import median
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-from nncore_bench.cases import STEP_PHASES, Case
-from nncore_bench.measure.accounting import Interval, account_of, activity_of
+from nncore_bench.cases import FED, STEP_PHASES, Case
+from nncore_bench.measure.accounting import NANO, Interval, account_of, activity_of
 from nncore_bench.measure.attribution import (
-    FED,
     WHOLE,
     Windows,
     device_ns,
@@ -25,9 +24,9 @@ from nncore_bench.measure.attribution import (
     with_makers,
 )
 from nncore_bench.measure.blocks import no_collection
-from nncore_bench.measure.counting import count_once, train_once
+from nncore_bench.measure.counting import train_once
 from nncore_bench.measure.modules import ModulesUnderWay
-from nncore_bench.measure.operator_counts import Call, OperatorCounter
+from nncore_bench.measure.operator_counts import Call, count_operators
 from nncore_bench.measure.subjects import Subject
 from nncore_bench.measure.traces import ON_DEVICE, RUNTIME, Event, nested, read_trace
 from nncore_bench.records import Account, CaseProfile
@@ -36,7 +35,6 @@ WARM_UP_STEPS = 3
 FED_SHARE = 2
 """One batch is fed for so many steps that are profiled."""
 
-NANO = 1e-9
 COMPOSITE = "CompositeImplicitAutograd"
 
 
@@ -127,14 +125,8 @@ def _copying(device: torch.device) -> AbstractContextManager[object]:
 
 def calls_of(subject: Subject) -> dict[str, list[Call]]:
     """Return the operators of each phase of a step in order, with their shapes, work and modules."""
-    counters: dict[str, OperatorCounter] = {}
     with subject.mode("plain"), ModulesUnderWay(subject.step.model) as modules:
-
-        def around(phase: str) -> OperatorCounter:
-            counters[phase] = OperatorCounter(modules.names)
-            return counters[phase]
-
-        count_once(subject, around)
+        counters = count_operators(subject, modules.names)
     subject.restore()
     return {phase: counters[phase].calls for phase in STEP_PHASES}
 

@@ -13,7 +13,6 @@ from nncore_bench.cases import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWO
 from nncore_bench.fingerprint import GPU
 from nncore_bench.measure import messages
 from nncore_bench.measure.campaign import COMPUTE_MODE, CUDA, Conductor, Progress
-from nncore_bench.measure.energy import measure_energy, meters
 from nncore_bench.measure.gpu import EXCLUSIVE, chosen_gpu, told_by_torch, visible
 from nncore_bench.measure.machine import code_measured, host_name, machine_facts
 from nncore_bench.measure.notices import notices_after, notices_before, thrown_out
@@ -51,7 +50,6 @@ class Recorder:
         self._with_gpu = any(record.case.device == CUDA and record.status == "ok" for record in records)
         self._opened: Asked | None = None
         self._every = options.profile
-        self._energy = options.energy
         host = host_name()
         now = datetime.now(UTC)
         self.folder = RunFolder.create(options.results, host, now=now, short_id=secrets.token_hex(2))
@@ -146,15 +144,10 @@ class Recorder:
     def _look_closer(self, conductor: Conductor, progress: Progress) -> None:
         """Count and profile, after the timed campaign and never during it; what is there is saved at once."""
         own = len(self.run.cases)
-        cases, notices = conductor.cases, list[Notice]()
-        if self._energy:
-            with meters(self._environment) as found:
-                cases, notices = measure_energy(cases, conductor.workers, self._start_worker, found, progress)
-            self._update(cases=tuple(cases[:own]), notices=(*self.run.notices, *notices))
         apart = too_little_memory(conductor)
         if apart:
             self._end_workers(conductor)  # what counts and profiles has a process of its own then
-        counted, notices = count_cases(cases, self._start_worker, progress)
+        counted, notices = count_cases(conductor.cases, self._start_worker, progress)
         if apart:
             self._end_workers(conductor)
         self._update(

@@ -100,11 +100,6 @@ class Node:
     parent: "Node | None"
     children: list["Node"]
 
-    @property
-    def self_ns(self) -> int:
-        """Return the time that no event within took."""
-        return self.event.length_ns - sum(child.event.length_ns for child in self.children)
-
     def above(self) -> Iterable["Node"]:
         """Yield the callers, nearest first."""
         node = self.parent

@@ -1,7 +1,7 @@
 """Tell people what was measured: tables and sentences from runs. Never torch, never measuring."""
 
 from nncore_bench.report.facts import named
-from nncore_bench.report.source import Past, Source, read_past, read_source
+from nncore_bench.report.source import Source, read_source
 from nncore_bench.report.tables import Table
 from nncore_bench.report.versus import side_by_side
 from nncore_bench.report.whole import Report, render, write_tables
@@ -9,13 +9,11 @@ from nncore_bench.report.why import Comparison, compare_cases, screen_lines, wri
 
 __all__ = [
     "Comparison",
-    "Past",
     "Report",
     "Source",
     "Table",
     "compare_cases",
     "named",
-    "read_past",
     "read_source",
     "render",
     "screen_lines",

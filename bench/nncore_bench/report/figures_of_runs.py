@@ -1,12 +1,14 @@
-"""Pictures of several runs: how two compare, and how many went."""
+"""Pictures of several runs: how two compare, and the step's time over many."""
 
 from collections.abc import Sequence
 from math import log
+from statistics import median
 
 import altair as alt
 import pandas as pd
 
 from nncore_bench.report.drawing import MOST_ROWS, PALETTE, ROW_HEIGHT, Figure, drawn
+from nncore_bench.report.source import Source
 
 OUTCOMES = {"ok": PALETTE[0], "suspect": PALETTE[3], "not comparable": PALETTE[7]}
 RATIO = "B / A (above 1: B is slower)"
@@ -45,28 +47,33 @@ def ratio_figure(frame: pd.DataFrame) -> Figure | None:
     return drawn("ratios", "Run B against run A", said, chart)
 
 
-def history_figure(frame: pd.DataFrame, steps: Sequence[tuple[str, int]] = ()) -> Figure | None:
-    """Return step times over the runs, relative to the first: the median over cases and their middle half.
+def history_figure(sources: Sequence[Source]) -> Figure | None:
+    """Return the step's time over more than two runs, oldest first; None for fewer.
 
-    `frame` has the columns run (its place in time, from 1), name, device, low, median and high, one line a
-    run and device, so that a hundred runs stay as small as one; `steps` are runs with which a level begins.
+    One line per device: the median over its cases of the time relative to the first run that has the case.
     """
-    if frame["run"].nunique() < 2:  # noqa: PLR2004 - one point is no history
+    if len(sources) <= 2:  # noqa: PLR2004 - two runs are compared case by case
         return None
-    base = alt.Chart(frame).encode(
-        x=alt.X("run:Q", title="run, oldest first", axis=alt.Axis(tickMinStep=1, format="d")),
-        color=alt.Color("device:N", title=None),
+    first: dict[object, float] = {}  # by case
+    points = []
+    for number, source in enumerate(sources, 1):
+        ratios: dict[str, list[float]] = {}
+        for row in source.rows:
+            if row.phase == "step" and row.time_s:
+                ratio = row.time_s / first.setdefault(row.case, row.time_s)
+                ratios.setdefault(row.device, []).append(ratio)
+        points += [(number, source.run.id, device, median(of_device)) for device, of_device in ratios.items()]
+    chart = (
+        alt.Chart(pd.DataFrame(points, columns=["run", "name", "device", "time"]))
+        .mark_line(point=True)
+        .encode(
+            x=alt.X("run:Q", title="run, oldest first", axis=alt.Axis(tickMinStep=1, format="d")),
+            y=alt.Y("time:Q", scale=alt.Scale(zero=False), title=RELATIVE),
+            color=alt.Color("device:N", title=None),
+            tooltip=["name", "device", alt.Tooltip("time:Q", format=".3f")],
+        )
+        .properties(width="container", height=260)
     )
-    y = alt.Y("median:Q", scale=alt.Scale(zero=False), title=RELATIVE)
-    chart = base.mark_area(opacity=0.25).encode(
-        y=alt.Y("low:Q", title=RELATIVE), y2="high:Q"
-    ) + base.mark_line(point=True).encode(
-        y=y, tooltip=["name", "device", alt.Tooltip("median:Q", format=".3f")]
-    )
-    if steps:
-        marks = pd.DataFrame(steps, columns=["device", "run"])
-        chart += alt.Chart(marks).mark_rule(strokeDash=[4, 4]).encode(x="run:Q", color="device:N")
-    last = frame[frame["run"] == frame["run"].max()]
-    told = ", ".join(f"{line.device} {line.median:.3f}" for line in last.itertuples())
-    said = f"{frame['run'].nunique()} runs; the newest takes, of the first one's step times, {told}."
-    return drawn("history", "Step times over the runs", said, chart.properties(width="container", height=260))
+    newest = ", ".join(f"{device} {time:.3f}" for number, _, device, time in points if number == len(sources))
+    said = f"{len(sources)} runs; the newest takes, of the first one's step times, {newest}."
+    return drawn("history", "Step times over the runs", said, chart)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,8 +28,7 @@ from nncore_bench.report.figures import (
 from nncore_bench.report.figures_of_runs import history_figure, ratio_figure
 from nncore_bench.report.format import percentage
 from nncore_bench.report.frame import Cells, cells_of, identity, without_skipped
-from nncore_bench.report.history import LEAST_RUNS, history_of, steps_in
-from nncore_bench.report.source import Past, Source, past_of
+from nncore_bench.report.source import Source
 from nncore_bench.report.tables import Table, is_wordy
 from nncore_bench.report.whole import Report, render
 from nncore_bench.report.why import Comparison, compare_cases
@@ -44,7 +42,7 @@ WIDE = ("shares", "memory", "roofline", "ratios", "history")
 FILTERS = ("device", "threads", "phase", "batch", "hidden")
 CACHE = "nncore-bench"
 
-WORTH = ("crossover", "cpu_vs_cuda", "prices", "energy")
+WORTH = ("crossover", "cpu_vs_cuda", "prices")
 SCALING = ("threads", "scaling")
 WHERE = ("phases", "shares", "anatomy", "operators", "accounting", "device", "limits", "counters", "enqueue")
 MACHINE = ("ceilings", "quality", "machine", "facts")
@@ -79,14 +77,13 @@ class Section:
 class Material:
     """Hold what a page or files are made from.
 
-    `sources` are the runs that are told in full, oldest first; `past` are those before, of which only the
-    history tells. `command` is what the user typed, and `prices` are of an hour by device.
+    `sources` are the runs, oldest first. `command` is what the user typed, and `prices` are of an hour by
+    device.
     """
 
     sources: Sequence[Source]
     command: str
     prices: Mapping[str, float] = field(default_factory=dict)
-    past: Sequence[Past] = ()
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ class Told:
     found: Sequence[Curve]
     prices: Mapping[str, float]
     comparison: Comparison | None
-    history: pd.DataFrame
+    history: Figure | None
     folder: Path | None
 
 
@@ -145,7 +142,7 @@ def _told(material: Material, folder: Path | None) -> Told:
     report = render(newest.run, newest.rows, newest.beside, newest.gains, prices)
     cells = without_skipped(cells_of(newest.rows))
     comparison = compare_cases(earlier[-1], newest) if earlier else None
-    history = history_of([*material.past, *map(past_of, material.sources)])
+    history = history_figure(material.sources)
     return Told(newest, report, cells, curves(cells, prices), prices, comparison, history, folder)
 
 
@@ -226,8 +223,6 @@ def _worth(told: Told) -> Section:
         missing.append(f"No crossover: {why} (on a machine with a GPU, --step-devices=cpu,cuda).")
     if not told.prices:
         missing.append("Cost per million samples: give --price cpu=0.10 --price cuda=2.50 (per hour).")
-    if not told.report.named("energy"):
-        missing.append("Energy per sample: n/a in this run (--step-energy, where RAPL or NVML can be read).")
     if told.found and not any(PINNED in words_of(case.variant) for case in told.cells):
         missing.append("Pinned memory was not measured: --step-variants=eager,pinned.")
     lead = [_said(curve, columns_of(told.found)) for curve in told.found if curve.mode == RESIDENT]
@@ -292,23 +287,9 @@ def _changed(told: Told) -> Section:
         columns=["case", "ratio", "low", "high", "outcome"],
     )
     lead = [f"A: {named(told.comparison.base)}", f"B: {named(told.comparison.candidate)}"]
-    steps = steps_in(told.history)
-    lead += [
-        f"On {device} the level of step times changes with run {run}: {_name(told, run)}"
-        for device, run in steps
-    ]
     lead += [line.removeprefix("- ") for line in told.comparison.remarks]
-    enough = told.history["run"].nunique() >= LEAST_RUNS
-    hint = ["Steps in the history are marked where the package ruptures is installed."]
-    missing = hint if enough and find_spec("ruptures") is None else []
-    figures = [
-        figure for figure in (ratio_figure(frame), history_figure(told.history, steps)) if figure is not None
-    ]
-    return Section("changed", "What changed?", lead, missing, figures, _shown(told.comparison.tables))
-
-
-def _name(told: Told, run: int) -> str:
-    return str(told.history.loc[told.history["run"] == run, "name"].iloc[0])
+    figures = [figure for figure in (ratio_figure(frame), told.history) if figure is not None]
+    return Section("changed", "What changed?", lead, [], figures, _shown(told.comparison.tables))
 
 
 def _faster(told: Told) -> Section:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from nncore_bench.cases import PHASES, STEP_PHASES, UNATTRIBUTED, Case
+from nncore_bench.cases import FED, PHASES, STEP_PHASES, UNATTRIBUTED, Case
 from nncore_bench.report.format import (
     NOT_AVAILABLE,
     Unit,
@@ -22,7 +22,6 @@ from nncore_bench.verdict import Row
 from nncore_bench.verdict.estimates import WITHIN_ONE_PROCESS
 from nncore_bench.verdict.profiles import BUSY_FROM, busy_share
 
-FED = ("data", "copy")
 INSIDE = ("step", *STEP_PHASES)
 OUTSIDE = (*FED, "inference")
 ABSENT = "-"

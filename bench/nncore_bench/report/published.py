@@ -2,24 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from itertools import accumulate
 from pathlib import Path
 
 import vl_convert
 
 from nncore_bench.report.drawing import Figure, Spec
 from nncore_bench.report.page import Material, page, parts
-from nncore_bench.report.tables import Table
+from nncore_bench.report.tables import Table, fitting
 from nncore_bench.report.whole import Report
 from nncore_bench.runs import replace_file
 
 PAGE_FILE = "report.html"
-COMPARED = 2
-"""So many runs are told in full, the newest and the one before; the history tells of all."""
-
 SUMMARY_FILE = "summary.md"
-MOST_SUMMARY_BYTES = 60_000
-"""What a job summary of GitHub holds is 1 MiB; what people read there is far less."""
-
 NOT_ALL = "\nNot all tables fit here; the rest is in the run's folder.\n"
 PICTURE_WIDTH = 640
 PICTURE_SCALE = 2.0
@@ -59,20 +54,8 @@ def summary(report: Report) -> str:
     """Return the report as Markdown of at most 60 kB: sentences first, then as many tables as fit."""
     head = "\n".join(f"- {line}" for line in (*report.sentences, *report.remarks))
     text = f"# Where the time of a training step goes\n\n{head}\n"
-    for table in report.tables:
-        if table.on_screen:
-            more = f"{text}\n{table.markdown()}"
-            if len(more.encode()) + len(NOT_ALL) > MOST_SUMMARY_BYTES:
-                return text + NOT_ALL
-            text = more
-    return text
-
-
-def _latex(table: Table) -> str:
-    latex: str = table.shown.to_latex(
-        index=False, escape=True, caption=table.title, label=f"tab:{table.name}"
-    )
-    return latex
+    texts = list(accumulate([text, *(f"\n{t.markdown()}" for t in report.tables if t.on_screen)]))
+    return fitting([texts[-1], *(fewer + NOT_ALL for fewer in reversed(texts[:-1]))])
 
 
 def _on_paper(figure: Figure) -> Spec:
@@ -94,5 +77,11 @@ def _png(figure: Figure) -> bytes:
     return png
 
 
-OF_TABLES: Mapping[str, Callable[[Table], str]] = {"md": Table.markdown, "csv": Table.csv, "tex": _latex}
+OF_TABLES: Mapping[str, Callable[[Table], str]] = {
+    "md": Table.markdown,
+    "csv": Table.csv,
+    "tex": lambda table: table.shown.to_latex(
+        index=False, caption=table.title, label=f"tab:{table.name}", escape=True
+    ),
+}
 OF_FIGURES: Mapping[str, Callable[[Figure], bytes]] = {"svg": _svg, "png": _png}

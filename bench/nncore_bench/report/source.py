@@ -21,7 +21,6 @@ from nncore_bench.runs import (
 )
 from nncore_bench.verdict import Row, companion_rows, rows_of
 from nncore_bench.verdict.advice import Gain, variants_in
-from nncore_bench.verdict.rows import step_times
 
 HINT = "(give the folder of a run, such as one in results)"
 
@@ -44,33 +43,6 @@ class Source:
         """Return what the laps of a run say."""
         gains = variants_in(run.cases, blocks)
         return cls(run, rows_of(run, blocks), companion_rows(run, blocks), folder, gains)
-
-
-@dataclass(frozen=True)
-class Past:
-    """Hold what a history keeps of a run: its name, and the undisturbed seconds of each case's step."""
-
-    name: str
-    step_s: Mapping[Case, float]
-
-
-def past_of(source: Source) -> Past:
-    """Return what a history keeps of a run that was read."""
-    steps = {row.case: row.time_s for row in source.rows if row.phase == "step" and row.time_s}
-    return Past(source.run.id, steps)
-
-
-def read_past(path: Path) -> Past:
-    """Read of a run what a history keeps, from its laps where they are there; raise RunError otherwise.
-
-    So all runs of a history are estimated alike, also those that an earlier version measured.
-    """
-    folder, file = _located(path)
-    if file.name == RUN_FILE:
-        run, blocks = read_run(folder), list(read_blocks(folder))
-        if blocks or not (folder / BENCHMARK_FILE).exists():
-            return Past(run.id, step_times(run.cases, blocks))
-    return past_of(read_source(path))
 
 
 def read_source(path: Path) -> Source:

@@ -13,6 +13,8 @@ import tabulate
 from nncore_bench.runs import replace_file
 
 TEXT_WIDTH = 110
+MOST_SUMMARY_BYTES = 60_000
+"""What a job summary of GitHub holds is 1 MiB; what people read there is far less."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,12 @@ def write_files(folder: Path, tables: Iterable[Table]) -> None:
     for table in tables:
         replace_file(folder / f"{table.name}.md", table.markdown().encode())
         replace_file(folder / f"{table.name}.csv", table.csv().encode())
+
+
+def fitting(texts: Sequence[str]) -> str:
+    """Return the first of some texts, fullest first, that a job summary takes, or the last cut to that."""
+    fits = (text for text in texts if len(text.encode()) <= MOST_SUMMARY_BYTES)
+    return next(fits, texts[-1].encode()[:MOST_SUMMARY_BYTES].decode(errors="ignore"))
 
 
 def is_wordy(cells: Sequence[str]) -> bool:

@@ -1,6 +1,6 @@
 """What a gate found, for the terminal, for a job summary, and as data."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import ceil
 from shlex import join
 from typing import Any
@@ -9,12 +9,11 @@ import pandas as pd
 
 from nncore_bench.cases import STEP_PHASES, Case
 from nncore_bench.report.format import MICROSECONDS, NOT_AVAILABLE, decimals, from_to, number, percentage
-from nncore_bench.report.tables import Table
+from nncore_bench.report.tables import Table, fitting
 from nncore_bench.verdict.estimates import Estimate
 from nncore_bench.verdict.explain import Cause
 from nncore_bench.verdict.outcome import SAME, SLOWER, UNDECIDED, VERDICTS, Outcome
 
-MOST_SUMMARY_BYTES = 60_000
 PHASES_TOLD = 3
 CAUSES_TOLD = 3
 CAPTION = (
@@ -35,15 +34,9 @@ def gate_text(outcome: Outcome) -> str:
 
 def gate_summary(outcome: Outcome) -> str:
     """Return the same for a job summary, at most 60 kB: rows that are the same are left out first."""
-    text = gate_text(outcome)
-    if len(text.encode()) <= MOST_SUMMARY_BYTES:
-        return f"{text}\n"
     kept = {name: d for name, d in outcome.decisions.items() if d.verdict != SAME}
-    shorter = Outcome(
-        **{**{name: getattr(outcome, name) for name in outcome.__dataclass_fields__}, "decisions": kept}
-    )
-    text = f"{gate_text(shorter)}\n(rows that are the same are left out)\n"
-    return text.encode()[:MOST_SUMMARY_BYTES].decode(errors="ignore")
+    shorter = f"{gate_text(replace(outcome, decisions=kept))}\n(rows that are the same are left out)\n"
+    return fitting([f"{gate_text(outcome)}\n", shorter])
 
 
 def gate_record(outcome: Outcome) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from nncore_bench.cases import Case
 from nncore_bench.report.advice import advice_tables
 from nncore_bench.report.checks import check_lines, quality_table
 from nncore_bench.report.devices import device_table
-from nncore_bench.report.energy import energy_table
 from nncore_bench.report.facts import facts_table, machine_table
 from nncore_bench.report.findings import finding_table
 from nncore_bench.report.frame import cells_of, without_skipped
@@ -107,7 +106,6 @@ def render(
         crossover_table(found),
         device_table(cells),
         price_table(found, prices or {}),
-        energy_table(cells),
         scaling_table(cells),
         threads_table(cells),
         limit_table(cells),

@@ -106,12 +106,8 @@ def midmean(values: Laps) -> float:
 
 def undisturbed(launches: Launches) -> Estimate:
     """Estimate the undisturbed time from the blocks of every launch: the midmean of their smallest laps."""
-    return _estimate(launches, undisturbed_value(launches), low_estimate)
-
-
-def undisturbed_value(launches: Launches) -> float:
-    """Return the undisturbed time without its interval."""
-    return midmean(np.array([low_estimate(block) for blocks in launches for block in blocks]))
+    smallest = np.array([low_estimate(block) for blocks in launches for block in blocks])
+    return _estimate(launches, midmean(smallest), low_estimate)
 
 
 def lived_through(launches: Launches) -> Estimate:

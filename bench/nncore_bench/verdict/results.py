@@ -4,12 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from nncore_bench.records import CaseProfile, CaseRecord, Energy
+from nncore_bench.records import CaseProfile, CaseRecord
 from nncore_bench.runs import Block, Run
 from nncore_bench.verdict.drift import References, references_of, with_reference
-from nncore_bench.verdict.estimates import half_width
 from nncore_bench.verdict.limits import Ceilings, ceilings_of, with_counters
 from nncore_bench.verdict.profiles import bound_of, busy_share, device_seconds
 from nncore_bench.verdict.rows import Row, timed_rows
@@ -54,25 +51,7 @@ def companion_rows(run: Run, blocks: Sequence[Block]) -> list[Row]:
     return timed_rows(run.companions, blocks, first=len(run.cases))
 
 
-def _with_energy(row: Row, energy: Energy) -> Row:
-    """Return the row of a step with its energy, all meters together."""
-    joules = np.array(list(energy.joules.values())).sum(axis=0)
-    per_step = joules / np.array(energy.steps)
-    value, half = float(per_step.mean()), half_width(per_step[None, :])
-    return replace(
-        row,
-        energy_j=value,
-        energy_low_j=None if half is None else max(value - half, 0.0),
-        energy_high_j=None if half is None else value + half,
-        energy_of="+".join(energy.joules),
-        power_w=float(joules.sum()) / sum(energy.seconds),
-        idle_w=sum(energy.idle_w.values()) if energy.idle_w else None,
-    )
-
-
 def _counted(row: Row, record: CaseRecord, ceilings: Ceilings) -> Row:
-    if row.phase == "step" and record.energy is not None:
-        row = _with_energy(row, record.energy)
     counters = record.counters
     if counters is None:
         return row

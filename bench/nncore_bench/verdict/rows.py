@@ -18,7 +18,6 @@ from nncore_bench.verdict.estimates import (
     paired_difference,
     paired_ratio,
     undisturbed,
-    undisturbed_value,
 )
 from nncore_bench.verdict.laps import published, spans_of, wall_of
 
@@ -57,10 +56,6 @@ class Row:
 
     On a device `kernel_s` is how long it was at work (kernels, copies, fills) on the phase, by the profile of
     the case, and of the step `launch_floor_s` is what its launches take by `Ceilings.launch_s`.
-
-    `energy_j` is what a step takes in joules, of `energy_of` (meters joined with `+`), with its interval
-    between windows of one process, and `power_w` the mean power meanwhile; `idle_w` is that of the same
-    meters before the first case, while nothing was enqueued.
 
     Of the step, `first_step_s` is what the first one took, compiling included; of a variant, `loss_error`,
     `gradient_error` and `parameter_error` are how far it is off eager float32, as `comparison` says.
@@ -126,12 +121,6 @@ class Row:
     reference_middle_s: float | None = None
     relative_error: float | None = None
     relative_freedom: float | None = None
-    energy_j: float | None = None
-    energy_low_j: float | None = None
-    energy_high_j: float | None = None
-    energy_of: str = ""
-    power_w: float | None = None
-    idle_w: float | None = None
     first_step_s: float | None = None
     loss_error: float | None = None
     gradient_error: float | None = None
@@ -200,25 +189,6 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: dict[BlockKind, list[Blo
         return row
     seen: dict[str, Any] = {name: record.correct.get(name) for name in SEEN_IN_CHECK}
     return replace(row, **seen, **(_checks(pairs, mark_ns) if pairs else {}))
-
-
-def step_times(records: Sequence[CaseRecord], blocks: Iterable[Block]) -> dict[Case, float]:
-    """Return the undisturbed seconds of the step of each case that has one, as its row has them.
-
-    A fraction of the work of all rows: what a history of a hundred runs is made of.
-    """
-    launches: dict[Case, dict[int, list[Laps]]] = {}
-    for block in blocks:
-        record = records[block.case] if block.case < len(records) else None
-        if (
-            block.kind == KIND_OF_PHASE["step"]
-            and record
-            and record.status == "ok"
-            and "step" in record.phases
-        ):
-            laps = published(block, "step", on_device=record.case.on_device)
-            launches.setdefault(record.case, {}).setdefault(block.launch, []).append(laps)
-    return {case: undisturbed_value(list(of_launch.values())) * NANO for case, of_launch in launches.items()}
 
 
 def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> dict[str, Any]:

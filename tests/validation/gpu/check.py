@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from checks_of_answers import checks_of_energy, checks_of_gate, checks_of_variants, checks_of_worth
+from checks_of_answers import checks_of_gate, checks_of_variants, checks_of_worth
 from checks_of_counts import checks_of_counters, checks_of_profiles
 from checks_of_laps import checks_of_laps
 from checks_of_probe import checks_of_probe, checks_of_stages
@@ -41,7 +41,6 @@ def _of_run(run: Measured, day: Day) -> Iterator[Finding | Told]:
     yield from checks_of_profiles(run)
     yield from checks_of_variants(run)
     yield from checks_of_worth(run)
-    yield from checks_of_energy(run)
 
 
 def unmade(made: Sequence[Finding]) -> list[Finding]:

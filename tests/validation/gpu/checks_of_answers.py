@@ -1,7 +1,7 @@
-"""Whether the answers hold: what variants gain, from where the GPU is worth it, joules, and the gate."""
+"""Whether the answers hold: what variants gain, from where the GPU is worth it, and the gate."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from claims import Claim, Finding, Told, listed
 from day import Day, Measured
@@ -13,9 +13,6 @@ from nncore_bench.report.worth import MODES, curves, faster_said
 from nncore_bench.verdict.advice import Gain
 
 LEAST_OF_GRAPH = 1.5
-MOST_OF_POWER_LIMIT = 1.1
-GPU = "GPU"
-"""What records call NVML's meter."""
 
 
 def checks_of_variants(run: Measured) -> Iterator[Finding | Told]:
@@ -64,29 +61,6 @@ def checks_of_worth(run: Measured) -> Iterator[Finding | Told]:
     yield listed(Claim.WORTH, missing if wanted else ["no width in common"], f"{len(wanted)} answers")
     for (mode, width), curve in found.items():
         yield Told(f"{mode}, hidden {width}: CUDA is faster", faster_said(curve))
-
-
-def checks_of_energy(run: Measured) -> Iterator[Finding]:
-    """Check that the meter of the GPU was read, where it was to be."""
-    own = run.source.run
-    cases = [record for record in own.cases if record.case.device == "cuda" and record.status == "ok"]
-    if not own.options.get("energy") or not cases:
-        return
-    watts = {
-        record.case.key: sum(record.energy.joules.get(GPU, (0.0,))) / sum(record.energy.seconds)
-        for record in cases
-        if record.energy is not None
-    }
-    unread = [f"{record.case.key}: not read" for record in cases if not watts.get(record.case.key)]
-    limit_w = _limit_w(own.machine)
-    too_high = [f"{key}: {watt:.0f} W of {limit_w:.0f}" for key, watt in watts.items() if watt > limit_w]
-    said = ", ".join(f"{key}: {watt:.0f} W" for key, watt in watts.items())
-    yield listed(Claim.ENERGY, [*unread, *too_high], said)
-
-
-def _limit_w(machine: Mapping[str, object]) -> float:
-    limit = machine.get("gpu_power_limit_w")
-    return MOST_OF_POWER_LIMIT * limit if isinstance(limit, int | float) else float("inf")
 
 
 def checks_of_gate(day: Day) -> Iterator[Finding]:

@@ -45,8 +45,6 @@ class Claim(StrEnum):
     GRAPH = "a graph of the SimpleNN is one and a half times as fast"
     WORTH = "there is an answer for each width and way of feeding"
 
-    ENERGY = "the GPU's joules were read, and its power is within its limit"
-
     GATED = "the gate decided cases on the device"
     EQUAL_CODE = "equal code is never slower in the gate"
 

@@ -16,7 +16,7 @@ from nncore_bench.report import Source, read_source
 from nncore_bench.runs import RUN_FILE, Block, read_blocks
 from nncore_bench.verdict.gating import Decision
 
-STAGES = ("probe", "tests", "default", "advise", "resnet", "gate", "large", "energy", "profile")
+STAGES = ("probe", "tests", "default", "advise", "resnet", "gate", "large", "profile")
 """Of both commands, in the order in which they run."""
 
 PROBE_FILE = "probe.json"

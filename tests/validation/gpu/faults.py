@@ -146,7 +146,7 @@ FAULTS: Mapping[Claim, Fault] = {
     Claim.SPANS: of_probe("events", "busy", "span_ns", "zeros", to=3),
     Claim.GRAPH_OF_PROBE: of_probe("steps", "b1024-h512-cudagraph", "median", to=200.0),
     Claim.SESSIONS: of_probe("kernels", "b32-h128-session-2", "kernels", to=44.0),
-    Claim.FINISHED: of_run("energy", state="interrupted"),
+    Claim.FINISHED: of_run("large", state="interrupted"),
     Claim.MEASURED: of_record("advise", FUSED_CASE, status="failed", reason="out of memory"),
     Claim.GPU_FACTS: of_machine(**dict.fromkeys(("gpu_a", "gpu_b", "gpu_c"), "unknown")),
     Claim.SAME_GPU: of_machine(gpu_uuid="GPU-0badcafe"),
@@ -157,7 +157,7 @@ FAULTS: Mapping[Claim, Fault] = {
     Claim.PROBED_STEP: of_probe("steps", "b32-h128-eager", "median", to=300.0),
     Claim.PHASES: of_blocks(phases_too_short, "laps"),
     Claim.CEILINGS: of_counters("forward", flop=10**13),
-    Claim.COUNTED: of_record("energy", counters=None),
+    Claim.COUNTED: of_record("large", counters=None),
     Claim.UNDISTURBED: of_counters("step", synchronisations=1),
     Claim.FLOP: of_counters("step", flop=1_000),
     Claim.PROFILED: of_run("default", profiles=()),
@@ -171,7 +171,6 @@ FAULTS: Mapping[Claim, Fault] = {
         lambda block: replace(block, wall_ns=4 * block.wall_ns), "plain", case=GRAPH_CASE, stage="advise"
     ),
     Claim.WORTH: without_feeding,
-    Claim.ENERGY: of_record("energy", energy=None),
     Claim.GATED: nothing_on_the_device,
     Claim.EQUAL_CODE: slower_in_the_gate,
 }

@@ -3,7 +3,7 @@
 #
 #   prepare            here, beforehand: make .gpu, what the other machine lacks
 #   first              there: facts, probe, tests of CUDA, the default grid, and one line, GO ON or STOP
-#   second [STAGE...]  there: variants, a real network, equal code in the gate, large sizes, energy, profiles
+#   second [STAGE...]  there: variants, a real network, equal code in the gate, large sizes, profiles
 #   rehearse FOLDER [STAGE...]  here: the same on the CPU and with a made-up probe, then `check`
 #
 # Every stage has a limit, leaves what it has in $OUT at once, and none depends on another. GPU_DAY_S is the
@@ -136,7 +136,7 @@ first() { # some 400 s
     "$PYTHON" "$HERE/glance.py" "$WORK/results/default" "$DEVICE" | tee -a "$LOG"
 }
 
-STAGES=(advise resnet gate large energy profile) # what matters most first
+STAGES=(advise resnet gate large profile) # what matters most first
 
 second() { # [STAGE...]: some 500 s for all of them
     begin "second${1:+-$1}" 560
@@ -170,11 +170,6 @@ stage_large() {
         --step-profile
 }
 
-stage_energy() {
-    suite energy 45 --step-devices="$DEVICE" --step-threads=1 --step-batch-sizes=32,1024 \
-        --step-hidden=512 --step-launches=1 --step-budget=2 --step-energy
-}
-
 stage_profile() {
     stage profile 90 "$PYTHON" -m bench profile --step-devices="$DEVICE" --step-threads=1 \
         --step-batch-sizes=1,32,1024 --step-hidden=128,512 --step-launches=1 --step-budget=4 --step-results="$WORK/results/profile"
@@ -182,7 +177,7 @@ stage_profile() {
 
 # --- here: the same without a GPU ---------------------------------------------------------------------------
 
-# Both commands, or some stages of the second; without what a CPU cannot do: graphs, a GPU's meters, the probe.
+# Both commands, or some stages of the second; without what a CPU cannot do: graphs, the probe.
 rehearse() { # FOLDER [STAGE...]
     DEVICE=cpu OUT=$(realpath -m "$1") WORK=$(mktemp -d)
     export GPU_DAY_WORK="$WORK" OUT

@@ -17,7 +17,6 @@ from nncore_bench.records import (
     CaseProfile,
     CaseRecord,
     DeviceActivity,
-    Energy,
     PhaseCounters,
 )
 from nncore_bench.runs import Block, Run
@@ -51,7 +50,7 @@ def good_runs() -> dict[str, tuple[Run, list[Block]]]:
         "default": made_up_run(both, profiled=of_device[:1]),
         "advise": _advised(),
         "profile": made_up_run(of_device, profiled=of_device, options={"profile": True}),
-        "energy": made_up_run(of_device, energy=_energy(), options={"energy": True}),
+        "large": made_up_run(of_device),
     }
 
 
@@ -59,11 +58,10 @@ def made_up_run(
     cases: Sequence[Case],
     *,
     profiled: Sequence[Case] = (),
-    energy: Energy | None = None,
     options: dict[str, Any] | None = None,
 ) -> tuple[Run, list[Block]]:
     """Return a run of these cases with all that is measured beside them, and its blocks."""
-    records = [record_of(case, counters=_counters(case), energy=energy) for case in cases]
+    records = [record_of(case, counters=_counters(case)) for case in cases]
     companions = [_companion(role, case) for role, case in companions_of(cases, ())]
     profiles = tuple(_profile(case) for case in profiled)
     run = run_of(records, companions=companions, machine=MACHINE, options=options or {}, profiles=profiles)
@@ -153,7 +151,3 @@ def _profile(case: Case) -> CaseProfile:
     account = Account("step", kernel, 0.0, memset, runtime, operator, python)
     activity = DeviceActivity(BUSY_US / PROFILED_US, 0.0, KERNELS, 44.0, 3e-4, 7e-6, 1e-5, 0.5)
     return CaseProfile(case, 17, PROFILED_US * 1e-6, (account,), (), device=activity)
-
-
-def _energy() -> Energy:
-    return Energy((4000, 4000, 4000), (1.0, 1.0, 1.0), {"GPU": (210.0, 205.0, 215.0)})

@@ -41,7 +41,7 @@ def made_up_probe() -> dict[str, Any]:
         "convolution": {"conv": 3e-4, "product": 1e-7, "cudnn_allow_tf32": 1.0},
         "steps": {f"{size}-{form}": _step(us) for size in sizes for form, us in STEP_US.items()},
         "kernels": {f"{size}-session-{number}": _session() for size in sizes for number in (1, 2)},
-        "clocks": {"idle_mhz": 345, "mhz": [[0.01, 1980]], "energy_moves_every_ms": 50.0},
+        "clocks": {"idle_mhz": 345, "mhz": [[0.01, 1980]]},
         "forked": {"seen_by_nvml": True, "works": True, "seconds": 1.5},
         "failed_capture": {"last_error": "AcceleratorError", "stream_is_back": False, "adds": "works"},
         "compiled": {"default": {"first_s": 10.0, "median": 200.0}},

@@ -23,9 +23,9 @@ BATCHES = (1, 32, 128, 1024, 8192)
 SIDES = (4096, 8192)
 COPIED_MIB = (4, 16, 256, 2048)
 LOADED = 4096
-"""The side of the matrices that keep the device at work while its clock and its energy are read."""
+"""The side of the matrices that keep the device at work while its clock is read."""
 
-IDLE_S, LOAD_S, ENERGY_S = 1.0, 0.5, 1.0
+IDLE_S, LOAD_S = 1.0, 0.5
 
 
 def facts() -> dict[str, Any]:
@@ -209,7 +209,7 @@ def off(found: Tensor, exact: Tensor) -> float:
 
 
 def clocks() -> dict[str, Any]:
-    """Return how the clock rises under load, and how often the energy counter moves."""
+    """Return how the clock rises under load."""
     import pynvml  # noqa: PLC0415 - a machine without it loses this reading alone
 
     pynvml.nvmlInit()
@@ -227,12 +227,7 @@ def clocks() -> dict[str, Any]:
     time.sleep(IDLE_S)
     idle_mhz = pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)
     mhz = while_loaded(LOAD_S, lambda: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM))
-    joules = while_loaded(ENERGY_S, lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1000)
-    moves = [at for (_, before), (at, after) in pairwise(joules) if after != before]
-    (begin, first), (end, last) = joules[0], joules[-1]
     return {
         "idle_mhz": idle_mhz,
         "mhz": [*[pair for pair in mhz if pair[1] != idle_mhz][:3], mhz[-1]],
-        "energy_moves_every_ms": median([b - a for a, b in pairwise(moves)] or [0.0]) * 1000,
-        "watt_under_load": (last - first) / (end - begin),
     }

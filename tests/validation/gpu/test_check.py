@@ -35,7 +35,7 @@ def test_a_planted_fault_makes_its_claim_fail_and_no_other(claim: Claim) -> None
     assert failed(day) == {claim}
 
 
-@pytest.mark.parametrize("stage", ["default", "advise", "energy"])
+@pytest.mark.parametrize("stage", ["default", "advise"])
 def test_what_did_not_come_back_fails_what_was_to_be_seen_in_it(stage: str) -> None:
     day = MadeUpDay.good()
     del day.runs[stage]

@@ -89,7 +89,7 @@ def test_what_comes_back_fits_what_may_come_back(machine: Machine) -> None:
 
 def test_every_option_of_a_stage_is_one_that_the_suite_takes(machine: Machine) -> None:
     sessions = machine.commands("-m", "pytest", "bench/")
-    assert len(sessions) == 4
+    assert len(sessions) == 3
     parser = ArgumentParser(allow_abbrev=False)
     step_options.declare(parser.add_argument)
     for session in sessions:
@@ -113,9 +113,9 @@ def test_the_tests_of_cuda_are_those_that_are_marked_so(machine: Machine) -> Non
 
 def test_a_stage_that_no_longer_fits_is_skipped_with_a_line(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
-    machine.run("second", "energy", "gate", GPU_DAY_S="19")
-    log = (machine.out / "second-energy.log").read_text().splitlines()
-    assert log == ["== energy: skipped, 19 s left", "== gate: skipped, 19 s left"]
+    machine.run("second", "profile", "gate", GPU_DAY_S="19")
+    log = (machine.out / "second-profile.log").read_text().splitlines()
+    assert log == ["== profile: skipped, 19 s left", "== gate: skipped, 19 s left"]
 
 
 def test_the_stages_of_each_command_fit_its_time_with_their_limits() -> None:
@@ -168,6 +168,6 @@ def saved(results: Path, day: MadeUpDay) -> str:
 
 
 def test_the_made_up_day_has_the_sizes_that_the_probe_reads() -> None:
-    assert {(one.case.batch_size, one.case.hidden) for one in good_runs()["energy"][0].cases} == set(SIZES)
+    assert {(one.case.batch_size, one.case.hidden) for one in good_runs()["large"][0].cases} == set(SIZES)
     forms = (*FORMS, "cudagraph")
     assert made_up_probe()["steps"].keys() == {f"b{b}-h{h}-{form}" for b, h in SIZES for form in forms}

@@ -27,7 +27,6 @@ NVML = SimpleNamespace(
     nvmlDeviceGetPowerUsage=lambda _gpu: 70_000,
     nvmlDeviceGetUUID=lambda _gpu: "GPU-1",
     nvmlDeviceGetComputeMode=lambda _gpu: 0,
-    nvmlDeviceGetTotalEnergyConsumption=lambda _gpu: int(time.perf_counter() * 1000),
 )
 
 
@@ -80,7 +79,6 @@ def on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             "COPIED_MIB": (1,),
             "LOADED": 64,
             "LOAD_S": 0.05,
-            "ENERGY_S": 0.05,
             "IDLE_S": 0.0,
         },
         readings_of_steps: {
