@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 
@@ -79,6 +80,16 @@ class ProgressLine:
         """Leave the line, so that what follows starts on one of its own."""
         if self._terminal.isatty and self._stage:
             self._terminal.rewrite("", erase=True)
+
+
+@contextmanager
+def progress_line(terminal: Terminal | None = None) -> Iterator[ProgressLine]:
+    """Show the progress on a terminal, by default standard error, and leave the line in the end."""
+    line = ProgressLine(terminal or StandardError())
+    try:
+        yield line
+    finally:
+        line.end()
 
 
 def progress_text(stage: str, done: int, total: int, seconds_left: float | None) -> str:

@@ -139,7 +139,7 @@ def test_a_history_keeps_of_a_run_what_its_rows_say_of_the_step(tmp_path: Path, 
     blocks += [replace(block, case=2) for block in blocks_of()]
     rows = rows_of(run, blocks)
     content = {"benchmarks": [{"extra_info": row.as_record()} for row in rows if row.status == "ok"]}
-    content[OUR_KEY] = own_part(run, rows, [])  # type: ignore[assignment] # both are JSON
+    content[OUR_KEY] = own_part(Source(run, rows))  # type: ignore[assignment] # both are JSON
     (tmp_path / "benchmark.json").write_bytes(plain_json(content))
     if whole:
         folder = RunFolder.create(tmp_path, "anvil", now=datetime(2025, 1, 1, tzinfo=UTC), short_id="ab12")

@@ -1,6 +1,6 @@
 """Two runs side by side, also of two machines: how many samples a second each gets through, at best."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import exp, log
 from statistics import median
 
@@ -11,7 +11,7 @@ from nncore_bench.fingerprint import differences
 from nncore_bench.report.devices import fastest
 from nncore_bench.report.facts import named
 from nncore_bench.report.format import percentage, with_interval
-from nncore_bench.report.frame import cells_of, identity, place, shared_by, shown_columns, size
+from nncore_bench.report.frame import identity, place, shared_by, shown_columns, size
 from nncore_bench.report.ratios import relative_half_width, speed_up
 from nncore_bench.report.source import Source
 from nncore_bench.report.tables import Table
@@ -30,8 +30,8 @@ CAPTION = (
 
 def side_by_side(base: Source, candidate: Source) -> str:
     """Return two runs side by side: who they are, the table, and how much could be compared."""
-    a, b = (fastest(cells_of(source.rows)) for source in (base, candidate))
-    table = comparison_table(a, b)
+    a, b = (fastest(source.all_cells) for source in (base, candidate))
+    table = versus_table(base, candidate)
     common, new, missing = (
         len(keys) for keys in (a.keys() & b.keys(), b.keys() - a.keys(), a.keys() - b.keys())
     )
@@ -112,8 +112,9 @@ def _how_far(apart: Mapping[Case, float]) -> str:
     )
 
 
-def comparison_table(a: Mapping[Case, Row], b: Mapping[Case, Row]) -> Table | None:
+def versus_table(base: Source, candidate: Source) -> Table | None:
     """Return a line for every case that both runs measured; None where there is none."""
+    a, b = (fastest(source.all_cells) for source in (base, candidate))
     common = [case for case in a if case in b]
     if not common:
         return None
@@ -129,8 +130,23 @@ def comparison_table(a: Mapping[Case, Row], b: Mapping[Case, Row]) -> Table | No
         }
         for case in common
     ]
-    shown = pd.DataFrame(lines)
-    return Table("versus", f"Throughput of two runs ({shared_by(common)})", CAPTION, shown, shown)
+    raw = [_raw(case, columns, a[case], b[case]) for case in common]
+    title = f"Throughput of two runs ({shared_by(common)})"
+    return Table("versus", title, CAPTION, pd.DataFrame(lines), pd.DataFrame(raw))
+
+
+def _raw(case: Case, columns: Sequence[str], a: Row, b: Row) -> dict[str, object]:
+    ratio = speed_up(a, b)
+    return {
+        **{name: getattr(case, name) for name in columns},
+        "a_samples_per_s": a.samples_per_s,
+        "a_case": a.case.key,
+        "b_samples_per_s": b.samples_per_s,
+        "b_case": b.case.key,
+        "ratio": None if ratio is None else ratio.value,
+        "ratio_low": None if ratio is None else ratio.low,
+        "ratio_high": None if ratio is None else ratio.high,
+    }
 
 
 def _samples_per_s(row: Row) -> str:
