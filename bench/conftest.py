@@ -230,7 +230,7 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write tables and page into the folder of the run, and `benchmark.json` where a test reported something."""
+    """Write tables and page into the folder of the run, and `benchmark.json` where a test was timed."""
     own = session.config.stash.get(SESSION, None)
     if own is None or own.material is None:
         return
