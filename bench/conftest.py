@@ -16,7 +16,7 @@ from nncore_bench.errors import UserError
 from nncore_bench.handover import HandOver
 from nncore_bench.measure.plan import ROUNDS_OF_THE_SUITE, Plan
 from nncore_bench.options import Options
-from nncore_bench.progress import Silence, progress_line
+from nncore_bench.progress import progress_line
 from nncore_bench.runs import BENCHMARK_FILE, OUR_KEY, found_run, plain_json, replace_file
 from nncore_bench.suite import Suite, own_part
 
@@ -88,7 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.benchmark_columns = COLUMNS
     command = shlex.join(["pytest", *map(str, config.invocation_params.args)])
     try:
-        suite = Suite(Options.build({name: config.getoption(name) for name in step_options.destinations()}))
+        suite = Suite(Options.build(step_options.typed(config.option)))
         baseline = read_baseline(config, suite.options.results)
         config.stash[SESSION] = Session(suite, baseline, command)
         if measures(config):
@@ -173,7 +173,7 @@ def measure_selected(session: pytest.Session) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
     cases = {case for case, _ in selected.values() if not suite.skip_reason(case)}
     try:
-        with progress_line(config.pluginmanager.getplugin("terminalreporter") or Silence()) as line:
+        with progress_line(config.pluginmanager.getplugin("terminalreporter")) as line:
             suite.measure(selected.values(), plan_of(config, suite.options, len(cases)), line)
     except UserError as error:
         raise pytest.UsageError(str(error)) from None

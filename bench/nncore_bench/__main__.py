@@ -3,36 +3,17 @@
 import argparse
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from nncore_bench.commands import advise, compare, gate, profile, report, selftest
-from nncore_bench.commands.answer import INTERRUPTED, SCREEN, UNUSABLE, Answer, Say, say
+from nncore_bench.commands.answer import INTERRUPTED, SCREEN, UNUSABLE, say
 from nncore_bench.commands.arguments import Parser, writable
 from nncore_bench.errors import UserError
 
-
-class Command(Protocol):
-    """What the module of a command has."""
-
-    HELP: str
-    DESCRIPTION: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the arguments."""
-
-    def run(self, given: argparse.Namespace, say: Say) -> Answer:
-        """Do what was asked, say what a user reads, and return what was decided."""
-
-
-COMMANDS: Mapping[str, Command] = {
-    "report": report,
-    "compare": compare,
-    "profile": profile,
-    "gate": gate,
-    "advise": advise,
-    "selftest": selftest,
+COMMANDS = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (report, compare, profile, gate, advise, selftest)
 }
 
 
@@ -59,9 +40,7 @@ def parse(typed: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="nncore-bench", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        own = commands.add_parser(
-            name, help=command.HELP, description=command.DESCRIPTION, allow_abbrev=False
-        )
+        own = commands.add_parser(name, help=command.HELP, description=command.__doc__, allow_abbrev=False)
         command.add_arguments(own)
         own.add_argument(
             "--json", type=Path, metavar="FILE", help="write the answer as JSON; -: on the screen, alone"

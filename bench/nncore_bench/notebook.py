@@ -72,7 +72,7 @@ def measure_step(  # noqa: PLR0913 - each is an option of the suite
         texts = {f"step_{option}": _text(value) for option, value in given.items()}
         options = Options.build({**texts, "step_subject": name})
         launcher = Launcher(more={**environment, **chosen_gpu(options.gpu_number, os.environ)})
-        with progress_line() as line:
+        with progress_line(StandardError()) as line:
             source = measured_grid(options, line, launcher)
     records = source.run.cases
     frame = frame_of(row for row in source.rows if row.status != "skipped")

@@ -21,18 +21,6 @@ class Terminal(Protocol):
         """Write a line of its own."""
 
 
-class Silence:
-    """Stand in for the terminal where pytest runs without one (`-p no:terminal`)."""
-
-    isatty = False
-
-    def rewrite(self, line: str, **markup: bool) -> None:
-        """Show nothing."""
-
-    def write_line(self, line: str, **markup: bool) -> None:
-        """Show nothing."""
-
-
 class StandardError:
     """Write to standard error, where a command has no reporter of pytest's."""
 
@@ -54,11 +42,16 @@ class StandardError:
 class ProgressLine:
     """Show the stage, how much of it is done and the time left.
 
-    On a terminal the line is written over; in a log a new one appears every `log_every_s` seconds.
+    On a terminal the line is written over; in a log a new one appears every `log_every_s` seconds; without
+    either (pytest's `-p no:terminal`) nothing is shown.
     """
 
     def __init__(
-        self, terminal: Terminal, *, log_every_s: float = 10.0, now: Callable[[], float] = time.monotonic
+        self,
+        terminal: Terminal | None,
+        *,
+        log_every_s: float = 10.0,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._terminal = terminal
         self._every = log_every_s
@@ -68,6 +61,8 @@ class ProgressLine:
 
     def __call__(self, stage: str, done: int, total: int, seconds_left: float | None) -> None:
         """Show one line, or not, where the last one is too fresh."""
+        if self._terminal is None:
+            return
         line = progress_text(stage, done, total, seconds_left)
         if self._terminal.isatty:
             self._terminal.rewrite(line, erase=True)
@@ -78,14 +73,14 @@ class ProgressLine:
 
     def end(self) -> None:
         """Leave the line, so that what follows starts on one of its own."""
-        if self._terminal.isatty and self._stage:
+        if self._terminal is not None and self._terminal.isatty and self._stage:
             self._terminal.rewrite("", erase=True)
 
 
 @contextmanager
-def progress_line(terminal: Terminal | None = None) -> Iterator[ProgressLine]:
-    """Show the progress on a terminal, by default standard error, and leave the line in the end."""
-    line = ProgressLine(terminal or StandardError())
+def progress_line(terminal: Terminal | None) -> Iterator[ProgressLine]:
+    """Show the progress on a terminal, and leave the line in the end."""
+    line = ProgressLine(terminal)
     try:
         yield line
     finally:

@@ -261,11 +261,6 @@ def own_part(source: "Source") -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "run": msgspec.to_builtins(source.run),
-        "rows": unfinished(source.rows),
+        "rows": [row.as_record() for row in source.rows if row.status != "ok"],  # these have no test there
         "companions": [row.as_record() for row in source.beside],
     }
-
-
-def unfinished(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Return the rows that failed or were skipped, which pytest-benchmark's file has no place for."""
-    return [row.as_record() for row in rows if row.status != "ok"]

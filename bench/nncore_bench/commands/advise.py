@@ -1,4 +1,7 @@
-"""`nncore-bench advise`: what makes a step faster, measured side by side."""
+"""Measure the variants that a step can have against the plain one, in turn, and the best of them together.
+
+Speed-up, numerical error, memory, one-time cost, and the code to write.
+"""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -14,10 +17,6 @@ if TYPE_CHECKING:
     from nncore_bench.verdict.advice import Gain
 
 HELP = "measure the variants of a step side by side, and say which are worth it"
-DESCRIPTION = (
-    "Measure the variants that a step can have against the plain one, in turn, and the best"
-    " of them together: speed-up, numerical error, memory, one-time cost, and the code to write."
-)
 ADVISED = {"step_devices": "cpu", "step_threads": "1", "step_budget": "20", "step_launches": "6"}
 """What advice is for where nothing else is said."""
 
@@ -35,22 +34,12 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     """Measure the variants of a step and say what they gain."""
     options = _options(given)
     from nncore_bench.advise import advise
-    from nncore_bench.progress import progress_line
+    from nncore_bench.progress import StandardError, progress_line
     from nncore_bench.report.advice import advice_tables, advice_text
 
-    with progress_line() as line:
+    with progress_line(StandardError()) as line:
         advice = advise(options, line)
-    say(
-        advice_text(
-            advice.base,
-            advice.plain_s,
-            advice.found,
-            advice.together,
-            advice.assumed,
-            advice.seconds,
-            advice.folders,
-        )
-    )
+    say(advice_text(**vars(advice)))
     return _answer(advice, records_of(advice_tables({advice.base: [*advice.found, *advice.together]})))
 
 

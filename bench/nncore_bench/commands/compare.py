@@ -1,4 +1,7 @@
-"""`nncore-bench compare`: how far two runs are apart, and why."""
+"""Compare two runs case by case: how far they are apart, in which phase, and what changed.
+
+A screen and no verdict, since the runs were made at different times.
+"""
 
 import argparse
 from pathlib import Path
@@ -12,10 +15,6 @@ if TYPE_CHECKING:
     from nncore_bench.report import Comparison
 
 HELP = "compare two runs case by case: how far they are apart, and why"
-DESCRIPTION = (
-    "Compare two runs case by case: how far they are apart, in which phase, and what changed."
-    " A screen and no verdict, since the runs were made at different times."
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,8 @@
-"""`nncore-bench gate`: two revisions measured against each other in one go."""
+"""Measure two revisions of the code against each other in one go.
+
+Exit code 0: nothing is proven slower; 1: something is; 2: nothing could be decided; 3: undecided, with
+--strict.
+"""
 
 import argparse
 import shutil
@@ -19,10 +23,6 @@ if TYPE_CHECKING:
     from nncore_bench.verdict.outcome import Outcome
 
 HELP = "measure two revisions against each other, and say which cases are proven slower or the same"
-DESCRIPTION = (
-    "Measure two revisions of the code against each other in one go. Exit code 0: nothing is"
-    " proven slower; 1: something is; 2: nothing could be decided; 3: undecided, with --strict."
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,12 +53,12 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     """Judge two revisions and say what was found."""
     asked, summary = asked_for(given), writable("--summary", given.summary)
     from nncore_bench.gate import gate
-    from nncore_bench.progress import progress_line
+    from nncore_bench.progress import StandardError, progress_line
     from nncore_bench.report.verdicts import gate_record, gate_summary, gate_text
 
     # a cancelled job cleans up and says what it knows
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with progress_line() as line:
+    with progress_line(StandardError()) as line:
         outcome = gate(asked, line)
     say(gate_text(outcome))  # first of all: a file that cannot be written costs nothing that is known
     if summary is not None:

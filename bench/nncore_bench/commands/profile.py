@@ -1,4 +1,7 @@
-"""`nncore-bench profile`: a short campaign over the grid, then the profiler on every case."""
+"""Profile every case after timing it for a short while.
+
+Operators by phase and module, the account of the step's wall clock, and a trace that Perfetto opens.
+"""
 
 import argparse
 import shlex
@@ -9,10 +12,6 @@ from nncore_bench.commands.arguments import add_options
 from nncore_bench.options import Options
 
 HELP = "look into the phases of every case: operators, modules, and where the wall clock goes"
-DESCRIPTION = (
-    "Time every case for a short while, then profile each: operators by phase and module, the"
-    " account of the step's wall clock, and a trace that Perfetto opens."
-)
 BUDGET = "10"
 """Seconds of the campaign before the profiler, which tells what that adds to a step."""
 
@@ -25,11 +24,11 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     """Record a run in which every case is profiled; exit code 2 where one that can run was not."""
     raw = step_options.typed(given)
     options = Options.build(raw | {"step_budget": raw["step_budget"] or BUDGET, "step_profile": True})
-    from nncore_bench.progress import progress_line
+    from nncore_bench.progress import StandardError, progress_line
     from nncore_bench.report import render, write_tables
     from nncore_bench.suite import measured_grid
 
-    with progress_line() as line:
+    with progress_line(StandardError()) as line:
         source = measured_grid(options, line)
     report = render(source)
     write_tables(source.folder, report)

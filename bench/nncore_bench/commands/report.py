@@ -1,4 +1,4 @@
-"""`nncore-bench report`: a run told again, two side by side, or a page of many."""
+"""Print the tables and sentences of a run again, or set two runs side by side."""
 
 import argparse
 import shlex
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from nncore_bench.report import Past, Source, Table
 
 HELP = "print a run's tables and sentences again, or set the throughput of two runs side by side"
-DESCRIPTION = "Print the tables and sentences of a run again, or set two runs side by side."
 MOST_RUNS = 2
 FORMATS = ("html", "md", "csv", "svg", "png", "tex")
 DEVICES = ("cpu", "cuda")

@@ -1,4 +1,4 @@
-"""`nncore-bench selftest`: whether this machine's figures can be believed."""
+"""Measure known times, planted delays and identical cases on this machine; exit code 1 when one is off."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -12,10 +12,6 @@ if TYPE_CHECKING:
     from nncore_bench.verdict.truth import Check
 
 HELP = "measure what is known beforehand, and say whether this machine's figures can be believed"
-DESCRIPTION = (
-    "Measure known times, planted delays and identical cases on this machine: a line a check,"
-    " exit code 1 when one fails."
-)
 QUIETER = "end other programs and run it again"
 
 
@@ -34,13 +30,13 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     """Say a line for every check as soon as it is known, and how many passed."""
     if not given.runs.isdecimal() or not int(given.runs):
         raise UserError(f"--runs: {given.runs!r} is no number above 0 (example: 10)")
-    from nncore_bench.progress import progress_line
+    from nncore_bench.progress import StandardError, progress_line
     from nncore_bench.selftest import FULL, QUICK, selftest
     from nncore_bench.selftest_gate import selftest_gate
 
     checks: list[Check] = []
     try:
-        with progress_line() as line:
+        with progress_line(StandardError()) as line:
             found: Iterable[Check | str] = (
                 selftest_gate(int(given.runs), line)
                 if given.gate
