@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nncore_bench.commands import advise, compare, gate, profile, report, selftest
-from nncore_bench.commands.answer import INTERRUPTED, SCREEN, UNUSABLE, say
+from nncore_bench.commands.answer import INTERRUPTED, SCREEN, UNUSABLE, Answer, say
 from nncore_bench.commands.arguments import Parser, writable
 from nncore_bench.errors import UserError
 
@@ -51,7 +51,7 @@ def parse(typed: Sequence[str]) -> argparse.Namespace:
 def _run(given: argparse.Namespace) -> int:
     """Run a command, and write its answer where that was asked for."""
     file = given.json if given.json == SCREEN else writable("--json", given.json)
-    answer = COMMANDS[given.command].run(given, (lambda _: None) if file == SCREEN else say)
+    answer: Answer = COMMANDS[given.command].run(given, (lambda _: None) if file == SCREEN else say)
     if file is not None:
         from nncore_bench.runs import plain_json, replace_file
 
