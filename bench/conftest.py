@@ -49,7 +49,7 @@ class Session:
     @cached_property
     def material(self) -> "Material | None":
         """Return what tables and page are made from, None where nothing was measured."""
-        if self.suite.source is None:
+        if self.suite.recorder is None:
             return None
         from nncore_bench.report.page import Material  # noqa: PLC0415 - what draws takes a second to import
 

@@ -111,8 +111,6 @@ def _measured(suite: Suite, base: Case, cases: Sequence[Case], share: float, pro
     plan = Plan.of(suite.options, ROUNDS_OF_A_COMMAND)
     plan = replace(plan, budget_s=plan.budget_s * share)
     suite.measure(selected, plan, progress, alone=True)  # ratios within a round need no ceilings and no drift
-    if suite.source is None:
-        raise UserError("nothing was recorded")
     plain = next(record for record in suite.source.run.cases if record.case == base)
     if plain.status != "ok":
         raise UserError(f"{base.key} cannot be measured: {plain.reason}")

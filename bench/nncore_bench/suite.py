@@ -34,7 +34,7 @@ from nncore_bench.measure.recorder import Recorder
 from nncore_bench.measure.workers import Launcher, Worker, WorkerError, allocator_can_be_chosen, patience
 from nncore_bench.options import Options
 from nncore_bench.records import CaseRecord
-from nncore_bench.runs import SCHEMA_VERSION, Block, read_blocks, unwritable
+from nncore_bench.runs import SCHEMA_VERSION, Block, unwritable
 from nncore_bench.variants import DEFAULT_ALLOCATOR, misfit
 from nncore_bench.verdict import Row
 from nncore_bench.verdict.laps import published
@@ -187,29 +187,27 @@ class Suite:
 
     @property
     def folder(self) -> Path:
-        """Return the folder of what was measured."""
+        """Return the folder of what was measured; raises UserError where nothing was."""
         if self.recorder is None:
             raise UserError("nothing was recorded")
         return self.recorder.folder.path
 
     @cached_property
-    def source(self) -> "Source | None":
-        """Return what was measured as it would be read back, None where nothing was."""
-        if self.recorder is None:
-            return None
-        from nncore_bench.report import Source  # noqa: PLC0415 - pandas takes a second to import
+    def source(self) -> "Source":
+        """Return what was measured, read back; raises UserError where nothing was."""
+        from nncore_bench.report import read_source  # noqa: PLC0415 - pandas takes a second to import
 
-        return Source.of(self.recorder.run, list(read_blocks(self.folder)), self.folder)
+        return read_source(self.folder)
 
     @cached_property
     def rows(self) -> dict[tuple[Case, str], Row]:
         """Return the rows of the frame by case and phase."""
-        return {} if self.source is None else {(row.case, row.phase): row for row in self.source.rows}
+        return {} if self.recorder is None else {(row.case, row.phase): row for row in self.source.rows}
 
     @cached_property
     def _blocks_by_case(self) -> Mapping[Case, list[Block]]:
         by_case: dict[Case, list[Block]] = defaultdict(list)
-        if self.source is not None:
+        if self.recorder is not None:
             for block in self.source.blocks:
                 if block.case < len(self.source.run.cases):  # the others are of what was measured beside them
                     by_case[self.source.run.cases[block.case].case].append(block)
@@ -237,8 +235,6 @@ def measured_grid(options: Options, progress: Progress, launcher: Launcher | Non
         suite.measure(suite.cells, Plan.of(options, ROUNDS_OF_A_COMMAND), progress)
     finally:
         suite.close()
-    if suite.source is None:
-        raise UserError("nothing was recorded")
     return suite.source
 
 
