@@ -47,6 +47,7 @@ def measure_step(  # noqa: PLR0913 - each is an option of the suite
     Raises ValueError with one sentence for what cannot be measured, before anything is, and where no case
     could be.
     """
+    given: dict[str, Values] = {name: value for name, value in locals().items() if name != "subject"}
     # pandas and the campaign take a second to import, and `import bench` is part of every command.
     from nncore_bench.measure.gpu import chosen_gpu  # noqa: PLC0415
     from nncore_bench.measure.workers import Launcher  # noqa: PLC0415
@@ -55,19 +56,6 @@ def measure_step(  # noqa: PLR0913 - each is an option of the suite
     from nncore_bench.report.frame import frame_of  # noqa: PLC0415
     from nncore_bench.suite import measured_grid  # noqa: PLC0415
 
-    given: dict[str, Values] = {
-        "batch_sizes": batch_sizes,
-        "hidden": hidden,
-        "devices": devices,
-        "threads": threads,
-        "precisions": precisions,
-        "variants": variants,
-        "dataset": dataset,
-        "budget": budget,
-        "target": target,
-        "launches": launches,
-        "results": results,
-    }
     with _named(subject) as (name, environment):
         texts = {f"step_{option}": _text(value) for option, value in given.items()}
         options = Options.build({**texts, "step_subject": name})
