@@ -57,6 +57,9 @@ def _run(given: argparse.Namespace) -> int:
 
         content = plain_json(answer.as_record(given.command))
         say(content.decode()) if file == SCREEN else replace_file(file, content)
+    for path, text in answer.appended.items():
+        with path.open("a") as end:
+            end.write(text)
     return answer.code
 
 

@@ -26,7 +26,7 @@ The gate has its own figures in place of `tables`: decisions, changes, phases, c
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -43,13 +43,17 @@ Say: TypeAlias = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Answer:
-    """An exit code and what was decided, with its first cause, the next step and the figures behind it."""
+    """An exit code and what was decided, with its first cause, the next step and the figures behind it.
+
+    `appended` is text for the ends of files; these come last, since a full disk must cost nothing else.
+    """
 
     code: int
     verdict: str | None
     cause: Mapping[str, object] | None
     next: str | None
     figures: Mapping[str, Any]
+    appended: Mapping[Path, str] = field(default_factory=dict)
 
     def as_record(self, command: str) -> dict[str, Any]:
         """Return the document of `--json`."""

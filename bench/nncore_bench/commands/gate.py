@@ -61,10 +61,8 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     with progress_line(StandardError()) as line:
         outcome = gate(asked, line)
     say(gate_text(outcome))  # first of all: a file that cannot be written costs nothing that is known
-    if summary is not None:
-        with summary.open("a") as file:
-            file.write(gate_summary(outcome))
-    return Answer(_exit_code(outcome, given), None, None, None, gate_record(outcome))
+    more = {} if summary is None else {summary: gate_summary(outcome)}
+    return Answer(_exit_code(outcome, given), None, None, None, gate_record(outcome), more)
 
 
 def asked_for(given: argparse.Namespace) -> "GateOptions":
