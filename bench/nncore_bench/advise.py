@@ -1,22 +1,26 @@
 """How do I make it faster: variants of a step beside the plain one, and then the best of them together."""
 
 import os
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from nncore_bench.cases import Case
+from nncore_bench.errors import UserError
 from nncore_bench.measure.campaign import Progress
 from nncore_bench.measure.gpu import chosen_gpu
-from nncore_bench.measure.plan import Plan
+from nncore_bench.measure.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.measure.workers import COMPILER_CACHE, Launcher
-from nncore_bench.options import OptionError, Options
+from nncore_bench.options import Options
 from nncore_bench.suite import Suite
 from nncore_bench.variants import PRECISIONS, WORDS, made_faster
 from nncore_bench.verdict.advice import Gain, combinations, gains
+
+if TYPE_CHECKING:
+    from nncore_bench.report import Source
 
 SHARE_TOGETHER = 0.4
 """The share of the budget that combinations have for themselves."""
@@ -51,7 +55,7 @@ def candidates(base: Case, all_threads: int) -> list[Case]:
 
 
 def advise(options: Options, progress: Progress) -> Advice:
-    """Return advice for one device, batch size and width; raises OptionError and WorkerError.
+    """Return advice for one device, batch size and width; raises UserError.
 
     With an empty compiler cache, so that the first of the launches compiles as a user's first run does.
     """
@@ -68,55 +72,46 @@ def _advised(options: Options, progress: Progress, begin: float, environment: Ma
         suite.get_ready()
         suite.refuse_what_cannot_be()
         base = _only(suite)
-        found, plain_s = _measured(
-            suite, base, candidates(base, suite.launcher.hello.all_threads), 1.0, progress
-        )
-        joined = combinations(found, base)
-        folders, together = [suite.folder], list[Gain]()
-        if joined:
-            second = Suite(options, suite.launcher)
-            together, _ = _measured(second, base, joined, SHARE_TOGETHER, progress)
-            folders.append(second.folder)
+        tried = candidates(base, suite.launcher.hello.all_threads)
+        first = _measured(suite, base, tried, 1.0, progress)
+        found, together, sources = _gains(first, base), list[Gain](), [first]
+        if joined := combinations(found, base):
+            sources.append(_measured(Suite(options, suite.launcher), base, joined, SHARE_TOGETHER, progress))
+            together = _gains(sources[-1], base)
     finally:
         suite.close()
-    record = next(record for record in suite.run.cases if record.case == base) if suite.run else None
-    return Advice(
-        base,
-        plain_s,
-        found,
-        together,
-        record.assumed if record else (),
-        time.monotonic() - begin,
-        [folder for folder in folders if folder is not None],
-    )
+    plain_s = next(row.time_s for row in first.rows if (row.case, row.phase) == (base, "step"))
+    assumed = next(record.assumed for record in first.run.cases if record.case == base)
+    folders = [source.folder for source in sources if source.folder is not None]
+    seconds = time.monotonic() - begin
+    return Advice(base, plain_s or float("nan"), found, together, assumed, seconds, folders)
+
+
+def _gains(source: "Source", base: Case) -> list[Gain]:
+    return gains(source.run.cases, source.blocks, base)
 
 
 def _only(suite: Suite) -> Case:
-    """Return the one case that advice is for; raises OptionError where there are more or it cannot run."""
+    """Return the one case that advice is for; raises UserError where there are more or it cannot run."""
     if len(suite.cases) != 1:
-        raise OptionError(
+        raise UserError(
             f"advice is for one case, and the options name {len(suite.cases)} (give one device, thread count,"
             " batch size and hidden width, such as --step-batch-sizes=32 --step-hidden=128)"
         )
     (case,) = suite.cases
     if reason := suite.skip_reason(case) or suite.check(case):
-        raise OptionError(reason)
+        raise UserError(reason)
     return case
 
 
-def _measured(
-    suite: Suite, base: Case, cases: Sequence[Case], share: float, progress: Progress
-) -> tuple[list[Gain], float]:
-    """Return what some cases gain on the base in a campaign of its own, and the seconds of the plain step."""
-    options = suite.options
+def _measured(suite: Suite, base: Case, cases: Sequence[Case], share: float, progress: Progress) -> "Source":
+    """Return what a campaign of its own measured of some cases beside the base."""
     selected = [(base, phase) for phase in PLAIN_PHASES]
     selected += [(case, phase) for case in cases for phase in PHASES_OF[made_faster(case.variant)]]
-    seed = random.SystemRandom().randrange(2**32)
-    plan = Plan(options.launches, options.budget * share, options.target, options.launches, seed=seed)
+    plan = Plan.of(suite.options, ROUNDS_OF_A_COMMAND)
+    plan = replace(plan, budget_s=plan.budget_s * share)
     suite.measure(selected, plan, progress, alone=True)  # ratios within a round need no ceilings and no drift
-    if suite.run is None:
-        raise OptionError("nothing was recorded")
-    plain = next(record for record in suite.run.cases if record.case == base)
+    plain = next(record for record in suite.source.run.cases if record.case == base)
     if plain.status != "ok":
-        raise OptionError(f"{base.key} cannot be measured: {plain.reason}")
-    return gains(suite.run.cases, suite.blocks, base), suite.rows[base, "step"].time_s or float("nan")
+        raise UserError(f"{base.key} cannot be measured: {plain.reason}")
+    return suite.source

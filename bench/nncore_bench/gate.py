@@ -4,17 +4,17 @@ import os
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nncore_bench.cases import SIMPLENN, STEP_PHASES, Case
-from nncore_bench.commands import GateOptions
+from nncore_bench.errors import UserError
 from nncore_bench.measure.campaign import Progress
 from nncore_bench.measure.gpu import EXCLUSIVE, chosen_gpu, gpu_facts
 from nncore_bench.measure.pairs import BASE, CANDIDATE
 from nncore_bench.measure.parents import HASH_SEEDS, Parents
 from nncore_bench.measure.revisions import WORKING_TREE, Layout, Repository, Revision
-from nncore_bench.options import OptionError
+from nncore_bench.options import Options
 from nncore_bench.selection import selection
 from nncore_bench.stages import Gate, GateError
 from nncore_bench.suite import NO_CUDA, Suite
@@ -26,8 +26,27 @@ PACKAGE = "nncore"
 BUDGET_S = 600.0
 
 
+@dataclass(frozen=True)
+class GateOptions:
+    """Hold what `gate` was asked for; without a base the merge base with main is meant.
+
+    `again` are the words that were typed but for the choice of cases and the files to write.
+    """
+
+    base: str | None
+    candidate: str | None
+    margin: float
+    alpha: float
+    budget_s: float | None
+    cases: str | None
+    base_python: str | None
+    candidate_python: str | None
+    again: tuple[str, ...]
+    options: Options
+
+
 def gate(asked: GateOptions, progress: Progress) -> Outcome:
-    """Return the outcome for two revisions; raises GateError, OptionError, RevisionError, WorkerError."""
+    """Return the outcome for two revisions; raises UserError."""
     rule = _rule(asked)
     repository = Repository(Path.cwd())
     candidate = repository.revision(asked.candidate or WORKING_TREE)
@@ -97,11 +116,11 @@ def _rule(asked: GateOptions) -> Rule:
     try:
         return Rule(margin=asked.margin, alpha=asked.alpha, suite_margin=min(SUITE_MARGIN, asked.margin))
     except ValueError as error:
-        raise OptionError(f"--{error}") from None
+        raise UserError(f"--{error}") from None
 
 
 def chosen_cases(asked: GateOptions) -> list[Case]:
-    """Return the chosen cases of the grid; raises OptionError where there is none or one cannot run here."""
+    """Return the chosen cases of the grid; raises UserError where there is none or one cannot run here."""
     suite = Suite(asked.options)
     try:
         cases = _matching(suite.cases, asked.cases)
@@ -109,18 +128,18 @@ def chosen_cases(asked: GateOptions) -> list[Case]:
     finally:
         suite.close()
     if cannot == NO_CUDA:
-        raise OptionError(f"--step-devices: {cannot} (use --step-devices=cpu)")
+        raise UserError(f"--step-devices: {cannot} (use --step-devices=cpu)")
     if cannot:
-        raise OptionError(f"--step-variants, --step-precisions: {cannot} (leave it out)")
+        raise UserError(f"--step-variants, --step-precisions: {cannot} (leave it out)")
     shown = {**os.environ, **chosen_gpu(asked.options.gpu_number, os.environ)}
     if {case.device for case in cases} - {"cpu"} and gpu_facts(shown).get("gpu_compute_mode") in EXCLUSIVE:
-        raise OptionError(
+        raise UserError(
             "--step-devices: the GPU lets one process in at a time (its compute mode), and a gate has two"
             " take turns (set it to default with nvidia-smi -c DEFAULT, or use --step-devices=cpu)"
         )
     whole = [case.variant for case in cases if not set(STEP_PHASES) <= set(case.phases())]
     if whole:
-        raise OptionError(f"--step-variants: {whole[0]} has no phases of a step to compare (leave it out)")
+        raise UserError(f"--step-variants: {whole[0]} has no phases of a step to compare (leave it out)")
     return cases
 
 
@@ -130,5 +149,5 @@ def _matching(cases: list[Case], expression: str | None) -> list[Case]:
     matches = selection("--cases", expression)
     chosen = [case for case in cases if matches(case.key)]
     if not chosen:
-        raise OptionError(f"--cases: {expression!r} matches no case of the grid (nncore-bench gate --help)")
+        raise UserError(f"--cases: {expression!r} matches no case of the grid (nncore-bench gate --help)")
     return chosen

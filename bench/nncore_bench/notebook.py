@@ -9,6 +9,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from nncore_bench.errors import UserError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -45,42 +47,26 @@ def measure_step(  # noqa: PLR0913 - each is an option of the suite
     Raises ValueError with one sentence for what cannot be measured, before anything is, and where no case
     could be.
     """
+    given: dict[str, Values] = {name: value for name, value in locals().items() if name != "subject"}
     # pandas and the campaign take a second to import, and `import bench` is part of every command.
     from nncore_bench.measure.gpu import chosen_gpu  # noqa: PLC0415
     from nncore_bench.measure.workers import Launcher  # noqa: PLC0415
-    from nncore_bench.options import OptionError, Options  # noqa: PLC0415
-    from nncore_bench.progress import ProgressLine, StandardError  # noqa: PLC0415
+    from nncore_bench.options import Options  # noqa: PLC0415
+    from nncore_bench.progress import StandardError, progress_line  # noqa: PLC0415
     from nncore_bench.report.frame import frame_of  # noqa: PLC0415
     from nncore_bench.suite import measured_grid  # noqa: PLC0415
 
-    given: dict[str, Values] = {
-        "batch_sizes": batch_sizes,
-        "hidden": hidden,
-        "devices": devices,
-        "threads": threads,
-        "precisions": precisions,
-        "variants": variants,
-        "dataset": dataset,
-        "budget": budget,
-        "target": target,
-        "launches": launches,
-        "results": results,
-    }
     with _named(subject) as (name, environment):
         texts = {f"step_{option}": _text(value) for option, value in given.items()}
         options = Options.build({**texts, "step_subject": name})
-        line = ProgressLine(StandardError())
-        try:
-            suite = measured_grid(
-                options, line, Launcher(more={**environment, **chosen_gpu(options.gpu_number, os.environ)})
-            )
-        finally:
-            line.end()
-    records = suite.run.cases if suite.run else ()
-    frame = frame_of(row for row in suite.rows.values() if row.status != "skipped")
+        launcher = Launcher(more={**environment, **chosen_gpu(options.gpu_number, os.environ)})
+        with progress_line(StandardError()) as line:
+            source = measured_grid(options, line, launcher)
+    records = source.run.cases
+    frame = frame_of(row for row in source.rows if row.status != "skipped")
     if not any(record.status == "ok" for record in records):
-        raise OptionError(next((record.reason for record in records), "nothing was recorded"))
-    frame.attrs["run"] = str(suite.folder)
+        raise UserError(next((record.reason for record in records), "nothing was recorded"))
+    frame.attrs["run"] = str(source.folder)
     frame.attrs["assumed"] = list(dict.fromkeys(said for record in records for said in record.assumed))
     if frame.attrs["assumed"]:
         StandardError().write_line(
@@ -108,12 +94,11 @@ def _named(subject: object) -> Iterator[tuple[str, Mapping[str, str]]]:
     import cloudpickle  # noqa: PLC0415 - what is named needs none
 
     from nncore_bench.measure.workers import HANDED_OVER, SUBJECT_FILE  # noqa: PLC0415
-    from nncore_bench.options import OptionError  # noqa: PLC0415
 
     try:
         content = cloudpickle.dumps((sys.path, cloudpickle.dumps(_on_cpu(subject))))
     except Exception as error:  # noqa: BLE001 - pickle raises whatever the objects do
-        raise OptionError(
+        raise UserError(
             f"{_name_of(subject)} cannot be sent to the processes that measure ({type(error).__name__}:"
             f" {error}; give the function that makes it)"
         ) from None

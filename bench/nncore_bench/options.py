@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nncore_bench.variants import EAGER, JOINT, PRECISIONS, WORDS, VariantError, canonical
+from nncore_bench.errors import UserError
+from nncore_bench.variants import EAGER, JOINT, PRECISIONS, WORDS, canonical
 
 DATASETS = ("digits", "mnist", "fashion-mnist", "synthetic")
 ALL_THREADS = "all"
-
-
-class OptionError(ValueError):
-    """Say in one sentence which value cannot be used and what to write instead."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def words(flag: str, text: str) -> tuple[str, ...]:
     """Split a list at its commas; equal entries merge."""
     entries = tuple(dict.fromkeys(entry.strip() for entry in text.split(",")))
     if not all(entries):
-        raise OptionError(f"{flag}: {text!r} has an empty entry (separate the entries by single commas)")
+        raise UserError(f"{flag}: {text!r} has an empty entry (separate the entries by single commas)")
     return entries
 
 
@@ -56,7 +53,7 @@ def choices(*allowed: str) -> Callable[[str, str], tuple[str, ...]]:
     def parse(flag: str, text: str) -> tuple[str, ...]:
         for entry in words(flag, text):
             if entry not in allowed:
-                raise OptionError(f"{flag}: {entry!r} is not one of {', '.join(allowed)}")
+                raise UserError(f"{flag}: {entry!r} is not one of {', '.join(allowed)}")
         return words(flag, text)
 
     return parse
@@ -67,7 +64,7 @@ def choice(*allowed: str) -> Callable[[str, str], str]:
 
     def parse(flag: str, text: str) -> str:
         if text not in allowed:
-            raise OptionError(f"{flag}: {text!r} is not one of {', '.join(allowed)}")
+            raise UserError(f"{flag}: {text!r} is not one of {', '.join(allowed)}")
         return text
 
     return parse
@@ -78,10 +75,10 @@ def sizes(flag: str, text: str) -> tuple[int, ...]:
     try:
         numbers = tuple(dict.fromkeys(int(entry) for entry in words(flag, text)))
     except ValueError:
-        raise OptionError(f"{flag}: {text!r} is not a list of integers (example: 64,256)") from None
+        raise UserError(f"{flag}: {text!r} is not a list of integers (example: 64,256)") from None
     for number in numbers:
         if number < 1:
-            raise OptionError(f"{flag}: {number} is not positive (the smallest size is 1)")
+            raise UserError(f"{flag}: {number} is not positive (the smallest size is 1)")
     return numbers
 
 
@@ -94,7 +91,7 @@ def thread_counts(flag: str, text: str) -> tuple[int | str, ...]:
         elif entry.isdecimal() and int(entry) > 0:
             counts.append(int(entry))
         else:
-            raise OptionError(f"{flag}: {entry!r} is neither a positive integer nor 'all' (example: 1,all)")
+            raise UserError(f"{flag}: {entry!r} is neither a positive integer nor 'all' (example: 1,all)")
     return tuple(counts)
 
 
@@ -104,10 +101,10 @@ def devices(flag: str, text: str) -> tuple[str, ...]:
     for entry in entries:
         kind, colon, number = entry.partition(":")
         if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal())):
-            raise OptionError(f"{flag}: {entry!r} is not one of cpu, cuda (or cuda:1 and the like)")
+            raise UserError(f"{flag}: {entry!r} is not one of cpu, cuda (or cuda:1 and the like)")
     gpus = [entry for entry in entries if entry != "cpu"]
     if len(gpus) > 1:
-        raise OptionError(
+        raise UserError(
             f"{flag}: {' and '.join(gpus)} are two GPUs, and a run measures one (give one of them,"
             " and compare two runs)"
         )
@@ -118,15 +115,15 @@ def variants(flag: str, text: str) -> tuple[str, ...]:
     """Parse a list of variants, each some words joined by `+`; the same ones in another order merge."""
     try:
         return tuple(dict.fromkeys(canonical(entry.split(JOINT)) for entry in words(flag, text)))
-    except VariantError as error:
-        raise OptionError(f"{flag}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from None
 
 
 def subject(flag: str, text: str) -> str:
     """Parse the name of a network: simplenn, or where a factory is and its name."""
     place, _, name = text.rpartition(":")
     if text != "simplenn" and not (place and name):
-        raise OptionError(
+        raise UserError(
             f"{flag}: {text!r} names no network (simplenn, torchvision:resnet18, my_package.my_module:make"
             " or ./my_net.py:make)"
         )
@@ -140,9 +137,9 @@ def seconds(flag: str, text: str) -> float:
     try:
         value = float(number) * unit
     except ValueError:
-        raise OptionError(f"{flag}: {text!r} is not a time (example: 60 or 2m)") from None
+        raise UserError(f"{flag}: {text!r} is not a time (example: 60 or 2m)") from None
     if not 1 <= value <= 86_400:  # noqa: PLR2004 - a second to a day
-        raise OptionError(f"{flag}: {text!r} is not between 1 second and 1 day")
+        raise UserError(f"{flag}: {text!r} is not between 1 second and 1 day")
     return value
 
 
@@ -151,23 +148,23 @@ def fraction(flag: str, text: str) -> float:
     try:
         value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
-        raise OptionError(f"{flag}: {text!r} is not a share (example: 1% or 0.01)") from None
+        raise UserError(f"{flag}: {text!r} is not a share (example: 1% or 0.01)") from None
     if not 0 < value < 1:
-        raise OptionError(f"{flag}: {text!r} is not between 0 and 100 % (example: 1%)")
+        raise UserError(f"{flag}: {text!r} is not between 0 and 100 % (example: 1%)")
     return value
 
 
 def count(flag: str, text: str) -> int:
     """Parse one positive integer."""
     if not text.isdecimal() or int(text) < 1:
-        raise OptionError(f"{flag}: {text!r} is not a positive integer (example: 4)")
+        raise UserError(f"{flag}: {text!r} is not a positive integer (example: 4)")
     return int(text)
 
 
 def folder(flag: str, text: str) -> Path:
     """Take a folder as typed; whether it can be written is tried before anything is measured."""
     if not text:
-        raise OptionError(f"{flag}: an empty name is no folder (example: results)")
+        raise UserError(f"{flag}: an empty name is no folder (example: results)")
     return Path(text)
 
 
@@ -233,7 +230,7 @@ class Options:
     def build(cls, raw: Mapping[str, Any]) -> "Options":
         """Read the texts of a parser by option destination (None: not given).
 
-        Raises OptionError with one sentence that names the option, the value and the way out.
+        Raises UserError with one sentence that names the option, the value and the way out.
         """
         flags: dict[str, Any] = {name: bool(raw.get(_flag_dest(name))) for name in FLAGS}
         raw = _for_subject(raw, quick=flags["quick"])
@@ -294,7 +291,7 @@ def _for_subject(raw: Mapping[str, Any], *, quick: bool) -> Mapping[str, Any]:
     for dest, what in {"step_hidden": "hidden width", "step_dataset": "data set"}.items():
         if raw.get(dest) is not None:
             flag = f"--{dest.replace('_', '-')}"
-            raise OptionError(f"{flag}: {name} has no {what} to choose (leave the option out)")
+            raise UserError(f"{flag}: {name} has no {what} to choose (leave the option out)")
     sizes_of_others = raw.get("step_batch_sizes") or ("8" if quick else BATCH_SIZES_OF_OTHERS)
     return {**raw, "step_batch_sizes": sizes_of_others}
 

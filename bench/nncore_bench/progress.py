@@ -2,34 +2,15 @@
 
 import sys
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
 
+if TYPE_CHECKING:
+    import pytest
 
-class Terminal(Protocol):
-    """The part of pytest's terminal reporter that is used."""
-
-    @property
-    def isatty(self) -> bool:
-        """Return whether a line can be written over."""
-
-    def rewrite(self, line: str, **markup: bool) -> None:
-        """Write over the current line."""
-
-    def write_line(self, line: str, **markup: bool) -> None:
-        """Write a line of its own."""
-
-
-class Silence:
-    """Stand in for the terminal where pytest runs without one (`-p no:terminal`)."""
-
-    isatty = False
-
-    def rewrite(self, line: str, **markup: bool) -> None:
-        """Show nothing."""
-
-    def write_line(self, line: str, **markup: bool) -> None:
-        """Show nothing."""
+Terminal: TypeAlias = "pytest.TerminalReporter | StandardError | None"
+LOG_EVERY_S = 10.0
 
 
 class StandardError:
@@ -53,32 +34,42 @@ class StandardError:
 class ProgressLine:
     """Show the stage, how much of it is done and the time left.
 
-    On a terminal the line is written over; in a log a new one appears every `log_every_s` seconds.
+    On a terminal the line is written over; in a log a new one appears every 10 seconds; without
+    either (pytest's `-p no:terminal`) nothing is shown.
     """
 
-    def __init__(
-        self, terminal: Terminal, *, log_every_s: float = 10.0, now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, terminal: Terminal, now: Callable[[], float] = time.monotonic) -> None:
         self._terminal = terminal
-        self._every = log_every_s
         self._now = now
         self._next = float("-inf")
         self._stage = ""
 
     def __call__(self, stage: str, done: int, total: int, seconds_left: float | None) -> None:
         """Show one line, or not, where the last one is too fresh."""
+        if self._terminal is None:
+            return
         line = progress_text(stage, done, total, seconds_left)
         if self._terminal.isatty:
             self._terminal.rewrite(line, erase=True)
         elif stage != self._stage or self._now() >= self._next:
             self._terminal.write_line(line)
-            self._next = self._now() + self._every
+            self._next = self._now() + LOG_EVERY_S
         self._stage = stage
 
     def end(self) -> None:
         """Leave the line, so that what follows starts on one of its own."""
-        if self._terminal.isatty and self._stage:
+        if self._terminal is not None and self._terminal.isatty and self._stage:
             self._terminal.rewrite("", erase=True)
+
+
+@contextmanager
+def progress_line(terminal: Terminal) -> Iterator[ProgressLine]:
+    """Show the progress on a terminal, and leave the line in the end."""
+    line = ProgressLine(terminal)
+    try:
+        yield line
+    finally:
+        line.end()
 
 
 def progress_text(stage: str, done: int, total: int, seconds_left: float | None) -> str:

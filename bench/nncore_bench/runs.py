@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nncore_bench.cases import BLOCK_LAPS, BlockKind
+from nncore_bench.errors import UserError
 from nncore_bench.records import CaseProfile, CaseRecord, Notice
 
 SCHEMA_VERSION = 2
@@ -37,7 +38,7 @@ UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZi
 """What numpy raises for a damaged file, depending on where the damage is."""
 
 
-class RunError(ValueError):
+class RunError(UserError):
     """Say in one sentence why a folder or file cannot be used as a run."""
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias
 
-from nncore_bench.options import OptionError
+from nncore_bench.errors import UserError
 
 Matches: TypeAlias = Callable[[str], bool]
 _TOKEN = re.compile(r"\s*(\(|\)|[^\s()]+)")
@@ -12,7 +12,7 @@ _WORDS = ("and", "or", "not")
 
 
 def selection(flag: str, text: str) -> Matches:
-    """Return what tells whether an expression matches a name; raises OptionError in one sentence.
+    """Return what tells whether an expression matches a name; raises UserError in one sentence.
 
     As with `-k` a word matches where it is part of the name, whatever its case, and `and`, `or`, `not` and
     parentheses combine.
@@ -24,7 +24,7 @@ class _Reader:
     """Read an expression by recursive descent: or, and, not, and what is in parentheses."""
 
     def __init__(self, flag: str, text: str) -> None:
-        self._error = OptionError(f"{flag}: {text!r} is no expression (example: 'b32 and not h512')")
+        self._error = UserError(f"{flag}: {text!r} is no expression (example: 'b32 and not h512')")
         self._tokens = _TOKEN.findall(text)
         self._place = 0
 

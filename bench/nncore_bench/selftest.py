@@ -19,7 +19,7 @@ from nncore_bench.measure.campaign import Conductor, Progress
 from nncore_bench.measure.plan import Plan
 from nncore_bench.measure.workers import Launcher, Worker, WorkerError
 from nncore_bench.records import CaseCounters, CaseRecord
-from nncore_bench.report import read_source, render, write_tables
+from nncore_bench.report import Source, read_source, render, write_tables
 from nncore_bench.report.format import UNITS
 from nncore_bench.runs import BENCHMARK_FILE, OUR_KEY, Block, Campaign, Code, Run, plain_json, replace_file
 from nncore_bench.suite import own_part
@@ -91,7 +91,7 @@ def selftest(effort: Effort, progress: Progress) -> Iterator[Check]:
             yield from checks_of(lambda: [device_check(launcher.start("cuda"))], "clock on CUDA")
         kept = Kept()
         records = [CaseRecord(case, (*STEP_PHASES, "step")) for case in cases_of(effort)]
-        plan = Plan(effort.launches, effort.budget_s, target=1e-9)  # as many rounds as the budget allows
+        plan = Plan(effort.launches, effort.budget_s, target=1e-9)  # rounds as the budget allows
         Conductor(records, plan, lambda _: launcher.fork(), kept, progress).run()
     yield from campaign_checks(run_of(kept), kept.blocks)
 
@@ -150,12 +150,13 @@ def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:
     part = msgspec.structs.replace(run, cases=waits)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_tables(folder, render(part, own))
+        source = Source(part, own)
+        write_tables(folder, render(source))
         shown = shown_steps((folder / "tables" / "phases.md").read_text())
         csv = pd.read_csv(folder / "tables" / "phases.csv").query("phase == 'step'").time_s
         tests = [{"extra_info": row.as_record()} for row in own]
         file = folder / BENCHMARK_FILE
-        replace_file(file, plain_json({"benchmarks": tests, OUR_KEY: own_part(part, own, [])}))
+        replace_file(file, plain_json({"benchmarks": tests, OUR_KEY: own_part(source)}))
         json = [row.time_s for row in read_source(file).rows if row.phase == "step"]
     for row, in_table, in_json, in_csv in zip(steps, shown, json, csv, strict=True):
         told = {"table": in_table, "JSON": in_json or float("nan"), "CSV": float(in_csv)}

@@ -15,6 +15,7 @@ from typing import get_args
 import numpy as np
 
 from nncore_bench.cases import Case
+from nncore_bench.errors import UserError
 from nncore_bench.measure.arms import ARMS, Arms
 from nncore_bench.measure.campaign import Progress
 from nncore_bench.measure.pairs import (
@@ -48,7 +49,7 @@ MOST_TOLD = 1000
 """Nobody is told to measure more pairs than these."""
 
 
-class GateError(RuntimeError):
+class GateError(UserError):
     """Say in one sentence why nothing can be decided."""
 
 

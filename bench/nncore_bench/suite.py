@@ -1,14 +1,13 @@
 """The suite's state in one pytest session: its options, cases and workers, and what they recorded."""
 
 import os
-import random
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -25,20 +24,24 @@ from nncore_bench.cases import (
     companions_of,
     grid,
 )
+from nncore_bench.errors import UserError
 from nncore_bench.handover import HandOver
 from nncore_bench.measure import messages
 from nncore_bench.measure.campaign import Progress
 from nncore_bench.measure.gpu import chosen_gpu
-from nncore_bench.measure.plan import Plan
+from nncore_bench.measure.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.measure.recorder import Recorder
 from nncore_bench.measure.workers import Launcher, Worker, WorkerError, allocator_can_be_chosen, patience
-from nncore_bench.options import OptionError, Options
+from nncore_bench.options import Options
 from nncore_bench.records import CaseRecord
-from nncore_bench.runs import SCHEMA_VERSION, Block, Run, RunError, read_blocks, unwritable
+from nncore_bench.runs import SCHEMA_VERSION, Block, unwritable
 from nncore_bench.variants import DEFAULT_ALLOCATOR, misfit
-from nncore_bench.verdict import Row, companion_rows, rows_of
+from nncore_bench.verdict import Row
 from nncore_bench.verdict.laps import published
 from nncore_bench.verdict.rows import KIND_OF_PHASE, NANO
+
+if TYPE_CHECKING:
+    from nncore_bench.report import Source
 
 NO_CUDA = "no CUDA device was found"
 
@@ -109,29 +112,26 @@ class Suite:
             self.launcher.beside()
 
     def refuse_what_cannot_be(self) -> None:
-        """Raise OptionError for what this machine cannot do, before anything is measured.
-
-        Raises WorkerError when torch cannot be imported.
-        """
+        """Raise UserError for what this machine cannot do, before anything is measured."""
         _ = self.launcher.hello
         gpu = next((device for device in self.options.devices if device != "cpu"), "")
         no_other = "cpu" not in self.options.devices or self.options.gpu_number is not None
         if gpu and no_other and not self.launcher.hello.cuda:
-            raise OptionError(f"--step-devices: {gpu!r} was asked for and {NO_CUDA} (use --step-devices=cpu)")
+            raise UserError(f"--step-devices: {gpu!r} was asked for and {NO_CUDA} (use --step-devices=cpu)")
         if self.options.dataset != "digits" and self.options.subject == SIMPLENN:
             case = replace(self.cases[0], device="cpu", threads=1, batch_size=1, hidden=1)
             if reason := self.check(case):
-                raise OptionError(f"--step-dataset: {reason.partition(': ')[2] or reason}")
+                raise UserError(f"--step-dataset: {reason.partition(': ')[2] or reason}")
 
     def refuse_unwritable_results(self) -> None:
-        """Raise OptionError when the results folder cannot be written."""
+        """Raise UserError when the results folder cannot be written."""
         results = self.options.results
         try:
             results.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=results):
                 pass
         except OSError as error:
-            raise OptionError(unwritable(results, error)) from None
+            raise UserError(unwritable(results, error)) from None
 
     def skip_reason(self, case: Case) -> str:
         """Return why a case cannot run on this machine, or nothing."""
@@ -171,11 +171,8 @@ class Suite:
         for case, phase in selected:
             phases[case].append(phase)
         records = [self._record(case, names) for case, names in phases.items()]
-        try:
-            companions = [] if alone else self._companions(records)
-            self.recorder = Recorder(self.options, records, self.launcher, companions)
-        except RunError as error:
-            raise OptionError(str(error)) from None
+        companions = [] if alone else self._companions(records)
+        self.recorder = Recorder(self.options, records, self.launcher, companions)
         self.recorder.record(plan, progress)
 
     def _record(self, case: Case, phases: Sequence[str]) -> CaseRecord:
@@ -189,40 +186,31 @@ class Suite:
         return [_companion(role, case) for role, case in companions_of([r.case for r in measured], twins)]
 
     @property
-    def run(self) -> Run | None:
-        """Return the run recorded in this session, if any."""
-        return None if self.recorder is None else self.recorder.run
-
-    @property
-    def folder(self) -> Path | None:
-        """Return its folder."""
-        return None if self.recorder is None else self.recorder.folder.path
+    def folder(self) -> Path:
+        """Return the folder of what was measured; raises UserError where nothing was."""
+        if self.recorder is None:
+            raise UserError("nothing was recorded")
+        return self.recorder.folder.path
 
     @cached_property
-    def blocks(self) -> list[Block]:
-        """Return the blocks of what was measured."""
-        return [] if self.folder is None else list(read_blocks(self.folder))
+    def source(self) -> "Source":
+        """Return what was measured, read back; raises UserError where nothing was."""
+        from nncore_bench.report import read_source  # noqa: PLC0415 - pandas takes a second to import
+
+        return read_source(self.folder)
 
     @cached_property
     def rows(self) -> dict[tuple[Case, str], Row]:
         """Return the rows of the frame by case and phase."""
-        if self.run is None:
-            return {}
-        names = [(record.case, phase) for record in self.run.cases for phase in record.phases]
-        return dict(zip(names, rows_of(self.run, self.blocks), strict=True))
-
-    @cached_property
-    def beside(self) -> list[Row]:
-        """Return the rows of what was measured beside the cases."""
-        return [] if self.run is None else companion_rows(self.run, self.blocks)
+        return {} if self.recorder is None else {(row.case, row.phase): row for row in self.source.rows}
 
     @cached_property
     def _blocks_by_case(self) -> Mapping[Case, list[Block]]:
         by_case: dict[Case, list[Block]] = defaultdict(list)
-        if self.run is not None:
-            for block in self.blocks:
-                if block.case < len(self.run.cases):  # the others are of what was measured beside them
-                    by_case[self.run.cases[block.case].case].append(block)
+        if self.recorder is not None:
+            for block in self.source.blocks:
+                if block.case < len(self.source.run.cases):  # the others are of what was measured beside them
+                    by_case[self.source.run.cases[block.case].case].append(block)
         return by_case
 
     def hand_over(self, case: Case, phase: str, stats: list[Any]) -> HandOver:
@@ -238,18 +226,16 @@ class Suite:
         return HandOver(() if failed else tuple(means), record, lambda: self.check(case), stats)
 
 
-def measured_grid(options: Options, progress: Progress, launcher: Launcher | None = None) -> Suite:
-    """Return the suite after a campaign over its whole grid; raises OptionError and WorkerError."""
+def measured_grid(options: Options, progress: Progress, launcher: Launcher | None = None) -> "Source":
+    """Return what a campaign over the whole grid measured; raises UserError."""
     suite = Suite(options, launcher)
     try:
         suite.get_ready()
         suite.refuse_what_cannot_be()
-        seed = random.SystemRandom().randrange(2**32)
-        plan = Plan(options.launches, options.budget, options.target, options.launches, seed=seed)
-        suite.measure(suite.cells, plan, progress)
+        suite.measure(suite.cells, Plan.of(options, ROUNDS_OF_A_COMMAND), progress)
     finally:
         suite.close()
-    return suite
+    return suite.source
 
 
 PHASES_OF_ROLE = {
@@ -266,16 +252,11 @@ def _companion(role: str, case: Case) -> CaseRecord:
     return CaseRecord(case, PHASES_OF_ROLE[role], role=role, block_share=BLOCK_SHARES[role])
 
 
-def own_part(run: Run, rows: Iterable[Row], beside: Iterable[Row]) -> dict[str, Any]:
+def own_part(source: "Source") -> dict[str, Any]:
     """Return what a `benchmark.json` holds of ours beside the rows of its tests."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "run": msgspec.to_builtins(run),
-        "rows": unfinished(rows),
-        "companions": [row.as_record() for row in beside],
+        "run": msgspec.to_builtins(source.run),
+        "rows": [row.as_record() for row in source.rows if row.status != "ok"],  # these have no test there
+        "companions": [row.as_record() for row in source.beside],
     }
-
-
-def unfinished(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Return the rows that failed or were skipped, which pytest-benchmark's file has no place for."""
-    return [row.as_record() for row in rows if row.status != "ok"]

@@ -7,13 +7,11 @@ Words combine with `+`, one of each kind. Imports no torch: what a word does to 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from nncore_bench.errors import UserError
+
 DEFAULT_ALLOCATOR = "default-allocator"
 EAGER = "eager"
 JOINT = "+"
-
-
-class VariantError(ValueError):
-    """Say in one sentence why a word or a combination of words names no variant."""
 
 
 @dataclass(frozen=True)
@@ -123,21 +121,21 @@ scaler.scale(loss).backward(); scaler.step(optimizer); scaler.update()""",
 
 
 def words_of(variant: str) -> tuple[str, ...]:
-    """Return the words of a variant, in the order of WORDS; of eager none. Raises VariantError."""
+    """Return the words of a variant, in the order of WORDS; of eager none. Raises UserError."""
     words = [word for word in variant.split(JOINT) if word != EAGER]
     for word in words:
         if word not in WORDS:
-            raise VariantError(f"{word!r} is no variant (choose of {', '.join((EAGER, *WORDS))})")
+            raise UserError(f"{word!r} is no variant (choose of {', '.join((EAGER, *WORDS))})")
     kinds = [WORDS[word].kind for word in words]
     for kind in kinds:
         if kinds.count(kind) > 1:
             both = " and ".join(repr(word) for word in words if WORDS[word].kind == kind)
-            raise VariantError(f"{both} exclude each other (each sets the {kind})")
+            raise UserError(f"{both} exclude each other (each sets the {kind})")
     return tuple(word for word in WORDS if word in words)
 
 
 def canonical(words: Iterable[str]) -> str:
-    """Return the one name of a variant of some words, whatever their order. Raises VariantError."""
+    """Return the one name of a variant of some words, whatever their order. Raises UserError."""
     return JOINT.join(words_of(JOINT.join(words) or EAGER)) or EAGER
 
 

@@ -179,11 +179,13 @@ def test_two_pythons_measure_the_same_code(project: Path, tmp_path: Path) -> Non
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
 def test_a_full_disk_costs_the_file_and_not_the_verdict(project: Path) -> None:
     """Exit code 2 and one sentence, after all that was found."""
-    done = gate(project, "--base", "main", "--summary", "/dev/full", "--cases", "b32")
+    file = project / "outcome.json"
+    done = gate(project, "--base", "main", "--summary", "/dev/full", "--cases", "b32", "--json", str(file))
     assert done.returncode == 2
     assert "# Gate: working tree against main" in done.stdout
     assert "cannot be used (No space left on device)" in done.stderr
     assert "Traceback" not in done.stderr
+    assert json.loads(file.read_text())["decisions"]
 
 
 def test_without_git_there_are_no_revisions(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nncore_bench.measure.revisions import LOCK, WORKING_TREE, Layout, Repository, RevisionError
+from nncore_bench.errors import UserError
+from nncore_bench.measure.revisions import LOCK, WORKING_TREE, Layout, Repository
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -95,25 +96,25 @@ def test_the_repository_itself_is_left_as_it_was(repository: Path) -> None:
 
 def test_an_unknown_revision_is_one_sentence(repository: Path) -> None:
     """That names it."""
-    with pytest.raises(RevisionError, match="'nowhere' is no revision of"):
+    with pytest.raises(UserError, match="'nowhere' is no revision of"):
         Repository(repository).revision("nowhere")
 
 
 def test_a_folder_outside_of_git_is_one_sentence(tmp_path: Path) -> None:
     """In git's own words."""
-    with pytest.raises(RevisionError, match="not a git repository"):
+    with pytest.raises(UserError, match="not a git repository"):
         Repository(tmp_path)
 
 
 def test_without_git_it_is_one_sentence(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no traceback."""
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(RevisionError, match="git cannot be run"):
+    with pytest.raises(UserError, match="git cannot be run"):
         Repository(repository)
 
 
 def test_a_repository_without_main_asks_for_a_base(repository: Path) -> None:
     """Rather than comparing with something else."""
     git(repository, "branch", "-D", "main")
-    with pytest.raises(RevisionError, match="--base REV"):
+    with pytest.raises(UserError, match="--base REV"):
         Repository(repository).merge_base()

@@ -10,10 +10,11 @@ from test_gpu_facts import library, refuse
 from test_shared_gpu import CUDA_CASE, FakeLauncher, OneGpu, recorded
 
 from nncore_bench import gate
+from nncore_bench.errors import UserError
 from nncore_bench.measure import messages
 from nncore_bench.measure.gpu import chosen_gpu, told_by_torch
 from nncore_bench.measure.plan import Plan
-from nncore_bench.options import OptionError, Options
+from nncore_bench.options import Options
 from nncore_bench.suite import Suite
 
 
@@ -70,7 +71,7 @@ def test_a_gpu_may_be_asked_for_by_number(
 )
 def test_a_run_measures_one_gpu(text: str, said: str) -> None:
     """Two would be told by their names alone, while a report compares one with the CPU."""
-    with pytest.raises(OptionError) as error:
+    with pytest.raises(UserError) as error:
         Options.build({"step_devices": text})
     assert str(error.value).startswith(f"--step-devices: {said}")
 
@@ -79,7 +80,7 @@ def test_a_number_without_a_gpu_is_refused_before_anything_is_measured() -> None
     """Also beside the CPU: it was asked for by its number. Plain cuda is looked for, and left out."""
     launcher: Any = SimpleNamespace(hello=messages.Hello(2, cuda=False, facts={}))
     for text in ("cuda:7", "cpu,cuda:7"):
-        with pytest.raises(OptionError, match="'cuda:7' was asked for and no CUDA device was found"):
+        with pytest.raises(UserError, match="'cuda:7' was asked for and no CUDA device was found"):
             Suite(Options.build({"step_devices": text}), launcher).refuse_what_cannot_be()
     suite = Suite(Options.build({"step_devices": "cpu,cuda"}), launcher)
     suite.refuse_what_cannot_be()
@@ -142,7 +143,7 @@ def test_a_gate_is_refused_a_gpu_that_lets_one_process_in(monkeypatch: pytest.Mo
     raw = {"step_devices": "cuda", "step_batch_sizes": "32", "step_hidden": "128", "step_threads": "1"}
     asked: Any = SimpleNamespace(options=Options.build(raw), cases=None)
     if mode.startswith("exclusive"):
-        with pytest.raises(OptionError, match="lets one process in at a time"):
+        with pytest.raises(UserError, match="lets one process in at a time"):
             gate.chosen_cases(asked)
     else:
         assert [case.device for case in gate.chosen_cases(asked)] == ["cuda"]

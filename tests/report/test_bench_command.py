@@ -13,6 +13,8 @@ import pytest
 from made_up_runs import saved
 
 from nncore_bench import __main__ as command
+from nncore_bench.commands import report
+from nncore_bench.commands.answer import Answer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,6 +100,7 @@ def test_a_folder_that_may_only_be_read_is_read(
         (["report", "."], "is not a run: it has neither run.json nor benchmark.json"),
         (["report", "pyproject.toml"], "is not JSON"),
         (["report", "x" * 5000], "cannot be used (File name too long)"),
+        (["report", "a", "b", "c"], "3 runs were given, and at most 2 can be compared"),
         (["report", "--results", "missing"], "holds no run (make one: pytest bench/ --benchmark-only)"),
     ],
 )
@@ -117,7 +120,6 @@ def test_what_is_no_run_is_refused_in_one_sentence(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["report", "a", "b", "c"], "3 runs were given, and at most 2 can be compared"),
         (["report", "--colour"], "--colour"),
         (["rapport"], "rapport"),
         ([], "COMMAND"),
@@ -138,10 +140,10 @@ def test_a_mistyped_command_is_refused_in_one_sentence(
 def test_an_interrupt_leaves_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     """With exit code 130, whatever was going on."""
 
-    def interrupted(_options: command.ReportOptions) -> str:
+    def interrupted(*_: object) -> Answer:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "report_text", interrupted)
+    monkeypatch.setattr(report, "run", interrupted)
     assert command.main(["report"]) == 130
 
 

@@ -20,7 +20,7 @@ from made_up_runs import (
     told,
 )
 
-from nncore_bench.report import Report, render
+from nncore_bench.report import Report, Source, render
 from nncore_bench.report.outcomes import notice_lines
 from nncore_bench.report.why import setting_lines
 from nncore_bench.runs import Campaign, Code
@@ -106,7 +106,9 @@ def test_steps_that_were_disturbed_are_named_with_a_next_step() -> None:
     def disturbance_lines(small: float, large: float) -> list[str]:
         ratios = {32: small, 64: large}
         disturbed = [replace(row, disturbance=ratios[row.batch_size]) for row in rows]
-        return [remark for remark in render(run, disturbed).remarks if remark.startswith("Disturbance")]
+        return [
+            remark for remark in render(Source(run, disturbed)).remarks if remark.startswith("Disturbance")
+        ]
 
     assert disturbance_lines(1.2, 1.2) == []
     (told_of,) = disturbance_lines(1.25, 1.5)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from nncore_bench.arguments import parse
-from nncore_bench.commands import GateOptions
-from nncore_bench.options import OptionError, Options, declare, destinations
+from nncore_bench.__main__ import parse
+from nncore_bench.commands import gate
+from nncore_bench.errors import UserError
+from nncore_bench.options import Options, declare, destinations
 
 
 def built(**texts: object) -> Options:
@@ -69,13 +70,8 @@ def test_another_network_has_the_same_batch_sizes_everywhere() -> None:
 
 def test_a_gate_has_the_same_sizes_on_every_device() -> None:
     """A launch of it spends its seconds on starting, and more cases would leave fewer pairs."""
-    given = parse(["gate", "--base", "main", "--step-devices", "cpu,cuda"], None)
-    assert isinstance(given, GateOptions)
-    assert (
-        given.options.sizes_on("cuda")
-        == given.options.sizes_on("cpu")
-        == (built().batch_sizes, built().hidden)
-    )
+    options = gate.asked_for(parse(["gate", "--base", "main", "--step-devices", "cpu,cuda"])).options
+    assert options.sizes_on("cuda") == options.sizes_on("cpu") == (built().batch_sizes, built().hidden)
 
 
 def test_quick_is_a_smaller_grid_and_budget() -> None:
@@ -145,7 +141,7 @@ def test_good_values_are_read(name: str, text: str, value: object) -> None:
 )
 def test_a_bad_value_is_named_with_its_option_and_the_way_out(name: str, text: str, sentence: str) -> None:
     """In one sentence."""
-    with pytest.raises(OptionError) as refusal:
+    with pytest.raises(UserError) as refusal:
         built(**{name: text})
     assert str(refusal.value).startswith(sentence)
     assert "\n" not in str(refusal.value)

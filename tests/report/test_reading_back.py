@@ -49,7 +49,7 @@ def test_folder_record_and_benchmark_file_tell_the_same(folder: Path, run: Run, 
     published.mkdir()
     (published / "benchmark.json").write_text(json.dumps(benchmark_json(run)))
     ways = [folder, folder / "run.json", published, published / "benchmark.json"]
-    texts = {render(source.run, source.rows).full_text for source in map(read_source, ways)}
+    texts = {render(source).full_text for source in map(read_source, ways)}
     assert len(texts) == 1
     assert "Best throughput: 48,500 samples/s" in texts.pop()
 
@@ -86,13 +86,13 @@ def test_unknown_intervals_survive_the_benchmark_file(tmp_path: Path) -> None:
     row = rows_of(run, blocks_of(rounds=1))[0]
     content = benchmark_json(run) | {"benchmarks": [{"extra_info": row.as_record()}]}
     (tmp_path / "benchmark.json").write_text(json.dumps(content))
-    assert "± n/a" in render(run, read_source(tmp_path).rows).text
+    assert "± n/a" in render(read_source(tmp_path)).text
 
 
 def test_tables_are_written_as_markdown_and_csv(folder: Path) -> None:
     """Every table twice, and the text."""
     source = read_source(folder)
-    report = render(source.run, source.rows)
+    report = render(source)
     write_tables(folder, report)
     written = {file.name for file in (folder / "tables").iterdir()}
     names = [table.name for table in report.tables]

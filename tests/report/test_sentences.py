@@ -7,14 +7,14 @@ from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cases_of, cuda_blocks_o
 
 from nncore_bench.cases import Case
 from nncore_bench.records import Notice
-from nncore_bench.report import render
+from nncore_bench.report import Source, render
 from nncore_bench.runs import Block, Campaign, Run
 from nncore_bench.verdict import rows_of
 
 
 def sentences(run: Run, blocks: list[Block]) -> tuple[str, ...]:
     """Return the three sentences of a run with these laps."""
-    return render(run, rows_of(run, blocks)).sentences
+    return render(Source(run, rows_of(run, blocks))).sentences
 
 
 def cpu_and_cuda(speed_ups: dict[int, float]) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ def test_cuda_alone_cannot_be_held_against_a_cpu() -> None:
 def test_whatever_phases_were_chosen_there_are_three_sentences(phases: tuple[str, ...], case: Case) -> None:
     """And a text that prints."""
     run = run_of([record_of(case, phases=phases)])
-    report = render(run, rows_of(run, blocks_of() if case.device == "cpu" else cuda_blocks_of()))
+    report = render(Source(run, rows_of(run, blocks_of() if case.device == "cpu" else cuda_blocks_of())))
     assert [sentence.split(":")[0].split("?")[0] for sentence in report.sentences] == [
         *("Slowest phase", "Best throughput", "Is the GPU worth it"),
     ]
@@ -151,7 +151,7 @@ def test_of_a_part_of_the_phases_the_slowest_is_that_of_those() -> None:
 def test_a_run_without_a_single_round_still_makes_sense() -> None:
     """Everything failed, and the text says so."""
     run = run_of([record_of(CPU_CASE)], state="running", campaign=None)
-    report = render(run, rows_of(run, []))
+    report = render(Source(run, rows_of(run, [])))
     assert "This run was cut short (or is still running) after 0 rounds" in report.text
     assert report.sentences[0].startswith("Slowest phase: unknown")
 
@@ -163,7 +163,7 @@ def test_a_run_that_was_cut_short_says_after_how_many_rounds(state: str, words: 
     """Of how many, where that was planned already."""
     campaign = Campaign(20.0, 15.0, 1.0, 4.0, 40, 3, 0.01)
     run = run_of([record_of(CPU_CASE)], state=state, campaign=campaign)
-    report = render(run, rows_of(run, blocks_of(rounds=3)))
+    report = render(Source(run, rows_of(run, blocks_of(rounds=3))))
     expected = f"This run was {words} after 3 of 40 rounds; figures come from the finished rounds."
     assert report.remarks[0] == expected
 
@@ -171,12 +171,14 @@ def test_a_run_that_was_cut_short_says_after_how_many_rounds(state: str, words: 
 def test_warnings_carry_their_next_step() -> None:
     """A cause alone helps nobody."""
     run = run_of([record_of(CPU_CASE)], notices=(Notice("the machine was busy", "wait"),))
-    assert "Notice: the machine was busy. Next: wait." in render(run, rows_of(run, blocks_of())).remarks
+    assert (
+        "Notice: the machine was busy. Next: wait." in render(Source(run, rows_of(run, blocks_of()))).remarks
+    )
 
 
 def test_the_sentences_are_the_last_on_the_screen() -> None:
     """Whoever looks at the end of a long output sees the answers."""
     run = run_of([record_of(CPU_CASE)])
-    text = render(run, rows_of(run, blocks_of())).text
+    text = render(Source(run, rows_of(run, blocks_of()))).text
     assert text.rsplit("\n\n", 1)[1].startswith("- Slowest phase:")
     assert "- Is the GPU worth it?" in text.splitlines()[-1]

@@ -31,8 +31,7 @@ from nncore_bench.records import (
     PhaseCounters,
     ProfiledOperator,
 )
-from nncore_bench.report import Report, render
-from nncore_bench.verdict import companion_rows, rows_of
+from nncore_bench.report import Report, Source, render
 
 
 @pytest.fixture
@@ -266,7 +265,7 @@ def device_report(kernel_us: float | None) -> Report:
         profiles=() if kernel_us is None else (profile,),
     )
     blocks = [*cuda_blocks_of(0), *(replace(b, case=1, wall_ns=b.wall_ns // 10) for b in cuda_blocks_of(1))]
-    return render(run, rows_of(run, blocks), companion_rows(run, blocks))
+    return render(Source.of(run, blocks, None))
 
 
 def test_launches_and_the_time_of_kernels_stand_beside_host_and_span() -> None:

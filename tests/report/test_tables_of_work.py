@@ -15,9 +15,8 @@ from nncore_bench.cases import (
     STEP_PHASES,
 )
 from nncore_bench.records import CaseCounters, PhaseCounters
-from nncore_bench.report import Report, render
+from nncore_bench.report import Report, Source, render
 from nncore_bench.runs import Block, Run
-from nncore_bench.verdict import companion_rows, rows_of
 
 FORWARD = PhaseCounters(
     flop=6_500_000, operators=6, autograd_nodes=7, allocations=3, allocated_bytes=34_000, peak_bytes=32_768,
@@ -55,7 +54,7 @@ def made(counters: CaseCounters | None = COUNTERS, **kernels: Any) -> tuple[Run,
 
 
 def told(run: Run, blocks: list[Block]) -> Report:
-    return render(run, rows_of(run, blocks), companion_rows(run, blocks))
+    return render(Source.of(run, blocks, None))
 
 
 def test_the_anatomy_of_the_reference_case_has_a_line_per_phase() -> None:

@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
 
 from nncore_bench.cases import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK, Case
 from nncore_bench.report import Source, side_by_side
-from nncore_bench.report.devices import fastest
-from nncore_bench.report.frame import cells_of
-from nncore_bench.report.versus import agreement, comparison_table
+from nncore_bench.report.versus import agreement, versus_table
 from nncore_bench.verdict import rows_of
 
 TWO_THREADS = replace(CPU_CASE, threads=2)
@@ -27,13 +26,15 @@ def source_of(cases: dict[Case, float], **changes: object) -> Source:
 
 def test_a_run_against_one_of_half_the_speed_is_half_as_fast() -> None:
     """32 samples in 660 µs, and in 1320."""
-    a, b = (fastest(cells_of(source_of({CPU_CASE: scale}).rows)) for scale in (1.0, 2.0))
-    table = comparison_table(a, b)
+    table = versus_table(*(source_of({CPU_CASE: scale}) for scale in (1.0, 2.0)))
     assert table is not None
     line = table.shown.iloc[0]
     assert line["A samples/s"].startswith("48,480 ± ")
     assert line["B samples/s"].startswith("24,240 ± ")
     assert line["B/A"] == "0.500 (0.498 to 0.502)"
+    (raw,) = table.records()
+    assert raw["ratio"] == pytest.approx(0.5)
+    assert raw["a_samples_per_s"] == pytest.approx(32 / 660e-6)
 
 
 def test_each_run_competes_with_its_best_place() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nncore_bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case, grid
 from nncore_bench.records import CaseRecord
-from nncore_bench.report import Report, Table, render
+from nncore_bench.report import Report, Source, Table, render
 from nncore_bench.runs import Block, Campaign, Code, Nanoseconds, Run, RunFolder
 from nncore_bench.verdict import rows_of
 
@@ -130,7 +130,7 @@ PHASES_NS = sum(STEP_LAPS[name] for name in STEP_PHASES)
 
 def told(run: Run, blocks: list[Block]) -> Report:
     """Return the report of a run with these laps."""
-    return render(run, rows_of(run, blocks))
+    return render(Source(run, rows_of(run, blocks)))
 
 
 def table_of(report: Report, name: str) -> Table:

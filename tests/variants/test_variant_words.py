@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE
 
-from nncore_bench.variants import WORDS, VariantError, canonical, code_of, made_faster, misfit, words_of
+from nncore_bench.errors import UserError
+from nncore_bench.variants import WORDS, canonical, code_of, made_faster, misfit, words_of
 
 
 def test_words_come_in_one_order_and_eager_adds_nothing() -> None:
@@ -30,7 +31,7 @@ def test_words_come_in_one_order_and_eager_adds_nothing() -> None:
 )
 def test_what_is_no_variant_is_said_in_one_sentence(variant: str, sentence: str) -> None:
     """With the word, and what there is."""
-    with pytest.raises(VariantError) as refusal:
+    with pytest.raises(UserError) as refusal:
         words_of(variant)
     assert sentence in str(refusal.value)
 

@@ -1,15 +1,25 @@
 """The plan of a campaign, the rounds that a target asks for, and the account of where the time went."""
 
 import math
+import random
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
 
+from nncore_bench.options import Options
 from nncore_bench.runs import Block
 
 NANO = 1e-9
+FEWEST_ROUNDS = 2
+"""Of a campaign that only its budget bounds: a single one would show nothing of how times vary."""
+
+ROUNDS_OF_THE_SUITE = 4
+"""Rounds a launch of the suite: its budget is a minute, and an interval of fewer is too wide for tables."""
+
+ROUNDS_OF_A_COMMAND = 1
+"""Rounds a launch of profile, advise and measure_step: they have seconds, so each launch is seen once."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +29,14 @@ class Plan:
     launches: int
     budget_s: float
     target: float
-    least_rounds: int = 2
+    least_rounds: int = FEWEST_ROUNDS
     seed: int = 0
+
+    @classmethod
+    def of(cls, options: Options, rounds_a_launch: int) -> "Plan":
+        """Return the plan that options ask for, with a seed of its own."""
+        seed, rounds = random.SystemRandom().randrange(2**32), rounds_a_launch * options.launches
+        return cls(options.launches, options.budget, options.target, rounds, seed)
 
 
 @dataclass

@@ -13,7 +13,9 @@ from pathlib import Path
 from nncore_bench.cases import STEP_PHASES
 from nncore_bench.measure.revisions import Revision
 
-INSTALLED = Path(__file__).parents[2] / "nncore"
+INSTALLED = next(folder / "nncore" for folder in Path(__file__).parents[2:] if (folder / "nncore").is_dir())
+"""Beside the package, or beside `bench` in a checkout."""
+
 PLANTED = """
 
 from time import perf_counter_ns

@@ -14,16 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from nncore_bench.errors import UserError
+
 WORKING_TREE = "working tree"
 MAIN_BRANCHES = ("origin/main", "main", "origin/master", "master")
 SLOTS = ("p", "q")
 PREFIX, LOCK = "nncore-bench-gate-", ".nncore-bench-gate.lock"
 YOUNG_S = 60
 """A folder as young may not be locked yet."""
-
-
-class RevisionError(ValueError):
-    """Say in one sentence why a revision cannot be had."""
 
 
 @dataclass(frozen=True)
@@ -46,26 +44,24 @@ class Repository:
         self.root = Path(_git(folder, "rev-parse", "--show-toplevel").strip())
 
     def revision(self, name: str) -> Revision:
-        """Return a revision by anything that git calls one, or the working tree; raises RevisionError."""
+        """Return a revision by anything that git calls one, or the working tree; raises UserError."""
         if name == WORKING_TREE:
             return Revision(name, "")
         try:
             commit = _git(self.root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").strip()
-        except RevisionError:
-            raise RevisionError(
-                f"{name!r} is no revision of {self.root} (git log --oneline has some)"
-            ) from None
+        except UserError:
+            raise UserError(f"{name!r} is no revision of {self.root} (git log --oneline has some)") from None
         return Revision(name, commit)
 
     def merge_base(self) -> Revision:
-        """Return where this branch left main; raises RevisionError where there is no main."""
+        """Return where this branch left main; raises UserError where there is no main."""
         for branch in MAIN_BRANCHES:
             try:
                 commit = _git(self.root, "merge-base", "HEAD", branch).strip()
-            except RevisionError:
+            except UserError:
                 continue
             return Revision(f"merge base with {branch}", commit)
-        raise RevisionError(f"{self.root} has no branch main to compare with (name one: --base REV)")
+        raise UserError(f"{self.root} has no branch main to compare with (name one: --base REV)")
 
     def lay_out(self, revision: Revision, folder: Path) -> None:
         """Put the code of a revision into a folder: no history, and nothing that git ignores."""
@@ -76,7 +72,7 @@ class Repository:
                 with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                     tar.extractall(folder, filter="data")
             except tarfile.TarError as error:
-                raise RevisionError(f"{revision.short} cannot be laid out: {error}") from None
+                raise UserError(f"{revision.short} cannot be laid out: {error}") from None
             return
         listed = _git(self.root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
         for name in filter(None, listed.split("\0")):
@@ -156,8 +152,8 @@ def _git_bytes(folder: Path, *arguments: str) -> bytes:
             check=False,
         )
     except OSError as error:
-        raise RevisionError(f"git cannot be run ({error.strerror}), and revisions come from it") from None
+        raise UserError(f"git cannot be run ({error.strerror}), and revisions come from it") from None
     if result.returncode:
         said = result.stderr.decode(errors="replace").strip().splitlines()
-        raise RevisionError(f"git {arguments[0]} failed: {said[-1] if said else 'it said nothing'}")
+        raise UserError(f"git {arguments[0]} failed: {said[-1] if said else 'it said nothing'}")
     return result.stdout

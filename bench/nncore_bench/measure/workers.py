@@ -18,6 +18,7 @@ from typing import Protocol, Self
 
 import msgspec
 
+from nncore_bench.errors import UserError
 from nncore_bench.measure import messages
 from nncore_bench.variants import WORDS, words_of
 
@@ -59,7 +60,7 @@ def allocator_can_be_chosen() -> bool:
     return platform.libc_ver()[0] == "glibc"
 
 
-class WorkerError(RuntimeError):
+class WorkerError(UserError):
     """Say how a worker process ended before it had answered."""
 
 

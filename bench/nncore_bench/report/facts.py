@@ -29,8 +29,7 @@ def machine_table(run: Run) -> Table:
         **_quota(run),
         "commit": _commit(run),
     }
-    lines = _facts(facts)
-    return Table("machine", "Machine", "The rest is in table facts and in run.json.", lines, lines)
+    return _table("machine", "Machine", "The rest is in table facts and in run.json.", facts)
 
 
 def _quota(run: Run) -> dict[str, Any]:
@@ -51,12 +50,24 @@ def facts_table(run: Run) -> Table:
         **{f"--step-{name}": value for name, value in run.options.items()},
         **run.machine,
     }
-    lines = _facts(facts)
-    return Table("facts", "Code, options and machine", "", lines, lines, on_screen=False)
+    return _table("facts", "Code, options and machine", "", facts, on_screen=False)
 
 
-def _facts(facts: Mapping[str, object]) -> pd.DataFrame:
-    return pd.DataFrame([{"fact": name, "value": _plain(value)} for name, value in facts.items()])
+def _table(
+    name: str, title: str, caption: str, facts: Mapping[str, object], *, on_screen: bool = True
+) -> Table:
+    shown, raw = (
+        pd.DataFrame({"fact": list(facts), "value": list(map(of, facts.values()))}, dtype=object)
+        for of in (_plain, _typed)
+    )
+    return Table(name, title, caption, shown, raw, on_screen)
+
+
+def _typed(value: object) -> object:
+    """Return a fact as records have it: a number as it is, a list as text, unknown as None."""
+    return (
+        value if isinstance(value, int | float) else None if value is None or value == "" else _plain(value)
+    )
 
 
 def _commit(run: Run) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -27,7 +27,7 @@ from nncore_bench.report.figures import (
 )
 from nncore_bench.report.figures_of_runs import history_figure, ratio_figure
 from nncore_bench.report.format import percentage
-from nncore_bench.report.frame import Cells, cells_of, identity, without_skipped
+from nncore_bench.report.frame import Cells, identity
 from nncore_bench.report.source import Source
 from nncore_bench.report.tables import Table, is_wordy
 from nncore_bench.report.whole import Report, render
@@ -35,7 +35,6 @@ from nncore_bench.report.why import Comparison, compare_cases
 from nncore_bench.report.worth import PINNED, RESIDENT, Curve, cheaper_said, columns_of, curves, faster_said
 from nncore_bench.runs import replace_file
 from nncore_bench.variants import words_of
-from nncore_bench.verdict.limits import ceilings_of
 
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
 WIDE = ("shares", "memory", "roofline", "ratios", "history")
@@ -84,6 +83,16 @@ class Material:
     sources: Sequence[Source]
     command: str
     prices: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def report(self) -> Report:
+        """Return the report of the newest run."""
+        return render(self.sources[-1], self.prices)
+
+    @cached_property
+    def comparison(self) -> Comparison | None:
+        """Return how the newest run compares with the one before."""
+        return compare_cases(self.sources[-2], self.sources[-1]) if len(self.sources) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -137,13 +146,10 @@ def _sections(told: Told) -> list[Section]:
 
 
 def _told(material: Material, folder: Path | None) -> Told:
-    *earlier, newest = material.sources
-    prices = material.prices
-    report = render(newest.run, newest.rows, newest.beside, newest.gains, prices)
-    cells = without_skipped(cells_of(newest.rows))
-    comparison = compare_cases(earlier[-1], newest) if earlier else None
+    newest, prices = material.sources[-1], material.prices
+    found = curves(newest.cells, prices)
     history = history_figure(material.sources)
-    return Told(newest, report, cells, curves(cells, prices), prices, comparison, history, folder)
+    return Told(newest, material.report, newest.cells, found, prices, material.comparison, history, folder)
 
 
 @cache
@@ -248,8 +254,8 @@ def _said(curve: Curve, columns: Sequence[str]) -> str:
 
 def _where(told: Told) -> Section:
     run = told.source.run
-    ceilings = ceilings_of(run.companions, told.source.beside)
-    figures = (phase_figure(told.cells), memory_figure(told.cells), roofline_figure(told.cells, ceilings))
+    roofline = roofline_figure(told.cells, told.source.ceilings)
+    figures = (phase_figure(told.cells), memory_figure(told.cells), roofline)
     missing = []
     if not any(record.counters for record in run.cases):
         missing.append("Counters, memory and limits: this run has none (measure it again with this version).")

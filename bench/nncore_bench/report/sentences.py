@@ -30,6 +30,14 @@ def slowest_phase(cells: Cells) -> str:
     return f"Slowest phase: {'. '.join([parts[0], *(part[0].upper() + part[1:] for part in parts[1:])])}."
 
 
+def slowest(cells: Cells) -> str | None:
+    """Return the phase that takes most of the step in most cases, None where no part was measured."""
+    found = Counter(
+        max(shares, key=lambda name: shares[name]) for shares in map(_shares, cells.values()) if shares
+    )
+    return found.most_common(1)[0][0] if found else None
+
+
 def best_throughput(cells: Cells) -> str:
     """Say where the most samples pass per second, and how many at the widest network."""
     steps = [

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
-from nncore_bench.cases import Case
+from nncore_bench.cases import Case, Place
+from nncore_bench.report.frame import Cells, cells_of, without_skipped
 from nncore_bench.runs import (
     BENCHMARK_FILE,
     OUR_KEY,
@@ -21,28 +23,48 @@ from nncore_bench.runs import (
 )
 from nncore_bench.verdict import Row, companion_rows, rows_of
 from nncore_bench.verdict.advice import Gain, variants_in
+from nncore_bench.verdict.limits import Ceilings, ceilings_of
 
 HINT = "(give the folder of a run, such as one in results)"
 
 
 @dataclass(frozen=True)
 class Source:
-    """Hold a run, its rows, those of what was measured beside it, and its folder (None for a single file).
+    """A run, its rows and those of what was measured beside it, its folder and laps where it has them.
 
-    `gains` are by plain case what its variants gain, where the run has some and its laps.
+    What follows from these is worked out once, when it is first asked for.
     """
 
     run: Run
-    rows: list[Row]
-    beside: list[Row]
-    folder: Path | None
-    gains: Mapping[Case, Sequence[Gain]] = field(default_factory=dict)
+    rows: Sequence[Row]
+    beside: Sequence[Row] = ()
+    folder: Path | None = None
+    blocks: Sequence[Block] = ()
 
     @classmethod
     def of(cls, run: Run, blocks: Sequence[Block], folder: Path | None) -> "Source":
         """Return what the laps of a run say."""
-        gains = variants_in(run.cases, blocks)
-        return cls(run, rows_of(run, blocks), companion_rows(run, blocks), folder, gains)
+        return cls(run, rows_of(run, blocks), companion_rows(run, blocks), folder, blocks)
+
+    @cached_property
+    def gains(self) -> Mapping[Case, Sequence[Gain]]:
+        """Return by plain case what its variants gain; nothing without laps."""
+        return variants_in(self.run.cases, self.blocks) if self.blocks else {}
+
+    @cached_property
+    def ceilings(self) -> Mapping[Place, Ceilings]:
+        """Return the rates of the machine that were measured beside the cases."""
+        return ceilings_of(self.run.companions, self.beside)
+
+    @cached_property
+    def all_cells(self) -> Cells:
+        """Return the rows by case and phase."""
+        return cells_of(self.rows)
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Return those of the cases that were tried."""
+        return without_skipped(self.all_cells)
 
 
 def read_source(path: Path) -> Source:

@@ -10,12 +10,11 @@ from nncore_bench.fingerprint import differences
 from nncore_bench.report.devices import fastest, matched
 from nncore_bench.report.facts import named
 from nncore_bench.report.format import first_of, from_to, percentage, plus_minus, several
-from nncore_bench.report.frame import cells_of, identity, place, shared_by, shown_columns, size
+from nncore_bench.report.frame import bounds, identity, place, shared_by, shown_columns, size
 from nncore_bench.report.source import Source
 from nncore_bench.report.tables import Table
 from nncore_bench.report.throughput import throughput
 from nncore_bench.runs import Run
-from nncore_bench.verdict import Row
 from nncore_bench.verdict.drift import drift_free_ratios
 from nncore_bench.verdict.estimates import Estimate
 
@@ -29,8 +28,8 @@ CAPTION = (
 
 def side_by_side(base: Source, candidate: Source) -> str:
     """Return two runs side by side: who they are, the table, and how much could be compared."""
-    a, b = (fastest(cells_of(source.rows)) for source in (base, candidate))
-    table = comparison_table(a, b)
+    a, b = (fastest(source.all_cells) for source in (base, candidate))
+    table = versus_table(base, candidate)
     common, new, missing = (
         len(keys) for keys in (a.keys() & b.keys(), b.keys() - a.keys(), a.keys() - b.keys())
     )
@@ -103,9 +102,9 @@ def _how_far(ratios: Mapping[Case, Estimate]) -> str:
     )
 
 
-def comparison_table(a: Mapping[Case, Row], b: Mapping[Case, Row]) -> Table | None:
+def versus_table(base: Source, candidate: Source) -> Table | None:
     """Return a line for every case that both runs measured; None where there is none."""
-    pairs = matched(a, b)
+    pairs = matched(*(fastest(source.all_cells) for source in (base, candidate)))
     if not pairs:
         return None
     common = [pair.case for pair in pairs]
@@ -121,5 +120,16 @@ def comparison_table(a: Mapping[Case, Row], b: Mapping[Case, Row]) -> Table | No
         }
         for pair in pairs
     ]
-    shown = pd.DataFrame(lines)
-    return Table("versus", f"Throughput of two runs ({shared_by(common)})", CAPTION, shown, shown)
+    raw = [
+        {
+            **{name: getattr(pair.case, name) for name in columns},
+            "a_samples_per_s": pair.first.samples_per_s,
+            "a_case": pair.first.case.key,
+            "b_samples_per_s": pair.second.samples_per_s,
+            "b_case": pair.second.case.key,
+            **bounds(pair.speed_up, "ratio", "ratio_low", "ratio_high"),
+        }
+        for pair in pairs
+    ]
+    title = f"Throughput of two runs ({shared_by(common)})"
+    return Table("versus", title, CAPTION, pd.DataFrame(lines), pd.DataFrame(raw))

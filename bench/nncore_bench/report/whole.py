@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 
-from nncore_bench.cases import Case
 from nncore_bench.report.advice import advice_tables
 from nncore_bench.report.checks import check_lines, quality_table
 from nncore_bench.report.devices import device_table
 from nncore_bench.report.facts import facts_table, machine_table
 from nncore_bench.report.findings import finding_table
-from nncore_bench.report.frame import cells_of, without_skipped
 from nncore_bench.report.operators import account_table, activity_table, operator_tables, profile_lines
 from nncore_bench.report.outcomes import cut_short, notice_lines, outcome_lines
 from nncore_bench.report.phases import enqueue_table, share_table, time_table
 from nncore_bench.report.scaling import scaling_table, threads_table
 from nncore_bench.report.sentences import three_sentences
+from nncore_bench.report.source import Source
 from nncore_bench.report.tables import TEXT_WIDTH, Table, write_files
 from nncore_bench.report.throughput import throughput_tables
 from nncore_bench.report.work import (
@@ -29,11 +28,8 @@ from nncore_bench.report.work import (
     limit_table,
 )
 from nncore_bench.report.worth import crossover_table, curves, price_table
-from nncore_bench.runs import Run, replace_file
-from nncore_bench.verdict import Row
-from nncore_bench.verdict.advice import Gain
+from nncore_bench.runs import replace_file
 from nncore_bench.verdict.findings import findings_of
-from nncore_bench.verdict.limits import ceilings_of
 
 TABLES_FOLDER = "tables"
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -76,32 +72,20 @@ class Report:
         return "\n".join(told).rstrip()
 
 
-def render(
-    run: Run,
-    rows: Sequence[Row],
-    beside: Sequence[Row] = (),
-    gains: Mapping[Case, Sequence[Gain]] | None = None,
-    prices: Mapping[str, float] | None = None,
-) -> Report:
-    """Return the report of a run; nothing is written or printed.
-
-    It is made from the run's record, the rows of its laps, those of what was measured beside its cases, what
-    variants gain by plain case, and prices of an hour by device.
-    """
-    all_cells = cells_of(rows)
-    cells = without_skipped(all_cells)
-    ceilings = ceilings_of(run.companions, beside)
+def render(source: Source, prices: Mapping[str, float] | None = None) -> Report:
+    """Return the report of a run; nothing is written or printed. `prices` are of an hour by device."""
+    run, rows, cells, all_cells = source.run, source.rows, source.cells, source.all_cells
     found = curves(cells, prices)
     tables = (
         time_table(cells),
         share_table(cells),
         enqueue_table(cells),
-        anatomy_table(cells, ceilings),
+        anatomy_table(cells, source.ceilings),
         *operator_tables(run.profiles),
         account_table(run.profiles, cells),
         activity_table(run.profiles, cells),
-        finding_table(*findings_of(run, rows, beside)),
-        *advice_tables(gains or {}),
+        finding_table(*findings_of(run, rows, source.beside)),
+        *advice_tables(source.gains),
         *throughput_tables(cells),
         crossover_table(found),
         device_table(cells),
@@ -110,7 +94,7 @@ def render(
         threads_table(cells),
         limit_table(cells),
         counter_table(cells),
-        ceiling_table(ceilings),
+        ceiling_table(source.ceilings),
         quality_table(cells),
         facts_table(run),
         machine_table(run),
@@ -120,7 +104,7 @@ def render(
         *check_lines(run, cells),
         *profile_lines(run.profiles, cells),
         *impossible_lines(cells),
-        *allocator_line(cells, beside),
+        *allocator_line(cells, source.beside),
         *outcome_lines(all_cells),
         *notice_lines(run),
     )
@@ -131,8 +115,10 @@ def render(
     )
 
 
-def write_tables(folder: Path, report: Report) -> None:
-    """Write every table as Markdown and as CSV, and the text of the report, into `folder`/tables."""
+def write_tables(folder: Path | None, report: Report) -> None:
+    """Write every table as Markdown and as CSV, and the text of the report, into `folder`/tables, if any."""
+    if folder is None:
+        return
     write_files(folder / TABLES_FOLDER, report.tables)
     replace_file(folder / TABLES_FOLDER / "summary.md", f"{report.text}\n".encode())
 

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from readings_of_steps import FORMS, SIZES
 
 from nncore_bench import options as step_options
-from nncore_bench.arguments import parse
+from nncore_bench.__main__ import parse
 from nncore_bench.options import Options
 from nncore_bench.runs import RunFolder
 
@@ -101,7 +101,8 @@ def test_every_command_of_a_stage_is_one_that_bench_takes(machine: Machine) -> N
     commands = machine.commands("-m", "bench")
     assert [words[0] for words in commands] == ["advise", "gate", "profile"]
     for words in commands:
-        assert parse(words, None).options.devices == ("cuda",)
+        given = parse(words)
+        assert Options.build(step_options.typed(given)).devices == ("cuda",)
 
 
 def test_the_tests_of_cuda_are_those_that_are_marked_so(machine: Machine) -> None:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from nncore_bench.options import OptionError, sizes
+from nncore_bench.errors import UserError
+from nncore_bench.options import sizes
 from nncore_bench.report import read_source
-from nncore_bench.runs import RunError
 from nncore_bench.verdict import Row
 from nncore_bench.verdict.scaling import scaling_of
 
@@ -52,7 +52,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         found = predictions(read_source(given.run).rows, sizes("--held-out", given.held_out))
-    except (OptionError, RunError) as error:
+    except UserError as error:
         sys.exit(str(error))
     if found.empty:
         sys.exit("nothing can be predicted (the run needs these batch sizes and three others)")

@@ -1,0 +1,80 @@
+"""Measure the variants that a step can have against the plain one, in turn, and the best of them together.
+
+Speed-up, numerical error, memory, one-time cost, and the code to write.
+"""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from nncore_bench import options as step_options
+from nncore_bench.commands.answer import OK, Answer, Say, records_of
+from nncore_bench.commands.arguments import add_options
+from nncore_bench.errors import UserError
+from nncore_bench.options import Options
+
+if TYPE_CHECKING:
+    from nncore_bench.advise import Advice
+    from nncore_bench.verdict.advice import Gain
+
+HELP = "measure the variants of a step side by side, and say which are worth it"
+ADVISED = {"step_devices": "cpu", "step_threads": "1", "step_budget": "20", "step_launches": "6"}
+"""What advice is for where nothing else is said."""
+
+ADVISED_SIMPLENN = {"step_batch_sizes": "32", "step_hidden": "128"}
+ADVISED_OTHER = {"step_batch_sizes": "8"}
+NOT_TO_ADVISE = {
+    "step_variants": "advice tries all of them",
+    "step_precisions": "advice tries all of them, against float32",
+}
+
+add_arguments = add_options
+
+
+def run(given: argparse.Namespace, say: Say) -> Answer:
+    """Measure the variants of a step and say what they gain."""
+    options = _options(given)
+    from nncore_bench.advise import advise
+    from nncore_bench.progress import StandardError, progress_line
+    from nncore_bench.report.advice import advice_tables, advice_text
+
+    with progress_line(StandardError()) as line:
+        advice = advise(options, line)
+    say(advice_text(**vars(advice)))
+    return _answer(advice, records_of(advice_tables({advice.base: [*advice.found, *advice.together]})))
+
+
+def _options(given: argparse.Namespace) -> Options:
+    raw = step_options.typed(given)
+    for name, why in NOT_TO_ADVISE.items():
+        if raw[name] is not None:
+            raise UserError(f"--{name.replace('_', '-')}: {why}")
+    own = raw["step_subject"] in (None, "simplenn")
+    advised = {**ADVISED, **(ADVISED_SIMPLENN if own else ADVISED_OTHER)}
+    return Options.build(raw | {name: raw[name] or value for name, value in advised.items()})
+
+
+def _answer(advice: "Advice", figures: dict[str, object]) -> Answer:
+    from nncore_bench.report.advice import name_of
+    from nncore_bench.report.frame import bounds
+    from nncore_bench.variants import code_of
+
+    best = best_of(advice)
+    if best is None:
+        return Answer(OK, "none", None, None, figures)
+    case, change = best.case, name_of(best.case, advice.base)
+    cause = {"change": change, **bounds(best.speed_up, "speed_up", "low", "high")}
+    code = code_of(case.variant, case.precision, case.threads, best.optimizer_code)
+    return Answer(OK, change, cause, "\n".join(code), figures)
+
+
+def best_of(advice: "Advice") -> "Gain | None":
+    """Return the change that is recommended first: one alone, unless some together are surely faster."""
+    from nncore_bench.report.advice import ranked
+
+    worth = [gain for gain in ranked(advice.found) if gain.worth_it]
+    alone = next((gain for gain in worth if gain.about == "step"), None)
+    surely = {gain: gain.speed_up.low or 0.0 for gain in advice.together if gain.worth_it and gain.speed_up}
+    joined = max(surely, key=lambda gain: surely[gain], default=None)
+    if joined is not None and not (alone and alone.speed_up and alone.speed_up.value >= surely[joined]):
+        return joined
+    return alone or next(iter(worth), None)

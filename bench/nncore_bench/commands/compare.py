@@ -1,0 +1,61 @@
+"""Compare two runs case by case: how far they are apart, in which phase, and what changed.
+
+A screen and no verdict, since the runs were made at different times.
+"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nncore_bench.commands.answer import FAILED, OK, UNUSABLE, Answer, Say, records_of
+from nncore_bench.commands.arguments import RUN_HELP, add_results
+from nncore_bench.options import fraction
+
+if TYPE_CHECKING:
+    from nncore_bench.report import Comparison
+
+HELP = "compare two runs case by case: how far they are apart, and why"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("base", type=Path, metavar="BASE", help=RUN_HELP)
+    parser.add_argument("candidate", type=Path, metavar="CAND", help="the same, compared with BASE")
+    add_results(parser)
+    parser.add_argument(
+        "--fail-above",
+        metavar="SHARE",
+        help="exit with 1 where a case is surely slower by this share or more, such as 5%%",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the tables here too, as .md and .csv")
+
+
+def run(given: argparse.Namespace, say: Say) -> Answer:
+    """Compare two runs; exit code 1 only where that was asked for, 2 where something cannot be compared."""
+    margin = None if given.fail_above is None else fraction("--fail-above", given.fail_above)
+    from nncore_bench.report import compare_cases, read_source, screen_lines, write_comparison
+    from nncore_bench.runs import found_run
+    from nncore_bench.verdict.explain import MARGIN, NOT_COMPARABLE, SUSPECT
+
+    base, candidate = (read_source(found_run(path, given.results)) for path in (given.base, given.candidate))
+    comparison = compare_cases(base, candidate, margin or MARGIN)
+    if given.out is not None:
+        write_comparison(given.out, comparison)
+    say(comparison.text)
+    judged = sum(result.outcome != NOT_COMPARABLE for result in comparison.results)
+    figures = records_of(comparison.tables)
+    verdict = SUSPECT if comparison.suspects else "ok" if judged else NOT_COMPARABLE
+    suspected = {result.case.key for result in comparison.suspects}
+    causes = (cause for cause in figures["tables"].get("why", ()) if cause["case"] in suspected)
+    gate = next(reversed(screen_lines(comparison)), None)
+    code = _exit_code(comparison, judged, fail=margin is not None)
+    return Answer(code, verdict, next(causes, None), gate, figures)
+
+
+def _exit_code(comparison: "Comparison", judged: int, *, fail: bool) -> int:
+    """Return 1 where something is slower and that fails, 2 where too little could be compared, else 0."""
+    if fail and comparison.suspects:
+        return FAILED
+    unusable = not comparison.results or bool(comparison.missing) or (fail and not judged)
+    unusable = unusable or (comparison.same_machine and judged < len(comparison.results))
+    return UNUSABLE if unusable else OK

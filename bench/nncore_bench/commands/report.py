@@ -1,0 +1,130 @@
+"""Print the tables and sentences of a run again, or set two runs side by side."""
+
+import argparse
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nncore_bench.commands.answer import OK, Answer, Say, costliest, records_of
+from nncore_bench.commands.arguments import RUN_HELP, add_results
+from nncore_bench.errors import UserError
+from nncore_bench.options import choices
+
+if TYPE_CHECKING:
+    from nncore_bench.report import Source, Table
+
+HELP = "print a run's tables and sentences again, or set the throughput of two runs side by side"
+MOST_RUNS = 2
+FORMATS = ("html", "md", "csv", "svg", "png", "tex")
+DEVICES = ("cpu", "cuda")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    text = f"{RUN_HELP} (default: the newest run; two are set side by side)"
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=text)
+    add_results(parser)
+    parser.add_argument("--all", action="store_true", help="print the checks and the machine as well")
+    parser.add_argument(
+        "--out", type=Path, metavar="PLACE", help="write a page (report.html), or a folder of the formats"
+    )
+    parser.add_argument(
+        "--format", default="html", metavar="LIST", help=f"of {', '.join(FORMATS)} (default: html, one page)"
+    )
+    parser.add_argument(
+        "--price", action="append", default=[], metavar="DEVICE=PRICE", help="of an hour: cuda=2.50"
+    )
+
+
+def run(given: argparse.Namespace, say: Say) -> Answer:
+    """Tell one run or two on the screen, or write a page or files of any number."""
+    formats, prices = choices(*FORMATS)("--format", given.format), dict(map(_price, given.price))
+    if len(given.runs) > MOST_RUNS and given.out is None:
+        raise UserError(
+            f"{len(given.runs)} runs were given, and at most {MOST_RUNS} can be compared on a screen"
+            " (--out report.html takes more)"
+        )
+    if given.out is None and (formats != ("html",) or prices):
+        raise UserError("--format and --price: nothing is written without --out")
+    from nncore_bench.report import read_source
+    from nncore_bench.runs import found_run, newest_run
+
+    paths = [found_run(path, given.results) for path in given.runs] or [newest_run(given.results)]
+    if given.out is not None:
+        return _published(given, paths, formats, prices, say)
+    sources = [read_source(path) for path in paths]
+    return (
+        _beside(sources[0], sources[1], say) if len(sources) == MOST_RUNS else _single(sources[0], given, say)
+    )
+
+
+def _price(text: str) -> tuple[str, float]:
+    """Return a device and what an hour of it costs; raises UserError."""
+    device, _, price = text.partition("=")
+    try:
+        value = float(price)
+    except ValueError:
+        value = 0.0
+    if device not in DEVICES or not 0 < value < inf:
+        raise UserError(f"--price: {text!r} is no price of a device (example: --price cuda=2.50)")
+    return device, value
+
+
+def _single(source: "Source", given: argparse.Namespace, say: Say) -> Answer:
+    """Tell one run, after rewriting the tables in its folder where that is allowed."""
+    from nncore_bench.report import named, render, write_tables
+
+    report = render(source)
+    with suppress(OSError):  # a run that may only be read is read all the same
+        write_tables(source.folder, report)
+    say(f"{named(source.run)}\n\n{report.full_text if given.all else report.text}")
+    return _answer(source, [table for table in report.tables if given.all or table.on_screen])
+
+
+def _answer(source: "Source", tables: Sequence["Table"]) -> Answer:
+    from nncore_bench.report.sentences import slowest
+
+    cause = costliest(tables)
+    step = "nncore-bench advise" if cause is None else str(cause["next_step"])
+    return Answer(OK, slowest(source.cells), cause, step, records_of(tables))
+
+
+def _beside(base: "Source", candidate: "Source", say: Say) -> Answer:
+    from nncore_bench.report import side_by_side, versus_table
+
+    say(side_by_side(base, candidate))
+    table = versus_table(base, candidate)
+    again = shlex.join(["nncore-bench", "compare", base.run.id, candidate.run.id])
+    return Answer(OK, None, None, again, records_of([table] if table else []))
+
+
+def _published(
+    given: argparse.Namespace,
+    paths: Sequence[Path],
+    formats: Sequence[str],
+    prices: Mapping[str, float],
+    say: Say,
+) -> Answer:
+    """Write what was asked for and say so; a broken run among several is left out, and named."""
+    from nncore_bench.report import read_source
+    from nncore_bench.report.page import Material
+    from nncore_bench.report.published import publish
+
+    sources: list[Source] = []
+    left_out: list[str] = []
+    for path in paths:
+        try:
+            sources.append(read_source(path))
+        except UserError as error:
+            if len(paths) == 1:
+                raise
+            left_out.append(f"left out: {error}")
+    if not sources:
+        raise UserError(f"none of the {len(paths)} runs can be read ({left_out[0]})")
+    material = Material(sources, shlex.join(["nncore-bench", *given.typed]), prices)
+    written = publish(material, given.out, formats)
+    say("\n".join([*left_out, f"written: {', '.join(map(str, written))}"]))
+    return _answer(sources[-1], material.report.tables)
