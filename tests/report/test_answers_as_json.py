@@ -16,6 +16,7 @@ from nncore_bench.advise import Advice
 from nncore_bench.commands import profile
 from nncore_bench.report import Source, verdicts
 from nncore_bench.verdict.advice import Gain
+from nncore_bench.verdict.estimates import Estimate
 from nncore_bench.verdict.truth import Check
 
 STEP_S = sum(STEP_LAPS.values()) / 1e9
@@ -105,8 +106,8 @@ def test_advice_is_the_change_and_its_figures(file: Path, monkeypatch: pytest.Mo
     """What never pays has no number of steps: infinity is no JSON."""
     fused, foreach = (replace(CPU_CASE, variant=name) for name in ("fused", "foreach"))
     found = [
-        Gain(fused, "step", "faster", speed_up=1.3, low=1.2, high=1.4, pays_after=float("inf")),
-        Gain(foreach, "step", "slower", speed_up=0.8, low=0.7, high=0.9),
+        Gain(fused, "step", "faster", speed_up=Estimate(1.3, 1.2, 1.4), pays_after=float("inf")),
+        Gain(foreach, "step", "slower", speed_up=Estimate(0.8, 0.7, 0.9)),
     ]
     for gains, change, bound in ((found, "fused", 1.2), (found[1:], "none", None)):
         advice = Advice(CPU_CASE, 1e-3, gains, [], [], 20.0, [])

@@ -70,8 +70,6 @@ def asked_for(given: argparse.Namespace) -> "GateOptions":
     raw = step_options.typed(given)
     if raw["step_budget"] is not None:
         raise UserError("--step-budget: the gate has a time of its own (use --budget)")
-    if raw["step_energy"]:
-        raise UserError("--step-energy: the gate judges times (pytest bench/ measures energy)")
     defaults = {"step_devices": "cpu", "step_threads": "1"}
     raw |= {name: value for name, value in defaults.items() if raw[name] is None}
     # Each launch of a pair spends its seconds on starting: more cases would leave fewer pairs.
