@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nncore_bench import options as step_options
+from nncore_bench.campaign.plan import ROUNDS_OF_THE_SUITE, Plan
+from nncore_bench.campaign.session import Suite, own_part
 from nncore_bench.cases import Case, case_id
 from nncore_bench.errors import UserError
 from nncore_bench.handover import HandOver
-from nncore_bench.measure.plan import ROUNDS_OF_THE_SUITE, Plan
 from nncore_bench.options import Options
 from nncore_bench.progress import progress_line
 from nncore_bench.runs import BENCHMARK_FILE, OUR_KEY, found_run, plain_json, replace_file
-from nncore_bench.suite import Suite, own_part
 
 if TYPE_CHECKING:
-    from nncore_bench.report import Source
-    from nncore_bench.report.page import Material
+    from nncore_bench.estimate.source import Source
+    from nncore_bench.page.page import Material
 
 COLUMNS = ["min", "median", "mean", "stddev", "rounds"]
 DEFAULT_MIN_ROUNDS = 5  # pytest-benchmark's own
@@ -51,7 +51,7 @@ class Session:
         """Return what tables and page are made from, None where nothing was measured."""
         if self.suite.recorder is None:
             return None
-        from nncore_bench.report.page import Material  # noqa: PLC0415 - what draws takes a second to import
+        from nncore_bench.page.page import Material  # noqa: PLC0415 - what draws takes a second to import
 
         sources = [self.suite.source] if self.baseline is None else [self.baseline, self.suite.source]
         return Material(sources, self.command)
@@ -106,7 +106,7 @@ def read_baseline(config: pytest.Config, results: Path) -> "Source | None":
         if config.getoption("step_fail_on_suspect"):
             raise UserError("--step-fail-on-suspect: nothing is suspect without --step-baseline=RUN")
         return None
-    from nncore_bench.report import read_source  # noqa: PLC0415 - pandas takes a second to import
+    from nncore_bench.estimate.source import read_source  # noqa: PLC0415 - pandas takes a second to import
 
     try:
         return read_source(found_run(Path(typed), results))
@@ -184,7 +184,7 @@ def screen(session: pytest.Session) -> None:
     own = session.config.stash[SESSION]
     if own.baseline is None or own.material is None or own.material.comparison is None:
         return
-    from nncore_bench.report import write_comparison  # noqa: PLC0415 - pandas, as above
+    from nncore_bench.compare.compare import write_comparison  # noqa: PLC0415 - pandas, as above
 
     write_comparison(own.suite.folder, own.material.comparison)
     if own.material.comparison.suspects and session.config.getoption("step_fail_on_suspect"):
@@ -234,8 +234,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     own = session.config.stash.get(SESSION, None)
     if own is None or own.material is None:
         return
-    from nncore_bench.report import write_tables  # noqa: PLC0415 - pandas takes a second to import
-    from nncore_bench.report.published import PAGE_FILE, publish  # noqa: PLC0415 - the same
+    from nncore_bench.page.publish import PAGE_FILE, publish  # noqa: PLC0415 - the same
+    from nncore_bench.report.report import write_tables  # noqa: PLC0415 - pandas takes a second to import
 
     folder = own.suite.folder
     write_tables(folder, own.material.report)
@@ -267,7 +267,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(f"\nrun folder: {own.suite.folder} (open report.html there)\n")
     terminalreporter.write_line(own.material.report.text)
     if (comparison := own.material.comparison) is not None:
-        from nncore_bench.report import screen_lines  # noqa: PLC0415 - pandas, as above
+        from nncore_bench.compare.compare import screen_lines  # noqa: PLC0415 - pandas, as above
 
         terminalreporter.section("against the baseline")
         terminalreporter.write_line("\n".join([comparison.text, *screen_lines(comparison)]))

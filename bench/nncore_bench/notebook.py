@@ -49,12 +49,12 @@ def measure_step(  # noqa: PLR0913 - each is an option of the suite
     """
     given: dict[str, Values] = {name: value for name, value in locals().items() if name != "subject"}
     # pandas and the campaign take a second to import, and `import bench` is part of every command.
-    from nncore_bench.measure.gpu import chosen_gpu  # noqa: PLC0415
-    from nncore_bench.measure.workers import Launcher  # noqa: PLC0415
+    from nncore_bench.campaign.launcher import Launcher  # noqa: PLC0415
+    from nncore_bench.campaign.session import measured_grid  # noqa: PLC0415
+    from nncore_bench.machine.gpu import chosen_gpu  # noqa: PLC0415
     from nncore_bench.options import Options  # noqa: PLC0415
     from nncore_bench.progress import StandardError, progress_line  # noqa: PLC0415
-    from nncore_bench.report.frame import frame_of  # noqa: PLC0415
-    from nncore_bench.suite import measured_grid  # noqa: PLC0415
+    from nncore_bench.text.frame import frame_of  # noqa: PLC0415
 
     with _named(subject) as (name, environment):
         texts = {f"step_{option}": _text(value) for option, value in given.items()}
@@ -93,7 +93,7 @@ def _named(subject: object) -> Iterator[tuple[str, Mapping[str, str]]]:
         return
     import cloudpickle  # noqa: PLC0415 - what is named needs none
 
-    from nncore_bench.measure.workers import HANDED_OVER, SUBJECT_FILE  # noqa: PLC0415
+    from nncore_bench.worker.messages import HANDED_OVER, SUBJECT_FILE  # noqa: PLC0415
 
     try:
         content = cloudpickle.dumps((sys.path, cloudpickle.dumps(_on_cpu(subject))))

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from nncore_bench.report import compare_cases, read_source
-from nncore_bench.verdict.explain import Cause, Compared
+from nncore_bench.compare.compare import compare_cases
+from nncore_bench.compare.explain import Cause, Compared
+from nncore_bench.estimate.source import read_source
 
 ROOT = Path(__file__).parents[2]
 GRID = (

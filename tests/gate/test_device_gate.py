@@ -11,8 +11,9 @@ import pytest
 from made_up_runs import CUDA_CASE
 
 from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, Case
-from nncore_bench.measure import messages
-from nncore_bench.measure.pairs import (
+from nncore_bench.compare.explain import Cause
+from nncore_bench.gate.outcome import SLOWER, Outcome
+from nncore_bench.gate.pairs import (
     BASE,
     CANDIDATE,
     FEWEST_TICKS,
@@ -24,10 +25,9 @@ from nncore_bench.measure.pairs import (
     judgeable,
     ratios_of,
 )
-from nncore_bench.stages import Gate
-from nncore_bench.verdict.explain import Cause
-from nncore_bench.verdict.outcome import SLOWER, Outcome
-from nncore_bench.verdict.rule import Rule
+from nncore_bench.gate.rule import Rule
+from nncore_bench.gate.stages import Gate
+from nncore_bench.worker import messages
 
 SPANS_NS = dict(zip(BLOCK_LAPS["laps"], (600, 60_000, 25_000, 90_000, 60_000, 400), strict=True))
 STEP_NS = sum(SPANS_NS.values())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nncore_bench.measure.revisions import Repository
+from nncore_bench.gate.revisions import Repository
 
 ROOT = Path(__file__).parents[2]
 GRID = ("--step-batch-sizes=32", "--step-hidden=128", "--budget=120")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from made_up_runs import CPU_CASE
 
-from nncore_bench.measure import messages
-from nncore_bench.measure.pairs import (
+from nncore_bench.campaign.launcher import WorkerError
+from nncore_bench.gate.pairs import (
     BASE,
     CANDIDATE,
     MEASURED,
@@ -21,7 +21,7 @@ from nncore_bench.measure.pairs import (
     times_of,
     without_waiting,
 )
-from nncore_bench.measure.workers import WorkerError
+from nncore_bench.worker import messages
 
 LAPS = [20, 130, 30, 190, 280, 10]
 

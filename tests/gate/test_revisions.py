@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nncore_bench.errors import UserError
-from nncore_bench.measure.revisions import LOCK, WORKING_TREE, Layout, Repository
+from nncore_bench.gate.revisions import LOCK, WORKING_TREE, Layout, Repository
 
 
 def git(folder: Path, *arguments: str) -> None:

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE
 
+from nncore_bench.campaign.launcher import WorkerError
 from nncore_bench.cases import Case
-from nncore_bench.gate import Gate, GateError
-from nncore_bench.measure import messages
-from nncore_bench.measure.parents import PAIRS_PER_PARENT, Parents
-from nncore_bench.measure.workers import WorkerError
+from nncore_bench.gate.gate import Gate, GateError
+from nncore_bench.gate.outcome import Outcome
+from nncore_bench.gate.rule import Rule
+from nncore_bench.gate.templates import PAIRS_PER_PARENT, Parents
+from nncore_bench.gate.text import gate_record, gate_text, headline
 from nncore_bench.records import OUTSIDE, CaseCounters, CaseProfile, ProfiledOperator
-from nncore_bench.report.verdicts import gate_record, gate_text, headline
-from nncore_bench.verdict.outcome import Outcome
-from nncore_bench.verdict.rule import Rule
+from nncore_bench.worker import messages
 
 LAPS = np.array([20, 130, 30, 190, 280, 10]) * 1000
 CASES = (CPU_CASE, replace(CPU_CASE, hidden=512))

@@ -7,14 +7,14 @@ import pytest
 from made_up_runs import CPU_CASE
 
 from nncore_bench.cases import STEP_PHASES
-from nncore_bench.report.tables import MOST_SUMMARY_BYTES
-from nncore_bench.report.verdicts import gate_record, gate_summary, gate_text, headline
+from nncore_bench.compare.changes import Change
+from nncore_bench.compare.explain import Cause
+from nncore_bench.gate.decide import Decision
+from nncore_bench.gate.outcome import Outcome, PairRecord
+from nncore_bench.gate.rule import Rule
+from nncore_bench.gate.text import gate_record, gate_summary, gate_text, headline
 from nncore_bench.runs import plain_json
-from nncore_bench.verdict.changes import Change
-from nncore_bench.verdict.explain import Cause
-from nncore_bench.verdict.gating import Decision
-from nncore_bench.verdict.outcome import Outcome, PairRecord
-from nncore_bench.verdict.rule import Rule
+from nncore_bench.text.table import MOST_SUMMARY_BYTES
 
 MICRO = 1e-6
 OTHER = replace(CPU_CASE, batch_size=128)

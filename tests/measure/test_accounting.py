@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nncore_bench.measure.accounting import account_of, activity_of, length, queue_depth, union, within
-from nncore_bench.measure.traces import Event, TraceError, nested, read_trace
+from nncore_bench.worker.profile.breakdown import account_of, activity_of, length, queue_depth, union, within
+from nncore_bench.worker.profile.trace import Event, TraceError, nested, read_trace
 
 
 def event(category: str, start: int, end: int, name: str = "x", **more: int) -> Event:

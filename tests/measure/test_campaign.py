@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from made_up_campaign import STEP_S, Bench, FakeWorker, conduct, records
 
+from nncore_bench.campaign.conductor import Conductor
+from nncore_bench.campaign.plan import Plan, rounds_for
 from nncore_bench.cases import PHASES, kinds_for
-from nncore_bench.measure import messages
-from nncore_bench.measure.campaign import Conductor
-from nncore_bench.measure.notices import thrown_out
-from nncore_bench.measure.plan import Plan, rounds_for
+from nncore_bench.machine.notices import thrown_out
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import Block
+from nncore_bench.worker import messages
 
 
 def test_every_round_holds_one_block_of_each_kind_of_every_case_from_one_launch() -> None:

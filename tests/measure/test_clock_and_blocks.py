@@ -7,8 +7,8 @@ import pytest
 from fake_device import KERNEL_NS, LAUNCH_NS, FakeDevice, FakeWork
 
 from nncore_bench.cases import BLOCK_LAPS, BlockKind
-from nncore_bench.measure.blocks import run_block
-from nncore_bench.measure.clock import ClockError, EventClock, HostClock
+from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.clock import ClockError, EventClock, HostClock
 
 
 def test_device_laps_are_the_kernels_and_host_laps_only_the_launches() -> None:

@@ -16,14 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nncore.model import SimpleNN
 from nncore_bench.cases import STEP_PHASES, Case
-from nncore_bench.measure import messages
-from nncore_bench.measure.counters import count_case, whole_step
-from nncore_bench.measure.counting import SETTLING_STEPS
-from nncore_bench.measure.memory_counts import LEAK_STEPS
-from nncore_bench.measure.operator_counts import OperatorCounter, count_nodes
-from nncore_bench.measure.subjects import Subject
-from nncore_bench.measure.worker import Worker
 from nncore_bench.records import CaseCounters, PhaseCounters
+from nncore_bench.worker import messages
+from nncore_bench.worker.counters.count import count_case, whole_step
+from nncore_bench.worker.counters.memory import LEAK_STEPS
+from nncore_bench.worker.counters.operators import OperatorCounter, count_nodes
+from nncore_bench.worker.counters.steps import SETTLING_STEPS
+from nncore_bench.worker.server import Worker
+from nncore_bench.worker.subjects.subject import Subject
 
 FLOAT = 4
 SIZES = [(784, 128, 10, 64), (64, 16, 10, 32), (7, 5, 3, 2)]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from nncore_bench.cases import BlockKind, Case
-from nncore_bench.measure.blocks import run_block
-from nncore_bench.measure.clock import EventClock
-from nncore_bench.measure.subjects import Subject
+from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.clock import EventClock
+from nncore_bench.worker.subjects.subject import Subject
 
 pytestmark = pytest.mark.cuda
 

@@ -15,10 +15,10 @@ from torch.autograd import DeviceType
 
 from nncore.step import TrainStep
 from nncore_bench.cases import STEP_PHASES, Case
-from nncore_bench.measure.counters import count_case
-from nncore_bench.measure.cuda_counts import count_synchronisations, is_launch, launches_by_phase
-from nncore_bench.measure.memory_counts import LEAK_STEPS, Timeline, count_memory
-from nncore_bench.measure.subjects import Subject
+from nncore_bench.worker.counters.count import count_case
+from nncore_bench.worker.counters.cuda import count_synchronisations, is_launch, launches_by_phase
+from nncore_bench.worker.counters.memory import LEAK_STEPS, Timeline, count_memory
+from nncore_bench.worker.subjects.subject import Subject
 
 FLOAT = 4
 

@@ -7,10 +7,11 @@ from fake_device import KERNEL_NS, FakeDevice, FakeWork
 from made_up_runs import CUDA_CASE, record_of, run_of
 
 from nncore_bench.cases import STEP_PHASES, BlockKind
-from nncore_bench.measure.blocks import run_block
-from nncore_bench.measure.clock import EventClock
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.rows import Row
 from nncore_bench.runs import Block
-from nncore_bench.verdict import Row, rows_of
+from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.clock import EventClock
 
 NANO = 1e-9
 MARKS = len(STEP_PHASES) + 1

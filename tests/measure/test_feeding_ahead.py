@@ -8,9 +8,9 @@ from fake_host import FakeHost
 from test_subject_and_worker import CASE
 from torch import Tensor
 
-from nncore_bench.measure.blocks import run_block
-from nncore_bench.measure.clock import HostClock
-from nncore_bench.measure.subjects import PREFETCHED, WORKERS, Subject
+from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.clock import HostClock
+from nncore_bench.worker.subjects.subject import PREFETCHED, WORKERS, Subject
 
 COST_NS = 5_000_000
 READY = 4

@@ -9,9 +9,9 @@ import psutil
 import pytest
 import torch
 
-from nncore_bench.measure import messages
-from nncore_bench.measure.processes import a_fork_can
-from nncore_bench.measure.workers import Launcher
+from nncore_bench.campaign.launcher import Launcher
+from nncore_bench.worker import messages
+from nncore_bench.worker.processes import a_fork_can
 
 
 def fail() -> None:

@@ -9,13 +9,13 @@ import pytest
 from test_gpu_facts import library, refuse
 from test_shared_gpu import CUDA_CASE, FakeLauncher, OneGpu, recorded
 
-from nncore_bench import gate
+from nncore_bench.campaign.plan import Plan
+from nncore_bench.campaign.session import Suite
 from nncore_bench.errors import UserError
-from nncore_bench.measure import messages
-from nncore_bench.measure.gpu import chosen_gpu, told_by_torch
-from nncore_bench.measure.plan import Plan
+from nncore_bench.gate import gate
+from nncore_bench.machine.gpu import chosen_gpu, told_by_torch
 from nncore_bench.options import Options
-from nncore_bench.suite import Suite
+from nncore_bench.worker import messages
 
 
 def test_the_facts_are_those_of_the_gpu_whose_uuid_torch_reports() -> None:
@@ -113,7 +113,7 @@ def test_a_run_records_the_facts_of_the_gpu_that_its_first_worker_has(
         seen.append((facts["gpu_uuid"], uuid))
         return other
 
-    monkeypatch.setattr("nncore_bench.measure.recorder.told_by_torch", told)
+    monkeypatch.setattr("nncore_bench.campaign.recorder.told_by_torch", told)
     recorder = recorded(OneGpu(), monkeypatch, tmp_path, gpu_uuid="GPU-9999")
     assert seen == [("GPU-9999", "1234")]
     assert recorder.run.machine["gpu"] == "The GPU of torch"
@@ -130,7 +130,7 @@ def test_what_checked_a_case_does_not_hold_the_gpu_while_it_is_measured(
     assert bench.on_gpu == 1
     held: list[int] = []
     recorder = SimpleNamespace(record=lambda *_: held.append(bench.on_gpu))
-    monkeypatch.setattr("nncore_bench.suite.Recorder", lambda *_: recorder)
+    monkeypatch.setattr("nncore_bench.campaign.session.Recorder", lambda *_: recorder)
     suite.measure([(CUDA_CASE, "step")], Plan(1, 1.0, 0.5), bench.progress)
     assert held == [0]
 

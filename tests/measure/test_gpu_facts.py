@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nncore_bench.fingerprint import unclassified
-from nncore_bench.measure.gpu import FIXED, MOMENTARY, STATE, gpu_facts, gpu_state, visible_gpu
+from nncore_bench.machine.fingerprint import unclassified
+from nncore_bench.machine.gpu import FIXED, MOMENTARY, STATE, gpu_facts, gpu_state, visible_gpu
 
 UUIDS = ("GPU-aaaa-1", "GPU-aabb-2", "GPU-cccc-3")
 READINGS: dict[str, Any] = {

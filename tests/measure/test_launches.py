@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 from made_up_campaign import Bench, FakeWorker, conduct, records
 
+from nncore_bench.campaign.conductor import Conductor
+from nncore_bench.campaign.plan import Plan
+from nncore_bench.campaign.recorder import too_little_memory
 from nncore_bench.cases import DEFAULT_ALLOCATOR, PHASES, Case
-from nncore_bench.measure import messages
-from nncore_bench.measure.campaign import Conductor
-from nncore_bench.measure.plan import Plan
-from nncore_bench.measure.recorder import too_little_memory
 from nncore_bench.records import CaseRecord
+from nncore_bench.worker import messages
 
 
 def test_a_case_that_is_refused_fails_alone() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nncore_bench.measure.operator_counts import OperatorCounter, graph_nodes
+from nncore_bench.worker.counters.operators import OperatorCounter, graph_nodes
 
 FLOAT = 4
 

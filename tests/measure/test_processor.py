@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nncore_bench.measure.processor import processor_facts
-from nncore_bench.measure.quotas import cgroup_cpus, cgroup_memory_gib, limit_facts, transparent_hugepages
+from nncore_bench.machine.cgroup import cgroup_cpus, cgroup_memory_gib, limit_facts, transparent_hugepages
+from nncore_bench.machine.cpu import processor_facts
 
 CPU0 = "sys/devices/system/cpu/cpu0"
 GROUPS = "sys/fs/cgroup"

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from nncore_bench.cases import STEP_PHASES, BlockKind, Case
-from nncore_bench.measure.attribution import Windows
-from nncore_bench.measure.counters import count_case
-from nncore_bench.measure.operator_counts import Call
-from nncore_bench.measure.profiler import Recorded, profile_case, read_profile
-from nncore_bench.measure.subjects import Subject
-from nncore_bench.measure.traces import Event
 from nncore_bench.records import OUTSIDE, CaseProfile, ProfiledOperator
+from nncore_bench.worker.counters.count import count_case
+from nncore_bench.worker.counters.operators import Call
+from nncore_bench.worker.profile.attribution import Windows
+from nncore_bench.worker.profile.profile import Recorded, profile_case, read_profile
+from nncore_bench.worker.profile.trace import Event
+from nncore_bench.worker.subjects.subject import Subject
 
 STEPS = 6
 

@@ -19,10 +19,10 @@ from nncore_bench.cases import (
     grid,
     kinds_for,
 )
-from nncore_bench.measure.blocks import IncorrectError, run_block
-from nncore_bench.measure.clock import HostClock
-from nncore_bench.measure.kernels import CACHED_COPIES, ReferenceKernels, copied_bytes, gemm_side
-from nncore_bench.measure.workloads import workload_of
+from nncore_bench.worker.blocks import IncorrectError, run_block
+from nncore_bench.worker.clock import HostClock
+from nncore_bench.worker.subjects.catalog import workload_of
+from nncore_bench.worker.subjects.probes import CACHED_COPIES, ReferenceKernels, copied_bytes, gemm_side
 
 KERNEL_CASE = Case(REFERENCE_KERNELS, "digits", "cpu", 1, "float32", "eager", 1, DOES_NOT_APPLY)
 

@@ -14,10 +14,10 @@ from nncore_bench.cases import (
     Case,
     companions_of,
 )
-from nncore_bench.measure.counters import count_case
-from nncore_bench.measure.reference_network import ReferenceNetwork
-from nncore_bench.measure.subjects import Subject
-from nncore_bench.measure.workloads import workload_of
+from nncore_bench.worker.counters.count import count_case
+from nncore_bench.worker.subjects.catalog import workload_of
+from nncore_bench.worker.subjects.reference_network import ReferenceNetwork
+from nncore_bench.worker.subjects.subject import Subject
 
 CASE = Case(REFERENCE_NETWORK, DOES_NOT_APPLY, "cpu", 1, "float32", "eager", 1, SMALLEST)
 
@@ -33,7 +33,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(TrainStep, name, refuse)
     monkeypatch.setattr(SimpleNN, "__init__", refuse)
     monkeypatch.setattr("nncore.data.load_dataset", refuse)
-    monkeypatch.setattr("nncore_bench.measure.subjects.evaluating", refuse)
+    monkeypatch.setattr("nncore_bench.worker.subjects.subject.evaluating", refuse)
 
 
 @pytest.mark.usefixtures("broken")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nncore_bench.measure.scheduling import SCHEDSTAT, Cores, Waiting, waited_ns
+from nncore_bench.gate.cores import Cores
+from nncore_bench.worker.waiting import SCHEDSTAT, Waiting, waited_ns
 
 MOST_S = 30
 

@@ -8,17 +8,17 @@ import pytest
 import torch
 from made_up_campaign import Bench, FakeWorker, records
 
+from nncore_bench.campaign.conductor import Conductor
+from nncore_bench.campaign.launcher import COMPILING_TIMEOUT_S, REQUEST_TIMEOUT_S, WorkerError, patience
+from nncore_bench.campaign.plan import Plan
+from nncore_bench.campaign.recorder import Recorder, too_little_memory
 from nncore_bench.cases import PHASES, Case
-from nncore_bench.measure import messages
-from nncore_bench.measure.campaign import Conductor
-from nncore_bench.measure.device_memory import CONTEXT_BYTES, give_back_cached, seen_gpu
-from nncore_bench.measure.notices import notices_before
-from nncore_bench.measure.plan import Plan
-from nncore_bench.measure.recorder import Recorder, too_little_memory
-from nncore_bench.measure.worker import Worker
-from nncore_bench.measure.workers import COMPILING_TIMEOUT_S, REQUEST_TIMEOUT_S, WorkerError, patience
+from nncore_bench.machine.notices import notices_before
 from nncore_bench.options import Options
 from nncore_bench.records import CaseRecord
+from nncore_bench.worker import messages
+from nncore_bench.worker.device_memory import CONTEXT_BYTES, give_back_cached, seen_gpu
+from nncore_bench.worker.server import Worker
 
 CUDA_CASE = Case("simplenn", "digits", "cuda", "-", "float32", "eager", 32, 32)
 GB = 10**9
@@ -153,7 +153,7 @@ def test_memory_is_given_back_between_cases_and_never_between_blocks_of_one(
     """Nor for a case on the CPU."""
     given: list[int | None] = []
     worker = Worker()
-    monkeypatch.setattr("nncore_bench.measure.worker.give_back_cached", lambda: given.append(worker.last))
+    monkeypatch.setattr("nncore_bench.worker.server.give_back_cached", lambda: given.append(worker.last))
     for number, device in ((1, "cuda"), (1, "cuda"), (2, "cuda"), (3, "cpu"), (1, "cuda")):
         worker._turn_to(number, device)
     assert given == [None, 1, 3]
@@ -234,7 +234,7 @@ def recorded(
     """Return the recorder of a run on that GPU, whose library tells these facts."""
     told = {"gpu": "Made-up GPU", "gpu_uuid": "GPU-1234", **facts}
     monkeypatch.setattr(
-        "nncore_bench.measure.machine.gpu_facts", lambda _: {k: v for k, v in told.items() if v}
+        "nncore_bench.machine.facts.gpu_facts", lambda _: {k: v for k, v in told.items() if v}
     )
     options = Options.build({"step_results": str(results), "step_devices": devices})
     launcher = FakeLauncher(bench, refused)

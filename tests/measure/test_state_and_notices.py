@@ -10,9 +10,9 @@ from typing import Any
 import psutil
 import pytest
 
-from nncore_bench.fingerprint import unclassified
-from nncore_bench.measure.notices import notices_after, notices_before
-from nncore_bench.measure.state import State, cpu_throttles, meanwhile, state_now, tree_s
+from nncore_bench.machine.fingerprint import unclassified
+from nncore_bench.machine.notices import notices_after, notices_before
+from nncore_bench.machine.state import State, cpu_throttles, meanwhile, state_now, tree_s
 
 QUIET = {"load_before": 0.0, "cores_allowed": 2}
 BEFORE = State(

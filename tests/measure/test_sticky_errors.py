@@ -10,14 +10,14 @@ import pytest
 import torch
 from made_up_campaign import Bench
 
+from nncore_bench.campaign.conductor import Conductor
+from nncore_bench.campaign.launcher import ForkedEnding, Launcher, WorkerError
+from nncore_bench.campaign.plan import Plan
 from nncore_bench.cases import Case
-from nncore_bench.measure import messages
-from nncore_bench.measure.campaign import Conductor
-from nncore_bench.measure.captured import CaptureError
-from nncore_bench.measure.plan import Plan
-from nncore_bench.measure.worker import Worker, ends_the_process, in_one_sentence
-from nncore_bench.measure.workers import ForkedEnding, Launcher, WorkerError
 from nncore_bench.records import CaseRecord
+from nncore_bench.worker import messages
+from nncore_bench.worker.server import Worker, ends_the_process, in_one_sentence
+from nncore_bench.worker.subjects.cuda_graph import CaptureError
 
 ASSERT = "CUDA error: device-side assert triggered"
 NETWORK = f"""

@@ -10,15 +10,15 @@ import psutil
 import pytest
 import torch
 
+from nncore_bench.campaign.launcher import Launcher, WorkerError
 from nncore_bench.cases import BLOCK_LAPS, Case
-from nncore_bench.measure import messages
-from nncore_bench.measure.blocks import IncorrectError, run_block
-from nncore_bench.measure.clock import HostClock
-from nncore_bench.measure.known import busy_wait
-from nncore_bench.measure.processes import NVML_CHECK, ask_driver_for_cuda
-from nncore_bench.measure.subjects import Subject
-from nncore_bench.measure.worker import Worker, in_one_sentence
-from nncore_bench.measure.workers import Launcher, WorkerError
+from nncore_bench.worker import messages
+from nncore_bench.worker.blocks import IncorrectError, run_block
+from nncore_bench.worker.clock import HostClock
+from nncore_bench.worker.processes import NVML_CHECK, ask_driver_for_cuda
+from nncore_bench.worker.server import Worker, in_one_sentence
+from nncore_bench.worker.subjects.known_answers import busy_wait
+from nncore_bench.worker.subjects.subject import Subject
 
 CASE = Case("simplenn", "digits", "cpu", 1, "float32", "eager", 32, 16)
 
@@ -159,7 +159,7 @@ def test_a_case_that_never_becomes_steady_is_flagged(monkeypatch: pytest.MonkeyP
     """Warming up ends when two halves agree within 10 %; these differ by half again each time."""
     for growth, steady in ((1.5, False), (1.0, True)):
         monkeypatch.setattr(
-            "nncore_bench.measure.worker.workload_of", lambda _, growth=growth: Slowing(growth)
+            "nncore_bench.worker.server.workload_of", lambda _, growth=growth: Slowing(growth)
         )
         prepared = Worker().answer(messages.Prepare(0, CASE, warm_up=True))
         assert isinstance(prepared, messages.Prepared)

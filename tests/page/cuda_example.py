@@ -13,8 +13,12 @@ from pathlib import Path
 import numpy as np
 from made_up_runs import STEP_NS, blocks_of, cuda_blocks_of, record_of, run_of
 
+from nncore_bench.campaign.session import Suite
 from nncore_bench.cases import DOES_NOT_APPLY, SMALLEST, SMALLEST_NETWORK, Case
+from nncore_bench.estimate.source import Source
 from nncore_bench.options import Options
+from nncore_bench.page.page import Material
+from nncore_bench.page.publish import publish
 from nncore_bench.records import (
     Account,
     CaseCounters,
@@ -23,11 +27,7 @@ from nncore_bench.records import (
     PhaseCounters,
     ProfiledOperator,
 )
-from nncore_bench.report import Source
-from nncore_bench.report.page import Material
-from nncore_bench.report.published import publish
 from nncore_bench.runs import Block
-from nncore_bench.suite import Suite
 from nncore_bench.variants import EAGER
 
 MICRO = 1e-6

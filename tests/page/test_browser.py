@@ -11,11 +11,11 @@ import msgspec.structs
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
 
-from nncore_bench.report import Source
-from nncore_bench.report.frame import cells_of
-from nncore_bench.report.page import Material, page
-from nncore_bench.report.worth import curves, faster_said
-from nncore_bench.verdict import rows_of
+from nncore_bench.crossover.table import curves, faster_said
+from nncore_bench.estimate.cells import cells_of
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.source import Source
+from nncore_bench.page.page import Material, page
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 waiting = pytest.importorskip("selenium.webdriver.support.wait")

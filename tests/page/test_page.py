@@ -11,16 +11,16 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cases_of, cuda_blocks_of, record_of, run_of
 
 from nncore_bench.cases import Case
+from nncore_bench.estimate.cells import cells_of
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.source import Source
+from nncore_bench.page.figures import phase_figure, throughput_figures
+from nncore_bench.page.figures_of_runs import ratio_figure
+from nncore_bench.page.page import Material, page, parts
+from nncore_bench.page.publish import publish, summary
 from nncore_bench.records import CaseProfile
-from nncore_bench.report import Source
-from nncore_bench.report.figures import phase_figure, throughput_figures
-from nncore_bench.report.figures_of_runs import ratio_figure
-from nncore_bench.report.frame import cells_of
-from nncore_bench.report.page import Material, page, parts
-from nncore_bench.report.published import publish, summary
-from nncore_bench.report.tables import MOST_SUMMARY_BYTES
 from nncore_bench.runs import Block, Run
-from nncore_bench.verdict import rows_of
+from nncore_bench.text.table import MOST_SUMMARY_BYTES
 
 EVIL = "</script><script>window.evil = 1</script>'\"<b>"
 MOST_BYTES = 2 * 2**20

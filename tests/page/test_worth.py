@@ -8,13 +8,14 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, run_of
 
 from nncore_bench.cases import Case
-from nncore_bench.report import Source, devices
-from nncore_bench.report.devices import device_table
-from nncore_bench.report.figures import memory_figure, speed_up_figure, throughput_figures
-from nncore_bench.report.frame import cells_of
-from nncore_bench.report.page import Material, page
-from nncore_bench.report.worth import cheaper_said, crossover_table, curves, faster_said, price_table
-from nncore_bench.verdict import Row
+from nncore_bench.crossover import devices
+from nncore_bench.crossover.devices import device_table
+from nncore_bench.crossover.table import cheaper_said, crossover_table, curves, faster_said, price_table
+from nncore_bench.estimate.cells import cells_of
+from nncore_bench.estimate.rows import Row
+from nncore_bench.estimate.source import Source
+from nncore_bench.page.figures import memory_figure, speed_up_figure, throughput_figures
+from nncore_bench.page.page import Material, page
 
 SIZES = (1, 16, 256)
 WITHIN = 0.05

@@ -11,13 +11,17 @@ import pytest
 from made_up_runs import CPU_CASE, STEP_LAPS, blocks_of, record_of, run_of, saved
 
 from nncore_bench import __main__ as command
-from nncore_bench import advise, gate, selftest, suite
-from nncore_bench.advise import Advice
+from nncore_bench.advise import measure as advise
+from nncore_bench.advise.measure import Advice
+from nncore_bench.campaign import session as suite
 from nncore_bench.commands import profile
-from nncore_bench.report import Source, verdicts
-from nncore_bench.verdict.advice import Gain
-from nncore_bench.verdict.estimates import Estimate
-from nncore_bench.verdict.truth import Check
+from nncore_bench.estimate.estimates import Estimate
+from nncore_bench.estimate.gains import Gain
+from nncore_bench.estimate.source import Source
+from nncore_bench.gate import gate
+from nncore_bench.gate import text as verdicts
+from nncore_bench.selftest import campaign as selftest
+from nncore_bench.selftest.checks import Check
 
 STEP_S = sum(STEP_LAPS.values()) / 1e9
 Plain = str | int | float | bool | None
@@ -93,7 +97,7 @@ def test_a_comparison_says_whether_anything_is_suspect_and_what_decides(
         for name, scale in (("a", 1.0), ("b", factor))
     ]
     left = iter(sources)
-    monkeypatch.setattr("nncore_bench.report.read_source", lambda _: next(left))
+    monkeypatch.setattr("nncore_bench.estimate.source.read_source", lambda _: next(left))
     command.main(["compare", "a", "b", "--json", str(file)])
     found = answered(file)
     assert found.verdict == verdict

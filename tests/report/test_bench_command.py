@@ -88,7 +88,7 @@ def test_a_folder_that_may_only_be_read_is_read(
     def refused(path: Path, content: bytes) -> None:
         raise PermissionError(13, "Permission denied", f"{path}: {len(content)}")
 
-    monkeypatch.setattr("nncore_bench.report.tables.replace_file", refused)
+    monkeypatch.setattr("nncore_bench.text.table.replace_file", refused)
     assert command.main(["report", str(saved(tmp_path, 1))]) == 0
     assert "Best throughput" in capsys.readouterr().out
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE
 
+from nncore_bench.campaign.session import Suite
 from nncore_bench.cases import BLOCK_LAPS, PHASES, STEP_PHASES, Case, case_id, grid, kinds_for, reference_case
 from nncore_bench.options import Options
-from nncore_bench.suite import Suite
 
 
 @pytest.mark.parametrize(

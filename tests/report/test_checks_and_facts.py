@@ -20,11 +20,12 @@ from made_up_runs import (
     told,
 )
 
-from nncore_bench.report import Report, Source, render
+from nncore_bench.compare.compare import setting_lines
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.source import Source
 from nncore_bench.report.outcomes import notice_lines
-from nncore_bench.report.why import setting_lines
+from nncore_bench.report.report import Report, render
 from nncore_bench.runs import Campaign, Code
-from nncore_bench.verdict import rows_of
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pandas as pd
 from made_up_runs import CPU_CASE, CUDA_CASE
 
 from nncore_bench.cases import Case
-from nncore_bench.report.findings import finding_table
-from nncore_bench.report.tables import Table
-from nncore_bench.verdict.findings import Finding, NotApplicable
+from nncore_bench.findings.findings import Finding, NotApplicable
+from nncore_bench.findings.text import finding_table
+from nncore_bench.text.table import Table
 
 NO_CUDA = NotApplicable("copies-in-step", "no case of this run ran on CUDA")
 LARGE = replace(CPU_CASE, batch_size=128)

@@ -6,7 +6,14 @@ from itertools import combinations
 
 import pytest
 
-from nncore_bench.fingerprint import HARD, RECORDED_ONLY, VOLATILE, Difference, differences, fingerprint
+from nncore_bench.machine.fingerprint import (
+    HARD,
+    RECORDED_ONLY,
+    VOLATILE,
+    Difference,
+    differences,
+    fingerprint,
+)
 
 FACTS = {"cpu_model": "Made-up CPU", "cgroup_cpus": "no limit", "load_before": 0.1, "package_pandas": "3"}
 
@@ -52,7 +59,7 @@ def test_a_machine_does_not_differ_from_itself() -> None:
 
 def test_reading_a_fingerprint_does_not_import_torch() -> None:
     """Reports use it."""
-    asked = "import nncore_bench.fingerprint, sys; sys.exit('torch' in sys.modules)"
+    asked = "import nncore_bench.machine.fingerprint, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
 
 

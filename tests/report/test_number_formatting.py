@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from nncore_bench.report.format import (
+from nncore_bench.estimate.estimates import Estimate
+from nncore_bench.text.format import (
     count,
     decimals,
     duration,
@@ -15,7 +16,6 @@ from nncore_bench.report.format import (
     slowdown,
     unit_for,
 )
-from nncore_bench.verdict.estimates import Estimate
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from made_up_runs import (
 
 from nncore_bench.cases import SMALLEST_NETWORK, Case
 from nncore_bench.records import Account, CaseProfile, DeviceActivity, ProfiledOperator
-from nncore_bench.report import Report
+from nncore_bench.report.report import Report
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, record_of, run_of
 
-from nncore_bench.report import read_source, render, write_tables
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.source import read_source
+from nncore_bench.report.report import render, write_tables
 from nncore_bench.runs import SCHEMA_VERSION, Run, RunError, RunFolder
-from nncore_bench.verdict import rows_of
 
 LEFT_OUT = ("loss", "inference")
 

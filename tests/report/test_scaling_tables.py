@@ -18,7 +18,7 @@ from made_up_runs import (
 )
 
 from nncore_bench.cases import Case
-from nncore_bench.report import Report
+from nncore_bench.report.report import Report
 
 FIXED_NS, PER_SAMPLE_NS = 200_000, 3_000
 

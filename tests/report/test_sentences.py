@@ -6,10 +6,11 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cases_of, cuda_blocks_of, record_of, run_of
 
 from nncore_bench.cases import Case
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.source import Source
 from nncore_bench.records import Notice
-from nncore_bench.report import Source, render
+from nncore_bench.report.report import render
 from nncore_bench.runs import Block, Campaign, Run
-from nncore_bench.verdict import rows_of
 
 
 def sentences(run: Run, blocks: list[Block]) -> tuple[str, ...]:

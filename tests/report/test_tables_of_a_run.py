@@ -23,6 +23,7 @@ from made_up_runs import (
 )
 
 from nncore_bench.cases import SMALLEST, SMALLEST_NETWORK
+from nncore_bench.estimate.source import Source
 from nncore_bench.records import (
     Account,
     CaseCounters,
@@ -31,7 +32,7 @@ from nncore_bench.records import (
     PhaseCounters,
     ProfiledOperator,
 )
-from nncore_bench.report import Report, Source, render
+from nncore_bench.report.report import Report, render
 
 
 @pytest.fixture

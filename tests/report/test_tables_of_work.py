@@ -14,8 +14,9 @@ from nncore_bench.cases import (
     SMALLEST_NETWORK,
     STEP_PHASES,
 )
+from nncore_bench.estimate.source import Source
 from nncore_bench.records import CaseCounters, PhaseCounters
-from nncore_bench.report import Report, Source, render
+from nncore_bench.report.report import Report, render
 from nncore_bench.runs import Block, Run
 
 FORWARD = PhaseCounters(

@@ -6,9 +6,9 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
 
 from nncore_bench.cases import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK, Case
-from nncore_bench.report import Source, side_by_side
-from nncore_bench.report.versus import agreement, versus_table
-from nncore_bench.verdict import rows_of
+from nncore_bench.compare.side_by_side import agreement, side_by_side, versus_table
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.source import Source
 
 TWO_THREADS = replace(CPU_CASE, threads=2)
 WIDER = replace(CPU_CASE, hidden=512)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from made_up_runs import STEP_LAPS, STEP_NS, block_of
 
+from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.runs import Block
-from nncore_bench.verdict import truth
-from nncore_bench.verdict.estimates import Estimate
+from nncore_bench.selftest import checks as truth
 
 READINGS = np.full(1_000, 40)
 

@@ -7,12 +7,10 @@ from fake_host import FakeHost
 from made_up_runs import record_of, run_of
 
 from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case
-from nncore_bench.measure.blocks import run_block
-from nncore_bench.measure.clock import HostClock
-from nncore_bench.measure.known import PLANTED_NS, BusyWait, Planted
-from nncore_bench.measure.workloads import CaseWorkload
+from nncore_bench.estimate.results import rows_of
 from nncore_bench.runs import Block, Run
-from nncore_bench.selftest import (
+from nncore_bench.selftest import checks as truth
+from nncore_bench.selftest.campaign import (
     FULL,
     PLANTED_CASE,
     PLANTED_S,
@@ -22,7 +20,10 @@ from nncore_bench.selftest import (
     cases_of,
     known_times,
 )
-from nncore_bench.verdict import rows_of, truth
+from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.clock import HostClock
+from nncore_bench.worker.subjects.catalog import CaseWorkload
+from nncore_bench.worker.subjects.known_answers import PLANTED_NS, BusyWait, Planted
 
 LAUNCHES, ROUNDS, ITERATIONS = 2, 3, 12
 

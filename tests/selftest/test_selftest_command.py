@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from nncore_bench import __main__ as command
-from nncore_bench import selftest
-from nncore_bench.measure.workers import WorkerError
-from nncore_bench.verdict.truth import Check
+from nncore_bench.campaign.launcher import WorkerError
+from nncore_bench.selftest import campaign as selftest
+from nncore_bench.selftest.checks import Check
 
 ROOT = Path(__file__).parents[2]
 GOOD, BAD = Check("clock", passed=True, figure="fine"), Check("observer", passed=False, figure="+9 %")

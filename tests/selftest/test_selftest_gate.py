@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from nncore_bench import __main__ as command
-from nncore_bench import selftest_gate
-from nncore_bench.measure.planted import Planted, PlantedCode
-from nncore_bench.measure.revisions import Layout, Revision
-from nncore_bench.selftest_gate import CASES, SAME_CODE, SLOW_CASE, SLOWER_CODE
+from nncore_bench.gate.revisions import Layout, Revision
+from nncore_bench.selftest import gate as selftest_gate
+from nncore_bench.selftest.gate import CASES, SAME_CODE, SLOW_CASE, SLOWER_CODE
+from nncore_bench.selftest.injected import Planted, PlantedCode
 
 
 @dataclass

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nncore_bench.campaign.conductor import Conductor
+from nncore_bench.campaign.launcher import WorkerError
+from nncore_bench.campaign.plan import Plan
 from nncore_bench.cases import BLOCK_LAPS, PHASES, Case
-from nncore_bench.measure import messages
-from nncore_bench.measure.campaign import Conductor
-from nncore_bench.measure.plan import Plan
-from nncore_bench.measure.workers import WorkerError
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import Block, Campaign
+from nncore_bench.worker import messages
 
 STEP_S = 0.001
 

@@ -4,10 +4,10 @@ from math import log
 
 import numpy as np
 
-from nncore_bench.verdict.columns import Column
-from nncore_bench.verdict.gating import Decision, confirm
-from nncore_bench.verdict.rule import Rule
-from nncore_bench.verdict.signflip import Floats
+from nncore_bench.gate.columns import Column
+from nncore_bench.gate.decide import Decision, confirm
+from nncore_bench.gate.rule import Rule
+from nncore_bench.gate.signflip import Floats
 
 RULE = Rule(alpha_pass=0.05)
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from nncore_bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case, grid
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.source import Source
 from nncore_bench.records import CaseRecord
-from nncore_bench.report import Report, Source, Table, render
+from nncore_bench.report.report import Report, render
 from nncore_bench.runs import Block, Campaign, Code, Nanoseconds, Run, RunFolder
-from nncore_bench.verdict import rows_of
+from nncore_bench.text.table import Table
 
 MICROSECOND = 1_000  # in nanoseconds, the unit of laps
 ITERATIONS = 5  # the leading one and four that count

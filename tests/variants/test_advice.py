@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from made_up_runs import CPU_CASE
 
-from nncore_bench.advise import candidates
+from nncore_bench.advise.measure import candidates
+from nncore_bench.advise.text import advice_sentences, advice_tables
 from nncore_bench.cases import Case
+from nncore_bench.estimate.estimates import Estimate
+from nncore_bench.estimate.gains import Gain, Judgement, combinations, gains
 from nncore_bench.records import CaseCounters, CaseRecord, PhaseCounters
-from nncore_bench.report.advice import advice_sentences, advice_tables
 from nncore_bench.runs import Block
-from nncore_bench.verdict.advice import Gain, Judgement, combinations, gains
-from nncore_bench.verdict.estimates import Estimate
 
 FUSED, COMPILED = replace(CPU_CASE, variant="fused"), replace(CPU_CASE, variant="compile")
 HALF, THREADS = replace(CPU_CASE, precision="bfloat16"), replace(CPU_CASE, threads=2)

@@ -17,12 +17,12 @@ from torch.utils._pytree import tree_leaves
 
 from nncore.model import SimpleNN
 from nncore.step import TrainStep
-from nncore_bench.measure import subjects
-from nncore_bench.measure.blocks import run_block
-from nncore_bench.measure.captured import WARM_UP_STEPS, CapturedStep, CaptureError
-from nncore_bench.measure.clock import HostClock
-from nncore_bench.measure.comparison import compared
-from nncore_bench.measure.subjects import Subject
+from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.clock import HostClock
+from nncore_bench.worker.subjects import subject as subjects
+from nncore_bench.worker.subjects.cuda_graph import WARM_UP_STEPS, CapturedStep, CaptureError
+from nncore_bench.worker.subjects.numerical_error import compared
+from nncore_bench.worker.subjects.subject import Subject
 
 CASE = replace(CPU_CASE, batch_size=4, hidden=8, variant="cudagraph")
 CAPTURE_S = 7.0

@@ -12,16 +12,16 @@ import torch
 from made_up_optimizers import executed, network, settings, trained
 from torch.optim import SGD, Adagrad, Adam, AdamW
 
+from nncore_bench.advise.text import advice_sentences, advice_tables
 from nncore_bench.cases import Case
-from nncore_bench.measure import messages
-from nncore_bench.measure.making import make
-from nncore_bench.measure.optimizers import formed_optimizer, optimizer_code
-from nncore_bench.measure.worker import Worker
+from nncore_bench.estimate.gains import gains
 from nncore_bench.records import CaseRecord
-from nncore_bench.report.advice import advice_sentences, advice_tables
 from nncore_bench.runs import Block
 from nncore_bench.variants import EAGER, PRECISIONS, WORDS, code_of, misfit
-from nncore_bench.verdict.advice import gains
+from nncore_bench.worker import messages
+from nncore_bench.worker.server import Worker
+from nncore_bench.worker.subjects.load import make
+from nncore_bench.worker.subjects.optimizers import formed_optimizer, optimizer_code
 
 NETWORK = """
 from types import SimpleNamespace

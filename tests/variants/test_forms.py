@@ -10,11 +10,11 @@ from torch import nn
 from nncore.model import SimpleNN
 from nncore.step import TrainStep
 from nncore_bench.cases import Case
-from nncore_bench.measure.blocks import IncorrectError
-from nncore_bench.measure.comparison import TOLERANCES, compared
-from nncore_bench.measure.counters import count_case
-from nncore_bench.measure.forms import formed_model
-from nncore_bench.measure.subjects import FactorySubject, Subject
+from nncore_bench.worker.blocks import IncorrectError
+from nncore_bench.worker.counters.count import count_case
+from nncore_bench.worker.subjects.apply_variant import formed_model
+from nncore_bench.worker.subjects.numerical_error import TOLERANCES, compared
+from nncore_bench.worker.subjects.subject import FactorySubject, Subject
 
 SMALL = replace(CPU_CASE, batch_size=4, hidden=8)
 EXACT = ("foreach", "set-to-none=false", "workers-2", "resident", "inference-mode", "default-allocator")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nncore_bench.measure.making import SubjectError, completed, make, repeated
+from nncore_bench.worker.subjects.load import SubjectError, completed, make, repeated
 
 NEWCOMER = """
 from torch import nn

@@ -10,10 +10,10 @@ from torch import nn
 from torch.optim import LBFGS, SGD, Adafactor, Adagrad, Adam, AdamW, Muon, Optimizer, SparseAdam
 
 from nncore.step import TrainStep
-from nncore_bench.measure.blocks import IncorrectError
-from nncore_bench.measure.comparison import compared
-from nncore_bench.measure.making import Made
-from nncore_bench.measure.optimizers import carry_over, formed_optimizer, optimizer_code
+from nncore_bench.worker.blocks import IncorrectError
+from nncore_bench.worker.subjects.load import Made
+from nncore_bench.worker.subjects.numerical_error import compared
+from nncore_bench.worker.subjects.optimizers import carry_over, formed_optimizer, optimizer_code
 
 FUSED = {Adam, AdamW, SGD, Adagrad}
 FOREACH = SETTINGS.keys() - {Muon}

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from nncore.model import SimpleNN
 from nncore_bench.cases import Case
-from nncore_bench.measure import subjects
-from nncore_bench.measure.blocks import IncorrectError, run_block
-from nncore_bench.measure.clock import HostClock
-from nncore_bench.measure.comparison import TOLERANCES
-from nncore_bench.measure.counters import count_case
-from nncore_bench.measure.forms import (
+from nncore_bench.variants import code_of
+from nncore_bench.worker.blocks import IncorrectError, run_block
+from nncore_bench.worker.clock import HostClock
+from nncore_bench.worker.counters.count import count_case
+from nncore_bench.worker.subjects import subject as subjects
+from nncore_bench.worker.subjects.apply_variant import (
     ON_CPU,
     ON_CUDA,
     ScaledStep,
@@ -25,9 +25,9 @@ from nncore_bench.measure.forms import (
     plain_tf32,
     precision_set,
 )
-from nncore_bench.measure.making import completed
-from nncore_bench.measure.subjects import FactorySubject, Subject
-from nncore_bench.variants import code_of
+from nncore_bench.worker.subjects.load import completed
+from nncore_bench.worker.subjects.numerical_error import TOLERANCES
+from nncore_bench.worker.subjects.subject import FactorySubject, Subject
 
 HALF = replace(CPU_CASE, batch_size=4, hidden=8, precision="float16")
 RESNET = Case("torchvision:resnet18", "-", "cpu", 1, "float32", "eager", 1, "-")

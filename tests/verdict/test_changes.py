@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import msgspec.structs
 import pytest
 
+from nncore_bench.compare.changes import Change, changes_of
 from nncore_bench.records import CaseCounters, OperatorCount, PhaseCounters
-from nncore_bench.verdict.changes import Change, changes_of
 
 LOOP, FOREACH, FUSED = "a loop over tensors", "_foreach_ operators", "a _fused_ operator"
 KEPT = "gradients are kept and filled with zeros"

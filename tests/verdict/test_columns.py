@@ -7,8 +7,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from nncore_bench.verdict.columns import CaseRatios, Column, case_columns, group_columns
-from nncore_bench.verdict.rule import SUITE, Kind, Rule
+from nncore_bench.gate.columns import CaseRatios, Column, case_columns, group_columns
+from nncore_bench.gate.rule import SUITE, Kind, Rule
 
 RULE = Rule()
 

@@ -5,8 +5,8 @@ from math import exp, log
 import numpy as np
 import pytest
 
-from nncore_bench.verdict.crossover import Crossover, crossover
-from nncore_bench.verdict.estimates import Estimate
+from nncore_bench.crossover.crossing import Crossover, crossover
+from nncore_bench.estimate.estimates import Estimate
 
 SIZES = [1, 4, 16, 64, 256]
 

@@ -9,8 +9,9 @@ from made_up_runs import CPU_CASE, block_of, record_of, run_of
 from scipy import stats
 
 from nncore_bench.cases import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK
-from nncore_bench.verdict import Row, rows_of
-from nncore_bench.verdict.drift import dispatch_weight, drift_free_ratio, relative_time
+from nncore_bench.estimate.drift import dispatch_weight, drift_free_ratio, relative_time
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.rows import Row
 
 LAUNCHES, ROUNDS = 4, 20
 DISPATCH_NS, STEP_NS, MIDDLE_NS = 300_000, 1_000_000, 600_000

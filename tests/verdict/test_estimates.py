@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nncore_bench.verdict.estimates import (
+from nncore_bench.estimate.estimates import (
     BETWEEN_LAUNCHES,
     WITHIN_ONE_PROCESS,
     Estimate,

@@ -4,6 +4,8 @@ import msgspec.structs
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE
 
+from nncore_bench.compare.explain import NOT_COMPARABLE, OK, SUSPECT, Compared, Side, compared
+from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.records import (
     OUTSIDE,
     Account,
@@ -13,8 +15,6 @@ from nncore_bench.records import (
     PhaseCounters,
     ProfiledOperator,
 )
-from nncore_bench.verdict.estimates import Estimate
-from nncore_bench.verdict.explain import NOT_COMPARABLE, OK, SUSPECT, Compared, Side, compared
 
 MICRO = 1e-6
 TIMES = {

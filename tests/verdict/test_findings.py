@@ -16,6 +16,11 @@ from nncore_bench.cases import (
     SMALLEST_NETWORK,
     Case,
 )
+from nncore_bench.estimate.ceilings import COMPUTE, DISPATCH, MEMORY
+from nncore_bench.estimate.results import companion_rows, rows_of
+from nncore_bench.estimate.rows import Row
+from nncore_bench.findings.evidence import NO_CUDA, UNCOUNTED
+from nncore_bench.findings.findings import CHECKS, Finding, findings_of
 from nncore_bench.records import (
     Account,
     CaseCounters,
@@ -25,10 +30,6 @@ from nncore_bench.records import (
     ProfiledOperator,
 )
 from nncore_bench.runs import Block, Run
-from nncore_bench.verdict import Row, companion_rows, rows_of
-from nncore_bench.verdict.evidence import NO_CUDA, UNCOUNTED
-from nncore_bench.verdict.findings import CHECKS, Finding, findings_of
-from nncore_bench.verdict.limits import COMPUTE, DISPATCH, MEMORY
 
 NAMES = [name for name, _ in CHECKS]
 KERNEL_CASE = replace(CPU_CASE, subject=REFERENCE_KERNELS, batch_size=1, hidden=DOES_NOT_APPLY)

@@ -8,13 +8,8 @@ import pytest
 from made_up_columns import RULE, column, confirmed, pairs_of
 from scipy import stats
 
-from nncore_bench.verdict.columns import Column
-from nncore_bench.verdict.gating import (
-    confirm,
-    pairs_needed,
-    screen,
-    smallest_detectable,
-)
+from nncore_bench.gate.columns import Column
+from nncore_bench.gate.decide import confirm, pairs_needed, screen, smallest_detectable
 
 
 @pytest.mark.parametrize(("deviation", "columns"), [(0.001, 1), (0.02, 12), (0.02, 100), (0.05, 3)])

@@ -9,15 +9,10 @@ from made_up_columns import RULE, column, confirmed
 from scipy import stats
 from scipy.integrate import quad
 
-from nncore_bench.verdict.columns import CaseRatios, Column, case_columns, group_columns
-from nncore_bench.verdict.gating import (
-    TAIL_CHANGED,
-    confirm,
-    interval,
-    screen,
-)
-from nncore_bench.verdict.rule import SUITE, Rule
-from nncore_bench.verdict.signflip import sign_flips
+from nncore_bench.gate.columns import CaseRatios, Column, case_columns, group_columns
+from nncore_bench.gate.decide import TAIL_CHANGED, confirm, interval, screen
+from nncore_bench.gate.rule import SUITE, Rule
+from nncore_bench.gate.signflip import sign_flips
 
 
 def test_the_interval_is_students() -> None:

@@ -7,10 +7,11 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, cuda_blocks_of, record_of, run_of, told
 
 from nncore_bench.cases import Case
+from nncore_bench.estimate.launches import device_alone_s, launch_bound
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.rows import Row
 from nncore_bench.records import Account, CaseProfile, DeviceActivity
-from nncore_bench.report import Report
-from nncore_bench.verdict import Row, rows_of
-from nncore_bench.verdict.launches import device_alone_s, launch_bound
+from nncore_bench.report.report import Report
 
 MICRO = 1e-6
 SIZES = (1, 32, 128, 1024)

@@ -19,8 +19,9 @@ from made_up_runs import (
 )
 
 from nncore_bench.cases import STEP_PHASES, UNATTRIBUTED, Case
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.rows import Row
 from nncore_bench.runs import Block
-from nncore_bench.verdict import Row, rows_of
 
 NANO = 1e-9
 

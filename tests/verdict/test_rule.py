@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nncore_bench.verdict.rule import Rule
+from nncore_bench.gate.rule import Rule
 
 
 @pytest.mark.parametrize(

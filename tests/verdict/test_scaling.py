@@ -5,7 +5,7 @@ from math import isclose, isnan
 import numpy as np
 import pytest
 
-from nncore_bench.verdict.scaling import Scaling, scaling_of
+from nncore_bench.report.scaling_fit import Scaling, scaling_of
 
 SIZES = [1, 8, 32, 128, 512, 1024]
 FIXED, PER_SAMPLE = 200e-6, 3e-6

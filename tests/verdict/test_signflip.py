@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nncore_bench.verdict.signflip import DRAWS, Floats, sign_flips, smallest_p
+from nncore_bench.gate.signflip import DRAWS, Floats, sign_flips, smallest_p
 
 
 def statistic(values: list[float], signs: tuple[int, ...]) -> float:

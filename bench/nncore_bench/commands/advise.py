@@ -13,8 +13,8 @@ from nncore_bench.errors import UserError
 from nncore_bench.options import Options
 
 if TYPE_CHECKING:
-    from nncore_bench.advise import Advice
-    from nncore_bench.verdict.advice import Gain
+    from nncore_bench.advise.measure import Advice
+    from nncore_bench.estimate.gains import Gain
 
 HELP = "measure the variants of a step side by side, and say which are worth it"
 ADVISED = {"step_devices": "cpu", "step_threads": "1", "step_budget": "20", "step_launches": "6"}
@@ -33,9 +33,9 @@ add_arguments = add_options
 def run(given: argparse.Namespace, say: Say) -> Answer:
     """Measure the variants of a step and say what they gain."""
     options = _options(given)
-    from nncore_bench.advise import advise
+    from nncore_bench.advise.measure import advise
+    from nncore_bench.advise.text import advice_tables, advice_text
     from nncore_bench.progress import StandardError, progress_line
-    from nncore_bench.report.advice import advice_tables, advice_text
 
     with progress_line(StandardError()) as line:
         advice = advise(options, line)
@@ -54,8 +54,8 @@ def _options(given: argparse.Namespace) -> Options:
 
 
 def _answer(advice: "Advice", figures: dict[str, object]) -> Answer:
-    from nncore_bench.report.advice import name_of
-    from nncore_bench.report.frame import bounds
+    from nncore_bench.advise.text import name_of
+    from nncore_bench.text.frame import bounds
     from nncore_bench.variants import code_of
 
     best = best_of(advice)
@@ -69,7 +69,7 @@ def _answer(advice: "Advice", figures: dict[str, object]) -> Answer:
 
 def best_of(advice: "Advice") -> "Gain | None":
     """Return the change that is recommended first: one alone, unless some together are surely faster."""
-    from nncore_bench.report.advice import ranked
+    from nncore_bench.advise.text import ranked
 
     worth = [gain for gain in ranked(advice.found) if gain.worth_it]
     alone = next((gain for gain in worth if gain.about == "step"), None)

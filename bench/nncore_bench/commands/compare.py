@@ -12,7 +12,7 @@ from nncore_bench.commands.arguments import RUN_HELP, add_results
 from nncore_bench.options import fraction
 
 if TYPE_CHECKING:
-    from nncore_bench.report import Comparison
+    from nncore_bench.compare.compare import Comparison
 
 HELP = "compare two runs case by case: how far they are apart, and why"
 
@@ -33,9 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace, say: Say) -> Answer:
     """Compare two runs; exit code 1 only where that was asked for, 2 where something cannot be compared."""
     margin = None if given.fail_above is None else fraction("--fail-above", given.fail_above)
-    from nncore_bench.report import compare_cases, read_source, screen_lines, write_comparison
+    from nncore_bench.compare.compare import compare_cases, screen_lines, write_comparison
+    from nncore_bench.compare.explain import MARGIN, NOT_COMPARABLE, SUSPECT
+    from nncore_bench.estimate.source import read_source
     from nncore_bench.runs import found_run
-    from nncore_bench.verdict.explain import MARGIN, NOT_COMPARABLE, SUSPECT
 
     base, candidate = (read_source(found_run(path, given.results)) for path in (given.base, given.candidate))
     comparison = compare_cases(base, candidate, margin or MARGIN)

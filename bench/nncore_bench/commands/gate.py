@@ -19,8 +19,8 @@ from nncore_bench.errors import UserError
 from nncore_bench.options import Options, fraction, seconds
 
 if TYPE_CHECKING:
-    from nncore_bench.gate import GateOptions
-    from nncore_bench.verdict.outcome import Outcome
+    from nncore_bench.gate.gate import GateOptions
+    from nncore_bench.gate.outcome import Outcome
 
 HELP = "measure two revisions against each other, and say which cases are proven slower or the same"
 
@@ -52,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace, say: Say) -> Answer:
     """Judge two revisions and say what was found."""
     asked, summary = asked_for(given), writable("--summary", given.summary)
-    from nncore_bench.gate import gate
+    from nncore_bench.gate.gate import gate
+    from nncore_bench.gate.text import gate_record, gate_summary, gate_text
     from nncore_bench.progress import StandardError, progress_line
-    from nncore_bench.report.verdicts import gate_record, gate_summary, gate_text
 
     # a cancelled job cleans up and says what it knows
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -77,7 +77,7 @@ def asked_for(given: argparse.Namespace) -> "GateOptions":
     margin, alpha = fraction("--margin", given.margin), fraction("--alpha", given.alpha)
     budget_s = None if given.budget is None else seconds("--budget", given.budget)
     pythons = _python("--base-python", given.base_python), _python("--cand-python", given.cand_python)
-    from nncore_bench.gate import GateOptions
+    from nncore_bench.gate.gate import GateOptions
 
     again = _without(given.typed, ("--cases", "--json", "--summary"))
     return GateOptions(given.base, given.cand, margin, alpha, budget_s, given.cases, *pythons, again, options)

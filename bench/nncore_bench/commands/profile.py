@@ -24,9 +24,9 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     """Record a run in which every case is profiled; exit code 2 where one that can run was not."""
     raw = step_options.typed(given)
     options = Options.build(raw | {"step_budget": raw["step_budget"] or BUDGET, "step_profile": True})
+    from nncore_bench.campaign.session import measured_grid
     from nncore_bench.progress import StandardError, progress_line
-    from nncore_bench.report import render, write_tables
-    from nncore_bench.suite import measured_grid
+    from nncore_bench.report.report import render, write_tables
 
     with progress_line(StandardError()) as line:
         source = measured_grid(options, line)

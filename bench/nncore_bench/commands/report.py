@@ -14,7 +14,8 @@ from nncore_bench.errors import UserError
 from nncore_bench.options import choices
 
 if TYPE_CHECKING:
-    from nncore_bench.report import Source, Table
+    from nncore_bench.estimate.source import Source
+    from nncore_bench.text.table import Table
 
 HELP = "print a run's tables and sentences again, or set the throughput of two runs side by side"
 MOST_RUNS = 2
@@ -49,7 +50,7 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
         )
     if given.out is None and (formats != ("html",) or prices):
         raise UserError("--format and --price: nothing is written without --out")
-    from nncore_bench.report import read_source
+    from nncore_bench.estimate.source import read_source
     from nncore_bench.runs import found_run, newest_run
 
     paths = [found_run(path, given.results) for path in given.runs] or [newest_run(given.results)]
@@ -75,7 +76,8 @@ def _price(text: str) -> tuple[str, float]:
 
 def _single(source: "Source", given: argparse.Namespace, say: Say) -> Answer:
     """Tell one run, after rewriting the tables in its folder where that is allowed."""
-    from nncore_bench.report import named, render, write_tables
+    from nncore_bench.report.facts import named
+    from nncore_bench.report.report import render, write_tables
 
     report = render(source)
     with suppress(OSError):  # a run that may only be read is read all the same
@@ -93,7 +95,7 @@ def _answer(source: "Source", tables: Sequence["Table"]) -> Answer:
 
 
 def _beside(base: "Source", candidate: "Source", say: Say) -> Answer:
-    from nncore_bench.report import side_by_side, versus_table
+    from nncore_bench.compare.side_by_side import side_by_side, versus_table
 
     say(side_by_side(base, candidate))
     table = versus_table(base, candidate)
@@ -109,9 +111,9 @@ def _published(
     say: Say,
 ) -> Answer:
     """Write what was asked for and say so; a broken run among several is left out, and named."""
-    from nncore_bench.report import read_source
-    from nncore_bench.report.page import Material
-    from nncore_bench.report.published import publish
+    from nncore_bench.estimate.source import read_source
+    from nncore_bench.page.page import Material
+    from nncore_bench.page.publish import publish
 
     sources: list[Source] = []
     left_out: list[str] = []

@@ -9,7 +9,7 @@ from nncore_bench.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nncore_bench.verdict.truth import Check
+    from nncore_bench.selftest.checks import Check
 
 HELP = "measure what is known beforehand, and say whether this machine's figures can be believed"
 QUIETER = "end other programs and run it again"
@@ -31,8 +31,8 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     if not given.runs.isdecimal() or not int(given.runs):
         raise UserError(f"--runs: {given.runs!r} is no number above 0 (example: 10)")
     from nncore_bench.progress import StandardError, progress_line
-    from nncore_bench.selftest import FULL, QUICK, selftest
-    from nncore_bench.selftest_gate import selftest_gate
+    from nncore_bench.selftest.campaign import FULL, QUICK, selftest
+    from nncore_bench.selftest.gate import selftest_gate
 
     checks: list[Check] = []
     try:

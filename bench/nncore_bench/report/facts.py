@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from nncore_bench.report.format import NOT_AVAILABLE
-from nncore_bench.report.tables import Table
 from nncore_bench.runs import Run
+from nncore_bench.text.format import NOT_AVAILABLE
+from nncore_bench.text.table import Table
 
 MODELS = ("cpu_model", "gpu")
 MACHINE_FACTS = {

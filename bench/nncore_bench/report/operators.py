@@ -5,13 +5,14 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from nncore_bench.cases import STEP_PHASES, Case, reference_case
+from nncore_bench.estimate.cells import Cells
+from nncore_bench.estimate.profiles import busy_share, slowed_by, smallest_of, split_of, unaccounted
+from nncore_bench.estimate.rows import Row
 from nncore_bench.records import Account, CaseProfile, ProfiledOperator
-from nncore_bench.report.format import NOT_AVAILABLE, count, decimals, number, percentage, slowdown, unit_for
-from nncore_bench.report.frame import Cells, identity, shared_by, shown_columns
-from nncore_bench.report.tables import Table
-from nncore_bench.report.work import CEILINGS_WITHIN, least_share
-from nncore_bench.verdict import Row
-from nncore_bench.verdict.profiles import busy_share, slowed_by, smallest_of, split_of, unaccounted
+from nncore_bench.report.counters import CEILINGS_WITHIN, least_share
+from nncore_bench.text.format import NOT_AVAILABLE, count, decimals, number, percentage, slowdown, unit_for
+from nncore_bench.text.frame import identity, shared_by, shown_columns
+from nncore_bench.text.table import Table
 
 ON_SCREEN = 12
 ABSENT = "-"

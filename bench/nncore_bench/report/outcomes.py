@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from nncore_bench.estimate.cells import Cells
+from nncore_bench.estimate.rows import Row
 from nncore_bench.records import Notice
-from nncore_bench.report.frame import Cells
 from nncore_bench.runs import Run
-from nncore_bench.verdict import Row
 
 MOST_NAMED = 8
 

@@ -5,7 +5,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from nncore_bench.cases import FED, PHASES, STEP_PHASES, UNATTRIBUTED, Case
-from nncore_bench.report.format import (
+from nncore_bench.estimate.cells import Cells
+from nncore_bench.estimate.estimates import WITHIN_ONE_PROCESS
+from nncore_bench.estimate.profiles import BUSY_FROM, busy_share
+from nncore_bench.estimate.rows import Row
+from nncore_bench.text.format import (
     NOT_AVAILABLE,
     Unit,
     count,
@@ -16,11 +20,8 @@ from nncore_bench.report.format import (
     rounded,
     unit_for,
 )
-from nncore_bench.report.frame import Cells, frame_of, identity, shared_by, shown_columns
-from nncore_bench.report.tables import Table
-from nncore_bench.verdict import Row
-from nncore_bench.verdict.estimates import WITHIN_ONE_PROCESS
-from nncore_bench.verdict.profiles import BUSY_FROM, busy_share
+from nncore_bench.text.frame import frame_of, identity, shared_by, shown_columns
+from nncore_bench.text.table import Table
 
 INSIDE = ("step", *STEP_PHASES)
 OUTSIDE = (*FED, "inference")

@@ -6,20 +6,13 @@ from dataclasses import replace
 import pandas as pd
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
-from nncore_bench.report.format import (
-    NOT_AVAILABLE,
-    count,
-    decimals,
-    from_to,
-    percentage,
-    plus_minus,
-    unit_for,
-)
-from nncore_bench.report.frame import Cells, bounds, identity, shared_by, shown_columns, threads_in_words
-from nncore_bench.report.tables import Table
-from nncore_bench.verdict import Estimate, Row
-from nncore_bench.verdict.rows import CASE_COLUMNS
-from nncore_bench.verdict.scaling import LEAST_SIZES, REACH, Scaling, scaling_of
+from nncore_bench.estimate.cells import Cells
+from nncore_bench.estimate.estimates import Estimate
+from nncore_bench.estimate.rows import CASE_COLUMNS, Row
+from nncore_bench.report.scaling_fit import LEAST_SIZES, REACH, Scaling, scaling_of
+from nncore_bench.text.format import NOT_AVAILABLE, count, decimals, from_to, percentage, plus_minus, unit_for
+from nncore_bench.text.frame import bounds, identity, shared_by, shown_columns, threads_in_words
+from nncore_bench.text.table import Table
 
 SCALING_CAPTION = (
     "Undisturbed step time = fixed + per sample · batch, by least squares of relative distances; intervals"

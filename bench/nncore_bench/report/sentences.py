@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 
 from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case, reference_case
+from nncore_bench.crossover import devices
+from nncore_bench.estimate.cells import Cells
+from nncore_bench.estimate.rows import Row
 from nncore_bench.records import CaseProfile
-from nncore_bench.report import devices
-from nncore_bench.report.format import NOT_AVAILABLE, percentage, plus_minus, unit_for
-from nncore_bench.report.frame import Cells, place, size, threads_in_words
 from nncore_bench.report.throughput import samples_per_s
-from nncore_bench.verdict import Row
+from nncore_bench.text.format import NOT_AVAILABLE, percentage, plus_minus, unit_for
+from nncore_bench.text.frame import place, size, threads_in_words
 
 
 def three_sentences(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = ()) -> tuple[str, ...]:

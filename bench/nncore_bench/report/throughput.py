@@ -5,10 +5,12 @@ from collections.abc import Mapping
 import pandas as pd
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
-from nncore_bench.report.format import NOT_AVAILABLE, rounded, slowdown
-from nncore_bench.report.frame import Cells, frame_of, identity, shared_by, shown_columns
-from nncore_bench.report.tables import Table
-from nncore_bench.verdict import Estimate, Row
+from nncore_bench.estimate.cells import Cells
+from nncore_bench.estimate.estimates import Estimate
+from nncore_bench.estimate.rows import Row
+from nncore_bench.text.format import NOT_AVAILABLE, rounded, slowdown
+from nncore_bench.text.frame import frame_of, identity, shared_by, shown_columns
+from nncore_bench.text.table import Table
 
 CAPTION = (
     "From the median step. In brackets the disturbance: how much longer the median step took than an"

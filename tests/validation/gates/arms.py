@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nncore_bench.measure.planted import Planted, code_of
+from nncore_bench.selftest.injected import Planted, code_of
 
 ROOT = Path(__file__).parents[3]
 ONE_CASE = (32, 128)

@@ -23,18 +23,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("bench/nncore_bench", "nncore")
 MODULES = (
-    *(
-        "pairs",
-        "parents",
-        "processes",
-        "worker",
-        "subjects",
-        "forms",
-        "blocks",
-        "clock",
-        "scheduling",
-        "planted",
-    ),
+    *("gate/pairs", "gate/cores", "gate/templates", "selftest/injected"),
+    *("worker/processes", "worker/server", "worker/blocks", "worker/clock", "worker/waiting"),
+    *("subjects/subject", "subjects/apply_variant"),
     *("nncore/model", "nncore/step", "nncore/data"),
 )
 """The modules of what measures pairs, in whatever folder: the end of a path that no other module has."""

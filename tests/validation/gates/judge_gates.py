@@ -28,7 +28,7 @@ from gates import SAME
 from rules import RULES, Samples
 from scipy import stats
 
-from nncore_bench.verdict.truth import bounds
+from nncore_bench.selftest.checks import bounds
 
 sys.path.append(str(Path(__file__).parents[1]))  # where slices.py, burner.py and loudness.py are
 

@@ -17,12 +17,12 @@ from gates import GateSettings
 from judge_gates import JudgeError, read_gates, verdicts
 from replay_gates import Replayed, case_of
 
-from nncore_bench.measure.pairs import Ratios
+from nncore_bench.gate.columns import Column
+from nncore_bench.gate.decide import pairs_needed
+from nncore_bench.gate.pairs import Ratios
+from nncore_bench.gate.rule import Rule
+from nncore_bench.gate.stages import Pairs
 from nncore_bench.options import seconds
-from nncore_bench.stages import Pairs
-from nncore_bench.verdict.columns import Column
-from nncore_bench.verdict.gating import pairs_needed
-from nncore_bench.verdict.rule import Rule
 
 NEARLY_ALL = 0.9
 """The share of its budget from which on a gate may have had fewer pairs than it needed."""

@@ -24,15 +24,15 @@ from judge_gates import JudgeError, joined, read_gates
 from loudness import loudness_table
 
 from nncore_bench.cases import STEP_PHASES, Case
-from nncore_bench.gate import SUITE_MARGIN
-from nncore_bench.measure.pairs import MEASURED, Ratios
-from nncore_bench.stages import Gate
-from nncore_bench.verdict.changes import Change
-from nncore_bench.verdict.explain import Cause
-from nncore_bench.verdict.outcome import SLOWER, UNDECIDED, Outcome
-from nncore_bench.verdict.rule import SUITE, Rule
-from nncore_bench.verdict.signflip import Floats
-from nncore_bench.verdict.truth import bounds
+from nncore_bench.compare.changes import Change
+from nncore_bench.compare.explain import Cause
+from nncore_bench.gate.gate import SUITE_MARGIN
+from nncore_bench.gate.outcome import SLOWER, UNDECIDED, Outcome
+from nncore_bench.gate.pairs import MEASURED, Ratios
+from nncore_bench.gate.rule import SUITE, Rule
+from nncore_bench.gate.signflip import Floats
+from nncore_bench.gate.stages import Gate
+from nncore_bench.selftest.checks import bounds
 
 Recorded = Mapping[str, Mapping[str, Any]]
 """One launch pair: by the key of each case, what it showed."""

@@ -21,7 +21,7 @@ from gates import code_of
 BEFORE = '''"""A module."""
 
 from nncore_bench.measure import messages
-from nncore_bench.measure.clock import Clock
+from nncore_bench.worker.clock import Clock
 
 LEAST = 4
 

@@ -31,8 +31,8 @@ from scipy import stats
 from slices import LOUDNESS_FILE, SeriesError, settle
 
 from nncore_bench.cases import STEP_PHASES as PHASES
-from nncore_bench.measure.planted import Planted, code_of
-from nncore_bench.verdict.truth import bounds
+from nncore_bench.selftest.checks import bounds
+from nncore_bench.selftest.injected import Planted, code_of
 
 TOOK = 1_000_000
 CASE = "cpu-t1-float32-eager-b32-h128"

@@ -10,9 +10,9 @@ from judge_gates import JudgeError, read_gates
 from rejudge_gates import why_not
 from replay_gates import EFFECTS, Effect, drawn, line, pairs_of
 
-from nncore_bench.measure.pairs import MEASURED
-from nncore_bench.report.verdicts import gate_record
-from nncore_bench.verdict.outcome import SAME, SLOWER, UNDECIDED
+from nncore_bench.gate.outcome import SAME, SLOWER, UNDECIDED
+from nncore_bench.gate.pairs import MEASURED
+from nncore_bench.gate.text import gate_record
 
 KEYS = ("cpu-t1-float32-eager-b32-h128", "cpu-t1-float32-eager-b128-h512")
 

@@ -7,10 +7,10 @@ from claims import Claim, Finding, Told, listed
 from day import Day, Measured
 
 from nncore_bench.cases import SIMPLENN, Case
-from nncore_bench.report.format import from_to
-from nncore_bench.report.frame import cells_of, without_skipped
-from nncore_bench.report.worth import MODES, curves, faster_said
-from nncore_bench.verdict.advice import Gain
+from nncore_bench.crossover.table import MODES, curves, faster_said
+from nncore_bench.estimate.cells import cells_of, without_skipped
+from nncore_bench.estimate.gains import Gain
+from nncore_bench.text.format import from_to
 
 LEAST_OF_GRAPH = 1.5
 

@@ -7,8 +7,8 @@ from claims import Claim, Finding, Told, listed
 from day import Measured
 
 from nncore_bench.cases import SIMPLENN, Case
+from nncore_bench.estimate.profiles import unaccounted
 from nncore_bench.records import Account, CaseCounters, CaseProfile, CaseRecord, DeviceActivity
-from nncore_bench.verdict.profiles import unaccounted
 
 INPUTS, CLASSES = 784, 10
 MOST_UNACCOUNTED = 0.03

@@ -6,7 +6,7 @@ from claims import Claim, Finding, Told, listed
 from day import Day, Measured
 
 from nncore_bench.cases import SIMPLENN, SMALLEST_NETWORK, Case
-from nncore_bench.verdict import Row
+from nncore_bench.estimate.rows import Row
 
 MICRO = 1e-6
 LEAST_PROBED, MOST_PROBED = 0.85, 1.15

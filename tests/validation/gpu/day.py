@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from nncore_bench.report import Source, read_source
+from nncore_bench.estimate.source import Source, read_source
+from nncore_bench.gate.decide import Decision
 from nncore_bench.runs import RUN_FILE, Block, read_blocks
-from nncore_bench.verdict.gating import Decision
 
 STAGES = ("probe", "tests", "default", "advise", "resnet", "gate", "large", "profile")
 """Of both commands, in the order in which they run."""

@@ -50,7 +50,7 @@ prepare() {
 
 without_vl_convert() { # 33 MB that make nothing but the page's script, which is kept in a cache: that travels
     XDG_CACHE_HOME="$CARRIED/cache" PYTHONPATH="$ROOT/bench:$ROOT" "$PYTHON" -c \
-        'from nncore_bench.report.page import bundle; bundle()' || return 1
+        'from nncore_bench.page.page import bundle; bundle()' || return 1
     local version
     version=$("$PYTHON" -c 'from importlib.metadata import version; print(version("vl-convert-python"))') || return 1
     local info="$CARRIED/stub/vl_convert_python-$version.dist-info"

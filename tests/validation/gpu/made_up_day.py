@@ -16,15 +16,12 @@ from made_up_gpu_runs import GATED, good_runs
 from made_up_probe import made_up_probe
 
 from nncore_bench.cases import Case
-from nncore_bench.records import (
-    CaseProfile,
-    CaseRecord,
-)
-from nncore_bench.report import Source
-from nncore_bench.report.verdicts import gate_record
+from nncore_bench.estimate.source import Source
+from nncore_bench.gate.decide import Decision
+from nncore_bench.gate.outcome import Outcome
+from nncore_bench.gate.text import gate_record
+from nncore_bench.records import CaseProfile, CaseRecord
 from nncore_bench.runs import Block, Run, RunFolder, plain_json
-from nncore_bench.verdict.gating import Decision
-from nncore_bench.verdict.outcome import Outcome
 
 
 @dataclass

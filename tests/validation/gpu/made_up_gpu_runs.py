@@ -9,18 +9,11 @@ from checks_of_counts import flop_of
 from made_up_probe import KERNELS, STEP_US, UUID
 from made_up_runs import CUDA_CASE, STEP_NS, block_of, blocks_of, cases_of, cuda_blocks_of, record_of, run_of
 
+from nncore_bench.campaign.session import PHASES_OF_ROLE
 from nncore_bench.cases import KERNELS as REFERENCE
 from nncore_bench.cases import REFERENCE_KERNELS, Case, companions_of
-from nncore_bench.records import (
-    Account,
-    CaseCounters,
-    CaseProfile,
-    CaseRecord,
-    DeviceActivity,
-    PhaseCounters,
-)
+from nncore_bench.records import Account, CaseCounters, CaseProfile, CaseRecord, DeviceActivity, PhaseCounters
 from nncore_bench.runs import Block, Run
-from nncore_bench.suite import PHASES_OF_ROLE
 
 LAUNCHES, ROUNDS = (0.995, 1.0, 1.005), 2
 CPU_STEP_US = {(32, 128): 700.0, (32, 512): 1500.0, (1024, 128): 6000.0, (1024, 512): 25_000.0}

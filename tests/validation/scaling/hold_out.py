@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from nncore_bench.errors import UserError
+from nncore_bench.estimate.rows import Row
+from nncore_bench.estimate.source import read_source
 from nncore_bench.options import sizes
-from nncore_bench.report import read_source
-from nncore_bench.verdict import Row
-from nncore_bench.verdict.scaling import scaling_of
+from nncore_bench.report.scaling_fit import scaling_of
 
 if TYPE_CHECKING:
     from nncore_bench.cases import Case

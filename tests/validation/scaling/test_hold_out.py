@@ -6,7 +6,7 @@ import pytest
 from hold_out import predictions
 from made_up_runs import CPU_CASE
 
-from nncore_bench.verdict import Row
+from nncore_bench.estimate.rows import Row
 
 FIXED, PER_SAMPLE = 300e-6, 2e-6
 

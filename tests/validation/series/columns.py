@@ -16,10 +16,10 @@ from series import PLAIN_FILE
 from spread import Floats
 
 from nncore_bench.cases import Case
-from nncore_bench.report import Source, read_source
+from nncore_bench.estimate.drift import dispatch_weight, relative_spread, relative_time
+from nncore_bench.estimate.estimates import Spread
+from nncore_bench.estimate.source import Source, read_source
 from nncore_bench.runs import RUN_FILE
-from nncore_bench.verdict.drift import dispatch_weight, relative_spread, relative_time
-from nncore_bench.verdict.estimates import Spread
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from series import RECORD_FILE
 from spread import Coverage, binomial_band, coefficient_of_variation, coverage
 
 from nncore_bench.cases import Case
-from nncore_bench.report.format import decimals
+from nncore_bench.estimate.estimates import COVERAGE
 from nncore_bench.runs import RunError
-from nncore_bench.verdict.estimates import COVERAGE
+from nncore_bench.text.format import decimals
 
 sys.path.append(str(Path(__file__).parents[1]))  # where slices.py, burner.py and loudness.py are
 

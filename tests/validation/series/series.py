@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nncore_bench.measure.machine import code_measured
+from nncore_bench.machine.facts import code_measured
 from nncore_bench.runs import plain_json, replace_file
 
 sys.path.append(str(Path(__file__).parents[1]))  # where slices.py, burner.py and loudness.py are

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from nncore_bench.verdict.estimates import COVERAGE, Spread
+from nncore_bench.estimate.estimates import COVERAGE, Spread
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 

@@ -1,0 +1,166 @@
+"""Advice as a ranked table, the best combination, and what to write."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from math import ceil, isinf
+from pathlib import Path
+
+import pandas as pd
+
+from nncore_bench.cases import Case
+from nncore_bench.estimate.gains import Gain
+from nncore_bench.text.format import NOT_AVAILABLE, decimals, from_to, magnitude, micro, several, signed
+from nncore_bench.text.frame import bounds, identity, shown_columns
+from nncore_bench.text.table import Table
+from nncore_bench.variants import EAGER, code_of
+
+TITLES = {
+    "step": ("advice", "What makes this training step faster"),
+    "feeding": ("advice_feeding", "What makes the loop faster that fetches a batch and trains on it"),
+    "inference": ("advice_inference", "What makes inference faster"),
+}
+CAPTION = (
+    "speed-up: how many times as fast as the plain step, by the smallest laps of the same processes, with an"
+    " interval from how these differ that holds for all rows together; no difference: it is surely less than"
+    " 5 %; undecided: neither that nor faster or slower is sure. error: how far loss, gradients or"
+    " parameters are off after 3 steps, at most; beyond the tolerance of its precision a row is not ranked."
+    " once: what its first step takes longer, compiling included (in advise from an empty cache, the"
+    " compiler being imported; what two variants compile alike the first of them pays); pays after: the steps"
+    " that save as much."
+)
+AT_ONCE = "at once"
+ORDER = ("faster", "undecided", "no difference", "slower", "other numbers", "cannot run")
+
+
+def name_of(case: Case, base: Case) -> str:
+    """Return what a case changes, in words."""
+    parts = [] if case.variant == EAGER else [case.variant]
+    parts += [case.precision] if case.precision != base.precision else []
+    parts += [f"{case.threads} threads"] if case.threads != base.threads else []
+    return " + ".join(parts)
+
+
+def ranked(found: Sequence[Gain]) -> list[Gain]:
+    """Return gains as they are told: what is surely faster first, of equals the fastest."""
+    return sorted(
+        found,
+        key=lambda gain: (ORDER.index(gain.judgement), -(gain.speed_up.value if gain.speed_up else 0.0)),
+    )
+
+
+def advice_tables(found: Mapping[Case, Sequence[Gain]]) -> list[Table]:
+    """Return a table for each thing that something was tried for, from what was found by plain case."""
+    columns = shown_columns(found) if len(found) > 1 else ()
+    tables = []
+    for about, (name, title) in TITLES.items():
+        here = [
+            (base, gain)
+            for base, gains in found.items()
+            for gain in ranked([gain for gain in gains if gain.about == about])
+        ]
+        if here:
+            shown = pd.DataFrame([{**identity(base, columns), **_cells(gain, base)} for base, gain in here])
+            raw = pd.DataFrame([{**asdict(gain.case), **_raw(gain)} for _, gain in here])
+            tables.append(Table(name, title, CAPTION if about == "step" else "", shown, raw))
+    return tables
+
+
+def _cells(gain: Gain, base: Case) -> dict[str, str]:
+    return {
+        "change": name_of(gain.case, base),
+        "µs": micro(gain.time_s),
+        "speed-up": from_to(gain.speed_up),
+        "verdict": gain.judgement,
+        "error": magnitude(gain.error),
+        "memory kB": NOT_AVAILABLE if gain.extra_bytes is None else signed(gain.extra_bytes / 1000, 0),
+        "once s": decimals(gain.once_s, 1),
+        "pays after": _steps(gain),
+        "code, or why not": "; ".join([gain.reason] if gain.reason else _code(gain)),
+    }
+
+
+def _steps(gain: Gain) -> str:
+    if gain.pays_after is None or gain.judgement == "undecided":
+        return NOT_AVAILABLE
+    if gain.judgement != "faster" or isinf(gain.pays_after):
+        return "never"
+    return AT_ONCE if gain.pays_after < 1 else several(ceil(gain.pays_after), "step")
+
+
+def _raw(gain: Gain) -> dict[str, object]:
+    kept: dict[str, object] = {}
+    for field in fields(gain)[1:]:
+        value = getattr(gain, field.name)
+        kept |= bounds(value, "speed_up", "low", "high") if field.name == "speed_up" else {field.name: value}
+    return kept
+
+
+def advice_sentences(base: Case, found: Sequence[Gain], together: Sequence[Gain] = ()) -> list[str]:
+    """Return what to do, in sentences with figures."""
+    worth = [gain for gain in ranked(found) if gain.worth_it]
+    joined = [gain for gain in together if gain.worth_it]
+    lines = []
+    if not worth and not joined:
+        lines.append("Nothing here is worth it: no change makes the plain step surely faster by 1 % or more.")
+    alone = next((gain for gain in worth if gain.about == "step"), None)
+    if alone is not None:
+        lines.append(_recommended("Best by itself", alone, base))
+    if joined:
+        best = max(joined, key=lambda gain: gain.least_speed_up)
+        if alone is None or alone.speed_up is None or best.least_speed_up > alone.speed_up.value:
+            lines.append(_recommended("Best together, measured and not multiplied", best, base))
+        else:
+            lines.append(
+                f"Together, measured and not multiplied: {_said(best, base)}, which is not surely more than"
+                f" {name_of(alone.case, base)} by itself"
+            )
+    else:
+        lines += [
+            f"Together ({name_of(gain.case, base)}) they are not surely faster:"
+            f" {gain.reason or gain.judgement}"
+            for gain in together
+        ]
+    for about in ("feeding", "inference"):
+        first = next((gain for gain in worth if gain.about == about), None)
+        if first is not None:
+            lines.append(_recommended(f"Of {about}", first, base))
+    hoped = [_said(gain, base) for gain in ranked(found) if gain.may_be_worth_it]
+    if hoped:
+        lines.append(
+            f"Undecided by itself, and may be worth it: {'; '.join(hoped)}. A larger --step-budget and more"
+            " --step-launches, or a quieter machine, decide more."
+        )
+    return lines
+
+
+def _recommended(what: str, gain: Gain, base: Case) -> str:
+    steps = _steps(gain)
+    pays = f", which pays {steps if steps == AT_ONCE else f'after {steps}'}"
+    once = pays if (gain.once_s or 0.0) > 0.05 else ""  # noqa: PLR2004 - s
+    return "\n    ".join([f"{what}: {_said(gain, base)}{once}. Write:", *_code(gain)])
+
+
+def _code(gain: Gain) -> list[str]:
+    return code_of(gain.case.variant, gain.case.precision, gain.case.threads, gain.optimizer_code)
+
+
+def _said(gain: Gain, base: Case) -> str:
+    return f"{name_of(gain.case, base)}, {from_to(gain.speed_up, ' times as fast')}"
+
+
+def advice_text(  # noqa: PLR0913, PLR0917 - what an advice holds
+    base: Case,
+    plain_s: float,
+    found: Sequence[Gain],
+    together: Sequence[Gain],
+    assumed: Sequence[str],
+    seconds: float,
+    folders: Sequence[Path],
+) -> str:
+    """Return what `advise` prints."""
+    head = f"# Advice for {base.key}: the plain step takes {micro(plain_s)} µs"
+    taken = [f"Taken, since the subject does not say: {'; '.join(assumed)}.\n"] if assumed else []
+    tables = [table.markdown() for table in advice_tables({base: found})]
+    lines = [f"- {line}" for line in advice_sentences(base, found, together)]
+    ending = f"\n{decimals(seconds, 0)} s; the runs: {', '.join(map(str, folders))}"
+    return "\n".join([head, "", *taken, *tables, *lines, ending])

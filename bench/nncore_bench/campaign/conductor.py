@@ -1,0 +1,352 @@
+"""The campaign: rounds of blocks over all cases and launches, in random order, saved as they finish.
+
+A round holds one block of each kind of every case and is run by one launch; the rounds go to the launches
+in random order, so that each launch sees the machine over the whole campaign. The number of rounds is set
+once, from a pilot of one round a launch, and never by watching an interval shrink.
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec.structs
+import numpy as np
+
+from nncore_bench.campaign.launcher import REQUEST_TIMEOUT_S, Asked, WorkerError, memory_left, patience
+from nncore_bench.campaign.plan import Account, Plan, rounds_for
+from nncore_bench.cases import BLOCK_LAPS, BlockKind, Case
+from nncore_bench.records import CaseRecord
+from nncore_bench.runs import Block, Campaign
+from nncore_bench.variants import DEFAULT_ALLOCATOR, words_of
+from nncore_bench.worker import messages
+from nncore_bench.worker.blocks import LEAST_ITERATIONS
+
+BLOCK_S: dict[BlockKind, float] = {
+    "laps": 0.030,
+    "plain": 0.030,
+    "feed": 0.012,
+    "inference": 0.008,
+    "kernels": 0.060,
+    "cold": 0.040,
+}
+SPIN_UP_S = 0.2
+CUDA = "cuda"
+MEMORY, GPU_MEMORY, COMPUTE_MODE = "memory", "the GPU's memory", "the GPU's compute mode"
+"""What may keep launches from being there at the same time."""
+
+MEMORY_TO_SPARE = 1.2
+"""Before another launch begins, so many times what one has taken so far must be free."""
+
+
+class Progress(Protocol):
+    """Show how far the campaign is."""
+
+    def __call__(self, stage: str, done: int, total: int, seconds_left: float | None) -> None:
+        """Show one line."""
+
+
+class Store(Protocol):
+    """Keep what is finished."""
+
+    def save_round(self, number: int, blocks: Sequence[Block]) -> None:
+        """Keep the blocks of a finished round."""
+
+    def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
+        """Keep the records of the cases and the account of the campaign so far."""
+
+
+StartWorker = Callable[[str], Asked]
+"""Start a worker of a pool."""
+
+
+def pool_of(case: Case) -> str:
+    """Return the pool of worker processes that a case runs in: its device, or the default allocator's."""
+    return DEFAULT_ALLOCATOR if DEFAULT_ALLOCATOR in words_of(case.variant) else case.device
+
+
+@dataclass
+class Conductor:
+    """Conduct a campaign: prepare every case in every launch, then run rounds within the budget."""
+
+    cases: list[CaseRecord]
+    """What is measured, the companions of the cases last; blocks name it by its number here."""
+
+    plan: Plan
+    start_worker: StartWorker
+    store: Store
+    progress: Progress
+    own: int | None = None
+    """How many of the cases are the user's (None: all); they alone decide how long the campaign takes."""
+
+    now: Callable[[], float] = time.monotonic
+    memory_left: Callable[[], int | None] = memory_left
+    one_at_a_time: bool = False
+    """Whether the GPU lets one process in at a time, so that launches have to come one after another."""
+
+    workers: dict[tuple[str, int], Asked] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
+    warm_up_s: float = 0.0
+    started: float = 0.0
+    rounds_done: int = 0
+    rounds_planned: int = 0
+
+    def __post_init__(self) -> None:
+        self.beside = self.plan.launches
+        self.kept_apart_by = ""
+        self.random = random.Random(self.plan.seed)  # noqa: S311 - the order of blocks is no secret
+
+    def run(self) -> Campaign:
+        """Run the whole campaign and return its account."""
+        self.started = self.now()
+        pilot = self._pilot()
+        self.rounds_planned = self._planned(pilot)
+        each = self.rounds_planned / self.plan.launches
+        self._rounds(range(self.beside), math.ceil(each * self.beside) - self.rounds_done)
+        for launch in range(self.beside, self.plan.launches):
+            self.retire(launch - 1)
+            self._first_round(launch)  # whatever the budget says: intervals are made of launches
+            self._rounds(range(launch, launch + 1), math.ceil(each) - 1)
+        return self.accounted()
+
+    def _pilot(self) -> list[Block]:
+        """Run the first round of every launch, or of as many as fit side by side; each holds every case."""
+        blocks: list[Block] = []
+        before = self.memory_left()
+        for launch in range(self.plan.launches):
+            blocks += self._first_round(launch)
+            self.beside = launch + 1
+            self.kept_apart_by = self._kept_apart_by(before, launch)
+            if self.kept_apart_by:
+                break
+        return blocks
+
+    def _kept_apart_by(self, before: int | None, launch: int) -> str:
+        """Return what keeps another launch from being there beside those so far, or nothing."""
+        if self.one_at_a_time:
+            return COMPUTE_MODE
+        left = self.memory_left()
+        if before is not None and left is not None:
+            taken_by_each = (before - left) / (launch + 1)
+            if left < MEMORY_TO_SPARE * taken_by_each:
+                return MEMORY
+        seen = self._seen(launch)
+        if seen and seen.free_bytes < MEMORY_TO_SPARE * seen.held_bytes:
+            return GPU_MEMORY
+        return ""
+
+    def _seen(self, launch: int) -> messages.Seen | None:
+        """Return how the GPU's memory stands after a launch, if one is used."""
+        if (CUDA, launch) not in self.workers:
+            return None
+        with suppress(WorkerError):  # its next request will say so
+            reply = self.workers[CUDA, launch].ask(messages.Look(), REQUEST_TIMEOUT_S)
+            return reply if isinstance(reply, messages.Seen) else None
+        return None
+
+    def _rounds(self, launches: range, rounds: int) -> None:
+        """Run so many rounds more, or as many as the budget allows, in turn by some launches."""
+        for launch in self._order_of_launches(launches, math.ceil(rounds / len(launches)))[: max(rounds, 0)]:
+            if self._is_over():
+                break
+            self._round(launch)
+
+    def _is_over(self) -> bool:
+        return self._seconds_spent() + self._seconds_per_round() > self.plan.budget_s
+
+    def retire(self, launch: int) -> None:
+        """End the workers of a launch, so that another one has their memory."""
+        for key in [key for key in self.workers if key[1] == launch]:
+            self.workers.pop(key).close()
+
+    def accounted(self) -> Campaign:
+        """Return the account of the campaign so far."""
+        return Campaign(
+            wall_s=self._seconds_spent(),
+            measured_s=self.account.measured_s,
+            leading_s=self.account.leading_s,
+            warm_up_s=self.warm_up_s,
+            rounds_planned=self.rounds_planned,
+            rounds_done=self.rounds_done,
+            target=self.plan.target,
+            seed=self.plan.seed,
+        )
+
+    def _first_round(self, launch: int) -> list[Block]:
+        """Warm a launch up and run its round of the pilot at once: what is killed early has something."""
+        begin = self.now()
+        for device in self._devices():
+            self._prepare_all(device, launch)
+        self.warm_up_s += self.now() - begin
+        return self._round(launch)
+
+    def _devices(self) -> list[str]:
+        return list(
+            dict.fromkeys(record.case.device for record in self.cases[: self.own] if record.status == "ok")
+        )
+
+    def _numbers(self, device: str) -> list[int]:
+        """Return what is to be measured on a device: what lies beside cases that all failed is not."""
+        places = {record.case.place for record in self.cases[: self.own] if record.status == "ok"}
+        return [
+            n
+            for n, record in enumerate(self.cases)
+            if record.case.device == device and record.status == "ok" and record.case.place in places
+        ]
+
+    def _prepare_all(self, device: str, launch: int) -> None:
+        """Prepare a device's cases in a launch, in random order: set-up leaves its traces in memory."""
+        numbers = self._numbers(device)
+        self.random.shuffle(numbers)
+        for place, number in enumerate(numbers):
+            self.progress("warm-up", launch * len(numbers) + place, self.plan.launches * len(numbers), None)
+            self._prepare(launch, number)
+
+    def _prepare(self, launch: int, number: int) -> None:
+        record = self.cases[number]
+        request = messages.Prepare(number, record.case, warm_up=True, kinds=record.kinds)
+        reply = self._ask(launch, number, request)
+        if not isinstance(reply, messages.Prepared):
+            return
+        # The first launch decides for all, so that the blocks of all launches are of one length.
+        per_block = record.steps_per_block or {
+            kind: max(LEAST_ITERATIONS, round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]))
+            for kind in record.kinds
+        }
+        self.cases[number] = msgspec.structs.replace(
+            record,
+            steps_per_block=per_block,
+            steady=record.steady and reply.steady,
+            correct=record.correct or reply.correct,
+            assumed=reply.assumed,
+            optimizer_code=reply.optimizer_code,
+        )
+
+    def _ask(self, launch: int, number: int, request: messages.Request) -> messages.Reply | None:
+        """Ask the launch's worker about a case; a refusal or the worker's death fails that case alone."""
+        pool = pool_of(self.cases[number].case)
+        worker = self._worker(pool, launch)
+        if worker is None or self.cases[number].status != "ok":
+            return None
+        try:
+            reply = worker.ask(request, patience(request))
+        except WorkerError as error:
+            self._fail(number, f"its worker process {error}")
+            self._replace_worker(pool, launch, number)
+            return None
+        if isinstance(reply, messages.Refused):
+            self._fail(number, reply.reason)
+            self._forget(pool, number)
+            return None
+        return reply
+
+    def _worker(self, pool: str, launch: int) -> Asked | None:
+        """Return the worker of a launch, started when first asked for; without one its pool fails."""
+        if (pool, launch) not in self.workers:
+            try:
+                self.workers[pool, launch] = self.start_worker(pool)
+            except WorkerError as error:
+                self._fail_pool(pool, str(error))
+        return self.workers.get((pool, launch))
+
+    def _fail(self, number: int, reason: str) -> None:
+        self.cases[number] = msgspec.structs.replace(self.cases[number], status="failed", reason=reason)
+
+    def _fail_pool(self, pool: str, reason: str) -> None:
+        for number, record in enumerate(self.cases):
+            if pool_of(record.case) == pool and record.status == "ok":
+                self._fail(number, reason)
+
+    def _forget(self, pool: str, number: int) -> None:
+        """Have every worker of a pool give back the memory of a case."""
+        for (other, _), worker in list(self.workers.items()):
+            if other == pool:
+                with suppress(WorkerError):  # its own next request will say so
+                    worker.ask(messages.Forget(number), REQUEST_TIMEOUT_S)
+
+    def _replace_worker(self, pool: str, launch: int, culprit: int) -> None:
+        """Start a worker in place of one that is gone, with all the cases it had prepared but the culprit."""
+        self.workers.pop((pool, launch), None)
+        self._forget(pool, culprit)
+        for number, record in enumerate(self.cases):
+            if record.steps_per_block and record.status == "ok" and pool_of(record.case) == pool:
+                self._prepare(launch, number)
+
+    def _spin_up(self, launch: int) -> None:
+        """Have the clocks of the GPU rise before its cases are timed."""
+        worker = self._worker(CUDA, launch)
+        try:
+            reply = None if worker is None else worker.ask(messages.SpinUp(SPIN_UP_S), REQUEST_TIMEOUT_S)
+        except WorkerError as error:
+            reply = messages.Refused(f"its worker process {error}")
+        if isinstance(reply, messages.Refused):
+            self._fail_pool(CUDA, reply.reason)
+
+    def _order_of_launches(self, launches: range, cycles: int) -> list[int]:
+        """Return every launch once a cycle, in fresh random order."""
+        return [launch for _ in range(cycles) for launch in self.random.sample(launches, len(launches))]
+
+    def _round(self, launch: int) -> list[Block]:
+        """Run a block of each kind of every case, and save them when all are there."""
+        blocks: list[Block] = []
+        for device in self._devices():
+            if device == CUDA:
+                self._spin_up(launch)
+            numbers = self._numbers(device)
+            self.random.shuffle(numbers)
+            for number in numbers:
+                blocks += self._blocks(launch, number)
+        if blocks:
+            self.store.save_round(self.rounds_done, blocks)
+            self.rounds_done += 1
+        self.store.save_cases(self.cases, self.accounted())
+        self.progress("campaign", self.rounds_done, self.rounds_planned, self._seconds_left())
+        return blocks
+
+    def _blocks(self, launch: int, number: int) -> list[Block]:
+        record, blocks = self.cases[number], []
+        kinds = list(record.kinds)
+        self.random.shuffle(kinds)
+        for kind in kinds:
+            reply = self._ask(launch, number, messages.Measure(number, kind, record.steps_per_block[kind]))
+            if not isinstance(reply, messages.Measured):
+                break
+            blocks.append(self._block(launch, number, kind, reply))
+            if reply.thrown_out:
+                thrown_out = self.cases[number].thrown_out + reply.thrown_out
+                self.cases[number] = msgspec.structs.replace(self.cases[number], thrown_out=thrown_out)
+        return blocks
+
+    def _block(self, launch: int, number: int, kind: BlockKind, reply: messages.Measured) -> Block:
+        columns = len(BLOCK_LAPS[kind])
+        host = np.frombuffer(reply.host, np.int64).reshape(-1, columns)
+        device = None if reply.device is None else np.frombuffer(reply.device, np.int64).reshape(-1, columns)
+        block = Block(number, launch, self.rounds_done, kind, host, device, reply.wall_ns)
+        self.account.add(block)
+        return block
+
+    def _planned(self, pilot: list[Block]) -> int:
+        """Return the rounds that the target asks for, within what the budget allows."""
+        pilot = [block for block in pilot if self.own is None or block.case < self.own]
+        if not pilot or not self._devices():
+            return self.rounds_done
+        affordable = int(self.plan.budget_s / self._seconds_per_round())
+        on_device = {number for number, record in enumerate(self.cases) if record.case.on_device}
+        wanted = max(rounds_for(self.plan.target, pilot, on_device), self.plan.least_rounds)
+        whole_cycles = math.ceil(wanted / self.plan.launches) * self.plan.launches
+        return max(self.rounds_done, min(whole_cycles, affordable))
+
+    def _seconds_spent(self) -> float:
+        """Return the seconds of the campaign so far; warming up is no part of it."""
+        return self.now() - self.started - self.warm_up_s
+
+    def _seconds_per_round(self) -> float:
+        return self._seconds_spent() / max(self.rounds_done, 1)
+
+    def _seconds_left(self) -> float | None:
+        if not self.rounds_planned:
+            return None
+        return max(self.rounds_planned - self.rounds_done, 0) * self._seconds_per_round()

@@ -1,0 +1,322 @@
+"""The parent's side of the worker processes: start them, ask them, and see how they end.
+
+Imports no torch: the process that the user starts never measures.
+"""
+
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from nncore_bench.errors import UserError
+from nncore_bench.variants import WORDS, words_of
+from nncore_bench.worker import messages
+
+ALLOCATOR_POLICY = {
+    # glibc may give large tensors back to the kernel at every step, and the page faults that follow can cost
+    # each process another share. Not seen on the machine of the README's figures, so kept as a precaution.
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+START = Path(__file__).parents[1] / "worker" / "start.py"
+START_TIMEOUT_S = 300.0
+REQUEST_TIMEOUT_S = 180.0
+COMPILING_TIMEOUT_S = 600.0
+"""What torch.compile may take: a cold search for the fastest kernels of a ResNet takes minutes."""
+
+SIGNALS = {9: "was killed by signal 9, as the kernel does when memory runs out", 11: "crashed with signal 11"}
+
+
+def patience(request: messages.Request) -> float:
+    """Return how many seconds a request may take: to prepare a case may mean to compile its network."""
+    compiles = isinstance(request, messages.Prepare) and any(
+        WORDS[word].kind == "compiler" for word in words_of(request.case.variant)
+    )
+    return COMPILING_TIMEOUT_S if compiles else REQUEST_TIMEOUT_S
+
+
+def allocator_can_be_chosen() -> bool:
+    """Tell whether the policy means anything to this machine's C library."""
+    return platform.libc_ver()[0] == "glibc"
+
+
+class WorkerError(UserError):
+    """Say how a worker process ended before it had answered."""
+
+
+class Asked(Protocol):
+    """Answer requests: a worker process, or in tests something that behaves like one."""
+
+    def ask(self, request: messages.Request, timeout: float = REQUEST_TIMEOUT_S) -> messages.Reply:
+        """Send a request and return the reply; raises WorkerError when the worker is gone or hangs."""
+
+    def close(self) -> None:
+        """End the worker, which gives its memory back."""
+
+
+class Worker:
+    """Speak with one worker process over its socket."""
+
+    def __init__(self, channel: messages.Channel, ending: "Ending") -> None:
+        self._channel = channel
+        self._ending = ending
+
+    def ask(self, request: messages.Request, timeout: float = REQUEST_TIMEOUT_S) -> messages.Reply:
+        """Send a request and return the reply; raises WorkerError when the worker is gone or hangs."""
+        try:
+            self._channel.send(request)
+            reply: messages.Reply = self._channel.receive(messages.Reply, timeout)
+        except TimeoutError:
+            self._ending.kill()
+            raise WorkerError(f"gave no answer within {timeout:.0f} s and was killed") from None
+        except (EOFError, OSError):
+            raise WorkerError(self._ending.describe()) from None
+        if isinstance(reply, messages.Ended):
+            raise WorkerError(f"had to end: {reply.reason}")
+        return reply
+
+    def close(self) -> None:
+        """End the worker and wait until it is gone: another may need its memory, or its GPU for itself."""
+        self.hang_up()
+        self._ending.kill()
+        self._ending.describe()
+
+    def hang_up(self) -> None:
+        """Close the pipe, upon which the worker ends by itself."""
+        self._channel.close()
+
+
+class Ending(Protocol):
+    """Know how a worker process ends."""
+
+    def kill(self) -> None:
+        """Kill it, if it is still there."""
+
+    def describe(self) -> str:
+        """Wait for its end and say how it came about."""
+
+
+def _without_policy(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment in which nothing steers glibc's allocator, whatever the user's does."""
+    return {k: v for k, v in environment.items() if not k.startswith("MALLOC_") and k != "GLIBC_TUNABLES"}
+
+
+class Launcher:
+    """Own the process that imported torch once, and the workers forked from it or spawned beside it.
+
+    `policy` is what the environment of all of them has beyond that of the user. Workers `of_any_code` import
+    the code that they measure themselves, each from where it is told; `python` is whose torch they
+    run, and `more` is set in their environment, too.
+    """
+
+    def __init__(
+        self,
+        policy: Mapping[str, str] = ALLOCATOR_POLICY,
+        *,
+        of_any_code: bool = False,
+        python: str = sys.executable,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        self._more = more or {}
+        self._policy = {**policy, **self._more}
+        self._python = python
+        self._beside: Launcher | None = None
+        self._workers: list[Worker] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self._control, self._process = self._start("launcher-of-any-code" if of_any_code else "launcher")
+        self._hello: messages.Hello | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def hello(self) -> messages.Hello:
+        """Return what torch sees of this machine, waiting for its import where need be."""
+        if self._hello is None:
+            self._hello = self._greeting(self._control, self._process)
+        return self._hello
+
+    def fork(self, code_path: str = "", cores: tuple[int, ...] = (), threads: int = 1) -> Worker:
+        """Return a new worker forked from the process that has imported torch; raises WorkerError.
+
+        It looks first in `code_path` for the code that it measures, may use no cores but `cores`, and has
+        `threads` threads until a case asks for another number.
+        """
+        _ = self.hello
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._control.send(messages.Fork(code_path, cores, threads))
+                socket.send_fds(self._control.sock, [b"F"], [theirs.fileno()])
+            pid = self._control.receive(messages.Forked, START_TIMEOUT_S).pid
+        except (EOFError, OSError):
+            ours.close()
+            raise WorkerError(
+                f"the launcher of the workers {SpawnedEnding(self._process).describe()}"
+            ) from None
+        return self._keep(Worker(messages.Channel(ours), ForkedEnding(self._control, pid)))
+
+    def beside(self) -> "Launcher":
+        """Return a launcher whose workers have the default allocator, started when first asked for."""
+        if self._beside is None:
+            self._beside = Launcher(policy={}, more=self._more)
+        return self._beside
+
+    def start(self, device: str, code_path: str = "", cores: tuple[int, ...] = ()) -> Worker:
+        """Return a new worker for a device; raises WorkerError.
+
+        For CUDA it is forked only where a probe has shown that a fork can use it, and spawned elsewhere. It
+        may use every core and thread then: its backward runs on a thread of its own.
+        """
+        if device == "cpu":
+            return self.fork(code_path, cores)
+        if self.forks_use_cuda:
+            return self.fork(code_path, threads=self.hello.all_threads)
+        return self.spawn(code_path)
+
+    @cached_property
+    def forks_use_cuda(self) -> bool:
+        """Tell whether workers forked from this launcher can use CUDA, which a fork is tried for once."""
+        _ = self.hello
+        try:
+            self._control.send(messages.Probe())
+            probed: messages.Probed = self._control.receive(messages.Probed, START_TIMEOUT_S)
+        except (EOFError, OSError):
+            return False
+        return probed.works
+
+    def spawn(self, code_path: str = "") -> Worker:
+        """Return a new worker in a process that has imported all by itself; raises WorkerError."""
+        channel, process = self._start("worker", *([code_path] if code_path else []))
+        self._greeting(channel, process)
+        return self._keep(Worker(channel, SpawnedEnding(process)))
+
+    def memory_bytes(self) -> int | None:
+        """Return the memory of this process and all workers now, pages they share counted once (PSS)."""
+        import psutil  # noqa: PLC0415 - only a campaign asks
+
+        try:
+            own = psutil.Process()
+            return sum(process.memory_full_info().pss for process in (own, *own.children(recursive=True)))
+        except (psutil.Error, AttributeError):
+            return None
+
+    def close(self) -> None:
+        """End all workers and the launcher, and leave none behind."""
+        if self._beside is not None:
+            self._beside.close()
+        for worker in self._workers:
+            worker.hang_up()
+        self._control.close()
+        for process in self._processes:
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._errors.close()
+
+    def _keep(self, worker: Worker) -> Worker:
+        self._workers.append(worker)
+        return worker
+
+    def _start(self, role: str, *arguments: str) -> tuple[messages.Channel, subprocess.Popen[bytes]]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(  # noqa: S603 - this project's own program
+                [self._python, "-P", str(START), role, str(theirs.fileno()), *arguments],
+                pass_fds=(theirs.fileno(),),
+                env={**_without_policy(os.environ), **self._policy},
+                stdin=subprocess.DEVNULL,
+                stderr=self._errors,
+            )
+        self._processes.append(process)
+        return messages.Channel(ours), process
+
+    def _greeting(self, channel: messages.Channel, process: subprocess.Popen[bytes]) -> messages.Hello:
+        try:
+            hello: messages.Hello = channel.receive(messages.Hello, START_TIMEOUT_S)
+        except (EOFError, OSError):
+            end = SpawnedEnding(process).describe()
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip().splitlines()[-1:]
+            raise WorkerError(": ".join([f"the measuring process did not start: it {end}", *said])) from None
+        return hello
+
+
+def memory_left() -> int | None:
+    """Return how many bytes of memory programs could still have on this machine, or None where unknown."""
+    import psutil  # noqa: PLC0415 - only a campaign asks
+
+    try:
+        return int(psutil.virtual_memory().available)
+    except (psutil.Error, OSError):
+        return None
+
+
+class ForkedEnding:
+    """Ask the launcher, whose child a forked worker is."""
+
+    def __init__(self, control: messages.Channel, pid: int) -> None:
+        self._control = control
+        self._pid = pid
+        self._ended = ""
+
+    def kill(self) -> None:
+        """Kill the worker, unless its end is known: another process may have its number by then."""
+        if not self._ended:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, 9)
+
+    def describe(self) -> str:
+        """Return how it ended."""
+        self.kill()
+        if not self._ended:
+            try:
+                self._control.send(messages.Reap(self._pid))
+                self._ended = how_it_ended(self._control.receive(messages.Reaped, timeout=10).code)
+            except (EOFError, OSError):
+                self._ended = "ended, and so did the process that had started it"
+            except msgspec.DecodeError:
+                self._ended = "was ended"  # an interrupt left another answer to be read first
+        return self._ended
+
+
+class SpawnedEnding:
+    """Ask the operating system, as for any child."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def kill(self) -> None:
+        """Kill the worker."""
+        self._process.kill()
+
+    def describe(self) -> str:
+        """Return how it ended."""
+        try:
+            return how_it_ended(self._process.wait(timeout=10))
+        except subprocess.TimeoutExpired:
+            return "closed its pipe and went on"
+
+
+def how_it_ended(code: int) -> str:
+    """Return an exit code in words; a negative one is a signal."""
+    return SIGNALS.get(-code, f"ended by signal {-code}") if code < 0 else f"ended with exit code {code}"

@@ -1,0 +1,153 @@
+"""The passes after the timed campaign: what cases do is counted, and where their operators spend time."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec.structs
+
+from nncore_bench.campaign.conductor import Progress, StartWorker
+from nncore_bench.campaign.launcher import REQUEST_TIMEOUT_S, Asked, WorkerError, patience
+from nncore_bench.cases import FED, SMALLEST_NETWORK, reference_case, safe_label
+from nncore_bench.records import CaseCounters, CaseProfile, CaseRecord, Notice
+from nncore_bench.worker import messages
+from nncore_bench.worker.messages import NOT_HELD
+
+PROFILED_STEPS = 17
+TRACES_FOLDER = "traces"
+
+Workers = Mapping[tuple[str, int], Asked]
+
+
+def count_cases(
+    records: Sequence[CaseRecord], start_worker: StartWorker, progress: Progress
+) -> tuple[list[CaseRecord], list[Notice]]:
+    """Return the records with what was counted of them, in a process of its own for each device."""
+    workers: dict[str, Asked] = {}
+    counted, notices = [], []
+    for number, record in enumerate(records):
+        progress("counters", number, len(records), None)
+        found: CaseCounters | str | None = None
+        if record.status == "ok" and needs_counters(record):
+            found = _counted(record, workers, start_worker)
+        if isinstance(found, str):
+            notices.append(
+                Notice(f"{record.case.key} could not be counted ({found})", "its times are complete without")
+            )
+            found = None
+        counted.append(msgspec.structs.replace(record, counters=found))
+    return counted, notices
+
+
+def needs_counters(record: CaseRecord) -> bool:
+    """Tell whether counters are needed: of cases, and of the smallest network, which is told per operator."""
+    return record.role in ("", SMALLEST_NETWORK)
+
+
+def _counted(record: CaseRecord, workers: dict[str, Asked], start_worker: StartWorker) -> CaseCounters | str:
+    """Return the counters of a case, or in one sentence why there are none."""
+    device = record.case.device
+    try:
+        worker = workers.setdefault(device, workers.get(device) or start_worker(device))
+        request = messages.Prepare(0, record.case, warm_up=False)
+        reply = worker.ask(request, patience(request))
+        if isinstance(reply, messages.Prepared):
+            reply = worker.ask(messages.Count(0), REQUEST_TIMEOUT_S)
+        worker.ask(messages.Forget(0), REQUEST_TIMEOUT_S)
+    except WorkerError as error:
+        workers.pop(device, None)
+        return f"its worker process {error}"
+    if isinstance(reply, messages.Counted):
+        return reply.counters
+    return reply.reason if isinstance(reply, messages.Refused) else "no answer"
+
+
+def profile_cases(  # noqa: PLR0913 - what a pass needs
+    records: Sequence[CaseRecord],
+    workers: Workers,
+    start_worker: StartWorker,
+    folder: Path,
+    progress: Progress,
+    *,
+    every: bool,
+) -> tuple[list[CaseProfile], list[Notice]]:
+    """Profile every case, or one of each device, and the smallest network beside it; traces go to the folder.
+
+    The smallest network has next to nothing to do, which tells what an operator costs by itself.
+    """
+    chosen = {n: records[n] for n in to_profile(records, every=every)}
+    profiles: list[CaseProfile] = []
+    notices: list[Notice] = []
+    usual = {device: worker for (device, launch), worker in workers.items() if launch == 0}
+    for done, (number, record) in enumerate(chosen.items()):
+        progress("profile", done, len(chosen), None)
+        found = _profiled(usual, start_worker, number, record, folder)
+        if isinstance(found, str):
+            cause = f"{record.case.key} could not be profiled ({found})"
+            notices.append(Notice(cause, "the times are complete without its operators"))
+        else:
+            profiles.append(found)
+    return profiles, notices
+
+
+def to_profile(records: Sequence[CaseRecord], *, every: bool) -> list[int]:
+    """Return the numbers of the cases to profile, and of the smallest network of each place they are at."""
+    ok = {n: record for n, record in enumerate(records) if record.status == "ok"}
+    cases = {n: record.case for n, record in ok.items() if not record.role}
+    chosen = list(cases)
+    if not every:
+        by_device = [
+            reference_case({n: case for n, case in cases.items() if case.device == device})
+            for device in dict.fromkeys(case.device for case in cases.values())
+        ]
+        chosen = [number for number in by_device if number is not None]
+    places = {cases[number].place for number in chosen}
+    smallest = [n for n, r in ok.items() if r.role == SMALLEST_NETWORK and r.case.place in places]
+    return [*chosen, *smallest]
+
+
+def _profiled(
+    workers: dict[str, Asked], start_worker: StartWorker, number: int, record: CaseRecord, folder: Path
+) -> CaseProfile | str:
+    """Return the profile of a case, or in a few words why there is none.
+
+    In the worker that timed it or, where that is gone, in a new one, which those after it go on with.
+    """
+    device = record.case.device
+    beside = f"{safe_label(record.role)}-" if record.role else ""
+    trace = Path(TRACES_FOLDER) / f"{beside}{record.case.key}.json.gz"
+    path, fed = str((folder / trace).absolute()), not {*FED}.isdisjoint(record.phases)
+    request = messages.Profile(number, record.case, PROFILED_STEPS, path, fed=fed)
+    try:
+        if device not in workers:
+            workers[device] = start_worker(device)
+        reply = workers[device].ask(request, REQUEST_TIMEOUT_S)
+        if isinstance(reply, messages.Refused) and NOT_HELD in reply.reason:
+            prepare = messages.Prepare(number, record.case, warm_up=False)
+            workers[device].ask(prepare, patience(prepare))
+            reply = workers[device].ask(request, REQUEST_TIMEOUT_S)
+    except WorkerError as error:
+        workers.pop(device, None)
+        return f"its worker process {error}"
+    if isinstance(reply, messages.Profiled):
+        profile = msgspec.structs.replace(reply.profile, role=record.role, trace=str(trace))
+        told = (profile.disagreement, lost_kernels(profile, record))
+        return msgspec.structs.replace(profile, disagreement="; ".join(filter(None, told)))
+    return reply.reason if isinstance(reply, messages.Refused) else "no answer"
+
+
+def lost_kernels(profile: CaseProfile, record: CaseRecord) -> str:
+    """Return in words where the profile has other kernels than launches were counted, or nothing.
+
+    Each launch is of one kernel, and a profiler that loses records (see `profiler.record`) has
+    fewer. What came with a CUDA graph has no launch of its own.
+    """
+    counted = record.counters.phases.get("step") if record.counters else None
+    if profile.device is None or counted is None or counted.kernel_launches is None:
+        return ""
+    seen = round((profile.device.kernels - profile.device.graph_kernels) * profile.steps)
+    if seen == counted.kernel_launches * profile.steps:
+        return ""
+    return (
+        f"the profiler saw {seen:,} kernels in {profile.steps} steps, counted {counted.kernel_launches:,}"
+        " launches a step"
+    )

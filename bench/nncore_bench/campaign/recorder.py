@@ -1,0 +1,222 @@
+"""The recorder: a campaign from the first worker to the last file of its run."""
+
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec.structs
+
+from nncore_bench.campaign.conductor import COMPUTE_MODE, CUDA, Conductor, Progress
+from nncore_bench.campaign.launcher import ALLOCATOR_POLICY, Asked, Launcher, WorkerError
+from nncore_bench.campaign.passes import count_cases, profile_cases
+from nncore_bench.campaign.plan import Plan
+from nncore_bench.cases import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK
+from nncore_bench.machine.facts import code_measured, host_name, machine_facts
+from nncore_bench.machine.fingerprint import GPU
+from nncore_bench.machine.gpu import EXCLUSIVE, chosen_gpu, told_by_torch, visible
+from nncore_bench.machine.notices import notices_after, notices_before, thrown_out
+from nncore_bench.machine.reading import UNKNOWN
+from nncore_bench.machine.state import State, meanwhile, state_now
+from nncore_bench.options import Options
+from nncore_bench.records import CaseRecord, Notice
+from nncore_bench.runs import Block, Campaign, Run, RunFolder
+from nncore_bench.variants import DEFAULT_ALLOCATOR
+from nncore_bench.worker import messages
+
+MISSED = {
+    REFERENCE_KERNELS: "the times of the cases are complete; what limits them is unknown",
+    SMALLEST_NETWORK: "the times of the cases are complete; what limits them is unknown, and the drift",
+    MIDDLE_NETWORK: "the times of the cases are complete; the machine's drift is unknown",
+    DEFAULT_ALLOCATOR: "the times of the cases are complete; what the allocator does to them is unknown",
+}
+
+
+class Recorder:
+    """Record one run: conduct its campaign, profile its reference cases, and keep its folder up to date."""
+
+    def __init__(
+        self,
+        options: Options,
+        records: Sequence[CaseRecord],
+        launcher: Launcher,
+        companions: Sequence[CaseRecord] = (),
+    ) -> None:
+        self._launcher = launcher
+        self._environment = {**os.environ, **chosen_gpu(options.gpu_number, os.environ)}
+        self._started: list[Asked] = []
+        self._with_gpu = any(record.case.device == CUDA and record.status == "ok" for record in records)
+        self._opened: Asked | None = None
+        self._every = options.profile
+        host = host_name()
+        now = datetime.now(UTC)
+        self.folder = RunFolder.create(options.results, host, now=now, short_id=secrets.token_hex(2))
+        seen_by_torch = dict(launcher.hello.facts)
+        code = code_measured(Path(seen_by_torch.pop("code_path")))
+        facts = {**machine_facts(ALLOCATOR_POLICY, environment=self._environment), **seen_by_torch}
+        if self._with_gpu:
+            facts |= self._of_the_gpu(facts)
+        self.run = Run(
+            id=self.folder.path.name,
+            host=host,
+            started=now.isoformat(timespec="seconds"),
+            state="running",
+            options=options.as_record(),
+            code=code,
+            machine=facts,
+            cases=tuple(records),
+            companions=tuple(companions),
+            notices=notices_before(
+                facts, [record.case.threads for record in records], {record.case.device for record in records}
+            ),
+        )
+        self.folder.save(self.run)
+
+    def _of_the_gpu(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is to be changed in the facts so that they are those of the GPU that torch has.
+
+        The worker that tells its UUID is kept to be the first of the campaign. One that cannot be had is
+        asked for again by the campaign, whose cases say why it cannot.
+        """
+        try:
+            self._opened, uuid = self._open_gpu()
+        except WorkerError:
+            return {}
+        found = told_by_torch(facts, uuid)
+        if found:
+            self._environment |= visible(uuid)
+        return found if GPU in facts else {GPU: UNKNOWN, **found}
+
+    def _open_gpu(self) -> tuple[Asked, str]:
+        """Return a worker that has the GPU, and its UUID; raises WorkerError where none can have it."""
+        worker = self._launcher.start(CUDA)
+        reply = worker.ask(messages.Look())
+        if isinstance(reply, messages.Refused):
+            worker.close()
+            raise WorkerError(reply.reason)
+        return worker, reply.uuid if isinstance(reply, messages.Seen) else ""
+
+    def record(self, plan: Plan, progress: Progress) -> Run:
+        """Run the campaign and the profiler pass; what was finished stays when it is cut short."""
+        measured = [*self.run.cases, *self.run.companions]
+        own = len(self.run.cases)
+        alone = self._with_gpu and self.run.machine.get("gpu_compute_mode") in EXCLUSIVE
+        conductor = Conductor(
+            measured, plan, self._start_worker, self, progress, own=own, one_at_a_time=alone
+        )
+        try:
+            campaign = self._conduct(conductor)
+            self.save_cases(conductor.cases, campaign)
+            campaign = msgspec.structs.replace(campaign, memory_bytes=self._launcher.memory_bytes())
+            self.folder.merge_rounds()
+            self._look_closer(conductor, progress)
+            self._update(state="finished", campaign=campaign)
+        except BaseException:
+            self._update(state="interrupted")
+            raise
+        finally:
+            self._end_workers(conductor)  # another campaign may follow
+        return self.run
+
+    def _end_workers(self, conductor: Conductor) -> None:
+        """End every worker, so that others have their memory, and a GPU that is for one process alone."""
+        while self._started:
+            self._started.pop().close()
+        conductor.workers.clear()
+
+    def _conduct(self, conductor: Conductor) -> Campaign:
+        """Run the campaign, and note what else the machine did meanwhile, also where it is cut short."""
+        before = self._state_now()
+        try:
+            return conductor.run()
+        finally:
+            after = self._state_now()
+            self._update(
+                machine={**self.run.machine, **meanwhile(before, after)},
+                notices=(*self.run.notices, *notices_after(before, after)),
+            )
+
+    def _state_now(self) -> State:
+        return state_now(with_gpu=self._with_gpu, environment=self._environment)
+
+    def _look_closer(self, conductor: Conductor, progress: Progress) -> None:
+        """Count and profile, after the timed campaign and never during it; what is there is saved at once."""
+        own = len(self.run.cases)
+        apart = too_little_memory(conductor)
+        if apart:
+            self._end_workers(conductor)  # what counts and profiles has a process of its own then
+        counted, notices = count_cases(conductor.cases, self._start_worker, progress)
+        if apart:
+            self._end_workers(conductor)
+        self._update(
+            cases=tuple(counted[:own]),
+            companions=tuple(counted[own:]),
+            notices=(
+                *self.run.notices,
+                *apart,
+                *thrown_out(counted),
+                *_missed(counted[own:]),
+                *notices,
+            ),
+        )
+        profiles, notices = profile_cases(
+            counted, conductor.workers, self._start_worker, self.folder.path, progress, every=self._every
+        )
+        self._update(profiles=tuple(profiles), notices=(*self.run.notices, *notices))
+
+    def save_round(self, number: int, blocks: Sequence[Block]) -> None:
+        """Keep the blocks of a finished round."""
+        self.folder.save_round(number, blocks)
+
+    def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
+        """Keep the records of the cases and the account of the campaign so far."""
+        own = len(self.run.cases)
+        self._update(cases=tuple(cases[:own]), companions=tuple(cases[own:]), campaign=campaign)
+
+    def _update(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the record
+        self.run = msgspec.structs.replace(self.run, **changes)
+        self.folder.save(self.run)
+
+    def _start_worker(self, pool: str) -> Asked:
+        if pool == CUDA:
+            worker, self._opened = self._opened or self._open_gpu()[0], None
+        else:
+            worker = (self._launcher.beside() if pool == DEFAULT_ALLOCATOR else self._launcher).fork()
+        self._started.append(worker)
+        return worker
+
+
+def too_little_memory(conductor: Conductor) -> list[Notice]:
+    """Return a warning where not all worker processes could be there at the same time."""
+    beside, launches = conductor.beside, conductor.plan.launches
+    if beside == launches:
+        return []
+    if conductor.kept_apart_by == COMPUTE_MODE:
+        return [
+            Notice(
+                "the GPU lets one process in at a time (its compute mode), so that"
+                f" {launches} worker processes ran one after another",
+                "set its compute mode to default (nvidia-smi -c DEFAULT, as root), if the machine was not"
+                " equally fast all the while",
+            )
+        ]
+    return [
+        Notice(
+            f"{conductor.kept_apart_by} sufficed for {beside} of {launches} worker processes at a time,"
+            " each of which holds every case; the others ran after them",
+            "measure fewer cases at a time, if the machine was not equally fast all the while",
+        )
+    ]
+
+
+def _missed(companions: Sequence[CaseRecord]) -> list[Notice]:
+    """Return a notice for everything beside the cases that could not be measured."""
+    return [
+        Notice(
+            f"the {record.role} beside the cases could not be measured ({record.reason})", MISSED[record.role]
+        )
+        for record in companions
+        if record.status == "failed"
+    ]

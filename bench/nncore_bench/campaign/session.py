@@ -1,0 +1,261 @@
+"""The suite's state in one pytest session: its options, cases and workers, and what they recorded."""
+
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from nncore_bench.campaign.conductor import Progress
+from nncore_bench.campaign.launcher import Launcher, Worker, WorkerError, allocator_can_be_chosen, patience
+from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
+from nncore_bench.campaign.recorder import Recorder
+from nncore_bench.cases import (
+    FED,
+    KERNELS,
+    MIDDLE_NETWORK,
+    REFERENCE_KERNELS,
+    SIMPLENN,
+    SMALLEST_NETWORK,
+    STEP_PHASES,
+    Case,
+    companions_of,
+    grid,
+)
+from nncore_bench.errors import UserError
+from nncore_bench.estimate.laps import published
+from nncore_bench.estimate.rows import KIND_OF_PHASE, NANO, Row
+from nncore_bench.handover import HandOver
+from nncore_bench.machine.gpu import chosen_gpu
+from nncore_bench.options import Options
+from nncore_bench.records import CaseRecord
+from nncore_bench.runs import SCHEMA_VERSION, Block, unwritable
+from nncore_bench.variants import DEFAULT_ALLOCATOR, misfit
+from nncore_bench.worker import messages
+
+if TYPE_CHECKING:
+    from nncore_bench.estimate.source import Source
+
+NO_CUDA = "no CUDA device was found"
+
+
+class Suite:
+    """Hold one session of the suite; nothing is started before it is needed."""
+
+    def __init__(self, options: Options, launcher: Launcher | None = None) -> None:
+        self.options = options
+        self.recorder: Recorder | None = None
+        self._launcher = launcher
+        self._checkers: dict[str, Worker] = {}
+        self._checked: dict[Case, str] = {}
+
+    @property
+    def launcher(self) -> Launcher:
+        """Return the process that workers come from, started when first asked for."""
+        if self._launcher is None:
+            self._launcher = Launcher(more=chosen_gpu(self.options.gpu_number, os.environ))
+        return self._launcher
+
+    def close(self) -> None:
+        """End every worker process."""
+        if self._launcher is not None:
+            self._launcher.close()
+            self._launcher = None
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """Return the grid; `all` threads is what torch says it is."""
+        options = self.options
+        all_threads = self.launcher.hello.all_threads if "all" in options.threads else 1
+        return [
+            case
+            for device in options.kinds_of_device
+            for batch_sizes, hidden in [options.sizes_on(device)]
+            for case in grid(
+                subject=options.subject,
+                dataset=options.dataset,
+                devices=[device],
+                threads=options.thread_counts(all_threads),
+                precisions=options.precisions,
+                variants=options.variants,
+                batch_sizes=batch_sizes,
+                hidden=hidden,
+            )
+        ]
+
+    @cached_property
+    def cells(self) -> list[tuple[Case, str]]:
+        """Return each case with each of its phases, as they are measured where nothing is chosen of them.
+
+        A DataLoader takes 13 to 40 µs for a sample: five batches of 65,536 would take as long as three rounds
+        of everything else. What only CUDA has by default is not fed, therefore.
+        """
+        more = self.options.more_batch_sizes
+        return [
+            (case, phase)
+            for case in self.cases
+            for phase in case.phases()
+            if phase not in FED or case.batch_size not in more
+        ]
+
+    def get_ready(self) -> None:
+        """Refuse what cannot be written, and have both launchers import torch at the same time."""
+        self.refuse_unwritable_results()
+        if "cpu" in self.options.devices and allocator_can_be_chosen():
+            self.launcher.beside()
+
+    def refuse_what_cannot_be(self) -> None:
+        """Raise UserError for what this machine cannot do, before anything is measured."""
+        _ = self.launcher.hello
+        gpu = next((device for device in self.options.devices if device != "cpu"), "")
+        no_other = "cpu" not in self.options.devices or self.options.gpu_number is not None
+        if gpu and no_other and not self.launcher.hello.cuda:
+            raise UserError(f"--step-devices: {gpu!r} was asked for and {NO_CUDA} (use --step-devices=cpu)")
+        if self.options.dataset != "digits" and self.options.subject == SIMPLENN:
+            case = replace(self.cases[0], device="cpu", threads=1, batch_size=1, hidden=1)
+            if reason := self.check(case):
+                raise UserError(f"--step-dataset: {reason.partition(': ')[2] or reason}")
+
+    def refuse_unwritable_results(self) -> None:
+        """Raise UserError when the results folder cannot be written."""
+        results = self.options.results
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=results):
+                pass
+        except OSError as error:
+            raise UserError(unwritable(results, error)) from None
+
+    def skip_reason(self, case: Case) -> str:
+        """Return why a case cannot run on this machine, or nothing."""
+        if case.device == "cuda" and not self.launcher.hello.cuda:
+            return NO_CUDA
+        return misfit(case.variant, case.precision, case.device)
+
+    def check(self, case: Case) -> str:
+        """Run one step of a case untimed and return what is wrong with it, or nothing."""
+        if case not in self._checked:
+            self._checked[case] = self._check(case)
+        return self._checked[case]
+
+    def _check(self, case: Case) -> str:
+        number = len(self._checked)
+        try:
+            if case.device not in self._checkers:
+                self._checkers[case.device] = self.launcher.start(case.device)
+            request = messages.Prepare(number, case, warm_up=False)
+            reply = self._checkers[case.device].ask(request, patience(request))
+            self._checkers[case.device].ask(messages.Forget(number))
+        except WorkerError as error:
+            self._checkers.pop(case.device, None)
+            return f"its worker process {error}"
+        return reply.reason if isinstance(reply, messages.Refused) else ""
+
+    def measure(
+        self, selected: Iterable[tuple[Case, str]], plan: Plan, progress: Progress, *, alone: bool = False
+    ) -> None:
+        """Measure the selected cases and phases; what was finished stays when it is cut short.
+
+        `alone` leaves out what is measured beside them otherwise: ceilings, drift, and the default allocator.
+        """
+        while self._checkers:  # they hold data, and a GPU that may be for one process alone
+            self._checkers.popitem()[1].close()
+        phases: dict[Case, list[str]] = defaultdict(list)
+        for case, phase in selected:
+            phases[case].append(phase)
+        records = [self._record(case, names) for case, names in phases.items()]
+        companions = [] if alone else self._companions(records)
+        self.recorder = Recorder(self.options, records, self.launcher, companions)
+        self.recorder.record(plan, progress)
+
+    def _record(self, case: Case, phases: Sequence[str]) -> CaseRecord:
+        reason = self.skip_reason(case)
+        return CaseRecord(case, tuple(phases), status="skipped" if reason else "ok", reason=reason)
+
+    def _companions(self, records: Sequence[CaseRecord]) -> list[CaseRecord]:
+        """Return the records of what is measured beside the cases, in the same rounds."""
+        measured = [record for record in records if record.status == "ok"]
+        twins = [r.case for r in measured if "step" in r.phases and allocator_can_be_chosen()]
+        return [_companion(role, case) for role, case in companions_of([r.case for r in measured], twins)]
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of what was measured; raises UserError where nothing was."""
+        if self.recorder is None:
+            raise UserError("nothing was recorded")
+        return self.recorder.folder.path
+
+    @cached_property
+    def source(self) -> "Source":
+        """Return what was measured, read back; raises UserError where nothing was."""
+        from nncore_bench.estimate.source import read_source  # noqa: PLC0415 - pandas takes a second to import
+
+        return read_source(self.folder)
+
+    @cached_property
+    def rows(self) -> dict[tuple[Case, str], Row]:
+        """Return the rows of the frame by case and phase."""
+        return {} if self.recorder is None else {(row.case, row.phase): row for row in self.source.rows}
+
+    @cached_property
+    def _blocks_by_case(self) -> Mapping[Case, list[Block]]:
+        by_case: dict[Case, list[Block]] = defaultdict(list)
+        if self.recorder is not None:
+            for block in self.source.blocks:
+                if block.case < len(self.source.run.cases):  # the others are of what was measured beside them
+                    by_case[self.source.run.cases[block.case].case].append(block)
+        return by_case
+
+    def hand_over(self, case: Case, phase: str, stats: list[Any]) -> HandOver:
+        """Return what the test of a case and phase reports; its statistics will go to `stats`."""
+        row = self.rows.get((case, phase))
+        means = [
+            float(np.mean(published(block, phase, on_device=case.on_device))) * NANO
+            for block in self._blocks_by_case[case]
+            if block.kind == KIND_OF_PHASE[phase]
+        ]
+        record = {} if row is None else row.as_record()
+        failed = row is not None and row.status == "failed"
+        return HandOver(() if failed else tuple(means), record, lambda: self.check(case), stats)
+
+
+def measured_grid(options: Options, progress: Progress, launcher: Launcher | None = None) -> "Source":
+    """Return what a campaign over the whole grid measured; raises UserError."""
+    suite = Suite(options, launcher)
+    try:
+        suite.get_ready()
+        suite.refuse_what_cannot_be()
+        suite.measure(suite.cells, Plan.of(options, ROUNDS_OF_A_COMMAND), progress)
+    finally:
+        suite.close()
+    return suite.source
+
+
+PHASES_OF_ROLE = {
+    REFERENCE_KERNELS: KERNELS,
+    SMALLEST_NETWORK: (*STEP_PHASES, "step", "inference"),
+    MIDDLE_NETWORK: (*STEP_PHASES, "step", "inference"),
+    DEFAULT_ALLOCATOR: ("step",),
+}
+BLOCK_SHARES = {REFERENCE_KERNELS: 0.25, SMALLEST_NETWORK: 0.25, MIDDLE_NETWORK: 0.5, DEFAULT_ALLOCATOR: 1.0}
+"""How long their blocks are, as a share of those of the cases."""
+
+
+def _companion(role: str, case: Case) -> CaseRecord:
+    return CaseRecord(case, PHASES_OF_ROLE[role], role=role, block_share=BLOCK_SHARES[role])
+
+
+def own_part(source: "Source") -> dict[str, Any]:
+    """Return what a `benchmark.json` holds of ours beside the rows of its tests."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": msgspec.to_builtins(source.run),
+        "rows": [row.as_record() for row in source.rows if row.status != "ok"],  # these have no test there
+        "companions": [row.as_record() for row in source.beside],
+    }

@@ -1,0 +1,1 @@
+"""The crossover: from which batch size the GPU is faster, or cheaper."""

@@ -1,0 +1,98 @@
+"""The crossover: from which batch size on one device is faster than another, with its interval."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, inf, isinf, log
+
+from nncore_bench.estimate.estimates import Estimate
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A batch size at which the faster device changes.
+
+    `upward` says that the other device, whose speed-up is looked at, is the faster one above it. The interval
+    is where the curves of the speed-up's bounds cross; None is an end beyond the batch sizes measured.
+    """
+
+    batch_size: Estimate
+    upward: bool
+
+
+@dataclass(frozen=True)
+class Crossover:
+    """Where the speed-up of one device over another crosses a value as the batch size grows.
+
+    `crossings` come in the order of batch sizes. `faster_at_first` and `faster_at_last` say whether the
+    device is the faster one at the smallest and at the largest batch size; None where they are equal there,
+    or their interval leaves it open.
+    """
+
+    batch_sizes: tuple[int, ...]
+    crossings: tuple[Crossing, ...]
+    faster_at_first: bool | None
+    faster_at_last: bool | None
+
+
+def crossover(batch_sizes: Sequence[int], speed_ups: Sequence[Estimate], *, worth: float = 1.0) -> Crossover:
+    """Return where a speed-up passes `worth` (1, or what the device costs in times of the other).
+
+    Between two batch sizes both times are straight lines over the batch size on logarithmic axes, and so is
+    their quotient; nothing is said beyond the sizes measured. A value that touches `worth` and turns back is
+    no crossing. Raises ValueError for no sizes at all, equal ones, or values that are not positive.
+    """
+    if not batch_sizes or len(set(batch_sizes)) < len(batch_sizes):
+        raise ValueError(f"batch sizes: {list(batch_sizes)} (give at least one, each once)")
+    if any(
+        not value > 0 for one in speed_ups for value in (one.value, one.low, one.high) if value is not None
+    ):
+        raise ValueError("a speed-up is not positive")
+    order = sorted(range(len(batch_sizes)), key=lambda place: batch_sizes[place])
+    sizes = [log(batch_sizes[place]) for place in order]
+    points = [speed_ups[place].scaled(1 / worth) for place in order]
+    values = [log(point.value) for point in points]
+    lows = [-inf if point.low is None else log(point.low) for point in points]
+    highs = [inf if point.high is None else log(point.high) for point in points]
+    crossings = [_crossing(sizes, lows, highs, at, upward=upward) for at, upward in _zeros(sizes, values)]
+    return Crossover(
+        tuple(batch_sizes[place] for place in order),
+        tuple(crossings),
+        points[0].exceeds(1),
+        points[-1].exceeds(1),
+    )
+
+
+def _zeros(sizes: Sequence[float], values: Sequence[float]) -> list[tuple[float, bool]]:
+    """Return where a broken line changes its sign, and whether upward; in the logarithm of batch sizes.
+
+    Where it is zero over a stretch between two signs, the middle of the stretch is meant.
+    """
+    found: list[tuple[float, bool]] = []
+    last: int | None = None
+    for place, value in enumerate(values):
+        if value == 0:
+            continue
+        if last is not None and (value > 0) != (values[last] > 0):
+            found.append((_zero_between(sizes, values, last, place), value > 0))
+        last = place
+    return found
+
+
+def _zero_between(sizes: Sequence[float], values: Sequence[float], left: int, right: int) -> float:
+    """Return where a line passes zero between two points of opposite signs, all between them being zero."""
+    if right - left > 1:
+        return (sizes[left + 1] + sizes[right - 1]) / 2
+    if isinf(values[left]) or isinf(values[right]):  # an unknown bound: as far as it may be
+        return sizes[right] if isinf(values[left]) else sizes[left]
+    return sizes[left] + (sizes[right] - sizes[left]) * values[left] / (values[left] - values[right])
+
+
+def _crossing(
+    sizes: Sequence[float], lows: Sequence[float], highs: Sequence[float], at: float, *, upward: bool
+) -> Crossing:
+    """Return a crossing with its interval: upward the upper bound passes first, downward the lower one."""
+    first, second = (highs, lows) if upward else (lows, highs)
+    before = [zero for zero, up in _zeros(sizes, first) if up == upward and zero <= at]
+    after = [zero for zero, up in _zeros(sizes, second) if up == upward and zero >= at]
+    low, high = (exp(max(before)) if before else None), (exp(min(after)) if after else None)
+    return Crossing(Estimate(exp(at), low, high), upward)

@@ -1,0 +1,173 @@
+"""Is the GPU worth it: the best CPU step against the CUDA step, case by case, and nothing in between."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from nncore_bench.cases import DOES_NOT_APPLY, Case
+from nncore_bench.estimate.cells import Cells
+from nncore_bench.estimate.estimates import Estimate
+from nncore_bench.estimate.launches import LaunchBound, launch_bound
+from nncore_bench.estimate.rows import Row
+from nncore_bench.records import CaseProfile
+from nncore_bench.text.format import from_to, in_unit, percentage, plus_minus, unit_for
+from nncore_bench.text.frame import bounds, identity, series, shared_by, shown_columns, size
+from nncore_bench.text.table import Table
+
+WORTH_IT = {True: "yes", False: "no", None: "undecided"}
+MEDIAN = ("median_s", "median_low_s", "median_high_s")
+CAPTION = (
+    "The CPU at its best thread count against CUDA: median times of the whole step, and how many times"
+    " as fast CUDA is (95 % interval). worth it: yes or no where the interval leaves 1 out. Sizes that were"
+    " measured on one of them alone are left out. Batches are resident on the device; what copying them costs"
+    " is column copy of table phases."
+)
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The fastest steps of one case in two places, and how many times as fast the second one is."""
+
+    case: Case
+    first: Row
+    second: Row
+    speed_up: Estimate
+
+
+def anywhere(case: Case) -> Case:
+    """Return the case without the place where it ran, by which cases of two devices or machines meet."""
+    return replace(case, device=DOES_NOT_APPLY, threads=DOES_NOT_APPLY)
+
+
+def fastest(cells: Cells, *, device: str | None = None) -> dict[Case, Row]:
+    """Return the fastest measured step of every case regardless of its place, or of those on one device."""
+    best: dict[Case, Row] = {}
+    for case, row_of in cells.items():
+        row = row_of.get("step")
+        if row is None or not row.median_s or device not in (None, case.device):
+            continue
+        known = best.get(anywhere(case))
+        if known is None or known.median_s is None or row.median_s < known.median_s:
+            best[anywhere(case)] = row
+    return best
+
+
+def matched(first: Mapping[Case, Row], second: Mapping[Case, Row]) -> list[Matched]:
+    """Return the cases that two places or runs have in common, in the order of the first.
+
+    Compared are medians, since the smallest lap of a CPU step has no counterpart on a device, whose steps are
+    timed a block at a time, and since samples per second come from them.
+    """
+    return [
+        Matched(case, row, second[case], row.median.over(other))
+        for case, row in first.items()
+        if case in second and row.median and (other := second[case].median)
+    ]
+
+
+def _on_both(cells: Cells) -> list[Matched]:
+    return matched(fastest(cells, device="cpu"), fastest(cells, device="cuda"))
+
+
+def device_table(cells: Cells) -> Table | None:
+    """Return the table of CPU against CUDA; None where no case was measured on both."""
+    pairs = _on_both(cells)
+    if not pairs:
+        return None
+    unit = unit_for(row.median_s for pair in pairs for row in (pair.first, pair.second))
+    columns = shown_columns(pair.case for pair in pairs)
+    lines = [
+        {
+            **identity(pair.case, columns),
+            "CPU threads": str(pair.first.threads),
+            f"CPU step {unit.symbol}": plus_minus(pair.first.median, unit.seconds),
+            f"CUDA step {unit.symbol}": plus_minus(pair.second.median, unit.seconds),
+            "CUDA is times as fast": from_to(pair.speed_up),
+            "worth it": WORTH_IT[pair.speed_up.exceeds(1)],
+        }
+        for pair in pairs
+    ]
+    title = f"CPU against CUDA ({shared_by(pair.case for pair in pairs)})"
+    return Table("cpu_vs_cuda", title, CAPTION, pd.DataFrame(lines), _raw(pairs, columns))
+
+
+def sentence(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = ()) -> str:
+    """Answer whether the GPU is worth it, from what was measured and never beyond."""
+    pairs = _on_both(cells)
+    widths: dict[Case, list[Matched]] = {}
+    for pair in pairs:
+        widths.setdefault(replace(pair.case, batch_size=0), []).append(pair)
+    said = [_of_width(case, group) for case, group in widths.items()]
+    steps = {case: row for case, row_of in cells.items() if (row := row_of.get("step"))}
+    waiting = map(_waits, launch_bound(steps, profiles))
+    return " ".join(
+        ["Is the GPU worth it?", *(said or [f"Nothing can be said: {_why_not(all_cells)}."]), *waiting]
+    )
+
+
+def _waits(group: LaunchBound) -> str:
+    """Say that the device waits for the host at every size of a group, and how long it would take alone."""
+    case, unit = group.example, unit_for([group.device_s])
+    device, step = (in_unit(seconds, unit.seconds) for seconds in (group.device_s, group.step_s))
+    where = (
+        f"all {len(group.cases)} sizes measured, whose steps lie within {percentage(group.spread - 1)} %"
+        if len(group.cases) > 1
+        else "the one size measured"
+    )
+    return (
+        f"On {series(case)} the step is launch-bound at {where}: the GPU waits for the host, and alone would"
+        f" take {device} of {step} {unit.symbol} at {size(case)}."
+    )
+
+
+def _of_width(case: Case, group: list[Matched]) -> str:
+    """Say from which measured batch size on CUDA is faster at one hidden width, and by how much at best."""
+    group = sorted(group, key=lambda pair: pair.case.batch_size)
+    best = max(group, key=lambda pair: pair.speed_up.value)
+    at_best = f"{from_to(best.speed_up, ' times as fast')} at batch {best.case.batch_size}"
+    label = "" if case.hidden == DOES_NOT_APPLY else f"Hidden {case.hidden}: "
+    return f"{label}{_answer(group)}; at best {at_best}."
+
+
+def _answer(group: list[Matched]) -> str:
+    """Return yes or no and the batch sizes, those of the grid and none between or beyond them."""
+    sizes = [pair.case.batch_size for pair in group]
+    yes = [pair.case.batch_size for pair in group if pair.speed_up.exceeds(1)]
+    if not yes:
+        no = all(pair.speed_up.exceeds(1) is False for pair in group)
+        return f"{'no' if no else 'not proven'} at batch {_listed(sizes)}"
+    if yes == sizes:
+        return f"yes at batch {_listed(sizes)}"
+    if yes == sizes[-len(yes) :]:
+        return f"yes from batch {yes[0]} on, not at {sizes[-len(yes) - 1]} (nothing was measured between)"
+    return f"yes at batch {_listed(yes)} only"
+
+
+def _listed(sizes: list[int]) -> str:
+    return ", ".join(map(str, sizes))
+
+
+def _why_not(cells: Cells) -> str:
+    rows = [row for case, row_of in cells.items() if case.device == "cuda" for row in row_of.values()]
+    if not rows:
+        return "CUDA was not asked for (--step-devices=cpu,cuda does)"
+    reasons = dict.fromkeys(row.reason for row in rows if row.status != "ok" and row.reason)
+    if reasons:
+        return "; ".join(reasons)
+    return "no case has its step measured on both CPU and CUDA (--step-devices and -k step choose them)"
+
+
+def _raw(pairs: list[Matched], columns: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                **{name: getattr(pair.case, name) for name in columns},
+                "cpu_threads": pair.first.threads,
+                **{f"cpu_{name}": getattr(pair.first, name) for name in MEDIAN},
+                **{f"cuda_{name}": getattr(pair.second, name) for name in MEDIAN},
+                **bounds(pair.speed_up, "speed_up", "speed_up_low", "speed_up_high"),
+            }
+            for pair in pairs
+        ]
+    )

@@ -1,0 +1,150 @@
+"""Ceilings: what a machine can do at best, and which of its limits a phase runs into."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nncore_bench.cases import REFERENCE_KERNELS, SMALLEST_NETWORK, Case, Place
+from nncore_bench.estimate.rows import Row
+from nncore_bench.records import CaseRecord, PhaseCounters
+
+DISPATCH, COMPUTE, MEMORY, UNKNOWN = "dispatch", "compute", "memory", "unknown"
+LEAST_SHARE = 0.10
+"""A limit that explains less of a phase's time than this is none: something else takes it."""
+
+MOST_DISPATCH = 1.1
+"""A phase that takes less than its dispatch does not wait for it: a device works behind its host."""
+
+WORK = {"gemm": "gemm_flop", "copy_cached": "cached_bytes", "copy_cold": "cold_bytes"}
+"""The work of one lap of each reference kernel, by the name under which its record has it."""
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What one place (device, threads, precision) can do.
+
+    `gemm_flop_per_s` is the rate of a square matrix product; `cached_bytes_per_s` and `cold_bytes_per_s` are
+    what a copy reads and writes within a core's own caches and beyond, by undisturbed times. `dispatch` has
+    the time in seconds and the operators of each phase of the smallest network (batch 1, eight hidden units),
+    in which there is next to nothing to compute or to move; `smallest_step_s` is the time of its step, and
+    `smallest_launches` how many kernels that launches on a device. None, or no entry, is unknown.
+    """
+
+    gemm_flop_per_s: float | None = None
+    cached_bytes_per_s: float | None = None
+    cold_bytes_per_s: float | None = None
+    dispatch: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    smallest_step_s: float | None = None
+    smallest_launches: int | None = None
+
+    @property
+    def launch_s(self) -> float | None:
+        """Return the seconds of a launch in a step that has nothing to do: that step over its launches."""
+        return _over(self.smallest_step_s, self.smallest_launches)
+
+    def dispatch_s(self, phase: str, operators: int | None) -> float | None:
+        """Return the seconds that so many operators of a phase take when they have nothing to do."""
+        if operators is None or phase not in self.dispatch:
+            return None
+        time_s, of = self.dispatch[phase]
+        return time_s * operators / of if of else time_s if operators == 0 else None
+
+
+def ceilings_of(companions: Sequence[CaseRecord], beside: Sequence[Row]) -> dict[Place, Ceilings]:
+    """Return the ceilings of every place, from what was measured beside the cases and its rows."""
+    times: dict[Case, dict[str, float]] = {}
+    for row in beside:
+        if row.time_s:
+            times.setdefault(row.case, {})[row.phase] = row.time_s
+    found: dict[Place, Ceilings] = {}
+    for record in companions:
+        place, known = record.case.place, times.get(record.case, {})
+        ceilings = found.get(place, Ceilings())
+        if record.role == REFERENCE_KERNELS:
+            found[place] = replace(ceilings, **_rates(record, known))
+        elif record.role == SMALLEST_NETWORK:
+            found[place] = replace(
+                ceilings,
+                dispatch=_dispatch(record, known),
+                smallest_step_s=known.get("step"),
+                smallest_launches=_launches(record),
+            )
+    return found
+
+
+def _rates(record: CaseRecord, times: Mapping[str, float]) -> dict[str, Any]:
+    """Return the rates of the kernels: the work of a lap over its undisturbed time."""
+    return {
+        f"{work}_per_s": record.correct[work] / times[kernel]
+        for kernel, work in WORK.items()
+        if kernel in times and work in record.correct
+    }
+
+
+def _dispatch(record: CaseRecord, times: Mapping[str, float]) -> dict[str, tuple[float, int]]:
+    """Return the time and the operators of each phase of the smallest network."""
+    counted = record.counters.phases if record.counters else {}
+    return {
+        phase: (time_s, operators)
+        for phase, time_s in times.items()
+        if phase in counted and (operators := counted[phase].operators) is not None
+    }
+
+
+def _launches(record: CaseRecord) -> int | None:
+    step = record.counters.phases.get("step") if record.counters else None
+    return None if step is None else step.kernel_launches
+
+
+def with_counters(row: Row, counters: PhaseCounters | None, ceilings: Ceilings) -> Row:
+    """Return a row with what was counted of its phase, the rates that follow, and its limit."""
+    if counters is None:
+        return row
+    counted = replace(row, **{name: getattr(counters, name) for name in counters.__struct_fields__})
+    launches, launch_s = counters.kernel_launches, ceilings.launch_s
+    if row.phase == "step" and launches is not None and launch_s is not None:
+        counted = replace(counted, launch_floor_s=launches * launch_s)
+    if not row.time_s:
+        return counted
+    flop_per_s, bytes_per_s = (
+        None if work is None else work / row.time_s for work in (counters.flop, counters.moved_bytes)
+    )
+    limit, share = limit_of(row.phase, row.time_s, counters, ceilings)
+    return replace(
+        counted,
+        flop_per_s=flop_per_s,
+        flop_share=_over(flop_per_s, ceilings.gemm_flop_per_s),
+        bytes_per_s=bytes_per_s,
+        bytes_share=_over(bytes_per_s, ceilings.cached_bytes_per_s),
+        limit=limit,
+        limit_share=share,
+    )
+
+
+def limit_of(
+    phase: str, time_s: float, counters: PhaseCounters, ceilings: Ceilings
+) -> tuple[str, float | None]:
+    """Return the limit of a phase, and the share of its time that this limit by itself would take.
+
+    The roofline (Williams, Waterman and Patterson, CACM 52(4), 2009) with dispatch as a third floor: a phase
+    takes at least its FLOP at the rate of a matrix product, its moved bytes at that of a copy within a cache,
+    and its operators at the time an operator of that phase takes when it has nothing to do. The largest of
+    the three is the limit. Operators without a FLOP formula are no matrix products, and their floor is the
+    bytes they move. Unknown when a floor is, and when the largest explains less than a tenth of the time.
+    """
+    floors = {
+        COMPUTE: _over(float(counters.flop or 0), ceilings.gemm_flop_per_s),
+        MEMORY: _over(counters.moved_bytes, ceilings.cached_bytes_per_s),
+        DISPATCH: ceilings.dispatch_s(phase, counters.operators),
+    }
+    known = {name: floor / time_s for name, floor in floors.items() if floor is not None}
+    if len(known) < len(floors):
+        return UNKNOWN, None
+    if known[DISPATCH] > MOST_DISPATCH:
+        del known[DISPATCH]
+    limit = max(known, key=lambda name: known[name])
+    return (limit, known[limit]) if known[limit] >= LEAST_SHARE else (UNKNOWN, None)
+
+
+def _over(work: float | None, rate: float | None) -> float | None:
+    return work / rate if work is not None and rate else None

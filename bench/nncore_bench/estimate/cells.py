@@ -1,0 +1,32 @@
+"""The rows of a run by case and phase, as tables and sentences look at them."""
+
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from nncore_bench.cases import Case
+from nncore_bench.estimate.rows import CASE_COLUMNS, Row
+
+Cells: TypeAlias = Mapping[Case, Mapping[str, Row]]
+"""The rows of a run by case and phase, in the order of the run."""
+
+
+def cells_of(rows: Iterable[Row]) -> dict[Case, dict[str, Row]]:
+    """Return the rows by case and phase; a case that failed half-way shows no times, only that it failed."""
+    cells: dict[Case, dict[str, Row]] = {}
+    for row in rows:
+        cells.setdefault(row.case, {})[row.phase] = row if row.status == "ok" else _without_times(row)
+    return cells
+
+
+def _without_times(row: Row) -> Row:
+    kept = ("phase", *CASE_COLUMNS, "status", "reason", "steady")
+    return Row(**{name: getattr(row, name) for name in kept})
+
+
+def without_skipped(cells: Cells) -> dict[Case, Mapping[str, Row]]:
+    """Return the cases that were tried: a failed one has its line, one for want of a device has not."""
+    return {
+        case: phases
+        for case, phases in cells.items()
+        if any(row.status != "skipped" for row in phases.values())
+    }

@@ -1,0 +1,171 @@
+"""Drift: how far two runs are apart once the machine's own change of speed is taken out.
+
+A shared machine is a few percent faster or slower from one minute to the next, in everything it does, and no
+run can see that in itself. Two networks of fixed size, measured in the same rounds, can: what they do never
+changes. Dispatch and work drift apart, though, so each phase is held against both, on a logarithmic scale:
+against the same phase of the smallest network, which is all dispatch, by the share of its time that is
+dispatch, and against that of a middle one by the rest.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import exp, log
+
+import numpy as np
+
+from nncore_bench.cases import MIDDLE_NETWORK, SMALLEST_NETWORK, Case, Place
+from nncore_bench.estimate.estimates import (
+    BETWEEN_RUNS,
+    Estimate,
+    Laps,
+    Spread,
+    low_estimate,
+    midmean,
+    spread_of,
+)
+from nncore_bench.estimate.laps import published
+from nncore_bench.estimate.rows import KIND_OF_PHASE, NANO, Row
+from nncore_bench.records import CaseRecord
+from nncore_bench.runs import Block
+
+RUN_TO_RUN = Spread(0.006, 20.0)
+"""What a run is off by beyond what it sees in itself, drift taken out.
+
+Chosen on six series of ten runs, whose intervals held zero in 83 to 98 % of pairs without it (92 % in all)
+and in 91 to 99 % with it (95 % in all).
+"""
+
+LEAST_COMMON = 0.9
+"""A row is compared only if nearly all of its rounds have their references."""
+
+Times = Mapping[tuple[int, int], float]
+"""The logarithm of the smallest lap of a block, in seconds, by launch and round."""
+
+
+@dataclass
+class References:
+    """The reference times of one place: of each phase of the smallest and of the middle network."""
+
+    smallest: dict[str, Times] = field(default_factory=dict)
+    middle: dict[str, Times] = field(default_factory=dict)
+
+
+def references_of(
+    companions: Sequence[CaseRecord], blocks: Iterable[Block], first: int
+) -> dict[Place, References]:
+    """Return the references of every place (device, threads, precision)."""
+    by_case: dict[int, list[Block]] = defaultdict(list)
+    for block in blocks:
+        by_case[block.case].append(block)
+    found: dict[Place, References] = defaultdict(References)
+    for number, record in enumerate(companions, first):
+        if record.status != "ok":
+            continue
+        times = {phase: block_times(by_case[number], phase, record.case) for phase in record.phases}
+        if record.role == SMALLEST_NETWORK:
+            found[record.case.place].smallest = times
+        elif record.role == MIDDLE_NETWORK:
+            found[record.case.place].middle = times
+    return dict(found)
+
+
+def block_times(blocks: Iterable[Block], phase: str, case: Case) -> Times:
+    """Return the smallest lap of a phase in each block."""
+    on_device = case.on_device
+    return {
+        (block.launch, block.round): log(low_estimate(published(block, phase, on_device=on_device)) * NANO)
+        for block in blocks
+        if block.kind == KIND_OF_PHASE[phase] and published(block, phase, on_device=on_device).min() > 0
+    }
+
+
+def with_reference(row: Row, blocks: Sequence[Block], references: References) -> Row:
+    """Return a row with what two runs of it are compared by, if nearly all of its rounds have references.
+
+    A phase that the two networks do not have (data, copy) is held against their whole steps.
+    """
+    smallest, middle = (
+        times.get(row.phase, times.get("step", {})) for times in (references.smallest, references.middle)
+    )
+    times = block_times(blocks, row.phase, row.case)
+    common = sorted(set(times) & set(smallest) & set(middle), key=lambda key: (key[1], key[0]))
+    if not row.time_s or len(common) < LEAST_COMMON * len(times):
+        return row
+    own, small, mid = (np.array([source[key] for key in common]) for source in (times, smallest, middle))
+    smallest_s = exp(midmean(small))
+    weight = min(1.0, smallest_s / row.time_s)
+    relative = own - weight * small - (1 - weight) * mid
+    spread = spread_of(_grid(common, relative))
+    return replace(
+        row,
+        reference_smallest_s=smallest_s,
+        reference_middle_s=exp(midmean(mid)),
+        relative_error=None if spread is None else spread.error,
+        relative_freedom=None if spread is None else spread.freedom,
+    )
+
+
+def _grid(keys: Sequence[tuple[int, int]], values: Laps) -> Laps:
+    """Return values as [launches, cycles]: the rounds of each launch in order, as many as all have."""
+    by_launch: dict[int, list[float]] = defaultdict(list)
+    for (launch, _round), value in zip(keys, values, strict=True):
+        by_launch[launch].append(float(value))
+    cycles = min(map(len, by_launch.values()))
+    return np.array([rounds[:cycles] for rounds in by_launch.values()])
+
+
+def dispatch_weight(row: Row) -> float | None:
+    """Return the share of a row's time that is dispatch, by the smallest network; None where unknown."""
+    if not row.time_s or row.reference_smallest_s is None:
+        return None
+    return min(1.0, row.reference_smallest_s / row.time_s)
+
+
+def relative_time(row: Row, weight: float) -> float | None:
+    """Return the time of a row over that of its references, weighted geometrically; it has no unit.
+
+    Two runs are compared at one weight: at different ones their figures are not of one kind.
+    """
+    if row.time_s is None or row.reference_smallest_s is None or row.reference_middle_s is None:
+        return None
+    logs = weight * log(row.reference_smallest_s) + (1 - weight) * log(row.reference_middle_s)
+    return row.time_s / exp(logs)
+
+
+def relative_spread(row: Row) -> Spread | None:
+    """Return the spread of a row's relative time over runs, on the logarithmic scale; None where unknown."""
+    if row.relative_error is None or row.relative_freedom is None:
+        return None
+    return Spread(row.relative_error, row.relative_freedom).joined(RUN_TO_RUN)
+
+
+def drift_free_ratio(base: Row, candidate: Row) -> Estimate | None:
+    """Return how many times as long a row takes in one run as in another, drift taken out.
+
+    Both runs are taken at the mean of their weights; their standard errors join as Welch's do, on the
+    logarithmic scale, with what runs differ by besides. None where a run has no references. That both were
+    made on one machine is for the caller to know: references of another one mean nothing here.
+    """
+    weights = dispatch_weight(base), dispatch_weight(candidate)
+    if weights[0] is None or weights[1] is None:
+        return None
+    weight = (weights[0] + weights[1]) / 2
+    times = relative_time(base, weight), relative_time(candidate, weight)
+    if not times[0] or not times[1]:
+        return None
+    ratio = times[1] / times[0]
+    spreads = relative_spread(base), relative_spread(candidate)
+    half = None if spreads[0] is None or spreads[1] is None else spreads[0].joined(spreads[1]).half_width
+    return Estimate.around_ratio(ratio, half, BETWEEN_RUNS)
+
+
+def drift_free_ratios(base: Iterable[Row], candidate: Iterable[Row]) -> dict[Case, dict[str, Estimate]]:
+    """Return the drift-free ratios of two runs, by case and phase, of the rows that have one."""
+    before = {(row.case, row.phase): row for row in base}
+    found: dict[Case, dict[str, Estimate]] = {}
+    for row in candidate:
+        own = before.get((row.case, row.phase))
+        if own is not None and (ratio := drift_free_ratio(own, row)) is not None:
+            found.setdefault(row.case, {})[row.phase] = ratio
+    return found

@@ -1,0 +1,258 @@
+"""Advice: by how much variants of a step are faster than the plain one, and when that pays."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import exp, inf, log
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
+
+from nncore_bench.cases import DOES_NOT_APPLY, BlockKind, Case
+from nncore_bench.estimate.estimates import COVERAGE, Estimate, midmean, spread_of
+from nncore_bench.estimate.laps import wall_of
+from nncore_bench.records import CaseRecord
+from nncore_bench.runs import Block
+from nncore_bench.variants import EAGER, PRECISIONS, WORDS, canonical, made_faster, words_of
+
+NANO = 1e-9
+PLAIN_PRECISION = PRECISIONS[0]
+ERRORS = ("loss_error", "gradient_error", "parameter_error")
+Judgement: TypeAlias = Literal[
+    "faster", "slower", "no difference", "undecided", "other numbers", "cannot run"
+]
+Times: TypeAlias = Mapping[tuple[int, int], float]
+"""Seconds of an iteration by launch and round."""
+
+WORTH_IT = 1.01
+"""What makes less of a difference is not worth a line of code, however sure it is."""
+
+SAME_WITHIN = 1.05
+"""What may be so many times as fast or as slow has not been shown to make no difference."""
+
+KINDS: Mapping[str, BlockKind] = {"step": "plain", "inference": "inference", "feeding": "feed"}
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a variant gains on the plain step, in the same rounds of the same processes.
+
+    `about` is what it is about: the step, inference, or the loop that feeds the step. `speed_up` is how many
+    times as fast it is, with an interval that holds for all variants of a table together; None where nothing
+    was measured. `time_s` is of one iteration. `error` is how far its numbers are off after some steps, the
+    largest of loss, gradients and parameters, as a share; `extra_bytes` the memory that a step has alive at
+    most beyond that of the plain one; `once_s` what its first step takes longer than the others, and
+    `pays_after` the steps after which that has been saved (infinite where it never is). `optimizer_code` is
+    what makes the subject's own optimizer in this form.
+    """
+
+    case: Case
+    about: str
+    judgement: Judgement
+    reason: str = ""
+    speed_up: Estimate | None = None
+    time_s: float | None = None
+    error: float | None = None
+    extra_bytes: int | None = None
+    once_s: float | None = None
+    pays_after: float | None = None
+    optimizer_code: str = ""
+
+    @property
+    def worth_it(self) -> bool:
+        """Say whether it is surely faster, by 1 % or more, and its numbers are those of the plain step."""
+        return self.judgement == "faster" and self._looks_faster
+
+    @property
+    def may_be_worth_it(self) -> bool:
+        """Say whether it is undecided, looked faster, and may be so by 5 % or more."""
+        high = self.speed_up.high if self.speed_up else None
+        return self.judgement == "undecided" and self._looks_faster and (high or 0.0) >= SAME_WITHIN
+
+    @property
+    def _looks_faster(self) -> bool:
+        return self.speed_up is not None and self.speed_up.value >= WORTH_IT
+
+    @property
+    def least_speed_up(self) -> float:
+        """How many times as fast it is at least; 0 where nothing was measured."""
+        return (self.speed_up.low or 0.0) if self.speed_up else 0.0
+
+
+def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[Case, list[Gain]]:
+    """Return by plain case what the others of its device, batch size and width gain on it.
+
+    A case is plain if it was measured eager, in float32, on the fewest threads; one beside which nothing but
+    other thread counts was measured has a table of its own elsewhere, and is left out, and so is a variant
+    of which what it is about was not asked for.
+    """
+    groups: dict[Case, dict[Case, CaseRecord]] = {}
+    for record in records:
+        key = replace(record.case, threads=DOES_NOT_APPLY, variant=EAGER, precision=PLAIN_PRECISION)
+        groups.setdefault(key, {})[record.case] = record
+    found = {}
+    for group in groups.values():
+        forms = {case: (case.variant, case.precision) == (EAGER, PLAIN_PRECISION) for case in group}
+        plain = [case for case, is_plain in forms.items() if is_plain and group[case].status == "ok"]
+        others = [case for case, is_plain in forms.items() if not is_plain]
+        if plain and others:
+            base = min(plain, key=lambda case: case.threads)
+            told = [
+                case
+                for case, record in group.items()
+                if KINDS[made_faster(case.variant)] in {*record.kinds} & {*group[base].kinds}
+            ]
+            found[base] = gains(records, blocks, base, told)
+    return {base: gained for base, gained in found.items() if gained}
+
+
+def gains(
+    records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case, among: Collection[Case] | None = None
+) -> list[Gain]:
+    """Return what each case, or each of `among`, gains on the base, in their order; the base is left out."""
+    numbers = {record.case: number for number, record in enumerate(records)}
+    of_case: dict[int, list[Block]] = {}
+    for block in blocks:
+        of_case.setdefault(block.case, []).append(block)
+    plain = records[numbers[base]]
+    others = [record for record in records if record.case != base and (among is None or record.case in among)]
+    counts = {about: sum(made_faster(record.case.variant) == about for record in others) for about in KINDS}
+    return [
+        _gain(record, plain, of_case.get(numbers[record.case], []), of_case.get(numbers[base], []), counts)
+        for record in others
+    ]
+
+
+def _gain(
+    record: CaseRecord,
+    plain: CaseRecord,
+    blocks: Sequence[Block],
+    plain_blocks: Sequence[Block],
+    counts: Mapping[str, int],
+) -> Gain:
+    about = made_faster(record.case.variant)
+    if record.status != "ok":
+        return Gain(record.case, about, "cannot run", record.reason)
+    on_device = record.case.on_device
+    times, plain_times = (times_of(of, KINDS[about], on_device=on_device) for of in (blocks, plain_blocks))
+    ratios = _log_ratios(times, plain_times)
+    spread = spread_of(ratios[:, None]) if len(ratios) else None
+    if spread is None:
+        return Gain(record.case, about, "cannot run", "no two rounds were finished")
+    # Bonferroni: the intervals of all variants hold together.
+    half = float(stdtrit(spread.freedom, 1 - (1 - COVERAGE) / (2 * counts[about]))) * spread.error
+    speed_up = Estimate.around_ratio(exp(float(ratios.mean())), half)
+    errors = [record.correct[name] for name in ERRORS if name in record.correct]
+    error = float(np.max(errors)) if errors else 0.0  # which is not a number where one of them is not
+    time_s = midmean(np.array(list(_smallest(times).values())))
+    once_s = max(0.0, record.correct.get("first_step_s", 0.0) - time_s) if about == "step" else 0.0
+    gained = time_s * (speed_up.value - 1)
+    return Gain(
+        record.case,
+        about,
+        _judgement(speed_up, error, record.correct.get("tolerance", inf)),
+        speed_up=speed_up,
+        time_s=time_s,
+        error=error,
+        extra_bytes=_extra_bytes(record, plain),
+        once_s=once_s,
+        pays_after=once_s / gained if gained > 0 else inf,
+        optimizer_code=record.optimizer_code,
+    )
+
+
+def _judgement(speed_up: Estimate, error: float, tolerance: float) -> Judgement:
+    if not error <= tolerance:  # not a number is no agreement
+        return "other numbers"
+    faster = speed_up.exceeds(1)
+    if faster is not None:
+        return "faster" if faster else "slower"
+    same = speed_up.exceeds(1 / SAME_WITHIN) and speed_up.exceeds(SAME_WITHIN) is False
+    return "no difference" if same else "undecided"
+
+
+def times_of(blocks: Sequence[Block], kind: BlockKind, *, on_device: bool) -> dict[tuple[int, int], float]:
+    """Return the seconds of an iteration in each launch and round, as blocks of a kind show them.
+
+    The smallest of a block; of the loop that feeds, where what comes is fetched ahead in bursts, and on a
+    device, where the host runs ahead, the wall clock's mean.
+    """
+    mean = on_device or kind == "feed"
+    return {
+        (block.launch, block.round): _ns(block, mean=mean) * NANO for block in blocks if block.kind == kind
+    }
+
+
+def _ns(block: Block, *, mean: bool) -> float:
+    return wall_of(block) if mean else float(block.host[1:].sum(axis=1).min())
+
+
+def _smallest(times: Times) -> dict[int, float]:
+    """Return the smallest time of each launch."""
+    return {launch: min(t for (other, _), t in times.items() if other == launch) for launch, _ in times}
+
+
+def _log_ratios(times: Times, plain_times: Times) -> npt.NDArray[np.float64]:
+    """Return how many times as fast each launch shows a variant to be, as logarithms.
+
+    By the smallest times of the launch: a block in which the machine was busy with something else costs the
+    ratio of its round nothing then. Of a single launch the rounds have to do, which lie closer together than
+    launches would.
+    """
+    own: Mapping[Any, float] = _smallest(times)
+    plain: Mapping[Any, float] = _smallest(plain_times)
+    if len(own.keys() & plain.keys()) == 1:
+        own, plain = times, plain_times
+    return np.array([log(plain[key] / own[key]) for key in sorted(own.keys() & plain.keys())])
+
+
+def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:
+    """Return the memory beyond the plain step's; of what is compiled the counters see the eager operators."""
+    if any(WORDS[word].kind == "compiler" for word in words_of(record.case.variant)):
+        return None
+    peaks = [
+        one.counters.phases["step"].peak_bytes if one.counters and "step" in one.counters.phases else None
+        for one in (record, plain)
+    ]
+    return None if None in peaks else peaks[0] - peaks[1]  # type: ignore[operator] # neither is None
+
+
+def combinations(found: Sequence[Gain], base: Case) -> list[Case]:
+    """Return the cases that join what makes the step faster, of each kind the fastest; none, one or two.
+
+    One of what is surely faster, and one that has what is undecided as well, where it looked faster: what the
+    noise of one change hides may show where it is measured with others. A single change is no combination;
+    it was measured already.
+    """
+    of_step = [gain for gain in found if gain.about == "step"]
+    sure = _best_of_each_kind([gain for gain in of_step if gain.worth_it], base)
+    hoped = _best_of_each_kind([gain for gain in of_step if gain.may_be_worth_it], base)
+    joined = [_joined(best, base) for best in (sure, {**hoped, **sure}) if len(best) > 1]
+    return list(dict.fromkeys(joined))
+
+
+def _best_of_each_kind(found: Sequence[Gain], base: Case) -> dict[str, Gain]:
+    """Return by kind what is fastest by the lower end of its interval."""
+    best: dict[str, Gain] = {}
+    for gain in found:
+        for kind in _kinds(gain.case, base):
+            if kind not in best or gain.least_speed_up > best[kind].least_speed_up:
+                best[kind] = gain
+    return best
+
+
+def _joined(best: Mapping[str, Gain], base: Case) -> Case:
+    return replace(
+        base,
+        variant=canonical([word for gain in best.values() for word in words_of(gain.case.variant)]),
+        precision=best["precision"].case.precision if "precision" in best else base.precision,
+        threads=best["threads"].case.threads if "threads" in best else base.threads,
+    )
+
+
+def _kinds(case: Case, base: Case) -> list[str]:
+    """Return in what a case differs from the base: kinds of words, precision, threads."""
+    kinds = [WORDS[word].kind for word in words_of(case.variant)]
+    kinds += ["precision"] if case.precision != base.precision else []
+    return [*kinds, "threads"] if case.threads != base.threads else kinds

@@ -1,0 +1,48 @@
+"""Which of a block's laps are published as the time of a phase, on the CPU and on a device."""
+
+import numpy as np
+
+from nncore_bench.estimate.estimates import Laps
+from nncore_bench.runs import Block
+
+
+def published(block: Block, phase: str, *, on_device: bool, mark_ns: float = 0.0) -> Laps:
+    """Return the laps that are the time of a phase, in nanoseconds.
+
+    On the CPU, and for `data` everywhere, they are the host's, one an iteration. On a device it is one value
+    a block, the mean over its iterations: of the spans between events for the parts, less `mark_ns` for each
+    event (see `spans_of`), and of the wall clock for what has no events (whole step, inference). Means of
+    spans add up to the whole that they are parts of; the smallest of each come from different iterations.
+    """
+    if not on_device or phase == "data":
+        return block.column(phase)
+    if block.device is None:
+        return np.array([wall_of(block)])
+    return spans_of(block, mark_ns)[[block.laps.index(phase)]]
+
+
+def spans_of(block: Block, mark_ns: float) -> Laps:
+    """Return the mean span of each lap of a block on a device, of shape [laps], less what its events cost.
+
+    In nanoseconds; raises ValueError for a block without events. Each lap holds the recording of one
+    event. The same is taken off each, but never more than it has.
+    """
+    if block.device is None:
+        raise ValueError(f"a block of {block.kind} without events has no spans on a device")
+    means: Laps = block.device[1:].mean(axis=0)
+    return means - _evenly(means, mark_ns * len(means))
+
+
+def _evenly(laps: Laps, total: float) -> Laps:
+    """Return what each lap gives so that all give `total`: the same, or all of itself where that is less."""
+    rising = np.sort(laps)
+    given_up = np.concatenate([[0.0], np.cumsum(rising)[:-1]])
+    each = (total - given_up) / np.arange(len(laps), 0, -1)
+    enough = each <= rising
+    level = each[enough.argmax()] if enough.any() else rising[-1]
+    return np.minimum(laps, max(level, 0.0))
+
+
+def wall_of(block: Block) -> float:
+    """Return the wall time of an iteration of a block in nanoseconds, the mean over the counted ones."""
+    return block.wall_ns / (len(block.host) - 1)

@@ -1,0 +1,63 @@
+"""Launch-bound: whether the host sets the pace of every step on a device, as far as profiles show it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from nncore_bench.cases import DOES_NOT_APPLY, Case
+from nncore_bench.estimate.profiles import BUSY_FROM
+from nncore_bench.estimate.rows import Row
+from nncore_bench.records import CaseProfile
+
+ALIKE = 1.1
+"""A step that takes at most so many times as long as a launch-bound one of the same operators is, too."""
+
+
+@dataclass(frozen=True)
+class LaunchBound:
+    """Hold cases that differ in size alone, whose steps are all launch-bound.
+
+    `example` is the profiled one with most to do: the device alone would take `device_s` of its `step_s`.
+    The longest of all steps takes `spread` times as long as the shortest.
+    """
+
+    cases: tuple[Case, ...]
+    example: Case
+    step_s: float
+    device_s: float
+    spread: float
+
+
+def device_alone_s(profile: CaseProfile) -> float | None:
+    """Return the seconds a step of kernels, copies and fills on the device; None where none was seen."""
+    account = profile.account("step")
+    if account is None or profile.device is None:
+        return None
+    return (account.kernel_s + account.copy_s + account.memset_s) or None
+
+
+def launch_bound(steps: Mapping[Case, Row], profiles: Iterable[CaseProfile]) -> list[LaunchBound]:
+    """Return the groups of cases of one kind whose every step on a device waits for its host.
+
+    A profiled step does where its device alone would take less than 80 % of it. Others enqueue the same
+    operators, which takes the host as long, and do where they take no longer. A group of which nothing was
+    profiled, or of which one step does not wait, is none.
+    """
+    alone = {p.case: seconds for p in profiles if not p.role and (seconds := device_alone_s(p))}
+    groups: dict[Case, dict[Case, float]] = {}
+    for case, row in steps.items():
+        if case.on_device and row.median_s:
+            kind = replace(case, batch_size=0, hidden=DOES_NOT_APPLY)
+            groups.setdefault(kind, {})[case] = row.median_s
+    found = (_of_group(times, {c: s for c, s in alone.items() if c in times}) for times in groups.values())
+    return [group for group in found if group is not None]
+
+
+def _of_group(times: Mapping[Case, float], alone: Mapping[Case, float]) -> LaunchBound | None:
+    if not alone or any(seconds >= BUSY_FROM * times[case] for case, seconds in alone.items()):
+        return None
+    longest = ALIKE * max(times[case] for case in alone)
+    if any(seconds > longest for case, seconds in times.items() if case not in alone):
+        return None
+    example = max(alone, key=lambda case: alone[case])
+    spread = max(times.values()) / min(times.values())
+    return LaunchBound(tuple(times), example, times[example], alone[example], spread)

@@ -1,0 +1,127 @@
+"""What profiles say: work against dispatch, the profiler's own cost, and what bounds a step on a device."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from nncore_bench.cases import SMALLEST_NETWORK, STEP_PHASES, Case
+from nncore_bench.estimate.rows import Row
+from nncore_bench.records import Account, CaseProfile, ProfiledOperator
+
+HOST, DEVICE, COPY, DATA, UNKNOWN = "host", "device", "copy", "data", "unknown"
+BUSY_FROM = 0.8
+"""A device that is idle for more than a fifth of the step waits for its host."""
+
+MOSTLY = 0.5
+
+
+@dataclass(frozen=True)
+class Split:
+    """Split a profiled step on the CPU into shares of it: kernels, dispatch, and Python with all else."""
+
+    kernels: float
+    dispatch: float
+    python: float
+
+
+def profile_of(profiles: Iterable[CaseProfile], case: Case) -> CaseProfile | None:
+    """Return the profile of a case, if it was made."""
+    return next((profile for profile in profiles if profile.case == case and not profile.role), None)
+
+
+def smallest_of(profiles: Iterable[CaseProfile], case: Case) -> CaseProfile | None:
+    """Return the profile of the smallest network at the place of a case."""
+    return next(
+        (p for p in profiles if p.role == SMALLEST_NETWORK and p.case.place == case.place),
+        None,
+    )
+
+
+def split_of(profile: CaseProfile, smallest: CaseProfile | None) -> Split | None:
+    """Return what of a profiled step on the CPU is work, dispatch and Python; None where it is unknown.
+
+    What an operator takes in the smallest network, which has next to nothing to do, is dispatch: finding the
+    kernel, checking shapes, allocating the output, autograd's bookkeeping. The rest is its kernel.
+    An operator that the smallest network does not have is held against the median of those that it has.
+    """
+    account = profile.account("step")
+    if smallest is None or account is None or not account.whole_s or profile.case.on_device:
+        return None
+    costs: dict[tuple[str, str, str], float] = {}
+    for operator in step_operators(smallest):
+        costs.setdefault(_kind(operator), operator.host_s / operator.calls)
+    if not costs:
+        return None
+    usual = median(costs.values())
+    work_s = sum(
+        max(0.0, operator.host_s - operator.calls * costs.get(_kind(operator), usual))
+        for operator in step_operators(profile)
+    )
+    kernels = min(work_s, account.operator_s) / account.whole_s
+    operators = account.operator_s / account.whole_s
+    return Split(kernels, operators - kernels, 1 - operators)
+
+
+def step_operators(profile: CaseProfile) -> list[ProfiledOperator]:
+    """Return the operators of the step that counters count, too."""
+    return [o for o in profile.operators if o.dispatched and o.calls and o.phase in STEP_PHASES]
+
+
+def _kind(operator: ProfiledOperator) -> tuple[str, str, str]:
+    return operator.phase, operator.operator, operator.made_by
+
+
+def slowed_by(profile: CaseProfile, row: Row | None) -> float | None:
+    """Return how many times as long the step takes under the profiler as in the median without.
+
+    On a device it is the wall clock of the profiled steps that counts: the host's laps, of which
+    `median_step_s` is the median, end before the device has done the step.
+    """
+    profiled_s = profile.median_step_s if not profile.case.on_device else profile.step_s
+    if row is None or not row.median_s or profiled_s is None:
+        return None
+    return profiled_s / row.median_s
+
+
+def unaccounted(profile: CaseProfile) -> float | None:
+    """Return by what share the account of the step misses the step by the worker's own clock."""
+    account: Account | None = profile.account("step")
+    return None if account is None or not profile.step_s else account.whole_s / profile.step_s - 1
+
+
+def device_seconds(profile: CaseProfile) -> dict[str, float]:
+    """Return the seconds a step that the device was at work, by phase, and of the step as a whole.
+
+    Of a phase it is the sum of what its operators launched, of the step without counting twice what ran at
+    the same time.
+    """
+    seconds: dict[str, float] = {}
+    for operator in profile.operators:
+        if operator.device_s is not None:
+            seconds[operator.phase] = seconds.get(operator.phase, 0.0) + operator.device_s
+    account = profile.account("step")
+    return seconds if account is None else {**seconds, "step": account.device_s}
+
+
+def busy_share(row: Row | None) -> float | None:
+    """Return the share of the undisturbed time in which the device was at work; None where it is unknown.
+
+    Profiling makes the host slow and leaves a kernel as it is, so the share of the profiled step would be too
+    small. Above 1 either the profile or the time is wrong.
+    """
+    return None if row is None or row.kernel_s is None or not row.time_s else row.kernel_s / row.time_s
+
+
+def bound_of(profile: CaseProfile, busy: float | None, data_share: float | None) -> str:
+    """Return what bounds a training loop on a device: `data`, `copy`, `device` or `host`; else `unknown`.
+
+    `data` where waiting for batches is more than half of the feeding loop; `host` where the device is idle
+    for more than a fifth of the step, which is 1 - `busy`; `copy` where most of what it does is copying.
+    """
+    if data_share is not None and data_share > MOSTLY:
+        return DATA
+    if busy is None or profile.device is None:
+        return UNKNOWN
+    if busy < BUSY_FROM:
+        return HOST
+    return COPY if profile.device.copy_share > MOSTLY * profile.device.busy_share else DEVICE

@@ -1,0 +1,65 @@
+"""The rows of a run: its times, what was counted beside them, and the limits that follow from both."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from nncore_bench.estimate.ceilings import Ceilings, ceilings_of, with_counters
+from nncore_bench.estimate.drift import References, references_of, with_reference
+from nncore_bench.estimate.profiles import bound_of, busy_share, device_seconds
+from nncore_bench.estimate.rows import Row, timed_rows
+from nncore_bench.records import CaseProfile, CaseRecord
+from nncore_bench.runs import Block, Run
+
+
+def rows_of(run: Run, blocks: Iterable[Block]) -> list[Row]:
+    """Return the rows of a run, in the order of its cases and phases."""
+    blocks, first = list(blocks), len(run.cases)
+    ceilings = ceilings_of(run.companions, companion_rows(run, blocks))
+    references = references_of(run.companions, blocks, first)
+    by_case: dict[int, list[Block]] = defaultdict(list)
+    for block in blocks:
+        by_case[block.case].append(block)
+    rows = iter(timed_rows(run.cases, blocks))
+    found = [
+        with_reference(
+            _counted(next(rows), record, ceilings.get(record.case.place, Ceilings())),
+            by_case[number],
+            references.get(record.case.place, References()),
+        )
+        for number, record in enumerate(run.cases)
+        for _ in record.phases
+    ]
+    return _profiled(found, run.profiles)
+
+
+def _profiled(rows: Sequence[Row], profiles: Sequence[CaseProfile]) -> list[Row]:
+    """Return the rows with the device's seconds and what bounds the case, as far as a profile shows them."""
+    own = {profile.case: profile for profile in profiles if not profile.role and profile.device is not None}
+    seconds = {case: device_seconds(profile) for case, profile in own.items()}
+    rows = [
+        replace(row, kernel_s=seconds[row.case].get(row.phase)) if row.case in own else row for row in rows
+    ]
+    waiting = {row.case: row.share for row in rows if row.phase == "data"}
+    busy = {row.case: busy_share(row) for row in rows if row.phase == "step"}
+    bounds = {case: bound_of(profile, busy.get(case), waiting.get(case)) for case, profile in own.items()}
+    return [replace(row, bound=bounds[row.case]) if row.case in bounds else row for row in rows]
+
+
+def companion_rows(run: Run, blocks: Sequence[Block]) -> list[Row]:
+    """Return the rows of what was measured beside the cases of a run."""
+    return timed_rows(run.companions, blocks, first=len(run.cases))
+
+
+def _counted(row: Row, record: CaseRecord, ceilings: Ceilings) -> Row:
+    counters = record.counters
+    if counters is None:
+        return row
+    if row.phase == "step":
+        row = replace(
+            row,
+            parameter_bytes=counters.parameter_bytes,
+            state_bytes=counters.state_bytes,
+            leaked_bytes=counters.leaked_bytes,
+        )
+    return with_counters(row, counters.phases.get(row.phase), ceilings)

@@ -1,0 +1,141 @@
+"""Read a run back from whatever is left of it: its folder, its `run.json`, or a `benchmark.json` alone."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from nncore_bench.cases import Case, Place
+from nncore_bench.estimate.ceilings import Ceilings, ceilings_of
+from nncore_bench.estimate.cells import Cells, cells_of, without_skipped
+from nncore_bench.estimate.gains import Gain, variants_in
+from nncore_bench.estimate.results import companion_rows, rows_of
+from nncore_bench.estimate.rows import Row
+from nncore_bench.runs import (
+    BENCHMARK_FILE,
+    OUR_KEY,
+    RUN_FILE,
+    SCHEMA_VERSION,
+    Block,
+    Run,
+    RunError,
+    read_blocks,
+    read_run,
+)
+
+HINT = "(give the folder of a run, such as one in results)"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run, its rows and those of what was measured beside it, its folder and laps where it has them.
+
+    What follows from these is worked out once, when it is first asked for.
+    """
+
+    run: Run
+    rows: Sequence[Row]
+    beside: Sequence[Row] = ()
+    folder: Path | None = None
+    blocks: Sequence[Block] = ()
+
+    @classmethod
+    def of(cls, run: Run, blocks: Sequence[Block], folder: Path | None) -> "Source":
+        """Return what the laps of a run say."""
+        return cls(run, rows_of(run, blocks), companion_rows(run, blocks), folder, blocks)
+
+    @cached_property
+    def gains(self) -> Mapping[Case, Sequence[Gain]]:
+        """Return by plain case what its variants gain; nothing without laps."""
+        return variants_in(self.run.cases, self.blocks) if self.blocks else {}
+
+    @cached_property
+    def ceilings(self) -> Mapping[Place, Ceilings]:
+        """Return the rates of the machine that were measured beside the cases."""
+        return ceilings_of(self.run.companions, self.beside)
+
+    @cached_property
+    def all_cells(self) -> Cells:
+        """Return the rows by case and phase."""
+        return cells_of(self.rows)
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Return those of the cases that were tried."""
+        return without_skipped(self.all_cells)
+
+
+def read_source(path: Path) -> Source:
+    """Read a folder with `run.json` or `benchmark.json`, or one of these files; raise RunError otherwise."""
+    folder, file = _located(path)
+    if file.name == RUN_FILE:
+        return _from_samples(folder)
+    return _from_benchmarks(file, folder if file.name == BENCHMARK_FILE else None)
+
+
+def _located(path: Path) -> tuple[Path, Path]:
+    """Return the folder of a run and the file to begin with."""
+    if not path.exists():
+        raise RunError(f"{str(path)!r} does not exist {HINT}")
+    folder = path if path.is_dir() else path.parent
+    if path.is_dir():
+        file = next((path / name for name in (RUN_FILE, BENCHMARK_FILE) if (path / name).exists()), None)
+        if file is None:
+            raise RunError(
+                f"{str(path)!r} is not a run: it has neither {RUN_FILE} nor {BENCHMARK_FILE} {HINT}"
+            )
+    else:
+        file = path
+    return folder, file
+
+
+def _from_samples(folder: Path) -> Source:
+    run = read_run(folder)
+    blocks = list(read_blocks(folder))
+    if not blocks and (folder / BENCHMARK_FILE).exists():  # published without its laps
+        return _from_benchmarks(folder / BENCHMARK_FILE, folder)
+    return Source.of(run, blocks, folder)
+
+
+def _from_benchmarks(file: Path, folder: Path | None) -> Source:
+    """Read the rows that the tests left in pytest-benchmark's file."""
+    try:
+        content = json.loads(file.read_bytes())
+    except OSError as error:
+        raise RunError(f"{str(file)!r} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise RunError(f"{str(file)!r} is not JSON ({error})") from None
+    ours = content.get(OUR_KEY) if isinstance(content, dict) else None
+    if not isinstance(ours, dict):
+        raise RunError(f"{str(file)!r} is not a run of this suite: it has no key {OUR_KEY!r}")
+    if ours.get("schema_version") != SCHEMA_VERSION:
+        raise RunError(
+            f"{str(file)!r} has schema version {ours.get('schema_version')}, and this version reads"
+            f" {SCHEMA_VERSION} (read it with the version of nncore-bench that wrote it)"
+        )
+    try:
+        run = msgspec.convert(ours.get("run"), Run)
+        records = [*(test["extra_info"] for test in content["benchmarks"]), *ours.get("rows", [])]
+        rows = [msgspec.convert(record, Row) for record in records]
+        beside = [msgspec.convert(record, Row) for record in ours.get("companions", [])]
+    except (msgspec.ValidationError, KeyError, TypeError) as error:
+        raise RunError(f"{str(file)!r} does not hold the rows of a run ({error})") from None
+    return Source(run, _completed(run, rows, file), beside, folder)
+
+
+def _completed(run: Run, rows: Sequence[Row], file: Path) -> list[Row]:
+    """Return the rows in the order of the run, with those added that no test could pass."""
+    found = {_place(row): row for row in rows}
+    ok = {record.case for record in run.cases if record.status == "ok"}
+    missing = f"no result of it is in {file.name}"
+    return [
+        found.get(_place(row)) or (replace(row, reason=missing) if row.case in ok else row)
+        for row in rows_of(run, [])
+    ]
+
+
+def _place(row: Row) -> tuple[Case, str]:
+    return row.case, row.phase

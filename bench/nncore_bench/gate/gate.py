@@ -1,0 +1,153 @@
+"""The regression gate as it is asked for: revisions, Pythons and cases from options, laid out, and judged."""
+
+import os
+import random
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nncore_bench.campaign.conductor import Progress
+from nncore_bench.campaign.session import NO_CUDA, Suite
+from nncore_bench.cases import SIMPLENN, STEP_PHASES, Case
+from nncore_bench.errors import UserError
+from nncore_bench.gate.outcome import Outcome
+from nncore_bench.gate.pairs import BASE, CANDIDATE
+from nncore_bench.gate.revisions import WORKING_TREE, Layout, Repository, Revision
+from nncore_bench.gate.rule import Rule
+from nncore_bench.gate.stages import Gate, GateError
+from nncore_bench.gate.templates import HASH_SEEDS, Parents
+from nncore_bench.machine.gpu import EXCLUSIVE, chosen_gpu, gpu_facts
+from nncore_bench.options import Options
+from nncore_bench.selection import selection
+
+SUITE_MARGIN = 0.015
+PACKAGE = "nncore"
+BUDGET_S = 600.0
+
+
+@dataclass(frozen=True)
+class GateOptions:
+    """Hold what `gate` was asked for; without a base the merge base with main is meant.
+
+    `again` are the words that were typed but for the choice of cases and the files to write.
+    """
+
+    base: str | None
+    candidate: str | None
+    margin: float
+    alpha: float
+    budget_s: float | None
+    cases: str | None
+    base_python: str | None
+    candidate_python: str | None
+    again: tuple[str, ...]
+    options: Options
+
+
+def gate(asked: GateOptions, progress: Progress) -> Outcome:
+    """Return the outcome for two revisions; raises UserError."""
+    rule = _rule(asked)
+    repository = Repository(Path.cwd())
+    candidate = repository.revision(asked.candidate or WORKING_TREE)
+    base = _base(asked, repository, candidate)
+    pythons = (asked.base_python or sys.executable, asked.candidate_python or sys.executable)
+    cases = chosen_cases(asked)
+    names = (base.short, candidate.short)
+    with Layout(repository, base, candidate) as layout:
+        if asked.options.subject == SIMPLENN:
+            _check_that_it_is_there(layout, names)
+        budget_s, environment = _budget_s(asked, cases), chosen_gpu(asked.options.gpu_number, os.environ)
+        outcome = judged(names, cases, layout, rule, budget_s, progress, pythons, environment)
+        return replace(outcome, again=asked.again)
+
+
+def judged(  # noqa: PLR0913, PLR0917 - a gate is made of these
+    names: tuple[str, str],
+    cases: Sequence[Case],
+    layout: Layout,
+    rule: Rule,
+    budget_s: float,
+    progress: Progress,
+    pythons: tuple[str, str] = (sys.executable, sys.executable),
+    environment: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Return the outcome of a gate with coins of its own; `environment` is set for its workers."""
+    coins = random.Random(random.SystemRandom().randrange(HASH_SEEDS))  # noqa: S311 - coins, and no secret
+    parents = Parents(pythons, coins, more=environment)
+    if len(set(pythons)) > 1:
+        base, candidate = (
+            f"{names[arm]} with torch {parents.torch(arm)} of {pythons[arm]}" for arm in (BASE, CANDIDATE)
+        )
+        names = (base, candidate)
+    return Gate(names, cases, layout, rule, budget_s, progress, coins, parents).run()
+
+
+def _base(asked: GateOptions, repository: Repository, candidate: Revision) -> Revision:
+    """Return what is compared with; two Pythons without a base are compared with the same code."""
+    if asked.base is not None:
+        return repository.revision(asked.base)
+    if asked.base_python or asked.candidate_python:
+        return candidate
+    base = repository.merge_base()
+    if base.commit == candidate.commit:
+        raise GateError(
+            f"{candidate.short} is the {base.name} itself (name what to compare with: --base REV)"
+        )
+    return base
+
+
+def _check_that_it_is_there(layout: Layout, names: tuple[str, str]) -> None:
+    """Raise GateError where an arm has no code of its own, lest it measure the instrument's."""
+    for name, path in zip(names, layout.paths(swapped=False), strict=True):
+        if not (path / PACKAGE).is_dir():
+            raise GateError(
+                f"{name} has no package {PACKAGE}, which is what is measured (name a REV that has)"
+            )
+
+
+def _budget_s(asked: GateOptions, cases: Sequence[Case]) -> float:
+    """Return the time for all of it: by default, CUDA cases have as much again, since each launch imports."""
+    devices = {case.device for case in cases}
+    return BUDGET_S * len(devices) if asked.budget_s is None else asked.budget_s
+
+
+def _rule(asked: GateOptions) -> Rule:
+    try:
+        return Rule(margin=asked.margin, alpha=asked.alpha, suite_margin=min(SUITE_MARGIN, asked.margin))
+    except ValueError as error:
+        raise UserError(f"--{error}") from None
+
+
+def chosen_cases(asked: GateOptions) -> list[Case]:
+    """Return the chosen cases of the grid; raises UserError where there is none or one cannot run here."""
+    suite = Suite(asked.options)
+    try:
+        cases = _matching(suite.cases, asked.cases)
+        cannot = next(filter(None, map(suite.skip_reason, cases)), "")
+    finally:
+        suite.close()
+    if cannot == NO_CUDA:
+        raise UserError(f"--step-devices: {cannot} (use --step-devices=cpu)")
+    if cannot:
+        raise UserError(f"--step-variants, --step-precisions: {cannot} (leave it out)")
+    shown = {**os.environ, **chosen_gpu(asked.options.gpu_number, os.environ)}
+    if {case.device for case in cases} - {"cpu"} and gpu_facts(shown).get("gpu_compute_mode") in EXCLUSIVE:
+        raise UserError(
+            "--step-devices: the GPU lets one process in at a time (its compute mode), and a gate has two"
+            " take turns (set it to default with nvidia-smi -c DEFAULT, or use --step-devices=cpu)"
+        )
+    whole = [case.variant for case in cases if not set(STEP_PHASES) <= set(case.phases())]
+    if whole:
+        raise UserError(f"--step-variants: {whole[0]} has no phases of a step to compare (leave it out)")
+    return cases
+
+
+def _matching(cases: list[Case], expression: str | None) -> list[Case]:
+    if expression is None:
+        return cases
+    matches = selection("--cases", expression)
+    chosen = [case for case in cases if matches(case.key)]
+    if not chosen:
+        raise UserError(f"--cases: {expression!r} matches no case of the grid (nncore-bench gate --help)")
+    return chosen

@@ -1,0 +1,253 @@
+"""What the phases do, counted, and how near they come to what this machine can do."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from nncore_bench.cases import STEP_PHASES, Case, Place, reference_case
+from nncore_bench.estimate.ceilings import UNKNOWN, Ceilings
+from nncore_bench.estimate.cells import Cells
+from nncore_bench.estimate.rows import Row
+from nncore_bench.records import PhaseCounters
+from nncore_bench.text.format import (
+    NOT_AVAILABLE,
+    count,
+    from_to,
+    in_unit,
+    percentage,
+    plus_minus,
+    rounded,
+    unit_for,
+)
+from nncore_bench.text.frame import identity, place, shared_by, shown_columns
+from nncore_bench.text.table import Table
+from nncore_bench.variants import DEFAULT_ALLOCATOR
+
+COUNTED = (*STEP_PHASES, "step", "inference")
+MEGA, GIGA, KILO, MICRO = 1e6, 1e9, 1e3, 1e-6
+ABSENT = "-"
+CEILINGS_WITHIN = 0.05
+"""A ceiling is a rate measured once, and another shape may do a little better."""
+
+COUNTERS = PhaseCounters.__struct_fields__
+SIZES = ("parameter_bytes", "state_bytes", "leaked_bytes")
+RATES = ("flop_per_s", "flop_share", "bytes_per_s", "bytes_share", "limit", "limit_share")
+COUNTER_LABELS: dict[str, tuple[str, float]] = {
+    "flop": ("MFLOP", MEGA),
+    "moved_bytes": ("moved kB", KILO),
+    "operators": ("operators", 1),
+    "autograd_nodes": ("autograd nodes", 1),
+    "allocations": ("allocations", 1),
+    "allocated_bytes": ("allocated kB", KILO),
+    "peak_bytes": ("peak kB", KILO),
+    "copies": ("copies", 1),
+    "synchronisations": ("syncs", 1),
+    "kernel_launches": ("launches", 1),
+    "collections": ("collections", 1),
+}
+WHAT_LIMITS = (
+    "limit is the largest of three floors, with the share of the phase's time that it alone would take:"
+    " compute, the FLOP at the rate of a matrix product; memory, the bytes moved at the rate of a copy within"
+    " a cache; dispatch, the operators at what they take in a network that has next to nothing to do. Unknown"
+    " below 10 %."
+)
+
+
+def anatomy_table(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Table | None:
+    """Return what each phase of the reference case does, a line per phase; None where nothing was counted."""
+    counted = {number: case for number, case in enumerate(cells) if _is_counted(cells[case])}
+    chosen = reference_case(counted)
+    if chosen is None:
+        return None
+    case, row_of = counted[chosen], cells[counted[chosen]]
+    rows = [row_of[phase] for phase in COUNTED if phase in row_of]
+    unit = unit_for(row.time_s for row in rows)
+    lines = [
+        {
+            "phase": row.phase,
+            unit.symbol: _time(row, unit.seconds),
+            "operators": count(row.operators),
+            "MFLOP": in_unit(row.flop, MEGA),
+            "GFLOP/s": _rate(row.flop_per_s, row.flop_share),
+            "moved kB": in_unit(row.moved_bytes, KILO),
+            "GB/s": _rate(row.bytes_per_s, row.bytes_share),
+            "peak kB": in_unit(row.peak_bytes, KILO),
+            "limit": limit_cell(row),
+        }
+        for row in rows
+    ]
+    caption = f"{_machine_says(case, ceilings)} In brackets the share of that. {WHAT_LIMITS}"
+    raw = pd.DataFrame([row.as_record() for row in rows])
+    return Table("anatomy", f"What the phases of {case.key} do", caption, pd.DataFrame(lines), raw)
+
+
+def limit_table(cells: Cells) -> Table | None:
+    """Return what limits each phase of each case, a line per case."""
+    counted = {case: row_of for case, row_of in cells.items() if _is_counted(row_of)}
+    if not counted:
+        return None
+    columns = shown_columns(counted)
+    phases = [phase for phase in COUNTED if any(phase in row_of for row_of in counted.values())]
+    lines = [
+        {
+            **identity(case, columns),
+            **{phase: limit_cell(row_of[phase]) if phase in row_of else ABSENT for phase in phases},
+        }
+        for case, row_of in counted.items()
+    ]
+    raw = _raw(counted, columns, phases, RATES)
+    title = f"What limits each phase ({shared_by(counted)})"
+    return Table("limits", title, WHAT_LIMITS, pd.DataFrame(lines), raw, on_screen=False)
+
+
+def counter_table(cells: Cells) -> Table | None:
+    """Return everything that was counted of each phase of each case."""
+    counted = {case: row_of for case, row_of in cells.items() if _is_counted(row_of)}
+    if not counted:
+        return None
+    columns = shown_columns(counted)
+    told = [row for row_of in counted.values() for row in row_of.values() if row.phase in COUNTED]
+    kinds = [name for name in COUNTER_LABELS if any(getattr(row, name) is not None for row in told)]
+    lines = [
+        {
+            **identity(case, columns),
+            "phase": phase,
+            **{COUNTER_LABELS[name][0]: _counted(row_of[phase], name) for name in kinds},
+        }
+        for case, row_of in counted.items()
+        for phase in COUNTED
+        if phase in row_of
+    ]
+    caption = (
+        "Counted in a pass of its own, in one settled step. A multiply-add is 2 FLOP; n/a where torch has no"
+        " formula for any operator. moved: every operator reads its inputs and writes its outputs once. peak:"
+        " the most alive at one moment, above parameters, optimizer state and batches."
+    )
+    raw = _raw(counted, columns, COUNTED, (*COUNTERS, *SIZES))
+    title = f"What each phase does ({shared_by(counted)})"
+    return Table("counters", title, caption, pd.DataFrame(lines), raw, on_screen=False)
+
+
+def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
+    """Return what this machine can do, a line per place."""
+    if not ceilings:
+        return None
+    launches = any(found.launch_s is not None for found in ceilings.values())
+    raw = pd.DataFrame(
+        [
+            {
+                "device": where[0],
+                "threads": where[1],
+                "precision": where[2],
+                "gemm_flop_per_s": found.gemm_flop_per_s,
+                "cached_bytes_per_s": found.cached_bytes_per_s,
+                "cold_bytes_per_s": found.cold_bytes_per_s,
+                "dispatch_step_s": found.smallest_step_s,
+                "launch_s": found.launch_s,
+            }
+            for where, found in ceilings.items()
+        ]
+    )
+    lines = [
+        {
+            "device": where[0],
+            "threads": str(where[1]),
+            "precision": where[2],
+            "GFLOP/s": in_unit(found.gemm_flop_per_s, GIGA),
+            "GB/s in cache": in_unit(found.cached_bytes_per_s, GIGA),
+            "GB/s of 32 MiB": in_unit(found.cold_bytes_per_s, GIGA),
+            "smallest step µs": in_unit(found.smallest_step_s, MICRO),
+            **({"launch µs": in_unit(found.launch_s, MICRO)} if launches else {}),
+        }
+        for where, found in ceilings.items()
+    ]
+    caption = (
+        "Measured beside the cases, in the same rounds, undisturbed: a square matrix product, a copy within a"
+        " core's own caches and a copy of 32 MiB (bytes read and written; 256 MiB on CUDA), and the step of a"
+        " network with batch 1 and 8 hidden units."
+    )
+    if launches:
+        caption += " launch: that step over the kernels that it launches."
+    return Table("ceilings", "What this machine can do", caption, pd.DataFrame(lines), raw, on_screen=False)
+
+
+def limit_cell(row: Row) -> str:
+    """Return a limit with the share of time that it explains, such as `compute 72 %`."""
+    return row.limit if row.limit == UNKNOWN else f"{row.limit} {percentage(row.limit_share)} %"
+
+
+def allocator_line(cells: Cells, beside: Sequence[Row]) -> list[str]:
+    """Say how much longer the step of the reference case takes under the default allocator."""
+    lines = []
+    for row in beside:
+        usual = cells.get(replace(row.case, variant="eager"), {}).get("step")
+        usual_time = None if usual is None else usual.time
+        if row.variant == DEFAULT_ALLOCATOR and row.phase == "step" and row.time and usual and usual_time:
+            lines.append(
+                f"Under the default allocator the step of {usual.case.key} takes"
+                f" {from_to(row.time.over(usual_time), ' times as long')}; all other figures are with the"
+                " policy."
+            )
+    return lines
+
+
+def impossible_lines(cells: Cells) -> list[str]:
+    """Return a line for every rate that is surely above what this machine can do: an error to be found."""
+    return [
+        f"Impossible: {row.phase} of {case.key} comes to {percentage(share)} % of this machine's {what}, so"
+        " one of its time, its counters and the ceiling is wrong; please report it."
+        for case, row_of in cells.items()
+        for row in row_of.values()
+        for share, what in ((row.flop_share, "matrix product"), (row.bytes_share, "copy within a cache"))
+        if share is not None and share * least_share(row) > 1 + CEILINGS_WITHIN
+    ]
+
+
+def least_share(row: Row) -> float:
+    """Return by what factor a share of a row's time may be smaller, by the interval of that time."""
+    return row.time_s / row.time_high_s if row.time_s and row.time_high_s else 1.0
+
+
+def _is_counted(row_of: Mapping[str, Row]) -> bool:
+    return any(getattr(row, name) is not None for row in row_of.values() for name in COUNTERS)
+
+
+def _raw(cells: Cells, columns: Sequence[str], phases: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                **{name: getattr(case, name) for name in columns},
+                "phase": phase,
+                **{name: getattr(row_of[phase], name) for name in names},
+            }
+            for case, row_of in cells.items()
+            for phase in phases
+            if phase in row_of
+        ]
+    )
+
+
+def _time(row: Row, unit: float) -> str:
+    return (plus_minus if row.phase == "step" else rounded)(row.time, unit)
+
+
+def _counted(row: Row, name: str) -> str:
+    value, unit = getattr(row, name), COUNTER_LABELS[name][1]
+    return count(value) if unit == 1 else in_unit(value, unit)
+
+
+def _rate(per_s: float | None, share: float | None) -> str:
+    """Return a rate in units of 10⁹ a second, with the share it is of what the machine can do."""
+    return NOT_AVAILABLE if per_s is None else f"{in_unit(per_s, GIGA)} ({percentage(share)} %)"
+
+
+def _machine_says(case: Case, ceilings: Mapping[Place, Ceilings]) -> str:
+    found = ceilings.get(case.place, Ceilings())
+    rates = (found.gemm_flop_per_s, found.cached_bytes_per_s, found.cold_bytes_per_s)
+    gemm, cached, cold = (in_unit(rate, GIGA) for rate in rates)
+    size = "32 MiB" if not case.on_device else "256 MiB"
+    said = (
+        f"a matrix product {gemm} GFLOP/s, a copy within a cache {cached} GB/s and one of {size} {cold} GB/s"
+    )
+    return f"On this machine ({place(case)}): {said}."

@@ -1,0 +1,1 @@
+"""The instrument tested: known times, injected delays and equal code on this machine."""

@@ -1,0 +1,226 @@
+"""The self-test: the instrument measures what is known beforehand, on the user's own machine.
+
+It runs the same campaign as the suite, with the same workers, blocks, estimates and tables; only what it
+measures is of its own: busy-waits, delays planted in a phase, and cases entered twice.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from nncore_bench.campaign.conductor import Conductor, Progress
+from nncore_bench.campaign.launcher import Launcher, Worker, WorkerError
+from nncore_bench.campaign.plan import Plan
+from nncore_bench.campaign.session import own_part
+from nncore_bench.cases import DOES_NOT_APPLY, REFERENCE_KERNELS, STEP_PHASES, Case
+from nncore_bench.estimate.estimates import Launches
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.rows import Row
+from nncore_bench.estimate.source import Source, read_source
+from nncore_bench.records import CaseCounters, CaseRecord
+from nncore_bench.report.report import render, write_tables
+from nncore_bench.runs import BENCHMARK_FILE, OUR_KEY, Block, Campaign, Code, Run, plain_json, replace_file
+from nncore_bench.selftest import checks as truth
+from nncore_bench.selftest.checks import Check
+from nncore_bench.text.format import UNITS
+from nncore_bench.worker import messages
+
+WAITS_US = (20, 200, 2_000, 20_000)
+PLANTED_S = 300e-6
+INPUTS, CLASSES = 784, 10
+PLANTED_CASE = Case("simplenn", "digits", "cpu", 1, "float32", "eager", 32, 32)
+COUNTED_SIZES = ((1, 32), (32, 128), (128, 512))
+REPEATS = 20
+CLOCK_READINGS = 100_000
+CLOCK_SPANS, CLOCK_SPAN_NS = 20, 5_000_000
+DEVICE_ITERATIONS = 20
+MICRO = 1e-6
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Say how much is measured: launches, seconds of the campaign, and the sizes of the twins."""
+
+    launches: int
+    budget_s: float
+    twins: tuple[tuple[int, int], ...]
+
+
+FULL = Effort(4, 40.0, tuple((batch, hidden) for batch in (1, 32, 128) for hidden in (32, 128, 512)))
+QUICK = Effort(2, 12.0, ((32, 32), (32, 128), (128, 128)))
+
+
+@dataclass
+class Kept:
+    """Keep a campaign's blocks and records in memory."""
+
+    blocks: list[Block] = field(default_factory=list)
+    records: list[CaseRecord] = field(default_factory=list)
+    campaign: Campaign | None = None
+
+    def save_round(self, _number: int, blocks: Sequence[Block]) -> None:
+        """Keep the blocks of a finished round."""
+        self.blocks += blocks
+
+    def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
+        """Keep the records and the account."""
+        self.records, self.campaign = list(cases), campaign
+
+
+def cases_of(effort: Effort) -> list[Case]:
+    """Return what is measured: busy-waits, a delay in each phase, and pairs of twins."""
+    waits = [replace(PLANTED_CASE, subject=f"busy-wait:{wait}", dataset=DOES_NOT_APPLY, batch_size=1,
+                     hidden=DOES_NOT_APPLY) for wait in WAITS_US]  # fmt: skip
+    planted = [replace(PLANTED_CASE, subject=f"planted:{phase}") for phase in STEP_PHASES]
+    twins = [
+        replace(PLANTED_CASE, subject=subject, batch_size=batch, hidden=hidden)
+        for batch, hidden in effort.twins
+        for subject in ("simplenn", "twin:simplenn")
+    ]
+    return [*waits, *planted, *twins]
+
+
+def selftest(effort: Effort, progress: Progress) -> Iterator[Check]:
+    """Yield every check with its figure; raises WorkerError when no worker can be started at all."""
+    with Launcher() as launcher:
+        yield from checks_of(lambda: [clock_check(launcher.fork())], "clock")
+        yield from checks_of(lambda: list(counter_checks(launcher.fork())), "counters")
+        if launcher.hello.cuda:
+            yield from checks_of(lambda: [device_check(launcher.start("cuda"))], "clock on CUDA")
+        kept = Kept()
+        records = [CaseRecord(case, (*STEP_PHASES, "step")) for case in cases_of(effort)]
+        plan = Plan(effort.launches, effort.budget_s, target=1e-9)  # rounds as the budget allows
+        Conductor(records, plan, lambda _: launcher.fork(), kept, progress).run()
+    yield from campaign_checks(run_of(kept), kept.blocks)
+
+
+def checks_of(check: Callable[[], Sequence[Check]], name: str) -> Sequence[Check]:
+    """Return what a check finds, or a failed one where its worker process dies."""
+    try:
+        return check()
+    except WorkerError as error:
+        return [Check(name, passed=False, figure=f"its worker process {error}")]
+
+
+def run_of(kept: Kept) -> Run:
+    """Return what was kept as a run, for the tables."""
+    return Run(
+        "selftest", "here", "", "finished", {}, Code(".", "unknown", dirty=False), {}, tuple(kept.records),
+        campaign=kept.campaign,
+    )  # fmt: skip
+
+
+def campaign_checks(run: Run, blocks: Sequence[Block]) -> Iterator[Check]:
+    """Yield the checks of what was measured in rounds; a case that failed fails the self-test."""
+    for record in run.cases:
+        if record.status != "ok":
+            yield Check(record.case.key, passed=False, figure=record.reason)
+    rows = rows_of(run, blocks)
+    of_case = {record.case: [b for b in blocks if b.case == n] for n, record in enumerate(run.cases)}
+    yield from known_times(run, rows)
+    for record in run.cases:
+        name, _, phase = record.case.subject.partition(":")
+        if name == "planted":
+            laps = [block for block in of_case[record.case] if block.kind == "laps"]
+            yield truth.planted_delay(phase, PLANTED_S, laps)
+    networks = [of_case[case] for case in of_case if case.subject in ("simplenn", "twin:simplenn")]
+    yield truth.parts_and_whole(networks)
+    yield truth.observer(networks)
+    yield truth.identical_twins([truth.difference(*pair) for pair in twins_of(of_case)])
+
+
+def twins_of(of_case: Mapping[Case, Sequence[Block]]) -> Iterator[tuple[Launches, Launches]]:
+    """Yield the plain steps of each pair of twins, launch by launch."""
+    for case, blocks in of_case.items():
+        twin = of_case.get(replace(case, subject="twin:simplenn"))
+        if case.subject == "simplenn" and twin and blocks:
+            yield truth.launches_of(blocks, "plain", ("step",)), truth.launches_of(twin, "plain", ("step",))
+
+
+def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:
+    """Yield the check of each busy-wait, as it stands in the table, in JSON and in CSV."""
+    waits = tuple(r for r in run.cases if r.case.subject.startswith("busy-wait:") and r.status == "ok")
+    cases = [record.case for record in waits]
+    own = [row for row in rows if row.case in cases]
+    steps = [row for row in own if row.phase == "step"]
+    if not steps:
+        return
+    part = msgspec.structs.replace(run, cases=waits)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = Source(part, own)
+        write_tables(folder, render(source))
+        shown = shown_steps((folder / "tables" / "phases.md").read_text())
+        csv = pd.read_csv(folder / "tables" / "phases.csv").query("phase == 'step'").time_s
+        tests = [{"extra_info": row.as_record()} for row in own]
+        file = folder / BENCHMARK_FILE
+        replace_file(file, plain_json({"benchmarks": tests, OUR_KEY: own_part(source)}))
+        json = [row.time_s for row in read_source(file).rows if row.phase == "step"]
+    for row, in_table, in_json, in_csv in zip(steps, shown, json, csv, strict=True):
+        told = {"table": in_table, "JSON": in_json or float("nan"), "CSV": float(in_csv)}
+        yield truth.known_time(int(row.subject.partition(":")[2]) * MICRO, told)
+
+
+def shown_steps(markdown: str) -> list[float]:
+    """Read the times of the steps, in seconds, back from the table as a reader sees it."""
+    lines = [line.strip("|").split("|") for line in markdown.splitlines() if "|" in line]
+    heading, _rule, *body = ([cell.strip() for cell in line] for line in lines)
+    column = next(number for number, name in enumerate(heading) if name.startswith("step "))
+    unit = next(unit.seconds for unit in UNITS if unit.symbol == heading[column].removeprefix("step "))
+    return [float(cells[column].split(" ±")[0].replace(",", "")) * unit for cells in body]
+
+
+def clock_check(worker: Worker) -> Check:
+    """Check the clock that the laps are read from."""
+    reply = worker.ask(messages.ReadClock(CLOCK_READINGS, CLOCK_SPANS, CLOCK_SPAN_NS))
+    if not isinstance(reply, messages.ClockRead):
+        return Check("clock", passed=False, figure=str(reply))
+    return truth.clock(np.frombuffer(reply.between, np.int64), reply.spans_ns, CLOCK_SPAN_NS)
+
+
+def device_check(worker: Worker) -> Check:
+    """Check that a block on CUDA waits for the device: the spans on it fill the block's wall time."""
+    case = replace(PLANTED_CASE, subject=REFERENCE_KERNELS, device="cuda", threads=DOES_NOT_APPLY)
+    reply = worker.ask(messages.Prepare(0, case, warm_up=True))
+    if isinstance(reply, messages.Prepared):
+        reply = worker.ask(messages.Measure(0, "kernels", DEVICE_ITERATIONS))
+    worker.close()
+    if not isinstance(reply, messages.Measured) or reply.device is None:
+        return Check("clock on CUDA", passed=False, figure=str(reply))
+    spans = np.frombuffer(reply.device, np.int64).reshape(DEVICE_ITERATIONS + 1, -1)[1:]
+    return truth.synchronised(int(spans.sum()), reply.wall_ns)
+
+
+def counter_checks(worker: Worker) -> Iterator[Check]:
+    """Yield the checks of what is counted: FLOP by the closed form, and everything the same every time."""
+    counted = {size: count(worker, size, times=1) for size in COUNTED_SIZES}
+    flop = {named(size): found[0].phases["step"].flop for size, found in counted.items() if found}
+    expected = {named(size): step_flop(*size) for size in COUNTED_SIZES}
+    yield truth.closed_form("FLOP of a step", flop, expected)
+    yield truth.same_every_time("counters of a step", count(worker, COUNTED_SIZES[0], REPEATS), REPEATS)
+
+
+def named(size: tuple[int, int]) -> str:
+    """Return a size in words."""
+    return f"batch {size[0]} hidden {size[1]}"
+
+
+def step_flop(batch: int, hidden: int) -> int:
+    """Return the FLOP of a step of SimpleNN: forward, and backward without the gradient of the inputs."""
+    first, second = 2 * batch * INPUTS * hidden, 2 * batch * hidden * CLASSES
+    return first + second + first + 2 * second
+
+
+def count(worker: Worker, size: tuple[int, int], times: int) -> list[CaseCounters]:
+    """Return the counters of a size, counted so many times; fewer where that cannot be done."""
+    batch, hidden = size
+    case = replace(PLANTED_CASE, batch_size=batch, hidden=hidden)
+    if not isinstance(worker.ask(messages.Prepare(0, case, warm_up=False)), messages.Prepared):
+        return []
+    replies = [worker.ask(messages.Count(0)) for _ in range(times)]
+    return [reply.counters for reply in replies if isinstance(reply, messages.Counted)]

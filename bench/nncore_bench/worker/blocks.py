@@ -1,0 +1,86 @@
+"""Blocks: some consecutive iterations of one case, with a clock read at each boundary."""
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from nncore_bench.cases import BLOCK_LAPS, BlockKind
+from nncore_bench.runs import Nanoseconds
+from nncore_bench.worker.clock import Clock
+from nncore_bench.worker.waiting import Waiting
+
+
+class IncorrectError(RuntimeError):
+    """Say that a case does not compute what it should, so that its times mean nothing."""
+
+
+class Workload(Protocol):
+    """Run single iterations of a case, passing a boundary of the clock where a lap begins."""
+
+    def restore(self) -> None:
+        """Put parameters and optimizer state back to where every block starts."""
+
+    def iteration(self, kind: BlockKind) -> Callable[[int, Callable[[], None]], None]:
+        """Return the function that runs the iteration of a number and marks its boundaries."""
+
+    def mode(self, kind: BlockKind) -> AbstractContextManager[object]:
+        """Return the context the iterations of a kind run in."""
+
+
+LEAST_ITERATIONS = 4
+"""A block has at least so many counted iterations."""
+
+
+@dataclass(frozen=True)
+class Laps:
+    """Hold the laps of a block, shape [iterations, laps] in nanoseconds, the leading iteration first.
+
+    `waited_ns` is for how long others had the core during the counted iterations.
+    """
+
+    host: Nanoseconds
+    device: Nanoseconds | None
+    wall_ns: int
+    waited_ns: int
+
+
+def run_block(workload: Workload, clock: Clock, kind: BlockKind, iterations: int) -> Laps:
+    """Run one leading and some counted iterations from the restored state, and return all their laps.
+
+    Nothing waits inside an iteration. The device is waited for after the leading iteration and at the end,
+    so that `wall_ns` holds the counted iterations alone.
+    """
+    if iterations < 1:
+        raise ValueError(f"iterations: {iterations} is not positive")
+    workload.restore()
+    run = workload.iteration(kind)
+    with workload.mode(kind), no_collection():
+        clock.begin(marks=(iterations + 1) * len(BLOCK_LAPS[kind]) + 1)
+        run(0, clock.mark)
+        clock.settle()
+        waiting = Waiting()
+        start = clock.now()
+        for number in range(1, iterations + 1):
+            run(number, clock.mark)
+        clock.mark()
+        clock.settle()
+        wall_ns = clock.now() - start
+        waited = waiting.ns()
+    shape = (iterations + 1, len(BLOCK_LAPS[kind]))
+    device = clock.device_laps()
+    device = None if device is None else device.reshape(shape)
+    return Laps(clock.host_laps().reshape(shape), device, wall_ns, waited)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Hold the garbage collector; what it would have done falls between the blocks."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,0 +1,189 @@
+"""Counts of memory: how often and how much a phase allocates, its peak, and what stays after steps."""
+
+import gc
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from torch._C._profiler import _EventType
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from nncore_bench.worker.counters.steps import (
+    SETTLING_STEPS,
+    Around,
+    Countable,
+    batch,
+    count_once,
+    infer_once,
+    settle,
+    train_once,
+)
+
+LEAK_STEPS = 4
+"""`leaked_bytes` is what these steps leave behind; they come after the counted one."""
+
+LABEL = "nncore-bench"
+END = "end"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Hold what a phase did to the device's memory, and the bytes alive before, after and at most."""
+
+    allocations: int
+    allocated_bytes: int
+    before: int
+    highest: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Hold a span per phase, and the bytes more alive after the last counted step than after the first."""
+
+    spans: Mapping[str, Span]
+    leaked_bytes: int
+
+    def peak_bytes(self, phase: str) -> int:
+        """Return the highest number of bytes alive in a phase, above those after zero_grad of the same step.
+
+        That is above parameters, state and batches: forward has its activations and temporaries, backward
+        the gradients besides. zero_grad itself has the gradients of the step before, which it drops.
+        Inference counts from where it begins.
+        """
+        base = self.spans[phase].before if phase == "inference" else self.spans["zero_grad"].after
+        return self.spans[phase].highest - base
+
+
+def count_memory(work: Countable, runtime: Any) -> Memory | None:  # noqa: ANN401 - torch.cuda, or a fake of it
+    """Return the memory of each phase, or None where torch does not tell it."""
+    if work.device.type == "cpu":
+        return _host_memory(work)
+    return _device_memory(work, runtime) if work.device.type == "cuda" else None
+
+
+def _device_memory(work: Countable, runtime: Any) -> Memory:  # noqa: ANN401 - torch.cuda, or a fake of it
+    """Read the allocator's own counters, which are the host's: nothing has to be waited for."""
+    spans: dict[str, Span] = {}
+
+    @contextmanager
+    def around(phase: str) -> Iterator[None]:
+        runtime.reset_peak_memory_stats(work.device)
+        before = runtime.memory_stats(work.device)
+        yield
+        spans[phase] = _allocator_span(before, runtime.memory_stats(work.device))
+
+    count_once(work, around)
+    first, last = _alive_around_steps(work, runtime)
+    return Memory(spans, last - first)
+
+
+def _allocator_span(before: Mapping[str, int], after: Mapping[str, int]) -> Span:
+    def grown(name: str) -> int:
+        return after.get(name, 0) - before.get(name, 0)
+
+    return Span(
+        allocations=grown("allocation.all.allocated"),
+        allocated_bytes=grown("allocated_bytes.all.allocated"),
+        before=before.get("allocated_bytes.all.current", 0),
+        highest=after.get("allocated_bytes.all.peak", 0),
+        after=after.get("allocated_bytes.all.current", 0),
+    )
+
+
+def _alive_around_steps(work: Countable, runtime: Any) -> tuple[int, int]:  # noqa: ANN401 - torch.cuda, or a fake
+    settle(work)
+    alive = []
+    for number in range(SETTLING_STEPS, SETTLING_STEPS + 1 + LEAK_STEPS):
+        work.step(*batch(work, number))
+        if number in {SETTLING_STEPS, SETTLING_STEPS + LEAK_STEPS}:
+            gc.collect()  # cycles would go in time, and are no leak
+            alive.append(runtime.memory_allocated(work.device))
+    return alive[0], alive[1]
+
+
+def _host_memory(work: Countable) -> Memory:
+    """Let the profiler watch the host's allocator; what it did not see allocated it cannot see freed.
+
+    So the gradients go before it starts, and the settling steps run under it.
+    """
+    work.restore()
+    work.step.zero_grad()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        for number in range(SETTLING_STEPS + 1 + LEAK_STEPS):
+            train_once(work, number, _labelled(number))
+            if number in {SETTLING_STEPS, SETTLING_STEPS + LEAK_STEPS}:
+                gc.collect()  # cycles would go in time, and are no leak
+                with _label(number, END):
+                    pass
+        infer_once(work, SETTLING_STEPS, _labelled(SETTLING_STEPS))
+    results: Any = profiler.profiler and profiler.profiler.kineto_results
+    return _host_spans(list(_flat(results.experimental_event_tree())))
+
+
+def _label(number: int, phase: str) -> record_function:
+    return record_function(f"{LABEL} {number} {phase}")
+
+
+def _labelled(number: int) -> Around:
+    return lambda phase: _label(number, phase)
+
+
+def _flat(nodes: Iterable[Any]) -> Iterator[Any]:
+    for node in nodes:
+        yield node
+        yield from _flat(node.children)
+
+
+def _host_spans(nodes: list[Any]) -> Memory:
+    timeline = Timeline(_changes(nodes))
+    spans: dict[str, Span] = {}
+    alive: dict[int, int] = {}
+    for node in nodes:
+        if node.name.startswith(f"{LABEL} "):
+            _, number, phase = node.name.split(" ")
+            span = timeline.span(node.start_time_ns, node.end_time_ns)
+            if phase == END:
+                alive[int(number)] = span.before
+            elif int(number) == SETTLING_STEPS:
+                spans[phase] = span
+    return Memory(spans, alive[SETTLING_STEPS + LEAK_STEPS] - alive[SETTLING_STEPS])
+
+
+def _changes(nodes: list[Any]) -> list[tuple[int, int]]:
+    """Return (nanosecond, bytes) of each allocation, and of each release of what was seen allocated.
+
+    Of other addresses the profiler may remember a size from an earlier session that is no longer theirs.
+    """
+    events = [node for node in nodes if node.tag == _EventType.Allocation]
+    events = [event for event in events if event.extra_fields.device.type == "cpu"]
+    known: set[int] = set()
+    changes = []
+    for event in sorted(events, key=lambda event: int(event.start_time_ns)):
+        address, size = event.extra_fields.ptr, event.extra_fields.alloc_size
+        if size > 0:
+            known.add(address)
+        if size > 0 or address in known:
+            changes.append((event.start_time_ns, size))
+        if size < 0:
+            known.discard(address)
+    return changes
+
+
+class Timeline:
+    """Hold the bytes alive after each of some changes, (nanosecond, bytes) in the order of time."""
+
+    def __init__(self, changes: list[tuple[int, int]]) -> None:
+        self.times = [time for time, _ in changes]
+        self.sizes = [size for _, size in changes]
+        self.alive = [0, *accumulate(self.sizes)]
+
+    def span(self, start: int, end: int) -> Span:
+        """Return what happened from `start` to `end`, both included, in nanoseconds."""
+        first, last = bisect_left(self.times, start), bisect_right(self.times, end)
+        made = [size for size in self.sizes[first:last] if size > 0]
+        alive = self.alive[first : last + 1]
+        return Span(len(made), sum(made), alive[0], max(alive), alive[-1])

@@ -1,0 +1,246 @@
+"""What the campaign and its worker processes say to each other, and the pipe they say it over."""
+
+import socket
+import struct
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from nncore_bench.cases import BlockKind, Case
+from nncore_bench.records import CaseCounters, CaseProfile
+
+NOT_HELD = "is not held by this worker"
+"""How a request about a case that was never prepared is refused."""
+
+_LENGTH = struct.Struct("!Q")
+Message = TypeVar("Message")
+
+HANDED_OVER = "measure_step"
+"""The place in the name of a subject that was handed over as an object, and not named."""
+
+SUBJECT_FILE = "NNCORE_BENCH_SUBJECT"
+"""The environment variable that tells workers in which file such a subject is."""
+
+COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+"""The environment variable that tells torch.compile where to keep what it compiled."""
+
+
+class Prepare(msgspec.Struct, frozen=True, tag=True):
+    """Load a case, check that it computes what it should and, unless only that is wanted, warm it up.
+
+    `kinds` are the blocks it will be asked for; none named means all that it has.
+    """
+
+    number: int
+    case: Case
+    warm_up: bool
+    kinds: tuple[BlockKind, ...] = ()
+
+
+class Measure(msgspec.Struct, frozen=True, tag=True):
+    """Run one block: one leading iteration and `iterations` counted ones."""
+
+    number: int
+    kind: BlockKind
+    iterations: int
+
+
+class SpinUp(msgspec.Struct, frozen=True, tag=True):
+    """Keep the device busy until its clocks have risen."""
+
+    seconds: float
+
+
+class Profile(msgspec.Struct, frozen=True, tag=True):
+    """Profile some steps of a case, and some batches being fetched, and write the trace to a file."""
+
+    number: int
+    case: Case
+    steps: int
+    trace: str
+    fed: bool = True
+
+
+class ReadClock(msgspec.Struct, frozen=True, tag=True):
+    """Read the clock of the laps many times, and around some spans that another clock ends."""
+
+    readings: int
+    spans: int
+    span_ns: int
+
+
+class Count(msgspec.Struct, frozen=True, tag=True):
+    """Count what a case does and holds; never in a process that also times."""
+
+    number: int
+
+
+class Forget(msgspec.Struct, frozen=True, tag=True):
+    """Drop a case and the memory it holds."""
+
+    number: int
+
+
+class Look(msgspec.Struct, frozen=True, tag=True):
+    """Say which GPU this process has, and how much of its memory is free."""
+
+
+Request: TypeAlias = Prepare | Measure | SpinUp | Profile | Count | ReadClock | Forget | Look
+
+
+class Hello(msgspec.Struct, frozen=True, tag=True):
+    """Introduce a process that has imported torch: what torch sees of this machine."""
+
+    all_threads: int
+    cuda: bool
+    facts: dict[str, Any]
+
+
+class Prepared(msgspec.Struct, frozen=True, tag=True):
+    """Answer Prepare: seconds of an iteration of each kind of block, what was checked, and what assumed.
+
+    `optimizer_code` is what makes the subject's optimizer in the form of the case.
+    """
+
+    seconds: dict[BlockKind, float]
+    steady: bool
+    correct: dict[str, float]
+    assumed: tuple[str, ...] = ()
+    optimizer_code: str = ""
+
+
+class Measured(msgspec.Struct, frozen=True, tag=True):
+    """Answer Measure: laps as int64 nanoseconds, iteration after iteration, the leading one first.
+
+    `waited_ns` is for how long others had the core during all but the leading one; `thrown_out` blocks before
+    this one had something compiled within.
+    """
+
+    host: bytes
+    device: bytes | None
+    wall_ns: int
+    waited_ns: int = 0
+    thrown_out: int = 0
+
+
+class Profiled(msgspec.Struct, frozen=True, tag=True):
+    """Answer Profile."""
+
+    profile: CaseProfile
+
+
+class ClockRead(msgspec.Struct, frozen=True, tag=True):
+    """Answer ReadClock: the nanoseconds between the readings as int64, and those of the spans."""
+
+    between: bytes
+    spans_ns: list[int]
+
+
+class Seen(msgspec.Struct, frozen=True, tag=True):
+    """Answer Look: the UUID of the GPU as torch reports it, and bytes of its memory.
+
+    `held_bytes` is what this process has taken of it at most so far.
+    """
+
+    uuid: str
+    free_bytes: int
+    total_bytes: int
+    held_bytes: int
+
+
+class Counted(msgspec.Struct, frozen=True, tag=True):
+    """Answer Count."""
+
+    counters: CaseCounters
+
+
+class Done(msgspec.Struct, frozen=True, tag=True):
+    """Answer a request that has nothing to tell."""
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """Answer a request that failed, with the reason in one sentence."""
+
+    reason: str
+
+
+class Ended(msgspec.Struct, frozen=True, tag=True):
+    """Answer a request that failed and left the process of no more use, with the reason; it ends then."""
+
+    reason: str
+
+
+Reply: TypeAlias = (
+    Hello | Prepared | Measured | Profiled | Counted | ClockRead | Seen | Done | Refused | Ended
+)
+
+
+class Fork(msgspec.Struct, frozen=True, tag=True):
+    """Ask the launcher for a worker; the worker's end of its pipe travels along.
+
+    `code_path` is where it looks first for the code that it measures, `cores` those it may use (none: any),
+    and `threads` how many it has to begin with.
+    """
+
+    code_path: str = ""
+    cores: tuple[int, ...] = ()
+    threads: int = 1
+
+
+class Forked(msgspec.Struct, frozen=True, tag=True):
+    """Answer Fork."""
+
+    pid: int
+
+
+class Probe(msgspec.Struct, frozen=True, tag=True):
+    """Ask the launcher whether a process forked from it can use CUDA."""
+
+
+class Probed(msgspec.Struct, frozen=True, tag=True):
+    """Answer Probe."""
+
+    works: bool
+
+
+class Reap(msgspec.Struct, frozen=True, tag=True):
+    """Ask the launcher how a worker ended."""
+
+    pid: int
+
+
+class Reaped(msgspec.Struct, frozen=True, tag=True):
+    """Answer Reap: the exit code, negative for a signal."""
+
+    code: int
+
+
+class Channel:
+    """Send and receive messages over a connected socket; the end of the other side is an EOFError."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send one message; raises BrokenPipeError when nobody listens any more."""
+        body = msgspec.msgpack.encode(message)
+        self.sock.sendall(_LENGTH.pack(len(body)) + body)
+
+    def receive(self, kind: Any, timeout: float | None = None) -> Any:  # noqa: ANN401 - a type or a union of types
+        """Return the next message, of the given type or union; raises EOFError or TimeoutError."""
+        self.sock.settimeout(timeout)
+        (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
+        return msgspec.msgpack.decode(self._exactly(length), type=kind)
+
+    def close(self) -> None:
+        """Close this side; the other side reads the end of the file."""
+        self.sock.close()
+
+    def _exactly(self, size: int) -> bytes:
+        parts = bytearray()
+        while len(parts) < size:
+            part = self.sock.recv(min(size - len(parts), 1 << 20))
+            if not part:
+                raise EOFError
+            parts += part
+        return bytes(parts)

@@ -1,0 +1,263 @@
+"""Attribution: which operator of which phase and module each moment of a traced step belongs to.
+
+An operator that counters count is one that is dispatched below autograd. The profiler sees more: operators
+that only call others (`aten::linear`), nodes of autograd, and what an operator calls in turn
+(`aten::as_strided` in `aten::t`), which is part of that operator here.
+"""
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from nncore_bench.cases import FED, STEP_PHASES
+from nncore_bench.records import OUTSIDE, ProfiledOperator
+from nncore_bench.worker.counters.operators import Call
+from nncore_bench.worker.profile.breakdown import NANO, Interval
+from nncore_bench.worker.profile.trace import LABEL, ON_DEVICE, OPERATOR, RUNTIME, Event, Node
+
+FIRST = STEP_PHASES[0]
+WHOLE = "step"
+AUTOGRAD = ("autograd::", "torch::autograd::")
+"""How the profiler names what autograd's engine does between the operators."""
+
+CLOCKS_AGREE = 0.005
+"""Two clocks that differ by more on a step saw something between their readings."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Hold when each phase of some iterations ran on the host; `steps` and `feeds` are phase → interval.
+
+    Under `step` is the whole: to the beginning of the next step, so that nothing between the labels is lost,
+    and for the last one to the end of its last phase. A step that is replayed has no phases but that.
+    """
+
+    steps: tuple[Mapping[str, Interval], ...]
+    feeds: tuple[Mapping[str, Interval], ...]
+
+    @classmethod
+    def of(cls, nodes: Sequence[Node]) -> "Windows":
+        """Find the labels of the phases; a step begins with zero_grad, or is one; a feed with data."""
+        steps: list[dict[str, Interval]] = []
+        feeds: list[dict[str, Interval]] = []
+        for node in nodes:
+            event = node.event
+            if event.category != LABEL or event.name not in (*STEP_PHASES, *FED, WHOLE):
+                continue
+            group = feeds if event.name in FED else steps
+            if event.name in (FIRST, FED[0], WHOLE):
+                group.append({})
+            if group:
+                group[-1][event.name] = (event.start_ns, event.end_ns)
+        steps = [step for step in steps if step.keys() in (set(STEP_PHASES), {WHOLE})]
+        starts = [min(step.values())[0] for step in steps]
+        ends = [*starts[1:], *(max(end for _, end in step.values()) for step in steps[-1:])]
+        times = zip(starts, ends, strict=True)
+        whole = (step | {WHOLE: interval} for step, interval in zip(steps, times, strict=True))
+        return cls(tuple(whole), tuple(feeds))
+
+    def of_phase(self, phase: str) -> list[Interval]:
+        """Return when a phase ran."""
+        return [group[phase] for group in (*self.steps, *self.feeds) if phase in group]
+
+    def quiet_half(self, laps: Sequence[Interval]) -> "Windows":
+        """Return the quicker half of the steps, and of what was fed: the others were disturbed.
+
+        `laps` is when the steps ran by another clock. A hold-up between its reading and the label is in one
+        step by the one and in its neighbour by the other, so steps of which they differ come last. Where
+        they differ in all, the quicker half of those is returned, and differs.
+        """
+        pairs = [(_length(step["step"]), _length(lap)) for step, lap in zip(self.steps, laps, strict=True)]
+        order = [(max(pair) > (1 + CLOCKS_AGREE) * min(pair), max(pair)) for pair in pairs]
+        fed = [(False, sum(map(_length, feed.values()))) for feed in self.feeds]
+        whole = len(self.steps) - 1 or 1  # the last one ends with its last phase
+        return Windows(_first_half(self.steps[:whole], order[:whole]), _first_half(self.feeds, fed))
+
+
+def _first_half(
+    groups: Sequence[Mapping[str, Interval]], order: Sequence[tuple[bool, int]]
+) -> tuple[Mapping[str, Interval], ...]:
+    places = sorted(range(len(groups)), key=order.__getitem__)
+    return tuple(groups[place] for place in places[: (len(groups) + 1) // 2])
+
+
+def _length(interval: Interval) -> int:
+    start, end = interval
+    return end - start
+
+
+@dataclass(frozen=True)
+class Part:
+    """Hold an operator in its phase, with the time that is its own, in nanoseconds."""
+
+    node: Node
+    phase: str
+    step: int
+    dispatched: bool
+    own_ns: int
+    module: str = ""
+    made_by: str = ""
+    call: Call | None = None
+
+
+def parts_of(nodes: Sequence[Node], windows: Windows, composites: Collection[str]) -> list[Part]:
+    """Return the operators within the windows, each in its phase, in the order in which they began.
+
+    `composites` are the operators that only call others.
+    """
+    places = sorted(
+        (start, end, phase, number)
+        for number, group in enumerate((*windows.steps, *windows.feeds))
+        for phase, (start, end) in group.items()
+        if phase != "step"
+    )
+    starts = [start for start, *_ in places]
+    parts = []
+    for node in nodes:
+        at = bisect_right(starts, node.event.start_ns) - 1
+        if node.event.category != OPERATOR or at < 0 or node.event.start_ns > places[at][1]:
+            continue
+        dispatched = is_dispatched(node, composites)
+        if any(is_dispatched(caller, composites) for caller in node.above()):
+            continue
+        own_ns = node.event.length_ns if dispatched else node.event.length_ns - _called_ns(node)
+        parts.append(Part(node, places[at][2], places[at][3], dispatched, own_ns))
+    return parts
+
+
+def is_dispatched(node: Node, composites: Collection[str]) -> bool:
+    """Tell whether an event is an operator that counters would count, were it not called by another one."""
+    name = node.event.name
+    return (
+        node.event.category == OPERATOR
+        and "::" in name
+        and not name.startswith(AUTOGRAD)
+        and name not in composites
+    )
+
+
+def _called_ns(node: Node) -> int:
+    return sum(child.event.length_ns for child in node.children if child.event.category not in RUNTIME)
+
+
+def named(parts: Sequence[Part], calls: Mapping[str, Sequence[Call]], steps: int) -> tuple[list[Part], str]:
+    """Return the operators with the calls that counters saw, and in words where the two disagree.
+
+    Step by step and phase by phase the operators must come in the same order with the same names.
+    """
+    of_phase: dict[tuple[int, str], list[int]] = {
+        (step, phase): [] for step in range(steps) for phase in calls
+    }
+    for place, part in enumerate(parts):
+        if part.dispatched and part.phase in calls:
+            of_phase[part.step, part.phase].append(place)
+    completed, disagreement = list(parts), ""
+    for (_, phase), places in of_phase.items():
+        seen = [parts[place].node.event.name for place in places]
+        if seen == [call.operator for call in calls[phase]]:
+            for place, call in zip(places, calls[phase], strict=True):
+                completed[place] = replace(parts[place], call=call, module=call.module)
+        else:
+            disagreement = disagreement or _disagreement(phase, seen, calls[phase])
+    return completed, disagreement
+
+
+def _disagreement(phase: str, seen: Sequence[str], calls: Sequence[Call]) -> str:
+    profiled, counted = Counter(seen), Counter(call.operator for call in calls)
+    differing = sorted(name for name in profiled | counted if profiled[name] != counted[name])
+    if not differing:
+        return f"{phase}: the same operators in another order"
+    found = ", ".join(f"{name} {profiled[name]} times, counted {counted[name]}" for name in differing[:3])
+    return f"{phase}: the profiler saw {found}"
+
+
+def with_makers(parts: Sequence[Part]) -> list[Part]:
+    """Return the operators, those of the backward pass with the forward operator and the module they are of.
+
+    A node of the backward pass has the sequence number of the forward operator that made it: the last one to
+    begin with that number, since the operators before it made no node.
+    """
+    made: dict[int | None, Part] = {
+        part.node.event.sequence: part
+        for part in parts
+        if part.dispatched and part.phase in ("forward", "loss") and part.node.event.sequence is not None
+    }
+    return [_with_maker(part, made) if part.phase == "backward" else part for part in parts]
+
+
+def _with_maker(part: Part, made: Mapping[int | None, Part]) -> Part:
+    for node in (part.node, *part.node.above()):
+        event = node.event
+        if event.sequence is not None and event.forward_thread and event.sequence in made:
+            maker = made[event.sequence]
+            return replace(part, made_by=maker.node.event.name, module=maker.module)
+    return part
+
+
+def device_ns(parts: Sequence[Part], nodes: Sequence[Node], events: Sequence[Event]) -> dict[int, int]:
+    """Return the time on the device that each operator caused, by its place among the parts."""
+    place_of = {id(part.node): place for place, part in enumerate(parts)}
+    launched_by: dict[int, int] = {}
+    for node in nodes:
+        if node.event.category in RUNTIME and node.event.correlation is not None:
+            places = [place_of[id(caller)] for caller in node.above() if id(caller) in place_of]
+            if places:
+                launched_by[node.event.correlation] = places[0]
+    spent: dict[int, int] = defaultdict(int)
+    for event in events:
+        if event.category in ON_DEVICE and event.correlation in launched_by:
+            spent[launched_by[event.correlation]] += event.length_ns
+    return dict(spent)
+
+
+def rows_of_profile(
+    parts: Sequence[Part], windows: Windows, spent: Mapping[int, int], *, on_device: bool
+) -> tuple[ProfiledOperator, ...]:
+    """Return the operators per step, phase by phase, largest share first, with a row for what is none."""
+    groups: dict[tuple[str, str, str, str, str, str, bool], list[int]] = defaultdict(list)
+    for place, part in enumerate(parts):
+        shapes, dtypes = (part.call.shapes, part.call.dtypes) if part.call else ("", "")
+        key = (part.phase, part.node.event.name, part.module, part.made_by, shapes, dtypes, part.dispatched)
+        groups[key].append(place)
+    rows = []
+    for phase in (*FED, *STEP_PHASES):
+        times = windows.of_phase(phase)
+        if not times:
+            continue
+        whole = sum(end - start for start, end in times)
+        of_phase = {key: places for key, places in groups.items() if key[0] == phase}
+        found = [
+            _row(key, [parts[place] for place in places], len(times), whole,
+                 sum(spent.get(place, 0) for place in places) if on_device else None)
+            for key, places in of_phase.items()
+        ]  # fmt: skip
+        rest = whole - sum(parts[place].own_ns for places in of_phase.values() for place in places)
+        outside = ProfiledOperator(
+            phase, OUTSIDE, "", "", "", "", 0.0, dispatched=False,
+            host_s=rest * NANO / len(times), share=rest / whole, device_s=0.0 if on_device else None,
+        )  # fmt: skip
+        rows += sorted([*found, outside], key=lambda row: -row.host_s)
+    return tuple(rows)
+
+
+def _row(
+    key: tuple[str, str, str, str, str, str, bool],
+    parts: Sequence[Part],
+    times: int,
+    whole_ns: int,
+    spent_ns: int | None,
+) -> ProfiledOperator:
+    own_ns = sum(part.own_ns for part in parts)
+    calls = [part.call for part in parts if part.call is not None]
+    flop = [call.flop for call in calls if call.flop is not None]
+    return ProfiledOperator(
+        *key[:6],
+        calls=len(parts) / times,
+        dispatched=key[6],
+        host_s=own_ns * NANO / times,
+        share=own_ns / whole_ns if whole_ns else 0.0,
+        device_s=None if spent_ns is None else spent_ns * NANO / times,
+        moved_bytes=sum(call.moved_bytes for call in calls) / times if calls else None,
+        flop=sum(flop) / times if flop else None,
+    )

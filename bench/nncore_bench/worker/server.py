@@ -1,0 +1,250 @@
+"""What measures: it holds cases, and answers one request after another; `processes` runs it."""
+
+import gc
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, TypeAlias
+
+import torch
+
+from nncore_bench.cases import BlockKind
+from nncore_bench.worker import messages
+from nncore_bench.worker.blocks import LEAST_ITERATIONS, IncorrectError, Laps, run_block
+from nncore_bench.worker.clock import Clock, EventClock, HostClock
+from nncore_bench.worker.counters.count import count_case
+from nncore_bench.worker.device_memory import give_back_cached, seen_gpu
+from nncore_bench.worker.profile.profile import profile_case
+from nncore_bench.worker.subjects.catalog import CaseWorkload, workload_of
+from nncore_bench.worker.subjects.cuda_graph import CaptureError
+from nncore_bench.worker.subjects.known_answers import busy_wait
+from nncore_bench.worker.subjects.probes import release_buffers
+from nncore_bench.worker.subjects.subject import Subject, release_batches
+
+NANO = 1e-9
+Answers: TypeAlias = dict[type, Callable[[Any], messages.Reply]]
+STEADY_WITHIN = 0.10
+WARM_UP_HALF_S = 0.010
+WARM_UP_TRIES = 5
+CAPTURE_GOES_ON_FAILING = "previous error during capture"
+"""How CUDA ends a capture in which something else had failed before."""
+
+HINTS = {
+    "device-side assert": "often an index out of range, such as a target that is none of the classes; the"
+    " same case on the CPU, or a plain script with CUDA_LAUNCH_BLOCKING=1, says which",
+    "busy or unavailable": "another process holds the GPU for itself, or its compute mode is prohibited;"
+    " nvidia-smi -q -d COMPUTE,PIDS tells",
+}
+"""What some errors of CUDA, known by a part of their text, usually mean, and where to look."""
+
+MOST_THROWN_OUT = 3
+"""So many blocks in a row in which something was compiled are a case that cannot be measured."""
+
+
+class Worker:
+    """Hold the cases of one launch and carry out requests on them."""
+
+    def __init__(self) -> None:
+        self.subjects: dict[int, CaseWorkload] = {}
+        self.threads: dict[int, int] = {}
+        self.clocks: dict[tuple[str, bool], Clock] = {}
+        self.last: int | None = None
+        self._answers: Answers = {
+            messages.Prepare: self._prepare,
+            messages.Measure: self._measure,
+            messages.SpinUp: self._spin_up,
+            messages.Profile: self._profile,
+            messages.Count: self._count,
+            messages.ReadClock: self._read_clock,
+            messages.Forget: self._forget,
+            messages.Look: lambda _: seen_gpu(),
+        }
+
+    def answer(self, request: messages.Request) -> messages.Reply:
+        """Carry out a request; whatever goes wrong in a case is its answer and not the end of the worker."""
+        try:
+            return self._answers[type(request)](request)
+        except Exception as error:  # noqa: BLE001 - a case may fail in any way, and the sweep goes on
+            kind = messages.Ended if ends_the_process(error) else messages.Refused
+            return kind(in_one_sentence(error))
+
+    def _prepare(self, request: messages.Prepare) -> messages.Reply:
+        case = request.case
+        self.subjects.pop(request.number, None)  # if this one is refused, no other must answer for it
+        if isinstance(case.threads, int):
+            self.threads[request.number] = case.threads
+        self._set_threads(request.number)
+        self._turn_to(request.number, case.device)
+        subject = workload_of(case)
+        correct = subject.check()
+        subject.save()
+        self.subjects[request.number] = subject
+        code = subject.optimizer_code if isinstance(subject, Subject) else ""
+        said: dict[str, Any] = {"correct": correct, "assumed": subject.assumed, "optimizer_code": code}
+        if not request.warm_up:
+            return messages.Prepared({}, steady=True, **said)
+        seconds, steady = self._warm_up(request.number, request.kinds or subject.kinds)
+        correct["denormals"] = subject.denormals()
+        subject.restore()
+        return messages.Prepared(seconds, steady=steady, **said)
+
+    def _warm_up(self, number: int, kinds: Sequence[BlockKind]) -> tuple[dict[BlockKind, float], bool]:
+        """Run the first kind until two halves agree, then a few of each other kind; return their seconds."""
+        first, *others = kinds
+        steady, seconds = False, 0.0
+        iterations = LEAST_ITERATIONS
+        for _ in range(WARM_UP_TRIES):
+            halves = [self._seconds(number, first, iterations) for _ in range(2)]
+            seconds = min(halves)
+            steady = max(halves) <= (1 + STEADY_WITHIN) * seconds
+            if steady and iterations * seconds >= WARM_UP_HALF_S:
+                break
+            iterations = max(LEAST_ITERATIONS, min(4 * iterations, int(1.5 * WARM_UP_HALF_S / seconds)))
+        rest = {kind: self._seconds(number, kind, LEAST_ITERATIONS) for kind in others}
+        return {first: seconds, **rest}, steady
+
+    def _seconds(self, number: int, kind: BlockKind, iterations: int) -> float:
+        laps = self._block(number, kind, iterations)
+        if self.subjects[number].device.type == "cpu":
+            return float(median(laps.host[1:].sum(axis=1).tolist())) * NANO
+        return laps.wall_ns * NANO / iterations
+
+    def _measure(self, request: messages.Measure) -> messages.Reply:
+        for thrown_out in range(MOST_THROWN_OUT):
+            before = compilations()
+            laps = self._block(request.number, request.kind, request.iterations)
+            if compilations() == before:
+                device = None if laps.device is None else laps.device.tobytes()
+                return messages.Measured(
+                    laps.host.tobytes(), device, laps.wall_ns, laps.waited_ns, thrown_out
+                )
+        raise IncorrectError(
+            f"torch.compile compiled inside each of {MOST_THROWN_OUT} timed blocks in a row, so it never"
+            " settles (TORCH_LOGS=recompiles,graph_breaks tells why)"
+        )
+
+    def _block(self, number: int, kind: BlockKind, iterations: int) -> Laps:
+        subject = self.subjects[number]
+        self._set_threads(number)
+        self._turn_to(number, subject.device.type)
+        return run_block(subject, self._clock(subject.device.type, kind), kind, iterations)
+
+    def _turn_to(self, number: int, device: str) -> None:
+        """Make room for a case on a GPU, where another one was busy last."""
+        if number != self.last and device != "cpu":
+            give_back_cached()
+        self.last = number
+
+    def _set_threads(self, number: int) -> None:
+        wanted = self.threads.get(number)
+        if wanted is not None and wanted != torch.get_num_threads():
+            torch.set_num_threads(wanted)
+
+    def _clock(self, device: str, kind: BlockKind) -> Clock:
+        events = kind not in ("plain", "inference")
+        key = (device, events)
+        if key not in self.clocks:
+            self.clocks[key] = HostClock() if device == "cpu" else EventClock(torch.cuda, events=events)
+        return self.clocks[key]
+
+    def _spin_up(self, request: messages.SpinUp) -> messages.Reply:
+        matrix = torch.ones(2048, 2048, device="cuda")
+        end = time.monotonic() + request.seconds
+        while time.monotonic() < end:
+            matrix @ matrix
+            torch.cuda.synchronize()
+        return messages.Done()
+
+    def _subject(self, number: int) -> Subject:
+        if number not in self.subjects:
+            raise LookupError(f"case {number} {messages.NOT_HELD}")
+        subject = self.subjects[number]
+        if not isinstance(subject, Subject):
+            raise TypeError(f"case {number} is no network, so that it has no phases to look into")
+        return subject
+
+    def _profile(self, request: messages.Profile) -> messages.Reply:
+        self._set_threads(request.number)
+        subject = self._subject(request.number)
+        trace = Path(request.trace)
+        return messages.Profiled(profile_case(subject, request.case, request.steps, trace, fed=request.fed))
+
+    def _read_clock(self, request: messages.ReadClock) -> messages.Reply:
+        clock = HostClock()
+        for _ in range(request.readings):
+            clock.mark()
+        between, spans = clock.host_laps().tobytes(), []
+        for _ in range(request.spans):
+            start = clock.now()
+            busy_wait(request.span_ns)
+            spans.append(clock.now() - start)
+        return messages.ClockRead(between, spans)
+
+    def _count(self, request: messages.Count) -> messages.Reply:
+        self._set_threads(request.number)
+        return messages.Counted(count_case(self._subject(request.number)))
+
+    def _forget(self, request: messages.Forget) -> messages.Reply:
+        self.subjects.pop(request.number, None)
+        release_batches()
+        release_buffers()
+        gc.collect()
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
+        return messages.Done()
+
+
+def compilations() -> int:
+    """Return how many frames torch.compile has compiled in this process, and its graph breaks.
+
+    Each takes milliseconds to seconds.
+    """
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    if dynamo is None:
+        return 0
+    frames, breaks = dynamo.counters["frames"]["total"], sum(dynamo.counters["graph_break"].values())
+    return int(frames + breaks)
+
+
+def ends_the_process(error: BaseException) -> bool:
+    """Tell whether an error leaves this process unable to measure anything else on its device.
+
+    After most errors of CUDA's every later call fails with the same one (CUDA Runtime API, error handling); a
+    failed capture leaves torch on its stream. Memory that was wanted is there again for another case.
+    """
+    if runs_out_of_memory(error):
+        return False
+    return isinstance(error, torch.AcceleratorError | CaptureError) or not _answers()
+
+
+def _answers() -> bool:
+    """Tell whether the device, if this process uses one, still answers: some libraries hide its errors."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return True
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return True
+
+
+def in_one_sentence(error: BaseException) -> str:
+    """Return the reason of a failure in one line; what runs out of memory says so first."""
+    while CAPTURE_GOES_ON_FAILING in str(error) and error.__context__ is not None:
+        error = error.__context__
+    first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, IncorrectError):
+        return first_line
+    hint = "".join(f" ({hint})" for part, hint in HINTS.items() if part in first_line)
+    name = "out of memory" if runs_out_of_memory(error) else type(error).__name__
+    return f"{name}: {first_line}{hint}"
+
+
+def runs_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory was wanted that there is not, on the host or on a device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    out_of_memory = isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
+    return out_of_memory or "can't allocate memory" in str(error)

@@ -1,0 +1,212 @@
+"""Forms of a step: what the words of a variant and a precision do to network, optimizer and step."""
+
+import importlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_map
+
+from nncore.step import TrainStep
+from nncore_bench.variants import HALVES
+from nncore_bench.worker.blocks import IncorrectError
+from nncore_bench.worker.messages import COMPILER_CACHE
+from nncore_bench.worker.subjects.load import Inputs, called
+
+COMPILE_MODES: Mapping[str, str] = {
+    "compile": "default",
+    "compile-max": "max-autotune",
+    "reduce-overhead": "reduce-overhead",
+}
+IMAGE_DIMENSIONS = 4
+PASSES = 32
+"""So often is the scale of a loss halved at most: from 65536, where GradScaler begins, far below 1."""
+
+Words = tuple[str, ...]
+
+
+def formed_model(model: nn.Module, words: Words) -> nn.Module:
+    """Return the network in the memory format and compiled as the words say; raises IncorrectError."""
+    if "channels-last" in words:
+        if not any(parameter.ndim == IMAGE_DIMENSIONS for parameter in model.parameters()):
+            raise IncorrectError("channels-last: the network has no weights of four dimensions, so no images")
+        model = model.to(memory_format=torch.channels_last)
+    for word, mode in COMPILE_MODES.items():
+        if word in words:
+            return cast("nn.Module", torch.compile(model, mode=mode, dynamic=False))
+    return model
+
+
+def formed_inputs(inputs: Inputs, words: Words) -> Inputs:
+    """Return inputs in the memory format that the words say."""
+    if "channels-last" not in words:
+        return inputs
+    return tree_map(
+        lambda tensor: (
+            tensor.to(memory_format=torch.channels_last) if tensor.ndim == IMAGE_DIMENSIONS else tensor
+        ),
+        inputs,
+    )
+
+
+class _KeepsGradients(TrainStep):
+    def zero_grad(self) -> None:
+        self.torch_optimizer.zero_grad(set_to_none=False)
+
+
+class _Structured(TrainStep):
+    def forward(self, inputs: Inputs) -> Tensor:
+        return cast("Tensor", called(self.model, inputs))
+
+
+class _Autocast(TrainStep):
+    autocast: torch.autocast
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        with self.autocast:
+            return super().forward(inputs)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        with self.autocast:
+            return super().loss(logits, targets)
+
+
+class ScaledStep(_Autocast):
+    """Scale the loss, lest small gradients vanish; where one overflows, no parameter moves."""
+
+    scaler: torch.amp.GradScaler
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients of the scaled loss."""
+        super().backward(self.scaler.scale(loss))
+
+    def optimizer(self) -> None:
+        """Take the scale off the gradients, move the parameters, and adapt the scale."""
+        self.scaler.step(self.torch_optimizer)
+        self.scaler.update()
+
+    def settle(self, batches: Sequence[tuple[Inputs, Tensor]]) -> None:
+        """Train until no batch makes a gradient overflow, as the first steps may; raises IncorrectError."""
+        for _ in range(PASSES):
+            before = self.scaler.get_scale()
+            for inputs, targets in batches:
+                self(inputs, targets)
+            if self.scaler.get_scale() >= before:
+                return
+        raise IncorrectError(
+            f"float16: gradients overflow even where the loss is scaled by {before:.0e} (train in bfloat16)"
+        )
+
+    def scaling(self) -> list[Tensor]:
+        """Return the scale, and the number of steps since it changed."""
+        scaler: Any = self.scaler  # of which the values are public alone
+        return [scaler._scale, scaler._growth_tracker]  # noqa: SLF001
+
+
+def casting(precision: str, device: str) -> torch.autocast:
+    """Return the context that a precision computes in on a kind of device."""
+    dtype = getattr(torch, precision) if precision in HALVES else None
+    return torch.autocast(device, dtype, enabled=dtype is not None)
+
+
+def formed_step(  # noqa: PLR0913, PLR0917 - a step is made of these
+    model: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optimizer: Optimizer,
+    words: Words,
+    precision: str,
+    inputs: Inputs,
+) -> TrainStep:
+    """Return the training step; its phases are the plain ones unless a word changes them."""
+    kinds: list[type[TrainStep]] = []
+    if precision in HALVES:
+        kinds.append(ScaledStep if precision == "float16" else _Autocast)
+    if not isinstance(inputs, Tensor):
+        kinds.append(_Structured)
+    if "set-to-none=false" in words:
+        kinds.append(_KeepsGradients)
+    kind = type("Step", (*kinds, TrainStep), {}) if len(kinds) > 1 else (kinds or [TrainStep])[0]
+    step: TrainStep = kind(model, cast("nn.Module", loss), optimizer)
+    if isinstance(step, _Autocast):
+        device = next(model.parameters()).device.type
+        step.autocast = casting(precision, device)
+        if isinstance(step, ScaledStep):
+            step.scaler = torch.amp.GradScaler(device)
+    return step
+
+
+@contextmanager
+def compiler_cache_of(words: Words) -> Iterator[None]:
+    """Give each way to compile a part of its own in a cache that was set, and import the compiler beforehand.
+
+    Else what one compiled would make the first step of another look cheap, and the first of them slow.
+    """
+    compiler = next((word for word in COMPILE_MODES if word in words), None)
+    folder = os.environ.get(COMPILER_CACHE)
+    if compiler is None or folder is None:
+        yield
+        return
+    importlib.import_module("torch._inductor.compile_fx")
+    os.environ[COMPILER_CACHE] = str(Path(folder) / compiler)
+    try:
+        yield
+    finally:
+        os.environ[COMPILER_CACHE] = folder
+
+
+BACKENDS: Any = torch.backends  # which makes its attributes as it is imported
+ON_CUDA: tuple[Any, ...] = (BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn)
+ON_CPU: tuple[Any, ...] = (BACKENDS.mkldnn.matmul, BACKENDS.mkldnn.conv, BACKENDS.mkldnn.rnn)
+"""What computes with float32, each with a precision of its own: products, convolutions, recurrent layers."""
+
+
+@contextmanager
+def precision_set(precision: str) -> Iterator[None]:
+    """Set what a precision sets for a whole process while a case runs, and put it back.
+
+    By itself torch computes convolutions and recurrent layers in TF32 on CUDA, and products in float32; here
+    all of them compute in TF32 for tf32, and in float32 otherwise. The CPU's always compute in float32.
+    """
+    # Where a factory set what the older settings have no word for, these cannot be read, and are torch's own.
+    products, tf32_layers = "highest", True
+    with suppress(RuntimeError):
+        products = torch.get_float32_matmul_precision()
+    with suppress(RuntimeError):
+        tf32_layers = torch.backends.cudnn.allow_tf32
+    found = [backend.fp32_precision for backend in (*ON_CUDA, *ON_CPU)]
+    tf32 = precision == "tf32"
+    on_cuda, on_cpu = ["tf32" if tf32 else "ieee"] * len(ON_CUDA), ["ieee"] * len(ON_CPU)
+    _set_precision("high" if tf32 else "highest", tf32, on_cuda + on_cpu)
+    try:
+        yield
+    finally:
+        _set_precision(products, tf32_layers, found)
+
+
+def _set_precision(products: str, tf32_layers: bool, each: Sequence[str]) -> None:  # noqa: FBT001 - as torch has it
+    """Set the precision the older way too: the compiler reads it there, and raises where the two disagree."""
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = tf32_layers
+    for backend, value in zip((*ON_CUDA, *ON_CPU), each, strict=True):
+        backend.fp32_precision = "none"  # it then has that of torch.backends, which may be this one
+        if backend.fp32_precision != value:
+            backend.fp32_precision = value
+
+
+def plain_tf32(model: nn.Module) -> bool:
+    """Tell whether this process as it is would compute some of a float32 network in TF32 on CUDA."""
+    kinds = (nn.Module, nn.modules.conv._ConvNd, nn.RNNBase)  # noqa: SLF001 - what all convolutions are
+    return any(
+        backend.fp32_precision == "tf32" and any(isinstance(layer, kind) for layer in model.modules())
+        for backend, kind in zip(ON_CUDA, kinds, strict=True)
+    )
+
+
+def inference_mode(words: Words) -> Any:  # noqa: ANN401 - torch types both as different classes
+    """Return the context of inference: without gradients, or without version counters besides."""
+    return torch.inference_mode() if "inference-mode" in words else torch.no_grad()

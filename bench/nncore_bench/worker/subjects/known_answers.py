@@ -1,0 +1,103 @@
+"""Workloads whose answer is known beforehand, by which the instrument is tested on the user's machine."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from nncore_bench.cases import STEP_PHASES, BlockKind, Case
+from nncore_bench.worker.subjects.subject import Mark, Subject
+
+PLANTED_NS = 300_000
+EVERY = 3
+"""Of so many iterations one has the delay: not of two, since steps alternate by themselves."""
+
+
+Wait = Callable[[int], None]
+
+
+def busy_wait(nanoseconds: int) -> None:
+    """Keep the processor busy for a time by a clock that nothing adjusts, and which the laps do not use."""
+    clock = getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC)
+    read = time.clock_gettime_ns
+    end = read(clock) + nanoseconds
+    while read(clock) < end:
+        pass
+
+
+class BusyWait:
+    """Wait for a known time in the forward phase of a step that does nothing else."""
+
+    kinds: tuple[BlockKind, ...] = ("plain", "laps")
+    assumed: tuple[str, ...] = ()
+
+    def __init__(self, nanoseconds: int, wait: Wait = busy_wait) -> None:
+        self.device = torch.device("cpu")
+        self.nanoseconds = nanoseconds
+        self.wait = wait
+
+    def iteration(self, kind: BlockKind) -> Callable[[int, Mark], None]:
+        """Return the function that runs one iteration of a kind."""
+        return self._lapped if kind == "laps" else self._plain
+
+    def mode(self, _kind: BlockKind) -> AbstractContextManager[object]:
+        """Return a context that does nothing."""
+        return nullcontext()
+
+    def _lapped(self, _number: int, mark: Mark) -> None:
+        for phase in STEP_PHASES:
+            mark()
+            if phase == "forward":
+                self.wait(self.nanoseconds)
+        mark()
+
+    def _plain(self, _number: int, mark: Mark) -> None:
+        mark()
+        self.wait(self.nanoseconds)
+
+    def check(self) -> dict[str, float]:
+        """Return nothing: no network is trained here."""
+        return {}
+
+    def save(self) -> None:
+        """Keep nothing: waiting changes nothing."""
+
+    def restore(self) -> None:
+        """Do nothing, see `save`."""
+
+    def denormals(self) -> int:
+        """Return 0: there are no values."""
+        return 0
+
+
+class Planted(Subject):
+    """Train as usual, but wait in one phase of every third iteration; its neighbours show what it would take.
+
+    Plain blocks are as usual: they have no phases to plant a delay in.
+    """
+
+    kinds: tuple[BlockKind, ...] = ("plain", "laps")
+
+    def __init__(self, case: Case, phase: str, wait: Wait = busy_wait) -> None:
+        super().__init__(case)
+        self.wait = wait
+        self.phase = phase
+        self.waits = False
+        usual = getattr(self.step, phase)
+
+        def delayed(*arguments: object) -> object:
+            result = usual(*arguments)
+            if self.waits:
+                self.wait(PLANTED_NS)
+            return result
+
+        setattr(self.step, phase, delayed)
+
+    def _lapped(self, number: int, mark: Mark) -> None:
+        self.waits = number % EVERY == 1
+        super()._lapped(number, mark)
+
+    def _plain(self, number: int, mark: Mark) -> None:
+        self.waits = False
+        super()._plain(number, mark)
