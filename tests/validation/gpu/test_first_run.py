@@ -108,7 +108,7 @@ def test_every_command_of_a_stage_is_one_that_bench_takes(machine: Machine) -> N
 def test_the_tests_of_cuda_are_those_that_are_marked_so(machine: Machine) -> None:
     (tests,) = machine.commands("-m", "pytest", "-q", "-m", "cuda")
     named = {word for word in tests if word.endswith(".py")}
-    assert "tests/measure/test_cuda_device.py" in named
+    assert "tests/worker/test_cuda_device.py" in named
     assert not any(word.startswith("tests/validation") for word in named)
 
 

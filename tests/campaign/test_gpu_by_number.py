@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from test_gpu_facts import library, refuse
+from fake_nvml import library, refuse
 from test_shared_gpu import CUDA_CASE, FakeLauncher, OneGpu, recorded
 
 from nncore_bench.campaign.plan import Plan
