@@ -23,7 +23,7 @@ from nncore_bench.selftest.campaign import (
 from nncore_bench.worker.blocks import run_block
 from nncore_bench.worker.clock import HostClock
 from nncore_bench.worker.subjects.catalog import CaseWorkload
-from nncore_bench.worker.subjects.known_answers import PLANTED_NS, BusyWait, Planted
+from nncore_bench.worker.subjects.known_answers import DELAY_NS, BusyWait, DelayedPhase
 
 LAUNCHES, ROUNDS, ITERATIONS = 2, 3, 12
 
@@ -83,7 +83,7 @@ def test_one_output_that_says_something_else_fails_a_known_time() -> None:
 
 
 def planted_blocks(phase: str, host: FakeHost) -> list[Block]:
-    work = Planted(replace(PLANTED_CASE, batch_size=4, hidden=4), phase, host.wait)
+    work = DelayedPhase(replace(PLANTED_CASE, batch_size=4, hidden=4), phase, host.wait)
     return [block for block in blocks_of(work, host) if block.kind == "laps"]
 
 
@@ -121,10 +121,10 @@ def test_a_delay_missed_in_one_launch_fails() -> None:
 def test_plain_blocks_hold_no_planted_delay() -> None:
     """The step beside it is what training takes by itself."""
     host = FakeHost()
-    work = Planted(replace(PLANTED_CASE, batch_size=4, hidden=4), "forward", host.wait)
+    work = DelayedPhase(replace(PLANTED_CASE, batch_size=4, hidden=4), "forward", host.wait)
     laps = run_block(work, HostClock(host.now), "plain", ITERATIONS)
     assert laps.host.sum() == 0
-    assert PLANTED_NS == PLANTED_S * 1e9
+    assert DELAY_NS == PLANTED_S * 1e9
 
 
 def test_a_whole_campaign_of_known_answers_passes_every_check() -> None:
@@ -150,7 +150,7 @@ def fake_workload(case: Case, host: FakeHost) -> CaseWorkload:
     if name == "busy-wait":
         return BusyWait(1_000 * int(detail), host.wait)
     if name == "planted":
-        return Planted(case, detail, host.wait)
+        return DelayedPhase(case, detail, host.wait)
     return BusyWait(80_000, host.wait)
 
 

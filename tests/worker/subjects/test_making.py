@@ -91,11 +91,11 @@ def test_examples_are_cut_and_repeated_in_a_cycle() -> None:
         ("def make(): raise KeyError('x')", "raised KeyError: 'x' (call it by itself)"),
         (
             "def make(): return 5",
-            "it returned int, which is no nn.Module and has no attribute `model` that is one",
+            "it returned int, which is neither an nn.Module nor has one as its attribute `model`",
         ),
         ("import not_there", "needs the module 'not_there', which is not installed here"),
         ("def other(): pass", "has no make (it has other)"),
-        ("from torch import nn\nmake = nn.ReLU", "its model has no parameters that train"),
+        ("from torch import nn\nmake = nn.ReLU", "its model has no trainable parameters"),
         (
             "from torch import nn\ndef make(): return nn.LSTM(4, 5)",
             "its first layer is LSTM, which does not tell the shape of a batch (return an object with",
@@ -106,7 +106,7 @@ def test_examples_are_cut_and_repeated_in_a_cycle() -> None:
         ),
         (
             "from torch import nn\ndef make(): return nn.Sequential(nn.Linear(4, 5), nn.Flatten(0))",
-            "its model gives outputs of shape [40], not a score per class (give a batch with targets, and",
+            "its model returns outputs of shape [40], not one score per class (give a batch with targets, and",
         ),
         (
             "from torch import nn, ones\nclass make:\n model = nn.Linear(2, 2)\n batch = ones(3, 2), ones(4)",
@@ -114,7 +114,7 @@ def test_examples_are_cut_and_repeated_in_a_cycle() -> None:
         ),
         (
             "import torch\nclass make:\n model = torch.nn.Linear(2, 2)\n optimizer = 'adam'",
-            "its optimizer is str, which is no torch.optim.Optimizer",
+            "its optimizer is str, not a torch.optim.Optimizer",
         ),
         (
             "from torchvision.models import resnet18\ndef make(): return resnet18(weights='DEFAULT')",
@@ -140,9 +140,9 @@ def test_what_is_wrong_is_one_sentence_with_the_factory_and_the_fix(
     [
         (
             "torchvision:resnet99",
-            "torchvision:resnet99 is no classification network (such as resnet101, resnet152",
+            "torchvision:resnet99 is not a classification network (choose one such as resnet101, resnet152",
         ),
-        ("./gone.py:make", "there is no file 'gone.py'"),
+        ("./gone.py:make", "no file 'gone.py'"),
         ("not_a_module:make", "needs the module 'not_a_module'"),
     ],
 )
@@ -179,5 +179,5 @@ def test_auxiliary_outputs_are_part_of_the_loss() -> None:
 
 def test_a_subject_of_a_notebook_has_to_be_handed_over() -> None:
     """Typed by hand, its name leads nowhere, and the sentence says what does."""
-    with pytest.raises(SubjectError, match=r"bench.measure_step alone hands over"):
+    with pytest.raises(SubjectError, match=r"only nncore_bench.measure_step can hand over"):
         make("measure_step:Net")

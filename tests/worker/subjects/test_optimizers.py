@@ -73,11 +73,15 @@ def test_a_graph_asks_for_capturable_where_there_is_such_an_option(kind: type[Op
         (SparseAdam, "cudagraph", "failed: SparseAdam does not support dense gradients"),
         (LBFGS, "fused", "fused: LBFGS has no such option"),
         (LBFGS, "cudagraph", "required positional argument: 'closure'"),
-        (lambda p: Adam(p, differentiable=True), "fused", "fused: Adam cannot be built so: `fused` does not"),
+        (
+            lambda p: Adam(p, differentiable=True),
+            "fused",
+            "fused: Adam cannot be rebuilt this way: `fused` does not",
+        ),
         (
             lambda p: Adam(p, lr=torch.tensor(0.1)),
             "foreach",
-            "foreach: Adam cannot be built so: lr as a Tensor",
+            "foreach: Adam cannot be rebuilt this way: lr as a Tensor",
         ),
     ],
 )
@@ -171,9 +175,9 @@ def test_an_optimizer_of_the_users_own_is_built_again_with_its_own_arguments() -
 def test_an_optimizer_that_cannot_be_built_again_says_why() -> None:
     """What its constructor wants and nobody knows, and what it raises when given groups."""
     model = network()
-    with pytest.raises(IncorrectError, match="it keeps no kind, which its constructor wants"):
+    with pytest.raises(IncorrectError, match="its constructor needs kind, which it does not keep"):
         formed_optimizer(Forgetful(model.parameters(), "fast"), ("fused",))
-    with pytest.raises(IncorrectError, match="fused: Wrapping cannot be built so: "):
+    with pytest.raises(IncorrectError, match="fused: Wrapping cannot be rebuilt this way: "):
         formed_optimizer(Wrapping(SGD(model.parameters())), ("fused",))
 
 

@@ -1,1 +1,1 @@
-"""What is measured: a case made real, from the user's network or ours to the step of a variant."""
+"""What is measured: from a case to a runnable training step, of the user's network or of SimpleNN."""

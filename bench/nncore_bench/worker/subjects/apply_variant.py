@@ -1,4 +1,4 @@
-"""Forms of a step: what the words of a variant and a precision do to network, optimizer and step."""
+"""Apply a variant and a precision: what each word changes about the model, the inputs and the step."""
 
 import importlib
 import os
@@ -25,13 +25,13 @@ COMPILE_MODES: Mapping[str, str] = {
 }
 IMAGE_DIMENSIONS = 4
 PASSES = 32
-"""So often is the scale of a loss halved at most: from 65536, where GradScaler begins, far below 1."""
+"""Halve the loss scale at most this often: from 65536, GradScaler's initial scale, to far below 1."""
 
 Words = tuple[str, ...]
 
 
 def formed_model(model: nn.Module, words: Words) -> nn.Module:
-    """Return the network in the memory format and compiled as the words say; raises IncorrectError."""
+    """Apply memory format and compilation; raises IncorrectError for channels-last without 4-D weights."""
     if "channels-last" in words:
         if not any(parameter.ndim == IMAGE_DIMENSIONS for parameter in model.parameters()):
             raise IncorrectError("channels-last: the network has no weights of four dimensions, so no images")
@@ -43,7 +43,7 @@ def formed_model(model: nn.Module, words: Words) -> nn.Module:
 
 
 def formed_inputs(inputs: Inputs, words: Words) -> Inputs:
-    """Return inputs in the memory format that the words say."""
+    """Return the inputs in the variant's memory format."""
     if "channels-last" not in words:
         return inputs
     return tree_map(
@@ -77,7 +77,7 @@ class _Autocast(TrainStep):
 
 
 class ScaledStep(_Autocast):
-    """Scale the loss, lest small gradients vanish; where one overflows, no parameter moves."""
+    """A step with a scaled loss, so that small gradients do not underflow; an overflow skips the update."""
 
     scaler: torch.amp.GradScaler
 
@@ -86,12 +86,12 @@ class ScaledStep(_Autocast):
         super().backward(self.scaler.scale(loss))
 
     def optimizer(self) -> None:
-        """Take the scale off the gradients, move the parameters, and adapt the scale."""
+        """Unscale the gradients, update the parameters, and adapt the scale."""
         self.scaler.step(self.torch_optimizer)
         self.scaler.update()
 
     def settle(self, batches: Sequence[tuple[Inputs, Tensor]]) -> None:
-        """Train until no batch makes a gradient overflow, as the first steps may; raises IncorrectError."""
+        """Train until no gradient overflows, as the first steps may; raises IncorrectError if they all do."""
         for _ in range(PASSES):
             before = self.scaler.get_scale()
             for inputs, targets in batches:
@@ -103,18 +103,18 @@ class ScaledStep(_Autocast):
         )
 
     def scaling(self) -> list[Tensor]:
-        """Return the scale, and the number of steps since it changed."""
-        scaler: Any = self.scaler  # of which the values are public alone
+        """Return the scale, and the number of steps since it last changed, as the scaler's own tensors."""
+        scaler: Any = self.scaler  # whose public accessors return copies
         return [scaler._scale, scaler._growth_tracker]  # noqa: SLF001
 
 
 def casting(precision: str, device: str) -> torch.autocast:
-    """Return the context that a precision computes in on a kind of device."""
+    """Return the autocast context for a precision, disabled for float32 and tf32."""
     dtype = getattr(torch, precision) if precision in HALVES else None
     return torch.autocast(device, dtype, enabled=dtype is not None)
 
 
-def formed_step(  # noqa: PLR0913, PLR0917 - a step is made of these
+def formed_step(  # noqa: PLR0913, PLR0917 - the parts of a step
     model: nn.Module,
     loss: Callable[[Tensor, Tensor], Tensor],
     optimizer: Optimizer,
@@ -122,7 +122,7 @@ def formed_step(  # noqa: PLR0913, PLR0917 - a step is made of these
     precision: str,
     inputs: Inputs,
 ) -> TrainStep:
-    """Return the training step; its phases are the plain ones unless a word changes them."""
+    """Build the training step, overriding only the phases that the variant or precision changes."""
     kinds: list[type[TrainStep]] = []
     if precision in HALVES:
         kinds.append(ScaledStep if precision == "float16" else _Autocast)
@@ -142,9 +142,10 @@ def formed_step(  # noqa: PLR0913, PLR0917 - a step is made of these
 
 @contextmanager
 def compiler_cache_of(words: Words) -> Iterator[None]:
-    """Give each way to compile a part of its own in a cache that was set, and import the compiler beforehand.
+    """Give each compile mode its own compiler cache, if one is configured, and import the compiler first.
 
-    Else what one compiled would make the first step of another look cheap, and the first of them slow.
+    Otherwise one mode's cached kernels would make the next one's first step look cheap, and the import would
+    be charged to whichever compiles first.
     """
     compiler = next((word for word in COMPILE_MODES if word in words), None)
     folder = os.environ.get(COMPILER_CACHE)
@@ -159,20 +160,20 @@ def compiler_cache_of(words: Words) -> Iterator[None]:
         os.environ[COMPILER_CACHE] = folder
 
 
-BACKENDS: Any = torch.backends  # which makes its attributes as it is imported
+BACKENDS: Any = torch.backends  # its attributes are created dynamically, invisible to type checkers
 ON_CUDA: tuple[Any, ...] = (BACKENDS.cuda.matmul, BACKENDS.cudnn.conv, BACKENDS.cudnn.rnn)
 ON_CPU: tuple[Any, ...] = (BACKENDS.mkldnn.matmul, BACKENDS.mkldnn.conv, BACKENDS.mkldnn.rnn)
-"""What computes with float32, each with a precision of its own: products, convolutions, recurrent layers."""
+"""Backends with a float32 precision setting of their own: matmul, convolutions, recurrent layers."""
 
 
 @contextmanager
 def precision_set(precision: str) -> Iterator[None]:
-    """Set what a precision sets for a whole process while a case runs, and put it back.
+    """Set the process-wide float32 precision while a case runs, and restore it afterwards.
 
-    By itself torch computes convolutions and recurrent layers in TF32 on CUDA, and products in float32; here
-    all of them compute in TF32 for tf32, and in float32 otherwise. The CPU's always compute in float32.
+    By default torch computes convolutions and recurrent layers in TF32 on CUDA, and matmuls in float32; here
+    all of them use TF32 for tf32 and float32 otherwise. The CPU always computes in float32.
     """
-    # Where a factory set what the older settings have no word for, these cannot be read, and are torch's own.
+    # The legacy settings cannot be read where a factory chose something they cannot express; assume defaults.
     products, tf32_layers = "highest", True
     with suppress(RuntimeError):
         products = torch.get_float32_matmul_precision()
@@ -189,24 +190,24 @@ def precision_set(precision: str) -> Iterator[None]:
 
 
 def _set_precision(products: str, tf32_layers: bool, each: Sequence[str]) -> None:  # noqa: FBT001 - as torch has it
-    """Set the precision the older way too: the compiler reads it there, and raises where the two disagree."""
+    """Set the legacy settings too: the compiler reads those, and raises if old and new disagree."""
     torch.set_float32_matmul_precision(products)
     torch.backends.cudnn.allow_tf32 = tf32_layers
     for backend, value in zip((*ON_CUDA, *ON_CPU), each, strict=True):
-        backend.fp32_precision = "none"  # it then has that of torch.backends, which may be this one
+        backend.fp32_precision = "none"  # inherit from torch.backends, which may already be this value
         if backend.fp32_precision != value:
             backend.fp32_precision = value
 
 
 def plain_tf32(model: nn.Module) -> bool:
-    """Tell whether this process as it is would compute some of a float32 network in TF32 on CUDA."""
-    kinds = (nn.Module, nn.modules.conv._ConvNd, nn.RNNBase)  # noqa: SLF001 - what all convolutions are
+    """Return whether current settings make part of this float32 network compute in TF32 on CUDA."""
+    kinds = (nn.Module, nn.modules.conv._ConvNd, nn.RNNBase)  # noqa: SLF001 - the base of all convolutions
     return any(
         backend.fp32_precision == "tf32" and any(isinstance(layer, kind) for layer in model.modules())
         for backend, kind in zip(ON_CUDA, kinds, strict=True)
     )
 
 
-def inference_mode(words: Words) -> Any:  # noqa: ANN401 - torch types both as different classes
-    """Return the context of inference: without gradients, or without version counters besides."""
+def inference_mode(words: Words) -> Any:  # noqa: ANN401 - two unrelated classes in torch
+    """Return the inference context: `no_grad`, or `inference_mode`, which also drops version counters."""
     return torch.inference_mode() if "inference-mode" in words else torch.no_grad()

@@ -1,4 +1,4 @@
-"""A whole training step captured once in a CUDA graph, and replayed: its launches are paid for once."""
+"""Capture a whole training step in a CUDA graph and replay it, so that its launches are paid for once."""
 
 from functools import cache
 from typing import Any
@@ -11,21 +11,17 @@ from nncore.step import TrainStep
 from nncore_bench.worker.blocks import IncorrectError
 
 WARM_UP_STEPS = 3
-"""Steps on a side stream before the capture (pytorch.org/docs/stable/notes/cuda.html, CUDA Graphs)."""
+"""Steps on a side stream before capture (pytorch.org/docs/stable/notes/cuda.html, CUDA Graphs)."""
 
 
 class CaptureError(IncorrectError):
-    """Say why a step could not be captured, which leaves torch on the stream of the capture."""
+    """The step could not be captured; torch is left on the capture stream."""
 
 
 class CapturedStep:
-    """Hold the graph of a step on a batch of its own, into which each batch is copied before a replay.
+    """A training step as a CUDA graph; each batch is copied into the graph's static batch before a replay.
 
-    `runtime` is torch.cuda, or in tests something that behaves like it.
-
-    Raises:
-        CaptureError: something in the step cannot be captured.
-
+    `runtime` is torch.cuda, or a fake of it in tests. Raises CaptureError if the step cannot be captured.
     """
 
     def __init__(self, step: TrainStep, batch: tuple[Any, Tensor], runtime: Any = torch.cuda) -> None:  # noqa: ANN401
@@ -36,9 +32,8 @@ class CapturedStep:
             for _ in range(WARM_UP_STEPS):
                 step(*self._static)
         runtime.current_stream().wait_stream(side)
-        step.torch_optimizer.zero_grad(
-            set_to_none=True
-        )  # so that backward makes gradients in the graph's pool
+        # Backward must allocate the gradients in the graph's own pool.
+        step.torch_optimizer.zero_grad(set_to_none=True)
         self._graph = runtime.CUDAGraph()
         try:
             with runtime.graph(self._graph, stream=side):
@@ -49,8 +44,8 @@ class CapturedStep:
                 " device, such as .item(), out of the step, or leave out cudagraph)"
             ) from error
 
-    def __call__(self, inputs: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - of the structure of the batch
-        """Run the step on a batch, and return its loss, which the next run overwrites."""
+    def __call__(self, inputs: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - any structure of tensors
+        """Replay the step on a batch and return its loss, which the next replay overwrites."""
         for target, source in zip(tree_leaves(self._static), tree_leaves((inputs, targets)), strict=True):
             target.copy_(source)
         self._graph.replay()
@@ -58,15 +53,16 @@ class CapturedStep:
 
 
 @cache
-def _side_stream(runtime: Any) -> Any:  # noqa: ANN401 - torch.cuda, or what behaves like it
-    """Return the one stream for all captures of a process: cuBLAS keeps some 32 MiB for each it has seen."""
+def _side_stream(runtime: Any) -> Any:  # noqa: ANN401 - torch.cuda, or a fake of it
+    """Return one stream for all captures of a process: cuBLAS keeps some 32 MiB per stream it has seen."""
     return runtime.Stream()
 
 
 def _first_reason(error: BaseException) -> str:
-    """Return what failed first: ending a capture that has failed is an error again, which names no cause.
+    """Return the root cause: ending a failed capture raises again, without naming it.
 
-    CUDA's are all RuntimeErrors; a KeyError, say, that the step handled before it failed is none of them.
+    CUDA's errors are all RuntimeErrors; other errors in the chain, such as a KeyError that the step handled
+    before it failed, are skipped.
     """
     first, context = error, error.__context__
     while context is not None:

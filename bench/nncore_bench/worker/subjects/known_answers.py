@@ -1,4 +1,4 @@
-"""Workloads whose answer is known beforehand, by which the instrument is tested on the user's machine."""
+"""Workloads with a known duration, with which `selftest` tests the instrument on the user's machine."""
 
 import time
 from collections.abc import Callable
@@ -9,16 +9,15 @@ import torch
 from nncore_bench.cases import STEP_PHASES, BlockKind, Case
 from nncore_bench.worker.subjects.subject import Mark, Subject
 
-PLANTED_NS = 300_000
+DELAY_NS = 300_000
 EVERY = 3
-"""Of so many iterations one has the delay: not of two, since steps alternate by themselves."""
-
+"""Delay every third iteration; not every second, because step times already alternate."""
 
 Wait = Callable[[int], None]
 
 
 def busy_wait(nanoseconds: int) -> None:
-    """Keep the processor busy for a time by a clock that nothing adjusts, and which the laps do not use."""
+    """Spin for a given time, read from a clock that is never adjusted and that the laps do not use."""
     clock = getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC)
     read = time.clock_gettime_ns
     end = read(clock) + nanoseconds
@@ -27,7 +26,7 @@ def busy_wait(nanoseconds: int) -> None:
 
 
 class BusyWait:
-    """Wait for a known time in the forward phase of a step that does nothing else."""
+    """A step that does nothing but wait for a known time in its forward phase."""
 
     kinds: tuple[BlockKind, ...] = ("plain", "laps")
     assumed: tuple[str, ...] = ()
@@ -57,11 +56,11 @@ class BusyWait:
         self.wait(self.nanoseconds)
 
     def check(self) -> dict[str, float]:
-        """Return nothing: no network is trained here."""
+        """Return no figures: no network is trained here."""
         return {}
 
     def save(self) -> None:
-        """Keep nothing: waiting changes nothing."""
+        """Do nothing: waiting has no state."""
 
     def restore(self) -> None:
         """Do nothing, see `save`."""
@@ -71,10 +70,10 @@ class BusyWait:
         return 0
 
 
-class Planted(Subject):
-    """Train as usual, but wait in one phase of every third iteration; its neighbours show what it would take.
+class DelayedPhase(Subject):
+    """A real training step with a delay in one phase of every third iteration of `laps` blocks.
 
-    Plain blocks are as usual: they have no phases to plant a delay in.
+    The iterations in between show what the phase takes without it. Plain blocks have no phases to delay.
     """
 
     kinds: tuple[BlockKind, ...] = ("plain", "laps")
@@ -89,7 +88,7 @@ class Planted(Subject):
         def delayed(*arguments: object) -> object:
             result = usual(*arguments)
             if self.waits:
-                self.wait(PLANTED_NS)
+                self.wait(DELAY_NS)
             return result
 
         setattr(self.step, phase, delayed)

@@ -1,7 +1,7 @@
-"""Making a subject: the network, the example batch, the loss and the optimizer that a case names.
+"""Load the subject that a case names: network, example batch, loss and optimizer.
 
-`torchvision:resnet18` is any classification network of torchvision.models, without weights;
-`package.module:factory` and `./file.py:factory` are a function of the user's own.
+`torchvision:NAME` is any classification network of torchvision.models, with random weights;
+`package.module:factory` and `./file.py:factory` are the user's own functions.
 """
 
 import importlib
@@ -28,23 +28,23 @@ from nncore_bench.worker.messages import HANDED_OVER, SUBJECT_FILE
 TORCHVISION = "torchvision"
 IMAGE_SIZE = 224
 EXAMPLES = 8
-"""Samples of an example batch that is made here."""
+"""Samples in a synthetic example batch."""
 
 LEARNING_RATE = 0.001
 AUXILIARY_SHARE = 0.3
 Inputs: TypeAlias = Any
-"""A tensor, or a tuple or dict of tensors: what the network is called with, batches first."""
+"""A tensor, or a tuple or dict of tensors, with the batch dimension first."""
 
 
 class SubjectError(IncorrectError):
-    """Say in one sentence what is wrong with what a factory makes, and what to write instead."""
+    """What is wrong with the result of a factory, and what to write instead, in one sentence."""
 
 
 @dataclass
 class Made:
-    """Hold what a training step needs, on the CPU: a batch of examples is cut or repeated to any size.
+    """The parts of a training step, on the CPU; the example batch is cut or repeated to any size.
 
-    `inputs` and `targets` have the samples first. `assumed` says in words what was not given and taken.
+    `inputs` and `targets` have the samples first. `assumed` lists the defaults used, one phrase each.
     """
 
     model: nn.Module
@@ -56,7 +56,7 @@ class Made:
 
 
 def make(subject: str) -> Made:
-    """Return what a subject names; raises SubjectError, which names the factory and the way out."""
+    """Load a subject; raises SubjectError, which names the factory and the way out."""
     name, _, detail = subject.partition(":")
     if name == TORCHVISION:
         factory = _torchvision(detail)
@@ -77,7 +77,7 @@ def make(subject: str) -> Made:
 
 @contextmanager
 def nothing_downloaded() -> Iterator[None]:
-    """Refuse what a factory would fetch: no time of a step depends on what the weights are."""
+    """Refuse downloads by a factory: the time of a step does not depend on its weights."""
 
     def refuse(url: str, *_: object, **__: object) -> None:
         raise SubjectError(f"it would download {url} (give weights=None: weights do not change a time)")
@@ -91,106 +91,106 @@ def nothing_downloaded() -> Iterator[None]:
 
 
 def _torchvision(name: str) -> Callable[[], nn.Module]:
-    from torchvision import models  # noqa: PLC0415 - it takes a second to import, and most never need it
+    from torchvision import models  # noqa: PLC0415 - takes a second to import, and few subjects need it
 
     known = models.list_models(module=models)
     if name not in known:
         near = [other for other in known if other[:3] == name[:3]] or known
-        raise SubjectError(f"torchvision:{name} is no classification network (such as {', '.join(near[:5])})")
+        raise SubjectError(
+            f"torchvision:{name} is not a classification network (choose one such as {', '.join(near[:5])})"
+        )
     return lambda: models.get_model(name, weights=None)
 
 
 def _imported(subject: str) -> Callable[[], Any]:
-    """Return the factory that `package.module:name` or `path/to/file.py:name` names."""
-    place, _, name = subject.rpartition(":")
-    module = _of_file(subject, Path(place)) if place.endswith(".py") else _of_package(subject, place)
+    """Import the factory `package.module:name` or `path/to/file.py:name`."""
+    source, _, name = subject.rpartition(":")
+    module = _from_file(subject, Path(source)) if source.endswith(".py") else _from_package(subject, source)
     factory: Any = getattr(module, name, None)
     if factory is None:
-        names = [
-            known for known, value in vars(module).items() if callable(value) and not known.startswith("_")
-        ]
+        public = [other for other, value in vars(module).items() if callable(value) and other[0] != "_"]
         raise SubjectError(
-            f"{subject}: {place} has no {name} (it has {', '.join(names[:8]) or 'no functions'})"
+            f"{subject}: {source} has no {name} (it has {', '.join(public[:8]) or 'no functions'})"
         )
     return _callable(factory)
 
 
 def _handed_over(subject: str) -> Callable[[], Any]:
-    """Return the factory that `measure_step` left in a file, with the places where modules are found."""
+    """Unpickle the factory that `measure_step` left in a file, along with its `sys.path`."""
     file = os.environ.get(SUBJECT_FILE)
     if not file:
         raise SubjectError(
-            f"{subject}: bench.measure_step alone hands over such a subject (name its factory, such as"
-            " ./my_net.py:make)"
+            f"{subject}: only nncore_bench.measure_step can hand over a subject (name its factory instead, such"
+            " as ./my_net.py:make)"
         )
-    places, pickled = pickle.loads(Path(file).read_bytes())  # noqa: S301 - the user's own measure_step wrote it
-    sys.path += [place for place in places if place not in sys.path]
-    return _callable(_run(subject, lambda: pickle.loads(pickled)))  # noqa: S301 - the same
+    folders, pickled = pickle.loads(Path(file).read_bytes())  # noqa: S301 - the user's own measure_step wrote it
+    sys.path += [folder for folder in folders if folder not in sys.path]
+    return _callable(_imported_by(subject, lambda: pickle.loads(pickled)))  # noqa: S301 - the same
 
 
-def _callable(found: Any) -> Callable[[], Any]:  # noqa: ANN401 - whatever was named
-    """Return a factory as it is, and one that returns what is found where that is a network or an object."""
+def _callable(found: Any) -> Callable[[], Any]:  # noqa: ANN401 - whatever the user named
+    """Return a factory unchanged; wrap a network or another object in a factory."""
     if isinstance(found, nn.Module) or not callable(found):
         return lambda: found
     return cast("Callable[[], Any]", found)
 
 
-def _of_file(subject: str, path: Path) -> ModuleType:
+def _from_file(subject: str, path: Path) -> ModuleType:
     if not path.is_file():
-        raise SubjectError(f"{subject}: there is no file {str(path)!r} (paths are from {str(Path.cwd())!r})")
-    name = f"subject_{path.stem}"  # lest a file called random.py stand in for Python's own
+        raise SubjectError(f"{subject}: no file {str(path)!r} (paths start from {str(Path.cwd())!r})")
+    name = f"subject_{path.stem}"  # so that a file called random.py does not replace Python's own
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise SubjectError(f"{subject}: {str(path)!r} is no Python file (its name should end in .py)")
+        raise SubjectError(f"{subject}: {str(path)!r} is not a Python file (its name should end in .py)")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.resolve().parent))  # so that it finds its neighbours, as a script does
     sys.modules[name] = module
-    _run(subject, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr] # checked above
+    _imported_by(subject, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr] # checked above
     return module
 
 
-def _of_package(subject: str, name: str) -> ModuleType:
+def _from_package(subject: str, name: str) -> ModuleType:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    return cast("ModuleType", _run(subject, lambda: importlib.import_module(name)))
+    return cast("ModuleType", _imported_by(subject, lambda: importlib.import_module(name)))
 
 
-def _run(subject: str, what: Callable[[], Any]) -> Any:  # noqa: ANN401 - what an import returns
+def _imported_by(subject: str, load: Callable[[], Any]) -> Any:  # noqa: ANN401 - what an import returns
     try:
-        return what()
+        return load()
     except ModuleNotFoundError as error:
         raise SubjectError(
-            f"{subject} needs the module {error.name!r}, which is not installed here (install it, or mend the"
-            " name)"
+            f"{subject} needs the module {error.name!r}, which is not installed here (install it, or correct"
+            " the name)"
         ) from None
     except Exception as error:  # noqa: BLE001 - the user's code may fail in any way
         raise SubjectError(f"{subject} cannot be imported ({type(error).__name__}: {error})") from None
 
 
 def completed(subject: str, made: object) -> Made:
-    """Return what a factory made, with what it left out: synthetic data, cross-entropy, Adam.
+    """Complete the result of a factory with defaults: synthetic data, cross-entropy, Adam.
 
-    A bare network is enough where its first layer with weights is a Linear or a Conv2d. An object has a
+    A bare network is enough if its first layer with weights is a Linear or a Conv2d. An object has a
     `model` and may have a `batch` (inputs, targets), a `loss` and an `optimizer`. Raises SubjectError.
     """
     given: Mapping[str, Any] = {"model": made} if isinstance(made, nn.Module) else _attributes(made)
     model: nn.Module = given["model"]
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
-        raise SubjectError("its model has no parameters that train (return one that has)")
+        raise SubjectError("its model has no trainable parameters (return one that has)")
     assumed: list[str] = []
     inputs, targets = given.get("batch") or (None, None)
     if inputs is None:
-        inputs, said = _examples(subject, model)
-        assumed.append(said)
+        inputs, assumption = _examples(subject, model)
+        assumed.append(assumption)
     outputs = _outputs(model, inputs)
     if targets is None:
         targets = _targets(outputs)
         assumed.append(f"targets: random classes of {outputs.shape[1]}")
     loss = given.get("loss")
     if loss is None:
-        loss, said = _loss(model)
-        assumed.append(said)
+        loss, assumption = _loss(model)
+        assumed.append(assumption)
     optimizer = given.get("optimizer")
     if optimizer is None:
         optimizer = Adam(parameters, lr=LEARNING_RATE)
@@ -200,13 +200,13 @@ def completed(subject: str, made: object) -> Made:
 
 
 class OverAllOutputs(nn.CrossEntropyLoss):
-    """The cross-entropy of a network that gives auxiliary outputs besides its own while it trains.
+    """Cross-entropy for a network with auxiliary outputs during training.
 
-    Each of these counts 0.3 times (Szegedy et al., Going deeper with convolutions, section 5).
+    Each auxiliary loss is weighted by 0.3 (Szegedy et al., Going deeper with convolutions, section 5).
     """
 
     def forward(self, outputs: Sequence[Tensor | None], targets: Tensor) -> Tensor:  # type: ignore[override]
-        """Return the loss of outputs [B, classes], the network's own first, those left out None."""
+        """Return the loss of outputs [B, classes]: the network's own first; None is skipped."""
         own, *auxiliary = (super(OverAllOutputs, self).forward(o, targets) for o in outputs if o is not None)
         return own + AUXILIARY_SHARE * sum(auxiliary)
 
@@ -221,17 +221,17 @@ def _attributes(made: object) -> Mapping[str, Any]:
     found = {name: getattr(made, name, None) for name in ("model", "batch", "loss", "optimizer")}
     if not isinstance(found["model"], nn.Module):
         raise SubjectError(
-            f"it returned {type(made).__name__}, which is no nn.Module and has no attribute `model` that is"
-            " one (return a network, or an object with model, batch, loss and optimizer)"
+            f"it returned {type(made).__name__}, which is neither an nn.Module nor has one as its attribute"
+            " `model` (return a network, or an object with model, batch, loss and optimizer)"
         )
     batch = found["batch"]
     if batch is not None and not (isinstance(batch, tuple | list) and len(batch) == 2):  # noqa: PLR2004
-        raise SubjectError(f"its batch is {type(batch).__name__} (give the pair of inputs and targets)")
+        raise SubjectError(f"its batch is {type(batch).__name__} (give a pair of inputs and targets)")
     return found
 
 
 def _examples(subject: str, model: nn.Module) -> tuple[Tensor, str]:
-    """Return made-up inputs whose shape the first layer with weights tells."""
+    """Return synthetic inputs, shaped for the first layer with weights, and a description of them."""
     generator = torch.Generator().manual_seed(0)
     layers = (layer for layer in model.modules() if next(layer.parameters(recurse=False), None) is not None)
     match next(layers, None):
@@ -243,34 +243,34 @@ def _examples(subject: str, model: nn.Module) -> tuple[Tensor, str]:
         case layer:
             raise SubjectError(
                 f"its first layer is {type(layer).__name__}, which does not tell the shape of a batch (return"
-                " an object with model and batch, the pair of example inputs and targets)"
+                " an object with a model and a batch, a pair of example inputs and targets)"
             )
-    said = f"inputs: synthetic, {' x '.join(map(str, shape))} a sample"
-    return torch.randn(EXAMPLES, *shape, generator=generator), said
+    assumption = f"inputs: synthetic, {' x '.join(map(str, shape))} a sample"
+    return torch.randn(EXAMPLES, *shape, generator=generator), assumption
 
 
 def called(model: nn.Module, inputs: Inputs) -> Any:  # noqa: ANN401 - what the user's network returns
-    """Return the outputs for inputs that are a tensor, a tuple of them or a dict."""
+    """Call the network on a tensor, a tuple of tensors (positional) or a dict (keywords)."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
     return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
 
 
 def _outputs(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Return the outputs of the network on its example batch, to see that it runs and what it gives."""
+    """Run the network on its example batch in eval mode, which leaves its buffers alone."""
     mode = model.training
     try:
         with torch.no_grad():
             outputs = called(model.eval(), inputs)
     except Exception as error:  # noqa: BLE001 - the user's code may fail in any way
         shapes = ", ".join(str(list(leaf.shape)) for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor))
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SubjectError(
-            f"its model cannot be called with inputs of shape {shapes}: {said} (give a batch that fits)"
+            f"its model cannot be called with inputs of shape {shapes}: {reason} (give a batch that fits)"
         ) from None
     finally:
         model.train(mode)
-    return cast("Tensor", outputs)  # which is checked where it is used
+    return cast("Tensor", outputs)  # checked where it is used
 
 
 def _targets(outputs: object) -> Tensor:
@@ -281,7 +281,7 @@ def _targets(outputs: object) -> Tensor:
             else type(outputs).__name__
         )
         raise SubjectError(
-            f"its model gives {what}, not a score per class (give a batch with targets, and a loss)"
+            f"its model returns {what}, not one score per class (give a batch with targets, and a loss)"
         )
     generator = torch.Generator().manual_seed(0)
     return torch.randint(outputs.shape[1], (len(outputs),), generator=generator)
@@ -291,18 +291,18 @@ def _check(inputs: Inputs, targets: object, optimizer: object, model: nn.Module)
     leaves = [*tree_leaves(inputs), *tree_leaves(targets)]
     if not leaves or not all(isinstance(leaf, Tensor) and leaf.ndim for leaf in leaves):
         raise SubjectError(
-            "its batch holds something that is no tensor with the samples first (give tensors)"
+            "its batch holds something other than tensors with the samples first (give tensors)"
         )
     counts = sorted({len(leaf) for leaf in leaves})
     if len(counts) > 1 or counts[0] == 0:
         raise SubjectError(f"its batch holds {' and '.join(map(str, counts))} samples (give as many of each)")
     if not isinstance(optimizer, Optimizer):
-        raise SubjectError(f"its optimizer is {type(optimizer).__name__}, which is no torch.optim.Optimizer")
+        raise SubjectError(f"its optimizer is {type(optimizer).__name__}, not a torch.optim.Optimizer")
     own = {id(parameter) for parameter in model.parameters()}
     if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
-        raise SubjectError("its optimizer holds no parameter of its model (make it of model.parameters())")
+        raise SubjectError("its optimizer holds no parameter of its model (build it from model.parameters())")
 
 
-def repeated(examples: Any, samples: int, start: int = 0) -> Any:  # noqa: ANN401 - of its argument's structure
-    """Return so many samples of a batch of any structure, from one of them on: its own in a cycle."""
+def repeated(examples: Any, samples: int, start: int = 0) -> Any:  # noqa: ANN401 - any structure of tensors
+    """Return `samples` samples of a batch of any structure, cycling through it from index `start`."""
     return tree_map(lambda tensor: tensor[torch.arange(start, start + samples) % len(tensor)], examples)

@@ -1,4 +1,4 @@
-"""Comparing a variant with the plain step in float32: how far its numbers are off, after some steps."""
+"""Numerical error of a variant: how far it is off the plain float32 step after a few steps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,24 +13,23 @@ from nncore_bench.worker.subjects.apply_variant import ScaledStep, precision_set
 
 STEPS = 3
 SMALLEST = 1e-30
-"""What is divided by at least."""
+"""Lower bound for denominators."""
 
 TOLERANCES = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 0.1, "float16": 1e-2}
-"""How far the numbers of a precision may be off before a variant is no variant of the same step.
+"""Largest relative error at which a variant still counts as the same step.
 
-float16 keeps ten bits of the mantissa, as TF32 does, and bfloat16 seven.
+float16 and TF32 keep ten bits of mantissa, bfloat16 seven.
 """
-
 
 Batches = Sequence[tuple[Any, Tensor]]
 Whole = Callable[[Any, Tensor], Tensor]
-"""Run a whole step on inputs and targets, and return its loss."""
+"""Runs a whole step on inputs and targets, and returns its loss."""
 
 State = tuple[list[Tensor], list[dict[str, Any]]]
-"""Parameters and buffers, and what the optimizer keeps of each parameter that it moves."""
+"""Parameters and buffers, and the optimizer's state of each parameter it updates."""
 
 
-def compared(  # noqa: PLR0913, PLR0917 - of each step the batches, and of the one how it is run
+def compared(  # noqa: PLR0913, PLR0917 - two steps with their batches, and how to run the one
     step: TrainStep,
     plain: TrainStep,
     batches: Batches,
@@ -38,16 +37,15 @@ def compared(  # noqa: PLR0913, PLR0917 - of each step the batches, and of the o
     precision: str,
     capture: Callable[[], Whole] | None = None,
 ) -> dict[str, float]:
-    """Run some steps of both from where the plain one starts, and return how far the other is off, as shares.
+    """Run both steps from the plain one's state and return the variant's relative errors, as shares.
 
-    `loss_error` is |a - b| / |b| of the last loss, `gradient_error` the Euclidean norm of the difference of
-    all gradients of the first step over that of the plain ones, and `parameter_error` the same of the
-    parameters after the last. Dropout is off meanwhile: no two ways to draw its masks are alike. At the end
-    the step is where the plain one started, with an optimizer that has seen nothing.
+    `loss_error` is |a - b| / |b| of the last loss; `gradient_error` is the Euclidean norm of the difference of
+    all first-step gradients over the norm of the plain ones; `parameter_error` is the same for the parameters
+    after the last step. Dropout is off meanwhile, since implementations draw different masks. Afterwards the
+    step is back in the plain one's initial state, with a fresh optimizer.
 
-    Where `capture` is given, it is what this returns that is run in the place of the step. A graph reads the
-    state of the optimizer, which must be there: it starts, and is in the end, where the plain step is after
-    one step.
+    If `capture` is given, what it returns is run instead of the step. A graph needs existing optimizer state:
+    it starts from, and is left in, the plain step's state after one step.
     """
     start = _state(plain)
     with _without_dropout(step.model), _without_dropout(plain.model):
@@ -77,7 +75,7 @@ def _tensors(step: TrainStep) -> list[Tensor]:
 
 
 def _moved(step: TrainStep) -> list[Tensor]:
-    """Return the parameters that the optimizer moves; a scaled loss leaves the gradients of others scaled."""
+    """Return the parameters that the optimizer updates; the gradients of any others may still be scaled."""
     return [parameter for group in step.torch_optimizer.param_groups for parameter in group["params"]]
 
 
@@ -87,7 +85,7 @@ def _state(step: TrainStep) -> State:
 
 
 def _put_back(step: TrainStep, state: State) -> None:
-    """Give a step this state, in the tensors that it has: a graph knows no others."""
+    """Copy a state into the step's existing tensors, the only ones that a graph knows."""
     tensors, kept = state
     with torch.no_grad():
         for tensor, value in zip(_tensors(step), tensors, strict=True):
@@ -96,7 +94,7 @@ def _put_back(step: TrainStep, state: State) -> None:
             own = step.torch_optimizer.state[parameter]
             for name in list(own):
                 if name not in values:
-                    del own[name]  # an optimizer makes at its first step what it does not have
+                    del own[name]  # the optimizer creates it again at its first step
                 elif isinstance(own[name], Tensor):
                     own[name].copy_(values[name])
                 else:
@@ -117,10 +115,10 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
 
 
 def _run(step: TrainStep, whole: Whole, batches: Batches) -> tuple[float, Tensor]:
-    """Return the last loss and the gradients of the first step, zero where there is none.
+    """Return the last loss and the first step's gradients, flat, with zeros for missing ones.
 
     An optimizer may change gradients in place (SGD with nesterov and foreach does), so they are read before
-    it moves anything; where there is a graph or a scale, they are there only when the step is over.
+    its update; with a graph or a scaled loss they are available only after the step.
     """
     gradients: list[Tensor] = []
     loss = torch.empty(0)

@@ -1,4 +1,4 @@
-"""An optimizer in another form: built again from what its class takes, and the line of code that does so."""
+"""Rebuild an optimizer as fused, foreach or capturable, and write the line of code that does so."""
 
 import ast
 import inspect
@@ -11,19 +11,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nncore_bench.worker.blocks import IncorrectError
+from nncore_bench.worker.subjects.apply_variant import Words
 
 EXCLUSIVE = ("foreach", "fused")
-"""Options of which an optimizer can have one at a time; it has an option where it is among its defaults."""
-
-Words = tuple[str, ...]
+"""Mutually exclusive options; an optimizer supports an option that is among its defaults."""
 
 
 def formed_optimizer(optimizer: Optimizer, words: Words) -> Optimizer:
-    """Return an optimizer like the one given, on its parameters, in the form of the words.
+    """Rebuild the optimizer with the options the words ask for, or return it unchanged if they ask for none.
 
-    It has the groups, the state and the hooks of the one given, which is returned itself where the words ask
-    for nothing. What it keeps of a parameter lies where the parameter lies. Raises IncorrectError where its
-    kind has no such form, or cannot be built again.
+    Parameter groups, state and hooks are kept; state moves to the device of its parameter. Raises
+    IncorrectError if this kind of optimizer lacks the option or cannot be rebuilt.
     """
     changes = _changes(optimizer, words)
     if changes:
@@ -34,16 +32,16 @@ def formed_optimizer(optimizer: Optimizer, words: Words) -> Optimizer:
         for parameter in group["params"]
         for value in optimizer.state.get(parameter, {}).values()
     ):
-        # Adagrad makes its state with itself, and the network has moved to the device since.
+        # Adagrad creates its state in the constructor, before the network moved to the device.
         optimizer.load_state_dict(optimizer.state_dict())
     return optimizer
 
 
 def carry_over(optimizer: Optimizer, copied: Optimizer, memo: dict[int, Any]) -> None:
-    """Give a deep copy of an optimizer its hooks and attributes, which `Optimizer.__getstate__` leaves out.
+    """Copy the hooks and attributes that `Optimizer.__getstate__` leaves out to a deep copy.
 
-    `memo` is that of the deep copy. What stands in for a method stays behind: schedulers put a function there
-    that calls the optimizer it was made for.
+    `memo` is the deep copy's. Instance attributes that replace a method stay behind: schedulers install a
+    function there that calls the original optimizer.
     """
     for name, value in vars(optimizer).items():
         if _holds_hooks(name) or not (name in vars(copied) or hasattr(type(copied), name)):
@@ -51,10 +49,10 @@ def carry_over(optimizer: Optimizer, copied: Optimizer, memo: dict[int, Any]) ->
 
 
 def optimizer_code(optimizer: Optimizer, words: Words, model: nn.Module) -> str:
-    """Return the line that makes this optimizer in the form of the words; nothing where they ask for nothing.
+    """Return the line that rebuilds this optimizer as the words ask; empty if they ask for nothing.
 
-    It runs where `torch`, `model` and `optimizer` are known. Raises IncorrectError where its kind has no such
-    form.
+    It uses the names `torch`, `model` and `optimizer`. Raises IncorrectError if this kind of optimizer lacks
+    the option.
     """
     changes = _changes(optimizer, words)
     if not changes:
@@ -73,7 +71,7 @@ def optimizer_code(optimizer: Optimizer, words: Words, model: nn.Module) -> str:
 
 
 def _changes(optimizer: Optimizer, words: Words) -> dict[str, bool]:
-    """Return the options that the words change; raises IncorrectError."""
+    """Return the constructor options that the words change; raises IncorrectError."""
     options = _options(optimizer)
     changes: dict[str, bool] = {}
     for word in EXCLUSIVE:
@@ -86,7 +84,7 @@ def _changes(optimizer: Optimizer, words: Words) -> dict[str, bool]:
         if "capturable" in options:
             changes["capturable"] = True
         else:
-            _refuse_what_a_graph_misses(optimizer, changes)
+            _refuse_host_state(optimizer, changes)
     return changes
 
 
@@ -99,7 +97,7 @@ def _is_on(optimizer: Optimizer, option: str) -> bool:
 
 
 def _taken(kind: type) -> dict[str, inspect.Parameter]:
-    """Return what a class of optimizers takes beside parameters, what it hands on to its base included."""
+    """Return an optimizer class's constructor parameters besides `params`, inherited ones included."""
     taken: dict[str, inspect.Parameter] = {}
     for base in kind.__mro__:
         if base is Optimizer:
@@ -118,14 +116,14 @@ def _asked(changes: Mapping[str, bool]) -> str:
 
 
 def _arguments(optimizer: Optimizer, asked: str) -> dict[str, Any]:
-    """Return what to build an optimizer with: its defaults, and attributes named as what its class takes."""
+    """Return constructor arguments, taken from the optimizer's defaults and attributes of the same name."""
     known = {**vars(optimizer), **optimizer.defaults}
     taken = _taken(type(optimizer))
     missing = [name for name, one in taken.items() if name not in known and one.default is one.empty]
     if missing:
         raise IncorrectError(
-            f"{asked}: {type(optimizer).__name__} cannot be built again, since it keeps no"
-            f" {' and '.join(missing)}, which its constructor wants (keep it as an attribute of that name)"
+            f"{asked}: {type(optimizer).__name__} cannot be rebuilt, since its constructor needs"
+            f" {' and '.join(missing)}, which it does not keep (keep it as an attribute of that name)"
         )
     return {name: known[name] for name in taken if name in known}
 
@@ -141,7 +139,7 @@ def _rebuilt(optimizer: Optimizer, changes: Mapping[str, bool]) -> Optimizer:
         rebuilt.load_state_dict(start)
     except Exception as error:  # the class may be the user's own
         raise IncorrectError(
-            f"{_asked(changes)}: {type(optimizer).__name__} cannot be built so: {_first_line(error)}"
+            f"{_asked(changes)}: {type(optimizer).__name__} cannot be rebuilt this way: {_first_line(error)}"
         ) from error
     vars(rebuilt).update({name: value for name, value in vars(optimizer).items() if _holds_hooks(name)})
     return rebuilt
@@ -151,11 +149,11 @@ def _holds_hooks(name: str) -> bool:
     return name.startswith("_optimizer_") and name.endswith("_hooks")
 
 
-def _refuse_what_a_graph_misses(optimizer: Optimizer, changes: Mapping[str, bool]) -> None:
-    """Raise IncorrectError where an optimizer without `capturable` counts on the host: no replay does.
+def _refuse_host_state(optimizer: Optimizer, changes: Mapping[str, bool]) -> None:
+    """Raise IncorrectError if an optimizer without `capturable` keeps state on the host, which replays skip.
 
-    That shows in a step on a parameter of the device `meta`: what is then kept elsewhere is on the host. When
-    fused, which `meta` cannot be, an optimizer has its `step` where the parameters are.
+    A trial step on a parameter on the `meta` device shows it: state that is not on `meta` is on the host. A
+    fused optimizer, which cannot run on `meta`, keeps its `step` with the parameters.
     """
     name = type(optimizer).__name__
     parameter = nn.Parameter(torch.empty(2, 2, device="meta"))
@@ -168,24 +166,24 @@ def _refuse_what_a_graph_misses(optimizer: Optimizer, changes: Mapping[str, bool
         probe = type(optimizer)([group], **arguments)
         before = dict(probe.param_groups[0])
         probe.step()
-    except Exception as error:  # noqa: BLE001 - what it keeps may be there before it fails
+    except Exception as error:  # noqa: BLE001 - its state may exist before it fails
         failed = _first_line(error)
     kept = [] if probe is None else _kept_on_host(probe, parameter, before)
     kept = [key for key in kept if not (key == "step" and changes.get("fused"))]
     if kept:
         raise IncorrectError(
-            f"cudagraph: {name} keeps {' and '.join(kept)} on the host, where no replay of a graph changes"
+            f"cudagraph: {name} keeps {' and '.join(kept)} on the host, where a graph replay does not update"
             " it, and has no option capturable"
         )
     if failed:
         raise IncorrectError(
-            f"cudagraph: {name} has no option capturable, and a step of it that should show what it keeps on"
-            f" the host failed: {failed}"
+            f"cudagraph: {name} has no option capturable, and the trial step that shows what it keeps on the"
+            f" host failed: {failed}"
         )
 
 
 def _kept_on_host(optimizer: Optimizer, parameter: Tensor, before: Mapping[str, object]) -> list[str]:
-    """Return what of its state does not lie with its parameter, and what a step changed in its group."""
+    """Return the names of state that is not on the parameter's device, and of group values a step changed."""
     state = [name for name, value in optimizer.state[parameter].items() if not _follows(value, parameter)]
     return state + [name for name, value in optimizer.param_groups[0].items() if value is not before[name]]
 
@@ -199,7 +197,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _parameters(optimizer: Optimizer, changes: Mapping[str, bool], model: nn.Module) -> str:
-    """Return the code of the groups: the network's parameters, where no group has settings of its own."""
+    """Return the code of the first argument: the network's parameters if no group has its own settings."""
     first, *others = optimizer.param_groups
     settings = {name: value for name, value in first.items() if name != "params"}
     if not others and _written({**settings, **changes}) == _written({**optimizer.defaults, **changes}):
@@ -208,7 +206,7 @@ def _parameters(optimizer: Optimizer, changes: Mapping[str, bool], model: nn.Mod
             return "model.parameters()"
         if held == [id(parameter) for parameter in model.parameters() if parameter.requires_grad]:
             return "[p for p in model.parameters() if p.requires_grad]"
-    # What stands in a group outweighs the arguments: fused=None would be left as it is.
+    # Values in a group override the arguments: fused=None would stay.
     put = ", ".join(f'"{name}": {value}' for name, value in changes.items())
     return f"[{{**group, {put}}} for group in optimizer.param_groups]"
 
@@ -218,7 +216,7 @@ def _written(settings: Mapping[str, object]) -> dict[str, str]:
 
 
 def _expression(optimizer: Optimizer, name: str, value: object) -> str:
-    """Return the code of an argument: as it is written, or where it is to be found."""
+    """Return the code of an argument: its literal, or where to read it from the optimizer."""
     try:
         if ast.literal_eval(repr(value)) == value:
             return repr(value)

@@ -1,7 +1,7 @@
-"""Reference kernels: work of known size, which says what this machine can do and how fast it was just then.
+"""Reference kernels: a matrix product and copies of known size, measured in the same rounds as the cases.
 
-They are measured in the same rounds as the cases. Their undisturbed times give the ceilings that phases are
-held against, and how much slower or faster they were in one run than in another is the machine's drift.
+Their undisturbed times give the ceilings that phases are compared with; how much slower or faster they ran
+than in another run is the machine's drift.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,28 +12,22 @@ import torch
 from torch import Tensor
 
 from nncore_bench.cases import BlockKind, Case
+from nncore_bench.variants import HALVES
 from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.subjects.apply_variant import precision_set
+from nncore_bench.worker.subjects.subject import Mark
 
 CACHED_COPIES = 8
 MIBI = 2**20
 LARGE_GPU = 32 * 2**30
-"""So much memory have GPUs that 8192 is not too much for: neither in bytes, 0.8 GB, nor in time."""
+"""Bytes of memory from which a GPU can afford matrices of side 8192, in memory (0.8 GB) and in time."""
 
 CHECKED_COLUMNS = 256
 LARGEST_GEMM_ERROR = 0.01
-PRECISIONS = {
-    "float32": torch.float32,
-    "tf32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
-Mark = Callable[[], None]
 
 
 class ReferenceKernels:
-    """Run the kernels of one place (device, threads, precision): a matrix product and two copies."""
+    """The reference kernels for one device, thread count and precision: a matrix product and two copies."""
 
     kinds: tuple[BlockKind, ...] = ("kernels", "cold")
     assumed: tuple[str, ...] = ()
@@ -41,7 +35,7 @@ class ReferenceKernels:
     def __init__(self, case: Case) -> None:
         self.device = torch.device(case.device)
         self.precision = case.precision
-        dtype = PRECISIONS[case.precision]
+        dtype = getattr(torch, case.precision) if case.precision in HALVES else torch.float32
         side = gemm_side(case)
         generator = torch.Generator().manual_seed(0)
         a, b = (torch.randn(side, side, generator=generator).to(self.device, dtype) for _ in range(2))
@@ -54,7 +48,7 @@ class ReferenceKernels:
 
     @contextmanager
     def mode(self, _kind: BlockKind) -> Iterator[None]:
-        """Set the precision of products; nothing here is to be differentiated."""
+        """Set the precision of the matrix product, without autograd."""
         with torch.no_grad(), precision_set(self.precision):
             yield
 
@@ -72,9 +66,9 @@ class ReferenceKernels:
         target.copy_(source)
 
     def check(self) -> dict[str, float]:
-        """Return the work that one lap of each kernel does; raises IncorrectError where the GEMM is wrong.
+        """Return the work in one lap of each kernel; raises IncorrectError if the matrix product is wrong.
 
-        The GEMM counts a multiply-add as 2 FLOP; a copy reads and writes each byte.
+        A multiply-add counts as 2 FLOP; a copy reads and writes each byte.
         """
         a, b, out = self.gemm
         torch.mm(a, b, out=out)
@@ -90,20 +84,20 @@ class ReferenceKernels:
         }
 
     def save(self) -> None:
-        """Keep nothing: no kernel changes what the next one reads."""
+        """Do nothing: no kernel changes the input of the next one."""
 
     def restore(self) -> None:
         """Do nothing, see `save`."""
 
     def denormals(self) -> int:
-        """Return 0: the matrices are normal numbers."""
+        """Return 0: the matrices hold normal numbers."""
         return 0
 
 
 def gemm_side(case: Case) -> int:
-    """Return the side of the square matrices: large enough for the place's best rate, and no larger.
+    """Return the side of the square matrices: just large enough to reach the hardware's best rate.
 
-    On a large GPU tensor cores need 8192 for it, a few milliseconds there; float32 takes as long at 4096.
+    On a large GPU tensor cores need 8192 for that, a few milliseconds; float32 takes as long at 4096.
     """
     if case.on_device:
         large = torch.cuda.get_device_properties(case.device).total_memory >= LARGE_GPU
@@ -112,10 +106,10 @@ def gemm_side(case: Case) -> int:
 
 
 def copied_bytes(case: Case) -> tuple[int, int]:
-    """Return the size of the tensors that are copied within a core's own caches, and beyond them.
+    """Return the bytes per tensor of the copy within a core's own caches, and of the copy beyond them.
 
-    The large ones are larger than most last-level caches, but not than all. On a GPU both tensors of the
-    cached copy fill half of its L2 cache, and those of the other, in four launches, an eighth of its memory.
+    The latter exceeds most last-level caches, but not all. On a GPU the two tensors of the cached copy fill
+    half of the L2 cache, and those of the other one, over four processes, an eighth of the memory.
     """
     if case.on_device:
         gpu = torch.cuda.get_device_properties(case.device)
@@ -125,12 +119,12 @@ def copied_bytes(case: Case) -> tuple[int, int]:
 
 
 def release_buffers() -> None:
-    """Forget the buffers that no place holds any more; those that one holds stay with it."""
+    """Free the cached buffers that no instance uses any more."""
     _buffers.cache_clear()
 
 
 @cache
 def _buffers(device: str, size: int) -> tuple[Tensor, Tensor]:
-    """Return a source and a target of so many bytes; places that copy as much share them."""
+    """Return a source and a target of `size` bytes, shared by all that copy this much."""
     source = torch.ones(size // 4, device=device)
     return source, torch.zeros_like(source)

@@ -1,7 +1,7 @@
-"""The network that the machine's drift is measured by: the same whatever code is measured.
+"""The reference network that measures the machine's drift, independent of the measured code.
 
-It looks like the SimpleNN of `nncore` and its training step, and shares no line with them on purpose: a
-change of the code that is measured would otherwise slow down case and reference alike, and pass for drift.
+It resembles SimpleNN and its training step in `nncore` but shares no line with them on purpose: otherwise a
+change to the measured code would slow down case and reference alike, and pass for drift.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ LEARNING_RATE = 0.001
 
 
 class ReferenceStep(TrainStep):
-    """Run the phases of a training step; a TrainStep by its names alone, every method is its own."""
+    """The phases of a training step; a TrainStep in its interface only, every method is overridden."""
 
     def __init__(self, hidden: int, device: torch.device) -> None:
         self.model = nn.Sequential(nn.Linear(INPUTS, hidden), nn.ReLU(), nn.Linear(hidden, CLASSES)).to(
@@ -49,11 +49,11 @@ class ReferenceStep(TrainStep):
         torch.autograd.backward(loss)
 
     def optimizer(self) -> None:
-        """Move the parameters."""
+        """Update the parameters."""
         self.torch_optimizer.step()
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Run the whole step, and return its loss."""
+        """Run the whole step and return its loss."""
         self.zero_grad()
         logits = self.forward(inputs)
         loss = self.loss(logits, targets)
@@ -63,7 +63,7 @@ class ReferenceStep(TrainStep):
 
 
 class ReferenceNetwork(Subject):
-    """Train on noise at the batch size and the hidden width of a case."""
+    """Training on noise with the batch size and hidden width of a case."""
 
     kinds: tuple[BlockKind, ...] = ("plain", "laps", "inference")
 
@@ -77,7 +77,7 @@ class ReferenceNetwork(Subject):
 
     @contextmanager
     def mode(self, kind: BlockKind) -> Iterator[None]:
-        """Set eval mode without gradients for inference, and nothing special for the rest."""
+        """Set eval mode without gradients for inference; other kinds need no context."""
         if kind != "inference":
             yield
             return

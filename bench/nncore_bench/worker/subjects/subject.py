@@ -1,4 +1,4 @@
-"""Subjects: a case made real, with its model, data and state, ready to run single iterations."""
+"""Subjects: a case's model, data and state, ready to run single iterations."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -42,16 +42,16 @@ Mark = Callable[[], None]
 Batches = list[tuple[Inputs, Tensor]]
 SEED = 0
 WORKERS, PREFETCHED = 2, 2
-"""Processes of a loader that works ahead, and the batches that each of them holds ready (torch's default)."""
+"""Worker processes of a prefetching DataLoader, and batches prefetched by each (torch's default)."""
 
 MOST_BATCHES, MOST_BYTES = 8, 64 * 2**20
-"""Of examples that are repeated there are at most so many batches, and so many bytes of them."""
+"""Limits on the batches made by repeating the example batch: their number, and their bytes in all."""
 
 
 class Subject:
-    """Hold one case: its training step on batches resident on the device, and a loop that feeds it.
+    """One case with nncore's SimpleNN: a training step, batches resident on the device, and a loader.
 
-    This is the SimpleNN of nncore; `FactorySubject` is any other network.
+    `FactorySubject` is the same for any other network.
     """
 
     _run: Whole
@@ -61,7 +61,7 @@ class Subject:
     assumed: tuple[str, ...] = ()
     optimizer_code = ""
     least_trained = 1.0
-    """The share of its parameters that must get a gradient and move."""
+    """Share of the parameters that must get a gradient and change."""
 
     def __init__(self, case: Case) -> None:
         torch.manual_seed(SEED)
@@ -75,7 +75,7 @@ class Subject:
         ]
         self.feed = cycle(self.batches) if "resident" in self.words else self._loader(made)
         self.held_ready = WORKERS * PREFETCHED if "workers-2" in self.words else 0
-        # An optimizer holds the parameters themselves, which `to` moves in place.
+        # `to` moves parameters in place, so the optimizer still holds the right ones.
         model = formed_model(made.model.to(self.device), self.words)
         self.optimizer_code = optimizer_code(made.optimizer, self.words, made.model)
         optimizer = formed_optimizer(made.optimizer, self.words)
@@ -89,7 +89,7 @@ class Subject:
     def _made(self) -> Made:
         data = _dataset(self.case.dataset, self.case.device)
         classes = int(data.train_targets.max()) + 1
-        # Loss and optimizer are those of nncore's own step: they are part of the code that is measured.
+        # Loss and optimizer come from nncore's own step: they belong to the measured code.
         step = TrainStep(SimpleNN(data.train_inputs.shape[1], int(self.case.hidden), classes).to(self.device))
         return Made(step.model, data.train_inputs, data.train_targets, step.criterion, step.torch_optimizer)
 
@@ -110,8 +110,8 @@ class Subject:
     def iteration(self, kind: BlockKind) -> Callable[[int, Mark], None]:
         """Return the function that runs one iteration of a kind.
 
-        What a loader holds ready when a block begins cost its time before: it is taken first, lest the block
-        count batches that were free.
+        Batches that a loader has prefetched are taken first, so that a block does not count batches that were
+        loaded before it began.
         """
         for _ in range(self.held_ready if kind == "feed" else 0):
             next(self.feed)
@@ -126,9 +126,9 @@ class Subject:
 
     @contextmanager
     def mode(self, kind: BlockKind) -> Iterator[None]:
-        """Set the precision; for inference eval mode without gradients besides."""
+        """Set the precision, and for inference also eval mode without gradients."""
         if self.device.type == "cuda" and not set(GRAPHED).isdisjoint(self.words):
-            # A forward that was never followed by its backward would keep the next from being replayed.
+            # A forward without its backward would prevent the next one from being replayed.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with precision_set(self.precision):
             if kind != "inference":
@@ -139,7 +139,7 @@ class Subject:
                 yield
 
     def _lapped(self, number: int, mark: Mark) -> None:
-        # The same calls as TrainStep.__call__, and like there its locals die as the function returns.
+        # The same calls as TrainStep.__call__; there, too, the locals die when the function returns.
         inputs, targets = self.batches[number % len(self.batches)]
         step = self.step
         mark()
@@ -192,7 +192,7 @@ class Subject:
 
     @property
     def replays(self) -> bool:
-        """Tell whether the step was captured as a whole and is replayed, without its phases."""
+        """Whether the step is captured and replayed as a whole, without phases."""
         return "cudagraph" in self.words
 
     def state(self) -> list[Tensor]:
@@ -204,22 +204,22 @@ class Subject:
         return [*model.parameters(), *model.buffers(), *tensors, *scaling]
 
     def save(self) -> None:
-        """Remember the state that every block starts from."""
+        """Save the state that every block starts from."""
         self._saved = [tensor.detach().clone() for tensor in self.state()]
 
     def restore(self) -> None:
-        """Put the remembered state back."""
+        """Restore the saved state."""
         if self._saved:
             with torch.no_grad():
                 for tensor, saved in zip(self.state(), self._saved, strict=True):
                     tensor.copy_(saved)
 
     def check(self) -> dict[str, float]:
-        """Run one step and check it before any time is believed; raises IncorrectError.
+        """Check the first step before any time is trusted; raises IncorrectError.
 
-        Returns the loss, the share of parameter tensors with a gradient, and the share that moved; the
-        seconds of the very first step, compiling or capturing included; of a variant how far it is off the
-        plain step; and `plain_tf32` where this is float32 and a plain script on this device would not be.
+        Returns the loss, the shares of parameter tensors that got a gradient and that changed, and the seconds
+        of the very first step, including compilation or capture. A variant adds its errors against the plain
+        step; `plain_tf32` is 1 if this case is float32 but a plain script here would use TF32.
         """
         said = {"plain_tf32": 1.0} if self._is_tf32_elsewhere() else {}
         compared = self._compared()
@@ -231,11 +231,11 @@ class Subject:
         return self.device.type == "cuda" and self.precision == "float32" and plain_tf32(self.step.model)
 
     def _whole(self) -> Whole:
-        """Return what runs a whole step: itself, or a graph of it, captured now."""
+        """Return the callable that runs a whole step: the step itself, or a CUDA graph captured now."""
         return CapturedStep(self.step, self.batches[0]) if "cudagraph" in self.words else self.step
 
     def _compared(self) -> dict[str, float]:
-        """Compare a variant with the plain step, and put it back to where it started."""
+        """Compare a variant with the plain step, and restore its initial state."""
         if not self.words and self.precision == "float32":
             return {}
         plain = type(self)(replace(self.case, variant=EAGER, precision="float32"))
@@ -270,7 +270,7 @@ class Subject:
         return checks
 
     def denormals(self) -> int:
-        """Count the values of the state that are denormal, which processors handle many times slower."""
+        """Count the denormal values in the state, which processors handle many times slower."""
         floats = [tensor for tensor in self.state() if tensor.is_floating_point()]
         return sum(int(((t != 0) & (t.abs() < torch.finfo(t.dtype).tiny)).sum()) for t in floats)
 
@@ -282,26 +282,26 @@ def _dataset(name: str, device: str) -> Images:
 
 
 def release_batches() -> None:
-    """Forget the batches that no case holds any more; those that one holds stay with it."""
+    """Free the cached batches that no case uses any more."""
     _batches.cache_clear()
 
 
 @cache
 def _batches(name: str, device: str, batch_size: int) -> list[tuple[Tensor, Tensor]]:
-    """Return the batches that all cases of a size share: each copy of the data is 5 to 7 MB of digits."""
+    """Return the batches shared by all cases of this size: a copy of the digits takes 5 to 7 MB."""
     data = _dataset(name, device)
     return resident_batches(data.train_inputs, data.train_targets, batch_size, seed=SEED)
 
 
 class FactorySubject(Subject):
-    """Hold a network of the user's own or of torchvision, on its example batch, cut or repeated to size."""
+    """The user's or torchvision's network, on its example batch cut or repeated to the batch size."""
 
-    least_trained = 0.0  # some have parts that only other inputs reach
+    least_trained = 0.0  # some parts may be reached by other inputs only
 
     def _made(self) -> Made:
         made = make(self.case.subject)
         memo: dict[int, Any] = {}
-        copied = deepcopy(made, memo)  # a module that is imported once may give the same network twice
+        copied = deepcopy(made, memo)  # the factory may return the same network every time
         carry_over(made.optimizer, copied.optimizer, memo)
         return copied
 
@@ -328,7 +328,7 @@ class FactorySubject(Subject):
 
 
 class _Samples(Dataset[Any]):
-    """Give the samples of an example batch one by one."""
+    """The samples of an example batch, one by one."""
 
     def __init__(self, made: Made) -> None:
         self.batch = made.inputs, made.targets
@@ -336,5 +336,5 @@ class _Samples(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.batch[1])
 
-    def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - of the structure of the batch
+    def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - any structure of tensors
         return tree_map(lambda tensor: tensor[index], self.batch)
