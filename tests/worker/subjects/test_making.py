@@ -106,7 +106,7 @@ def test_examples_are_cut_and_repeated_in_a_cycle() -> None:
         ),
         (
             "from torch import nn\ndef make(): return nn.Sequential(nn.Linear(4, 5), nn.Flatten(0))",
-            "its model returns outputs of shape [40], not one score per class (give a batch with targets, and",
+            "its model returns outputs of shape [40], not one score per class (give a batch with targets,",
         ),
         (
             "from torch import nn, ones\nclass make:\n model = nn.Linear(2, 2)\n batch = ones(3, 2), ones(4)",

@@ -1,4 +1,4 @@
-"""Counts of what the host's Python does beside the step: calls of the garbage collector."""
+"""Count the garbage collections of each phase."""
 
 import gc
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from nncore_bench.worker.counters.steps import Countable, count_once
 
 
 def count_collections(work: Countable) -> dict[str, int]:
-    """Return how often each phase has garbage collected; the collector's own times are held by the caller."""
+    """Return the garbage collections in each phase; the caller disables automatic ones."""
     collections: dict[str, int] = {}
 
     @contextmanager
@@ -22,5 +22,5 @@ def count_collections(work: Countable) -> dict[str, int]:
 
 
 def collections_so_far() -> int:
-    """Return how often this process has collected garbage, in all generations."""
+    """Return the number of garbage collections in this process so far, over all generations."""
     return sum(generation["collections"] for generation in gc.get_stats())

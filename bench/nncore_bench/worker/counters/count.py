@@ -1,6 +1,6 @@
-"""Counters before clocks: deterministic counts per phase, in passes and a process of their own.
+"""Run all counting passes of a case: deterministic counts per phase, in a process that times nothing.
 
-What they mean is said where they are stored: `nncore_bench.records.PhaseCounters` and `CaseCounters`.
+Their meanings are documented in `nncore_bench.records.PhaseCounters` and `CaseCounters`.
 """
 
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ from nncore_bench.worker.counters.steps import Countable
 
 
 def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # noqa: ANN401 - a fake of it in tests
-    """Return all counters of a case, in a steady step from its restored state, which is restored at the end.
+    """Return all counters of a case, for a settled step; the initial state is restored before and after.
 
-    Each pass runs its own steps, in the precision of the case. The garbage collector is held, so that it
-    frees nothing when it likes.
+    Each pass runs its own steps, in the precision of the case. Automatic garbage collection is disabled, so
+    that nothing is freed at random.
     """
     with no_collection(), work.mode("plain"):
         counts = Counts.of(work, runtime)
@@ -47,14 +47,13 @@ def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # n
         inventory=inventory_of({phase: counts.operators[phase] for phase in (*STEP_PHASES, "inference")}),
         **sizes,
     )
-    return _of_replay(counters) if work.replays else counters
+    return _valid_for_replay(counters) if work.replays else counters
 
 
-def _of_replay(counters: CaseCounters) -> CaseCounters:
-    """Return what was counted of a step that holds of its replay, too: its work, and its sizes.
+def _valid_for_replay(counters: CaseCounters) -> CaseCounters:
+    """Keep only the counts of a step that also hold for its replay: work and sizes.
 
-    A replay dispatches no operator, builds no graph of autograd, and allocates nothing; its kernels have one
-    launch together.
+    A replay dispatches no operators, builds no autograd graph, allocates nothing, and is a single launch.
     """
     return msgspec.structs.replace(
         counters,
@@ -70,7 +69,7 @@ def _of_replay(counters: CaseCounters) -> CaseCounters:
 
 @dataclass(frozen=True)
 class Counts:
-    """Hold what each pass counted, by phase; None for a pass that does not apply to the device."""
+    """The counts of each pass, by phase; None for a pass that does not apply to the device."""
 
     operators: dict[str, OperatorCounter]
     nodes: dict[str, int]
@@ -97,7 +96,7 @@ class Counts:
 
     @property
     def sites(self) -> dict[str, int]:
-        """Return how often the host waits for the device in a step, by phase and line of code."""
+        """How often the host waits for the device in a step, by phase and line of code."""
         waits = self.waits or {}
         return {
             f"{phase} at {site}": times
@@ -106,7 +105,7 @@ class Counts:
         }
 
     def phase(self, name: str) -> PhaseCounters:
-        """Return the counters of one phase."""
+        """Return the counters of the phase `name`."""
         operators = self.operators[name]
         return PhaseCounters(
             flop=operators.flop,
@@ -137,32 +136,30 @@ def _memory(memory: Memory | None, phase: str) -> dict[str, int]:
 
 
 def whole_step(parts: list[PhaseCounters]) -> PhaseCounters:
-    """Return the sum of a step's phases: of FLOP what is known of them, of the peak the maximum.
+    """Sum the counters of a step's phases, with three exceptions.
 
-    Of the nodes of the graph, which the other phases add and backward runs, only those that run.
+    FLOP is the sum of the known ones, the peak is a maximum, and the graph nodes are those that backward runs
+    (the other phases only add them).
     """
     fields = {name: [getattr(part, name) for part in parts] for name in PhaseCounters.__struct_fields__}
     sums = {name: None if None in values else sum(values) for name, values in fields.items()}
     peaks = fields["peak_bytes"]
     peak_bytes = None if None in peaks else max(peaks)
-    own = {"flop": _known_flop(parts), "peak_bytes": peak_bytes, "autograd_nodes": _most(fields)}
+    # Backward runs all nodes that the other phases added, so it has the most.
+    nodes = max((nodes for nodes in fields["autograd_nodes"] if nodes is not None), default=None)
+    own = {"flop": _known_flop(parts), "peak_bytes": peak_bytes, "autograd_nodes": nodes}
     return PhaseCounters(**{**sums, **own})
 
 
-def _most(fields: dict[str, list[int | None]]) -> int | None:
-    """Return the nodes of the phase that has most of them, which is backward: it runs all that were added."""
-    return max((nodes for nodes in fields["autograd_nodes"] if nodes is not None), default=None)
-
-
 def _known_flop(parts: list[PhaseCounters]) -> int | None:
-    """Return the sum of the known; None where operators ran and no phase of theirs knows its own."""
+    """Return the sum of the known FLOP; None if operators ran and none of their phases knows its FLOP."""
     working = [part.flop for part in parts if part.operators]
     known = [flop for flop in working if flop is not None]
     return sum(known) if known or not working else None
 
 
 def _sizes(work: Countable) -> dict[str, int]:
-    # The passes have run steps, so there are gradients and the optimizer has its state.
+    # The passes have run steps, so gradients and optimizer state exist.
     parameters = list(work.step.model.parameters())
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     sizes = {

@@ -1,4 +1,4 @@
-"""Counts that only a CUDA device has: operators that make the host wait, and kernels that it launches."""
+"""Count what only a CUDA device has: synchronisations of the host, and kernel launches."""
 
 import warnings
 from bisect import bisect_right
@@ -16,25 +16,25 @@ from nncore_bench.worker.counters.steps import Countable, count_once
 
 LABEL = "nncore-bench "
 WAITED = "called a synchronizing CUDA operation"
-"""What CUDA's debug mode for synchronisation warns of, once each time."""
+"""Part of the warning that torch's sync debug mode gives for every synchronisation."""
 
 
 @dataclass(frozen=True)
 class Waits:
-    """Hold how often the host waits for the device, by the line of code that makes it wait."""
+    """How often the host waits for the device, by the line of code that makes it wait."""
 
     sites: dict[str, int]
 
     @property
     def times(self) -> int:
-        """Return how often it waits in all."""
+        """Waits in all."""
         return sum(self.sites.values())
 
 
 def count_synchronisations(work: Countable, runtime: Any) -> dict[str, Waits] | None:  # noqa: ANN401 - torch.cuda, or a fake
-    """Return how often each phase makes the host wait for the device; None where there is no such device.
+    """Return the waits of the host for the device in each phase; None without a CUDA device.
 
-    As far as `torch.cuda.set_sync_debug_mode` sees it: `.item()`, copies to pageable memory, nonzero, ...
+    Only those that `torch.cuda.set_sync_debug_mode` sees: `.item()`, copies to pageable memory, nonzero, ...
     """
     if work.device.type != "cuda":
         return None
@@ -43,7 +43,7 @@ def count_synchronisations(work: Countable, runtime: Any) -> dict[str, Waits] | 
     @contextmanager
     def around(phase: str) -> Iterator[None]:
         with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")  # before the mode, which warns that it is a prototype
+            warnings.simplefilter("always")  # before the mode is set, which warns that it is a prototype
             with _warning_of_waits(runtime):
                 yield
         found = [warning for warning in seen if WAITED in str(warning.message)]
@@ -64,7 +64,7 @@ def _warning_of_waits(runtime: Any) -> Iterator[None]:  # noqa: ANN401 - torch.c
 
 
 def count_launches(work: Countable) -> dict[str, int] | None:
-    """Return how many kernels each phase launches; None where nothing is launched or it cannot be seen."""
+    """Return the kernel launches of each phase; None without CUDA, or if the profiler cannot see them."""
     seen = supported_activities()  # type: ignore[no-untyped-call] # torch leaves it without types
     if work.device.type != "cuda" or ProfilerActivity.CUDA not in seen:
         return None
@@ -75,12 +75,12 @@ def count_launches(work: Countable) -> dict[str, int] | None:
 
 
 def launches_by_phase(events: Iterable[Any]) -> dict[str, int]:
-    """Attribute each launch to the phase in whose time it began: cudaLaunchKernel, cuLaunchKernelEx, ...
+    """Count the launches (cudaLaunchKernel, cuLaunchKernelEx, ...) that begin during each phase.
 
-    By time and not by thread, since the backward pass runs in a thread of its own. A replayed CUDA graph is
-    no launch of a kernel.
+    By time and not by thread, since the backward pass runs in its own thread. A replay of a CUDA graph does
+    not count as a kernel launch.
     """
-    # The profiler repeats the labels with the times of the device.
+    # The profiler repeats the labels with device times.
     on_host = [event for event in events if event.device_type() == DeviceType.CPU]
     labels = sorted(
         (event.start_ns(), event.end_ns(), event.name().removeprefix(LABEL))
@@ -90,12 +90,12 @@ def launches_by_phase(events: Iterable[Any]) -> dict[str, int]:
     starts = [start for start, _, _ in labels]
     launches = Counter({phase: 0 for _, _, phase in labels})
     for event in on_host:
-        place = bisect_right(starts, event.start_ns()) - 1
-        if is_launch(event.name()) and place >= 0 and event.start_ns() <= labels[place][1]:
-            launches[labels[place][2]] += 1
+        index = bisect_right(starts, event.start_ns()) - 1
+        if is_launch(event.name()) and index >= 0 and event.start_ns() <= labels[index][1]:
+            launches[labels[index][2]] += 1
     return dict(launches)
 
 
 def is_launch(name: str) -> bool:
-    """Return whether a call of the runtime or driver of CUDA, or of HIP on ROCm, launches a kernel."""
+    """Return whether a CUDA (or HIP) runtime or driver call launches a kernel."""
     return name.startswith(("cu", "hip")) and "Launch" in name and "Kernel" in name

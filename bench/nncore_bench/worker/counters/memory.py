@@ -1,4 +1,4 @@
-"""Counts of memory: how often and how much a phase allocates, its peak, and what stays after steps."""
+"""Count memory: allocations and peak of each phase, and what stays allocated after steps."""
 
 import gc
 from bisect import bisect_left, bisect_right
@@ -23,7 +23,7 @@ from nncore_bench.worker.counters.steps import (
 )
 
 LEAK_STEPS = 4
-"""`leaked_bytes` is what these steps leave behind; they come after the counted one."""
+"""Steps after the counted one; `leaked_bytes` is the memory that they leave allocated."""
 
 LABEL = "nncore-bench"
 END = "end"
@@ -31,7 +31,7 @@ END = "end"
 
 @dataclass(frozen=True)
 class Span:
-    """Hold what a phase did to the device's memory, and the bytes alive before, after and at most."""
+    """Allocations during a phase, and the bytes alive before it, at its peak and after it."""
 
     allocations: int
     allocated_bytes: int
@@ -42,31 +42,31 @@ class Span:
 
 @dataclass(frozen=True)
 class Memory:
-    """Hold a span per phase, and the bytes more alive after the last counted step than after the first."""
+    """A span per phase, and the growth of the live bytes over the steps after the counted one."""
 
     spans: Mapping[str, Span]
     leaked_bytes: int
 
     def peak_bytes(self, phase: str) -> int:
-        """Return the highest number of bytes alive in a phase, above those after zero_grad of the same step.
+        """Return the peak of the live bytes in a phase, above those after zero_grad of the same step.
 
-        That is above parameters, state and batches: forward has its activations and temporaries, backward
-        the gradients besides. zero_grad itself has the gradients of the step before, which it drops.
-        Inference counts from where it begins.
+        So parameters, state and batches are excluded: forward shows activations and temporaries, backward also
+        gradients, and zero_grad the gradients of the step before, which it frees. Inference counts from its
+        own beginning.
         """
         base = self.spans[phase].before if phase == "inference" else self.spans["zero_grad"].after
         return self.spans[phase].highest - base
 
 
 def count_memory(work: Countable, runtime: Any) -> Memory | None:  # noqa: ANN401 - torch.cuda, or a fake of it
-    """Return the memory of each phase, or None where torch does not tell it."""
+    """Return the memory of each phase, or None on devices where torch does not report it."""
     if work.device.type == "cpu":
         return _host_memory(work)
     return _device_memory(work, runtime) if work.device.type == "cuda" else None
 
 
 def _device_memory(work: Countable, runtime: Any) -> Memory:  # noqa: ANN401 - torch.cuda, or a fake of it
-    """Read the allocator's own counters, which are the host's: nothing has to be waited for."""
+    """Read the allocator's own counters, which live on the host and need no synchronisation."""
     spans: dict[str, Span] = {}
 
     @contextmanager
@@ -106,9 +106,9 @@ def _alive_around_steps(work: Countable, runtime: Any) -> tuple[int, int]:  # no
 
 
 def _host_memory(work: Countable) -> Memory:
-    """Let the profiler watch the host's allocator; what it did not see allocated it cannot see freed.
+    """Watch the host's allocator with the profiler, which sees a release only if it saw the allocation.
 
-    So the gradients go before it starts, and the settling steps run under it.
+    So the gradients are dropped before it starts, and the settling steps run under it.
     """
     work.restore()
     work.step.zero_grad()
@@ -154,9 +154,9 @@ def _host_spans(nodes: list[Any]) -> Memory:
 
 
 def _changes(nodes: list[Any]) -> list[tuple[int, int]]:
-    """Return (nanosecond, bytes) of each allocation, and of each release of what was seen allocated.
+    """Return (nanosecond, bytes) of each allocation, and of each release whose allocation was seen.
 
-    Of other addresses the profiler may remember a size from an earlier session that is no longer theirs.
+    For other addresses the profiler may report an outdated size from an earlier session.
     """
     events = [node for node in nodes if node.tag == _EventType.Allocation]
     events = [event for event in events if event.extra_fields.device.type == "cpu"]
@@ -174,7 +174,7 @@ def _changes(nodes: list[Any]) -> list[tuple[int, int]]:
 
 
 class Timeline:
-    """Hold the bytes alive after each of some changes, (nanosecond, bytes) in the order of time."""
+    """The live bytes after each of some changes, given as (nanosecond, bytes) in order of time."""
 
     def __init__(self, changes: list[tuple[int, int]]) -> None:
         self.times = [time for time, _ in changes]
@@ -182,7 +182,7 @@ class Timeline:
         self.alive = [0, *accumulate(self.sizes)]
 
     def span(self, start: int, end: int) -> Span:
-        """Return what happened from `start` to `end`, both included, in nanoseconds."""
+        """Return the span from `start` to `end`, in nanoseconds, both inclusive."""
         first, last = bisect_left(self.times, start), bisect_right(self.times, end)
         made = [size for size in self.sizes[first:last] if size > 0]
         alive = self.alive[first : last + 1]

@@ -1,7 +1,7 @@
-"""Counts of what is computed: operators below autograd, the bytes they move, FLOP, nodes of the graph."""
+"""Count the work of a step: operators below autograd, the bytes they move, FLOP, autograd nodes."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,15 @@ from nncore_bench.records import OperatorCount
 from nncore_bench.worker.counters.steps import SETTLING_STEPS, Countable, batch, count_once, settle
 
 ATEN = torch.ops.aten
-COPIES = {ATEN.copy_, ATEN._to_copy}  # noqa: SLF001 - its name, however private it looks
+COPIES = {ATEN.copy_, ATEN._to_copy}  # noqa: SLF001 - the operator's name
 UNTOUCHED = {
     *(ATEN.empty, ATEN.empty_like, ATEN.empty_strided, ATEN.empty_permuted),
-    *(ATEN.new_empty, ATEN.new_empty_strided, ATEN._unsafe_view),  # noqa: SLF001 - its name
+    *(ATEN.new_empty, ATEN.new_empty_strided, ATEN._unsafe_view),  # noqa: SLF001 - the operator's name
 }
-"""Operators that touch no data although their schema does not say that they are views."""
+"""Operators that touch no data, although their schema does not mark them as views."""
 
 MOST_SHAPES = 6
-"""An operator of more tensors has them counted instead of listed."""
+"""Summarise the shapes of more tensors than this instead of listing them."""
 
 FIRST_UNREAD = {
     *(ATEN.copy_, ATEN.fill_, ATEN.zero_, ATEN._foreach_copy_, ATEN._foreach_zero_),
@@ -35,9 +35,9 @@ FIRST_UNREAD = {
 
 @dataclass(frozen=True)
 class Call:
-    """Hold one call of an operator: its name as PyTorch has it, its tensor arguments in words, its work.
+    """One call of an operator: its qualified name, its tensor arguments as text, and its work.
 
-    `module` is the part of the network that was under way, or nothing.
+    `flop` is None if torch has no formula; `module` is the submodule that was running, or empty.
     """
 
     operator: str
@@ -49,10 +49,12 @@ class Call:
 
 
 class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it without types
-    """Record the operators that run while it is entered, in order, and count the host-device copies."""
+    """Record the operators that run in its context, in order, and count copies between host and device.
+
+    `modules` is a live list of the names of the running modules, innermost last.
+    """
 
     def __init__(self, modules: Sequence[str] = ()) -> None:
-        """Start with nothing; `modules` are the names of the modules under way, innermost last."""
         super().__init__()  # type: ignore[no-untyped-call] # the same
         self.calls: list[Call] = []
         self.copies = 0
@@ -60,30 +62,30 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # tor
 
     @property
     def operators(self) -> int:
-        """Return how many operators ran."""
+        """The number of operators."""
         return len(self.calls)
 
     @property
     def moved_bytes(self) -> int:
-        """Return the bytes that they moved."""
+        """The bytes moved in all."""
         return sum(call.moved_bytes for call in self.calls)
 
     @property
     def flop(self) -> int | None:
-        """Return the FLOP of operators with a formula; None where operators ran and none of them has one."""
+        """The FLOP of operators with a formula; None if operators ran and none of them has one."""
         known = [call.flop for call in self.calls if call.flop is not None]
         return sum(known) if known or not self.calls else None
 
-    def __torch_dispatch__(  # a method of torch's, with torch's signature
+    def __torch_dispatch__(
         self,
         func: Any,  # noqa: ANN401 - an operator of any kind
         types: Any,  # noqa: ANN401 - torch passes it
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 - whatever the operator returns
-        """Run the operator, and count it unless it only labels the profiler's trace."""
+        """Run the operator, and record it unless it is bookkeeping of autograd or the profiler."""
         kwargs = kwargs or {}
-        # Inference mode dispatches operators that only call others; those that they call are counted.
+        # Inference mode also dispatches composite operators: count the ones they call instead.
         if torch.is_inference_mode_enabled() and isinstance(func, OpOverload):
             with self:
                 out = func.decompose(*args, **kwargs)
@@ -98,20 +100,19 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # tor
 
 
 def is_bookkeeping(func: Any) -> bool:  # noqa: ANN401 - any operator
-    """Tell whether a call is autograd's own, made only because somebody counts.
+    """Return whether a call is a `detach` that autograd makes only because a dispatch mode is active.
 
-    Where autograd saves an output or unpacks it again it makes a shallow copy without the dispatcher, except
-    while a dispatch mode is entered. A `detach` of the program comes from below autograd, which is excluded
-    then; such a copy does not.
+    To save or unpack an output, autograd makes a shallow copy, which goes through the dispatcher only under a
+    dispatch mode. The program's own `detach` arrives with the autograd key excluded; such a copy does not.
     """
     below = torch._C._dispatch_tls_is_dispatch_key_excluded("ADInplaceOrView")  # noqa: SLF001 - the only way to ask
     return func is ATEN.detach.default and not below
 
 
 def call_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, module: str = "") -> Call:  # noqa: ANN401 - any operator
-    """Return what one call of an operator was, by its arguments and what it returned."""
+    """Describe one call of an operator from its arguments and its result."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    name = func._schema.name if isinstance(func, OpOverload) else str(func)  # noqa: SLF001 - its public name lacks nothing but the namespace
+    name = func._schema.name if isinstance(func, OpOverload) else str(func)  # noqa: SLF001 - the public name lacks the namespace
     return Call(
         name, shapes_of(tensors), dtypes_of(tensors), moved_bytes(func, args, kwargs, out),
         flop_of(func, args, kwargs, out), module,
@@ -119,25 +120,25 @@ def call_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, 
 
 
 def shapes_of(tensors: Sequence[Tensor]) -> str:
-    """Return the shapes of some tensors in words, such as `32x784, 784x128`, or how many they are."""
+    """Return the shapes of some tensors as text, such as `32x784, 784x128`, or a summary of many."""
     if len(tensors) > MOST_SHAPES:
         return f"{len(tensors)} tensors of {sum(tensor.numel() for tensor in tensors):,} values"
     return ", ".join("x".join(map(str, tensor.shape)) or "scalar" for tensor in tensors)
 
 
 def dtypes_of(tensors: Sequence[Tensor]) -> str:
-    """Return the types of some tensors, each once, in the order of their names."""
+    """Return the distinct dtypes of some tensors as text, sorted by name."""
     return ", ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors}))
 
 
 def flop_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int | None:  # noqa: ANN401 - any operator
-    """Return the floating-point operations of a call by torch's formula for it; None where it has none."""
+    """Return the floating-point operations of a call by torch's own formula, or None without one."""
     formula = flop_registry.get(getattr(func, "overloadpacket", None))
     return None if formula is None else int(formula(*args, **kwargs, out_val=out))
 
 
 def count_operators(work: Countable, modules: Sequence[str] = ()) -> dict[str, OperatorCounter]:
-    """Return what each phase of a settled step and of inference dispatched, within which of the modules."""
+    """Count the operators in each phase of a settled step and in inference; `modules` as OperatorCounter."""
     counters: dict[str, OperatorCounter] = {}
 
     def around(phase: str) -> OperatorCounter:
@@ -149,7 +150,7 @@ def count_operators(work: Countable, modules: Sequence[str] = ()) -> dict[str, O
 
 
 def inventory_of(calls_of: dict[str, OperatorCounter]) -> tuple[OperatorCount, ...]:
-    """Return the operators of each phase, with equal calls taken together, in their order."""
+    """Return the operators of each phase in order of first call, with equal calls merged."""
     return tuple(
         OperatorCount(
             phase, call.operator, call.shapes, call.dtypes, times, times * call.moved_bytes,
@@ -161,7 +162,7 @@ def inventory_of(calls_of: dict[str, OperatorCounter]) -> tuple[OperatorCount, .
 
 
 def count_nodes(work: Countable) -> dict[str, int]:
-    """Return how many nodes forward and loss add to the graph, and how many backward has to run."""
+    """Return the number of autograd nodes that forward and loss add, and that backward runs."""
     settle(work)
     inputs, targets = batch(work, SETTLING_STEPS)
     work.step.zero_grad()
@@ -169,7 +170,7 @@ def count_nodes(work: Countable) -> dict[str, int]:
     of_forward = graph_nodes(logits)
     loss = work.step.loss(logits, targets)
     of_loss = graph_nodes(loss)
-    # CUDA graphs of torch.compile begin no new step before the backward pass of the last one has run.
+    # CUDA graphs of torch.compile start a new step only after the backward pass of the last one.
     work.step.backward(loss)
     work.step.zero_grad()
     work.restore()
@@ -177,7 +178,7 @@ def count_nodes(work: Countable) -> dict[str, int]:
 
 
 def graph_nodes(outputs: Any) -> set[Any]:  # noqa: ANN401 - a tensor, or a structure of tensors
-    """Return the nodes of the graph that lead to some outputs, AccumulateGrad of the parameters included."""
+    """Return the autograd nodes reachable from some outputs, including the parameters' AccumulateGrad."""
     waiting = [leaf.grad_fn for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.grad_fn]
     seen: set[Any] = set()
     while waiting:
@@ -189,11 +190,10 @@ def graph_nodes(outputs: Any) -> set[Any]:  # noqa: ANN401 - a tensor, or a stru
 
 
 def moved_bytes(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> int:  # noqa: ANN401 - any operator
-    """Return the bytes an operator moves when it reads each input tensor once and writes each output once.
+    """Return the bytes an operator moves if it reads each input and writes each output exactly once.
 
-    A tensor counts numel x itemsize, as a whole and once, also where it is given twice. Inputs that are
-    changed in place are read and written; what is overwritten (`out=`, copy_, fill_) is only written; views
-    and uninitialised memory count 0.
+    A tensor counts numel x itemsize, once even if passed twice. Inputs changed in place are read and written;
+    overwritten ones (`out=`, copy_, fill_) are only written; views and uninitialised memory count 0.
     """
     if not isinstance(func, OpOverload):
         return total_bytes((args, kwargs)) + total_bytes(out)
@@ -207,8 +207,9 @@ def _read_and_changed(
     func: OpOverload[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[Any], list[Any]]:
     read, changed = [], []
-    for place, (argument, value) in enumerate(_bound(func, args, kwargs)):
-        unread = argument.is_out or (place == 0 and func.overloadpacket in FIRST_UNREAD)
+    for index, argument in enumerate(func._schema.arguments):  # noqa: SLF001 - the only way to an operator's schema
+        value = args[index] if index < len(args) else kwargs.get(argument.name)
+        unread = argument.is_out or (index == 0 and func.overloadpacket in FIRST_UNREAD)
         if not unread:
             read.append(value)
         if argument.alias_info is not None and argument.alias_info.is_write:
@@ -216,21 +217,14 @@ def _read_and_changed(
     return read, changed
 
 
-def _bound(
-    func: OpOverload[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Iterator[tuple[Any, Any]]:
-    for place, argument in enumerate(func._schema.arguments):  # noqa: SLF001 - the only way to an operator's schema
-        yield argument, args[place] if place < len(args) else kwargs.get(argument.name)
-
-
 def total_bytes(values: Any) -> int:  # noqa: ANN401 - any structure with tensors in it
-    """Return the bytes of the distinct tensors in a structure: numel x itemsize of each."""
+    """Return the bytes of the distinct tensors in a structure, numel x itemsize each."""
     tensors = {id(leaf): leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)}
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def is_host_device_copy(func: Any, args: tuple[Any, ...], out: Any) -> bool:  # noqa: ANN401 - any operator
-    """Return whether an operator copies between the host's memory and the device's."""
+    """Return whether an operator copies between host and device memory."""
     if getattr(func, "overloadpacket", None) not in COPIES:
         return False
     kinds = {leaf.device.type for leaf in tree_leaves((args, out)) if isinstance(leaf, Tensor)}

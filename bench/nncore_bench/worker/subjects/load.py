@@ -120,8 +120,8 @@ def _handed_over(subject: str) -> Callable[[], Any]:
     file = os.environ.get(SUBJECT_FILE)
     if not file:
         raise SubjectError(
-            f"{subject}: only nncore_bench.measure_step can hand over a subject (name its factory instead, such"
-            " as ./my_net.py:make)"
+            f"{subject}: only nncore_bench.measure_step can hand over a subject (name its factory instead,"
+            " such as ./my_net.py:make)"
         )
     folders, pickled = pickle.loads(Path(file).read_bytes())  # noqa: S301 - the user's own measure_step wrote it
     sys.path += [folder for folder in folders if folder not in sys.path]

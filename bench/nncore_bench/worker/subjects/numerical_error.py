@@ -39,10 +39,10 @@ def compared(  # noqa: PLR0913, PLR0917 - two steps with their batches, and how 
 ) -> dict[str, float]:
     """Run both steps from the plain one's state and return the variant's relative errors, as shares.
 
-    `loss_error` is |a - b| / |b| of the last loss; `gradient_error` is the Euclidean norm of the difference of
-    all first-step gradients over the norm of the plain ones; `parameter_error` is the same for the parameters
-    after the last step. Dropout is off meanwhile, since implementations draw different masks. Afterwards the
-    step is back in the plain one's initial state, with a fresh optimizer.
+    `loss_error` is |a - b| / |b| of the last loss; `gradient_error` is the Euclidean norm of the difference
+    of all first-step gradients over the norm of the plain ones; `parameter_error` is the same for the
+    parameters after the last step. Dropout is off meanwhile, since implementations draw different masks.
+    Afterwards the step is back in the plain one's initial state, with a fresh optimizer.
 
     If `capture` is given, what it returns is run instead of the step. A graph needs existing optimizer state:
     it starts from, and is left in, the plain step's state after one step.

@@ -217,9 +217,9 @@ class Subject:
     def check(self) -> dict[str, float]:
         """Check the first step before any time is trusted; raises IncorrectError.
 
-        Returns the loss, the shares of parameter tensors that got a gradient and that changed, and the seconds
-        of the very first step, including compilation or capture. A variant adds its errors against the plain
-        step; `plain_tf32` is 1 if this case is float32 but a plain script here would use TF32.
+        Returns the loss, the shares of parameter tensors that got a gradient and that changed, and the
+        seconds of the very first step, including compilation or capture. A variant adds its errors against
+        the plain step; `plain_tf32` is 1 if this case is float32 but a plain script here would use TF32.
         """
         said = {"plain_tf32": 1.0} if self._is_tf32_elsewhere() else {}
         compared = self._compared()
