@@ -136,10 +136,10 @@ def test_a_trace_is_read_as_kineto_writes_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.json", b'{"traceEvents": [', "is no complete trace"),
-        ("a.json.gz", gzip.compress(b'{"traceEvents": []}' * 99)[:-9], "is no complete trace"),
+        ("a.json", b'{"traceEvents": [', "is not a complete trace"),
+        ("a.json.gz", gzip.compress(b'{"traceEvents": []}' * 99)[:-9], "is not a complete trace"),
         ("a.json.gz", b"plain", "cannot be read"),
-        ("a.json", b"{}", "is no complete trace"),
+        ("a.json", b"{}", "is not a complete trace"),
     ],
     ids=["cut off", "cut off within the compression", "not compressed", "no events"],
 )

@@ -178,7 +178,7 @@ def test_a_device_step_is_told_by_kernels_of_the_operators_that_launched_them() 
 
 def test_a_trace_without_a_whole_step_is_refused() -> None:
     """Rather than told as a step of no time."""
-    with pytest.raises(ValueError, match="no whole step"):
+    with pytest.raises(ValueError, match="no complete step"):
         read_profile(case_of(1, 1), [], Recorded([], 0.0), {}, set())
 
 

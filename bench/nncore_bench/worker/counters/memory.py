@@ -50,9 +50,9 @@ class Memory:
     def peak_bytes(self, phase: str) -> int:
         """Return the peak of the live bytes in a phase, above those after zero_grad of the same step.
 
-        So parameters, state and batches are excluded: forward shows activations and temporaries, backward also
-        gradients, and zero_grad the gradients of the step before, which it frees. Inference counts from its
-        own beginning.
+        So parameters, state and batches are excluded: forward shows activations and temporaries, backward
+        also gradients, and zero_grad the gradients of the step before, which it frees. Inference counts from
+        its own beginning.
         """
         base = self.spans[phase].before if phase == "inference" else self.spans["zero_grad"].after
         return self.spans[phase].highest - base

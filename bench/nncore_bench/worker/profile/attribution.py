@@ -1,8 +1,8 @@
-"""Attribution: which operator of which phase and module each moment of a traced step belongs to.
+"""Attribute the time of a traced step to operators, phases and modules.
 
-An operator that counters count is one that is dispatched below autograd. The profiler sees more: operators
-that only call others (`aten::linear`), nodes of autograd, and what an operator calls in turn
-(`aten::as_strided` in `aten::t`), which is part of that operator here.
+Counters count the operators that are dispatched below autograd. The profiler also sees composite operators
+(`aten::linear`), autograd nodes, and what an operator calls in turn (`aten::as_strided` in `aten::t`), which
+counts as part of that operator here.
 """
 
 from bisect import bisect_right
@@ -19,18 +19,18 @@ from nncore_bench.worker.profile.trace import LABEL, ON_DEVICE, OPERATOR, RUNTIM
 FIRST = STEP_PHASES[0]
 WHOLE = "step"
 AUTOGRAD = ("autograd::", "torch::autograd::")
-"""How the profiler names what autograd's engine does between the operators."""
+"""Prefixes of the events of autograd's engine."""
 
 CLOCKS_AGREE = 0.005
-"""Two clocks that differ by more on a step saw something between their readings."""
+"""Two clocks differ by more than this share of a step if something came between their readings."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Hold when each phase of some iterations ran on the host; `steps` and `feeds` are phase → interval.
+    """When each phase of some iterations ran on the host; `steps` and `feeds` map phase to interval.
 
-    Under `step` is the whole: to the beginning of the next step, so that nothing between the labels is lost,
-    and for the last one to the end of its last phase. A step that is replayed has no phases but that.
+    `step` is the whole step: up to the beginning of the next one, so that no time between labels is lost, or
+    for the last one to the end of its last phase. A replayed step has no other phase.
     """
 
     steps: tuple[Mapping[str, Interval], ...]
@@ -38,7 +38,7 @@ class Windows:
 
     @classmethod
     def of(cls, nodes: Sequence[Node]) -> "Windows":
-        """Find the labels of the phases; a step begins with zero_grad, or is one; a feed with data."""
+        """Collect the labels; a step begins with zero_grad (or is a single label), a feed with data."""
         steps: list[dict[str, Interval]] = []
         feeds: list[dict[str, Interval]] = []
         for node in nodes:
@@ -58,28 +58,27 @@ class Windows:
         return cls(tuple(whole), tuple(feeds))
 
     def of_phase(self, phase: str) -> list[Interval]:
-        """Return when a phase ran."""
+        """Return the intervals of a phase."""
         return [group[phase] for group in (*self.steps, *self.feeds) if phase in group]
 
     def quiet_half(self, laps: Sequence[Interval]) -> "Windows":
-        """Return the quicker half of the steps, and of what was fed: the others were disturbed.
+        """Return the quicker half of the steps and of the feeds; the other half may have been disturbed.
 
-        `laps` is when the steps ran by another clock. A hold-up between its reading and the label is in one
-        step by the one and in its neighbour by the other, so steps of which they differ come last. Where
-        they differ in all, the quicker half of those is returned, and differs.
+        `laps` holds the steps' intervals by another clock. An interruption between its reading and the label
+        falls into a different step for each clock, so steps on which the clocks disagree are sorted last.
         """
         pairs = [(_length(step["step"]), _length(lap)) for step, lap in zip(self.steps, laps, strict=True)]
         order = [(max(pair) > (1 + CLOCKS_AGREE) * min(pair), max(pair)) for pair in pairs]
         fed = [(False, sum(map(_length, feed.values()))) for feed in self.feeds]
-        whole = len(self.steps) - 1 or 1  # the last one ends with its last phase
+        whole = len(self.steps) - 1 or 1  # without the last step, which ends with its last phase
         return Windows(_first_half(self.steps[:whole], order[:whole]), _first_half(self.feeds, fed))
 
 
 def _first_half(
     groups: Sequence[Mapping[str, Interval]], order: Sequence[tuple[bool, int]]
 ) -> tuple[Mapping[str, Interval], ...]:
-    places = sorted(range(len(groups)), key=order.__getitem__)
-    return tuple(groups[place] for place in places[: (len(groups) + 1) // 2])
+    indices = sorted(range(len(groups)), key=order.__getitem__)
+    return tuple(groups[index] for index in indices[: (len(groups) + 1) // 2])
 
 
 def _length(interval: Interval) -> int:
@@ -89,7 +88,10 @@ def _length(interval: Interval) -> int:
 
 @dataclass(frozen=True)
 class Part:
-    """Hold an operator in its phase, with the time that is its own, in nanoseconds."""
+    """One operator event in its phase of iteration `step`, with its own (exclusive) time in nanoseconds.
+
+    `module` and `made_by` (the forward operator of a backward one) are empty if unknown.
+    """
 
     node: Node
     phase: str
@@ -102,32 +104,32 @@ class Part:
 
 
 def parts_of(nodes: Sequence[Node], windows: Windows, composites: Collection[str]) -> list[Part]:
-    """Return the operators within the windows, each in its phase, in the order in which they began.
+    """Return the operators within the windows, each in its phase, in order of their beginning.
 
-    `composites` are the operators that only call others.
+    `composites` are the names of operators that only call others.
     """
-    places = sorted(
+    intervals = sorted(
         (start, end, phase, number)
         for number, group in enumerate((*windows.steps, *windows.feeds))
         for phase, (start, end) in group.items()
         if phase != "step"
     )
-    starts = [start for start, *_ in places]
+    starts = [start for start, *_ in intervals]
     parts = []
     for node in nodes:
         at = bisect_right(starts, node.event.start_ns) - 1
-        if node.event.category != OPERATOR or at < 0 or node.event.start_ns > places[at][1]:
+        if node.event.category != OPERATOR or at < 0 or node.event.start_ns > intervals[at][1]:
             continue
         dispatched = is_dispatched(node, composites)
         if any(is_dispatched(caller, composites) for caller in node.above()):
             continue
         own_ns = node.event.length_ns if dispatched else node.event.length_ns - _called_ns(node)
-        parts.append(Part(node, places[at][2], places[at][3], dispatched, own_ns))
+        parts.append(Part(node, *intervals[at][2:], dispatched, own_ns))
     return parts
 
 
 def is_dispatched(node: Node, composites: Collection[str]) -> bool:
-    """Tell whether an event is an operator that counters would count, were it not called by another one."""
+    """Return whether an event is an operator that the counters would count, unless another one called it."""
     name = node.event.name
     return (
         node.event.category == OPERATOR
@@ -141,23 +143,25 @@ def _called_ns(node: Node) -> int:
     return sum(child.event.length_ns for child in node.children if child.event.category not in RUNTIME)
 
 
-def named(parts: Sequence[Part], calls: Mapping[str, Sequence[Call]], steps: int) -> tuple[list[Part], str]:
-    """Return the operators with the calls that counters saw, and in words where the two disagree.
+def with_calls(
+    parts: Sequence[Part], calls: Mapping[str, Sequence[Call]], steps: int
+) -> tuple[list[Part], str]:
+    """Match the operators with the calls that the counters saw, and describe the first disagreement.
 
-    Step by step and phase by phase the operators must come in the same order with the same names.
+    In each phase of each step the operators must have the same names in the same order.
     """
     of_phase: dict[tuple[int, str], list[int]] = {
         (step, phase): [] for step in range(steps) for phase in calls
     }
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         if part.dispatched and part.phase in calls:
-            of_phase[part.step, part.phase].append(place)
+            of_phase[part.step, part.phase].append(index)
     completed, disagreement = list(parts), ""
-    for (_, phase), places in of_phase.items():
-        seen = [parts[place].node.event.name for place in places]
+    for (_, phase), indices in of_phase.items():
+        seen = [parts[index].node.event.name for index in indices]
         if seen == [call.operator for call in calls[phase]]:
-            for place, call in zip(places, calls[phase], strict=True):
-                completed[place] = replace(parts[place], call=call, module=call.module)
+            for index, call in zip(indices, calls[phase], strict=True):
+                completed[index] = replace(parts[index], call=call, module=call.module)
         else:
             disagreement = disagreement or _disagreement(phase, seen, calls[phase])
     return completed, disagreement
@@ -173,10 +177,10 @@ def _disagreement(phase: str, seen: Sequence[str], calls: Sequence[Call]) -> str
 
 
 def with_makers(parts: Sequence[Part]) -> list[Part]:
-    """Return the operators, those of the backward pass with the forward operator and the module they are of.
+    """Add to backward operators the forward operator that created their autograd node, and its module.
 
-    A node of the backward pass has the sequence number of the forward operator that made it: the last one to
-    begin with that number, since the operators before it made no node.
+    A backward node has the sequence number of the forward operator that created it: the last one to begin
+    with that number, since earlier ones with it created no node.
     """
     made: dict[int | None, Part] = {
         part.node.event.sequence: part
@@ -196,14 +200,14 @@ def _with_maker(part: Part, made: Mapping[int | None, Part]) -> Part:
 
 
 def device_ns(parts: Sequence[Part], nodes: Sequence[Node], events: Sequence[Event]) -> dict[int, int]:
-    """Return the time on the device that each operator caused, by its place among the parts."""
-    place_of = {id(part.node): place for place, part in enumerate(parts)}
+    """Return the device time in nanoseconds that each operator caused, by its index among the parts."""
+    index_of = {id(part.node): index for index, part in enumerate(parts)}
     launched_by: dict[int, int] = {}
     for node in nodes:
         if node.event.category in RUNTIME and node.event.correlation is not None:
-            places = [place_of[id(caller)] for caller in node.above() if id(caller) in place_of]
-            if places:
-                launched_by[node.event.correlation] = places[0]
+            callers = [index_of[id(caller)] for caller in node.above() if id(caller) in index_of]
+            if callers:
+                launched_by[node.event.correlation] = callers[0]
     spent: dict[int, int] = defaultdict(int)
     for event in events:
         if event.category in ON_DEVICE and event.correlation in launched_by:
@@ -214,25 +218,25 @@ def device_ns(parts: Sequence[Part], nodes: Sequence[Node], events: Sequence[Eve
 def rows_of_profile(
     parts: Sequence[Part], windows: Windows, spent: Mapping[int, int], *, on_device: bool
 ) -> tuple[ProfiledOperator, ...]:
-    """Return the operators per step, phase by phase, largest share first, with a row for what is none."""
+    """Return the operators per step by phase, largest share first, with a row for time outside of any."""
     groups: dict[tuple[str, str, str, str, str, str, bool], list[int]] = defaultdict(list)
-    for place, part in enumerate(parts):
+    for index, part in enumerate(parts):
         shapes, dtypes = (part.call.shapes, part.call.dtypes) if part.call else ("", "")
         key = (part.phase, part.node.event.name, part.module, part.made_by, shapes, dtypes, part.dispatched)
-        groups[key].append(place)
+        groups[key].append(index)
     rows = []
     for phase in (*FED, *STEP_PHASES):
         times = windows.of_phase(phase)
         if not times:
             continue
-        whole = sum(end - start for start, end in times)
-        of_phase = {key: places for key, places in groups.items() if key[0] == phase}
+        whole = sum(map(_length, times))
+        of_phase = {key: indices for key, indices in groups.items() if key[0] == phase}
         found = [
-            _row(key, [parts[place] for place in places], len(times), whole,
-                 sum(spent.get(place, 0) for place in places) if on_device else None)
-            for key, places in of_phase.items()
+            _row(key, [parts[index] for index in indices], len(times), whole,
+                 sum(spent.get(index, 0) for index in indices) if on_device else None)
+            for key, indices in of_phase.items()
         ]  # fmt: skip
-        rest = whole - sum(parts[place].own_ns for places in of_phase.values() for place in places)
+        rest = whole - sum(parts[index].own_ns for indices in of_phase.values() for index in indices)
         outside = ProfiledOperator(
             phase, OUTSIDE, "", "", "", "", 0.0, dispatched=False,
             host_s=rest * NANO / len(times), share=rest / whole, device_s=0.0 if on_device else None,

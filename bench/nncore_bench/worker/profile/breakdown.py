@@ -1,8 +1,8 @@
-"""Accounting: where the wall clock of a step goes, without overlap and without gap.
+"""Break down the wall-clock time of a step, without overlaps or gaps.
 
-At a moment at which several things are under way, the first of this order has it: a kernel on the device, a
-copy, a memset, a call of the runtime, an operator on the host; what is left is Python and everything else.
-The order is that of Kineto's TensorBoard plugin (tb_plugin/docs), which is no longer kept.
+A moment at which several things run counts for the first of this order: kernel, copy and memset on the
+device, runtime call and operator on the host; the rest is Python and everything else. The order is that of
+Kineto's TensorBoard plugin (tb_plugin/docs), which is no longer maintained.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,10 +16,10 @@ from nncore_bench.worker.profile.trace import COPY, KERNEL, MEMSET, ON_DEVICE, O
 
 NANO = 1e-9
 GRAPH_LAUNCH = "GraphLaunch"
-"""In the name of the one call that launches all kernels of a graph, of CUDA as of HIP."""
+"""Part of the name of the call that launches a whole graph, in CUDA and in HIP."""
 
 Interval: TypeAlias = tuple[int, int]
-"""From when to when, in nanoseconds."""
+"""Start and end, in nanoseconds."""
 
 ORDER: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("kernel_s", (KERNEL,)),
@@ -31,7 +31,7 @@ ORDER: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 
 def account_of(phase: str, windows: Sequence[Interval], events: Sequence[Event]) -> Account:
-    """Return how some windows, which do not overlap, were spent in the mean of them, in seconds."""
+    """Return how the mean of some disjoint windows was spent, in seconds."""
     spent: dict[str, float] = {}
     taken: list[Interval] = []
     before = 0
@@ -45,7 +45,7 @@ def account_of(phase: str, windows: Sequence[Interval], events: Sequence[Event])
 
 
 def union(intervals: Iterable[Interval]) -> list[Interval]:
-    """Return the intervals with those that touch or overlap made one, in order."""
+    """Merge intervals that touch or overlap, in order."""
     merged: list[Interval] = []
     for start, end in sorted(intervals):
         if merged and start <= merged[-1][1]:
@@ -56,7 +56,7 @@ def union(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def within(windows: Sequence[Interval], intervals: Iterable[Interval]) -> list[Interval]:
-    """Return the parts of the intervals that lie in a window."""
+    """Return the parts of the intervals that lie in any of the windows."""
     windows, parts, first = sorted(windows), [], 0
     for start, end in union(intervals):
         while first < len(windows) and windows[first][1] <= start:
@@ -69,12 +69,12 @@ def within(windows: Sequence[Interval], intervals: Iterable[Interval]) -> list[I
 
 
 def length(intervals: Iterable[Interval]) -> int:
-    """Return the sum of the lengths."""
+    """Return the total length of the intervals."""
     return sum(end - start for start, end in intervals)
 
 
 def activity_of(window: Interval, steps: int, events: Sequence[Event]) -> DeviceActivity | None:
-    """Return how the device spent a window of so many steps; None where nothing ran on one."""
+    """Return how the device spent a window of `steps` steps; None if nothing ran on a device."""
     on_device = [e for e in events if e.category in ON_DEVICE and window[0] <= e.start_ns < window[1]]
     busy = within([window], [(event.start_ns, event.end_ns) for event in on_device])
     if not busy or window[1] <= window[0]:
@@ -99,7 +99,7 @@ def activity_of(window: Interval, steps: int, events: Sequence[Event]) -> Device
 
 
 def queue_depth(events: Sequence[Event]) -> float:
-    """Return how many kernels were enqueued and had not begun when one more was, in the mean of them."""
+    """Return the mean number of kernels that were waiting when another one was enqueued."""
     enqueued = {e.correlation: e.start_ns for e in events if e.category in RUNTIME}
     started = sorted(
         (enqueued[e.correlation], e.start_ns)
@@ -109,6 +109,6 @@ def queue_depth(events: Sequence[Event]) -> float:
     if not started:
         return 0.0
     begins = np.sort([begin for _, begin in started])
-    # Of those enqueued before this one, the ones that had begun by then are no longer in the queue.
-    waiting = [place - int(np.searchsorted(begins, at, "right")) for place, (at, _) in enumerate(started)]
+    # Of the kernels enqueued before this one, those that had begun by then have left the queue.
+    waiting = [index - int(np.searchsorted(begins, at, "right")) for index, (at, _) in enumerate(started)]
     return float(np.mean(np.maximum(waiting, 0)))

@@ -1,44 +1,30 @@
-"""Modules: which part of a network is under way."""
+"""Which submodules of a network are running."""
 
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
 
-class ModulesUnderWay:
-    """Know the names of the modules whose forward is running, outermost first, while it is entered.
+@contextmanager
+def running_modules(model: nn.Module) -> Iterator[list[str]]:
+    """Yield a live list of the names of the submodules whose forward is running, outermost first."""
+    names: list[str] = []
 
-    The network itself has no name, and neither has what runs outside of its parts.
-    """
+    def begin(name: str) -> Callable[[nn.Module, Any], None]:
+        return lambda _module, _inputs: names.append(name)
 
-    def __init__(self, model: nn.Module) -> None:
-        self.names: list[str] = []
-        self._model = model
-        self._handles: list[Any] = []
+    def end(_module: nn.Module, _inputs: Any, _output: Any) -> None:  # noqa: ANN401 - what the module takes and returns
+        names.pop()
 
-    def __enter__(self) -> Self:
-        """Have every part of the network say when it begins and ends."""
-        for name, module in self._model.named_modules():
-            if name:
-                self._handles.append(module.register_forward_pre_hook(self._begins(name)))
-                self._handles.append(module.register_forward_hook(self._ends, always_call=True))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leave the network as it was."""
-        for handle in self._handles:
+    handles: list[Any] = []
+    for name, module in model.named_modules():
+        if name:
+            handles.append(module.register_forward_pre_hook(begin(name)))
+            handles.append(module.register_forward_hook(end, always_call=True))
+    try:
+        yield names
+    finally:
+        for handle in handles:
             handle.remove()
-        self._handles.clear()
-
-    def _begins(self, name: str) -> Callable[[nn.Module, Any], None]:
-        def begins(_module: nn.Module, _inputs: Any) -> None:  # noqa: ANN401 - what the module takes
-            self.names.append(name)
-
-        return begins
-
-    def _ends(self, _module: nn.Module, _inputs: Any, _output: Any) -> None:  # noqa: ANN401 - what the module returns
-        self.names.pop()

@@ -1,9 +1,9 @@
-"""The profiler's own pass: what is in a phase, never how long a step takes."""
+"""The profiler's pass, which shows what a phase consists of, never how long a step takes."""
 
 import resource
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -21,28 +21,28 @@ from nncore_bench.worker.profile.attribution import (
     WHOLE,
     Windows,
     device_ns,
-    named,
     parts_of,
     rows_of_profile,
+    with_calls,
     with_makers,
 )
 from nncore_bench.worker.profile.breakdown import NANO, Interval, account_of, activity_of
-from nncore_bench.worker.profile.modules import ModulesUnderWay
+from nncore_bench.worker.profile.modules import running_modules
 from nncore_bench.worker.profile.trace import ON_DEVICE, RUNTIME, Event, nested, read_trace
 from nncore_bench.worker.subjects.subject import Subject
 
 WARM_UP_STEPS = 3
 FED_SHARE = 2
-"""One batch is fed for so many steps that are profiled."""
+"""Steps profiled for each batch that is fed."""
 
 COMPOSITE = "CompositeImplicitAutograd"
 
 
 def profile_case(subject: Subject, case: Case, steps: int, trace: Path, *, fed: bool = True) -> CaseProfile:
-    """Profile some steps of a case, `fed` some batches too, write the trace, and return what it shows.
+    """Profile some steps of a case (and with `fed` some batches), write the trace, and return its contents.
 
-    The times within are those of the profiled steps of which none was disturbed (the quicker half); on a
-    device, where host and device run apart, they are of all steps from the first to the last kernel's end.
+    Times are of the quicker half of the profiled steps, which were undisturbed; on an asynchronous device
+    they are of all steps, from the beginning of the first to the end of the last kernel.
     """
     recorded = record(subject, steps, trace, fed=fed)
     calls = {} if subject.replays else calls_of(subject)
@@ -51,24 +51,24 @@ def profile_case(subject: Subject, case: Case, steps: int, trace: Path, *, fed: 
 
 @dataclass(frozen=True)
 class Recorded:
-    """Hold what the worker saw of the steps: from when to when by its own clock, and page faults a step."""
+    """The worker's own record of the steps: their intervals by its clock, and page faults per step."""
 
     laps: Sequence[Interval]
     page_faults: float
 
 
 def record(subject: Subject, steps: int, trace: Path, *, fed: bool = True) -> Recorded:
-    """Run the profiler over some steps with each phase under a label of its name, and write the trace.
+    """Profile some steps, with each phase under a label of its name, and write the trace.
 
-    The warm-up steps belong in the same session: in the k-th session of a process the first k records of
-    kernels have wrong times and are dropped (pytorch issue 192021), which must be those of steps that do not
-    count. An empty session beforehand is no way out: torch 2.13 on CUDA 13 saw no kernel after one.
+    Warm-up must be in the same session: in the k-th session of a process the first k kernel records have
+    wrong times and are dropped (pytorch issue 192021), and those must not be of steps that count. An empty
+    session beforehand does not help: torch 2.13 on CUDA 13 saw no kernel after one.
     """
     on_device = subject.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_device else [])]
     trace.parent.mkdir(parents=True, exist_ok=True)
     subject.restore()
-    # One turn of the schedule holds all steps: a turn for each would be seen between them.
+    # One cycle of the schedule for all steps: a cycle per step would show up between them.
     with (
         no_collection(),
         subject.mode("plain"),
@@ -99,7 +99,7 @@ def _steps(subject: Subject, steps: int) -> list[tuple[int, int]]:
 
 
 def _labelled(subject: Subject) -> Callable[[int], None]:
-    """Return the step of a number with its phases under labels; one that is replayed is one label."""
+    """Return a function that runs a step with labelled phases, or under one label if it is replayed."""
     if not subject.replays:
         return lambda number: train_once(subject, number, record_function)
     replay = subject.iteration("plain")
@@ -115,26 +115,22 @@ def _feed(subject: Subject, times: int) -> None:
     for _ in range(times):
         with record_function("data"):
             inputs, targets = next(subject.feed)
-        with _copying(subject.device):
+        with nullcontext() if subject.device.type == "cpu" else record_function("copy"):
             inputs, targets = inputs.to(subject.device), targets.to(subject.device)
 
 
-def _copying(device: torch.device) -> AbstractContextManager[object]:
-    return nullcontext() if device.type == "cpu" else record_function("copy")
-
-
 def calls_of(subject: Subject) -> dict[str, list[Call]]:
-    """Return the operators of each phase of a step in order, with their shapes, work and modules."""
-    with subject.mode("plain"), ModulesUnderWay(subject.step.model) as modules:
-        counters = count_operators(subject, modules.names)
+    """Return the operator calls of each phase of a step in order, with their shapes, work and modules."""
+    with subject.mode("plain"), running_modules(subject.step.model) as modules:
+        counters = count_operators(subject, modules)
     subject.restore()
     return {phase: counters[phase].calls for phase in STEP_PHASES}
 
 
 def composite_operators(calls: Mapping[str, Sequence[Call]]) -> set[str]:
-    """Return the names of all operators that only call others, unless the step dispatched one of the name.
+    """Return the names of all composite operators, except those that the step itself dispatched.
 
-    And of `detach_`, which torch.tensor calls on what it has made, out of sight of those who count.
+    `detach_` is included, which torch.tensor calls on its result where no dispatch mode sees it.
     """
     registered = torch._C._dispatch_get_registrations_for_dispatch_key(COMPOSITE)  # noqa: SLF001 - the only list
     dispatched = {call.operator for of_phase in calls.values() for call in of_phase}
@@ -148,14 +144,14 @@ def read_profile(
     calls: Mapping[str, Sequence[Call]],
     composites: Collection[str],
 ) -> CaseProfile:
-    """Return what the events of a trace show; raises ValueError where no whole step is among them."""
+    """Return the profile of a case from the events of its trace; raises ValueError without a whole step."""
     nodes = nested(events)
     everything = Windows.of(nodes)
     if not everything.steps:
-        raise ValueError("the trace holds no whole step")
+        raise ValueError("the trace contains no complete step")
     on_device = case.device == "cuda"
     windows = everything if on_device else everything.quiet_half(recorded.laps)
-    parts, disagreement = named(parts_of(nodes, windows, composites), calls, len(windows.steps))
+    parts, disagreement = with_calls(parts_of(nodes, windows, composites), calls, len(windows.steps))
     parts = with_makers(parts)
     rows = rows_of_profile(parts, windows, device_ns(parts, nodes, events), on_device=on_device)
     window = _steps_and_drain(everything, events)
@@ -184,7 +180,7 @@ def read_profile(
 
 
 def _steps_and_drain(windows: Windows, events: Sequence[Event]) -> Interval:
-    """Return the time from the first step to when the device had done them all, before anything was fed."""
+    """Return the interval from the first step until the device has finished the last, before any feeding."""
     first, last = windows.of_phase("step")[0][0], windows.of_phase("step")[-1][1]
     fed = min((start for feed in windows.feeds for start, _ in feed.values()), default=None)
     ends = [

@@ -1,7 +1,7 @@
-"""Traces: the events that torch.profiler wrote to a file, in the format that Perfetto opens.
+"""Read the events of a trace that torch.profiler wrote, in the format that Perfetto opens.
 
-The format is Chrome's (Trace Event Format); the categories and the arguments are those of Kineto, which
-writes it: libkineto/src/output_json.cpp and torch/csrc/profiler/kineto_shim.cpp.
+It is Chrome's Trace Event Format; categories and arguments are Kineto's: libkineto/src/output_json.cpp and
+torch/csrc/profiler/kineto_shim.cpp.
 """
 
 import gzip
@@ -20,19 +20,19 @@ RUNTIME = ("cuda_runtime", "cuda_driver")
 ON_DEVICE = (KERNEL, COPY, MEMSET)
 ON_HOST = (LABEL, OPERATOR, *RUNTIME)
 NANOSECONDS = 1_000
-"""A trace has microseconds with three decimals."""
+"""Nanoseconds per unit of a trace, which has microseconds with three decimals."""
 
 
 class TraceError(ValueError):
-    """Say in one sentence why a trace cannot be read."""
+    """The trace cannot be read; the message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """Hold something that took time: `thread` is a thread of the host, or a stream of the device.
+    """Something that took time; `thread` is a thread of the host or a stream of the device.
 
-    `sequence` is autograd's number of a forward operator or of the node of its backward, which came from
-    `forward_thread`; `correlation` is shared by a call of the runtime and what it started on the device.
+    `sequence` is autograd's number, shared by a forward operator and its backward node, which came from
+    `forward_thread`; `correlation` is shared by a runtime call and what it started on the device.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Event:
 
     @property
     def length_ns(self) -> int:
-        """Return how long it took."""
+        """The duration."""
         return self.end_ns - self.start_ns
 
 
@@ -65,7 +65,7 @@ class _Trace(msgspec.Struct):
 
 
 def read_trace(path: Path) -> list[Event]:
-    """Read the events of a trace, compressed or not; raises TraceError in one sentence."""
+    """Read the events of a trace, gzipped or not; raises TraceError."""
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
@@ -74,7 +74,7 @@ def read_trace(path: Path) -> list[Event]:
     except OSError as error:
         raise TraceError(f"{str(path)!r} cannot be read ({error.strerror or error})") from None
     except (EOFError, zlib.error, msgspec.DecodeError) as error:
-        raise TraceError(f"{str(path)!r} is no complete trace ({error})") from None
+        raise TraceError(f"{str(path)!r} is not a complete trace ({error})") from None
     return [_event(one) for one in raw if one.ph == "X" and one.cat in (*ON_HOST, *ON_DEVICE)]
 
 
@@ -94,7 +94,7 @@ def _event(raw: _Raw) -> Event:
 
 @dataclass
 class Node:
-    """Hold an event of the host among those that called it and those that it called."""
+    """A host event with its caller and the events it called."""
 
     event: Event
     parent: "Node | None"
@@ -109,9 +109,9 @@ class Node:
 
 
 def nested(events: Iterable[Event]) -> list[Node]:
-    """Return the events of the host as nodes, in the order in which they began, each below its caller.
+    """Return the host's events as nodes in order of their beginning, each below its caller.
 
-    By time, thread by thread: an event is called by the last one that began before it and has not ended.
+    The caller is the last event of the same thread that began before and has not ended.
     """
     threads: dict[str, list[Event]] = defaultdict(list)
     for event in events:
