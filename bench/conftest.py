@@ -1,4 +1,4 @@
-"""The edge towards pytest: options in, a campaign before the first test, our tables last on the screen."""
+"""The edge to pytest: options in, a campaign before the first test, our tables last on the screen."""
 
 import os
 import shlex
@@ -39,7 +39,7 @@ REFUSED = {
 
 @dataclass
 class Session:
-    """One pytest session: what it measures, what that is compared with, and what its tests reported."""
+    """One pytest session: its suite, the baseline to compare with, and the statistics its tests reported."""
 
     suite: Suite
     baseline: "Source | None"
@@ -48,10 +48,10 @@ class Session:
 
     @cached_property
     def material(self) -> "Material | None":
-        """Return what tables and page are made from, None where nothing was measured."""
+        """The input of tables and page, or None if nothing was measured."""
         if self.suite.recorder is None:
             return None
-        from nncore_bench.page.page import Material  # noqa: PLC0415 - what draws takes a second to import
+        from nncore_bench.page.page import Material  # noqa: PLC0415 - takes a second to import
 
         sources = [self.suite.source] if self.baseline is None else [self.baseline, self.suite.source]
         return Material(sources, self.command)
@@ -74,13 +74,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--step-fail-on-suspect",
         action="store_true",
         default=False,
-        help="fail the session where the screen finds a case suspect",
+        help="fail the session if the screen finds a suspect case",
     )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the options and refuse, in one sentence and before anything is measured, what cannot be done."""
+    """Parse the options, and refuse bad ones in one sentence before anything is measured."""
     if config.getoption("help") or config.getoption("version"):
         return
     refuse_meaningless_options(config)
@@ -100,7 +100,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def read_baseline(config: pytest.Config, results: Path) -> "Source | None":
-    """Return the stored run to screen against, if one was named; raises UserError where it cannot be read."""
+    """Read the stored run to screen against, if one was given; raises UserError."""
     typed = config.getoption("step_baseline")
     if typed is None:
         if config.getoption("step_fail_on_suspect"):
@@ -115,7 +115,7 @@ def read_baseline(config: pytest.Config, results: Path) -> "Source | None":
 
 
 def refuse_meaningless_options(config: pytest.Config) -> None:
-    """Raise UsageError for the options of pytest-benchmark that cannot mean anything here."""
+    """Raise UsageError for options of pytest-benchmark that have no meaning here."""
     typed = [*config.getini("addopts"), *shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))]
     typed += [argument for argument in config.invocation_params.args if isinstance(argument, str)]
     for flag, reason in REFUSED.items():
@@ -124,7 +124,7 @@ def refuse_meaningless_options(config: pytest.Config) -> None:
 
 
 def measures(config: pytest.Config) -> bool:
-    """Return whether this session is to measure: not when it only collects, or benchmarks are off."""
+    """Return whether to measure: not if only collecting, distributed, or with benchmarks off."""
     disabled = config.getoption("benchmark_disable") and not config.getoption("benchmark_enable")
     skipped = config.getoption("benchmark_skip") and not config.getoption("benchmark_only")
     distributed = config.getoption("dist", "no") != "no" or "PYTEST_XDIST_WORKER" in os.environ
@@ -133,7 +133,7 @@ def measures(config: pytest.Config) -> bool:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Give every test its cell of the grid and its phase."""
+    """Parametrize every test over the cases and phases of the grid."""
     if "recorded" not in metafunc.fixturenames:
         return
     cells = metafunc.config.stash[SESSION].suite.cells
@@ -145,7 +145,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the case and phase of every test of the suite; its parameters are for files and `-k`."""
+    """Store each test's case and phase in its stash; its parameters are for files and `-k` only."""
     for item in items:
         if "recorded" in getattr(item, "fixturenames", ()) and hasattr(item, "callspec"):
             item.stash[CELL] = config.stash[SESSION].suite.cells[item.callspec.indices["phase"]]
@@ -153,7 +153,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
-    """Measure all selected cases together before the first test runs, and screen them after the last."""
+    """Measure all selected cases together before the first test, and screen them after the last."""
     measure_selected(session)
     result = yield
     screen(session)
@@ -161,7 +161,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 
 def measure_selected(session: pytest.Session) -> None:
-    """Measure the cases of all selected tests."""
+    """Measure the cases of all selected tests, and mark those that cannot run as skipped."""
     config = session.config
     selected = {item: item.stash[CELL] for item in session.items if CELL in item.stash}
     broken = session.testsfailed and not config.option.continue_on_collection_errors
@@ -180,7 +180,7 @@ def measure_selected(session: pytest.Session) -> None:
 
 
 def screen(session: pytest.Session) -> None:
-    """Compare what was measured with the baseline; a suspect fails the session where that was asked for."""
+    """Compare the results with the baseline; with --step-fail-on-suspect a suspect fails the session."""
     own = session.config.stash[SESSION]
     if own.baseline is None or own.material is None or own.material.comparison is None:
         return
@@ -192,10 +192,10 @@ def screen(session: pytest.Session) -> None:
 
 
 def plan_of(config: pytest.Config, options: Options, cases: int) -> Plan:
-    """Return the plan that the suite's options and pytest-benchmark's own ask for.
+    """Return the plan from the suite's options and pytest-benchmark's own.
 
-    `--benchmark-max-time` is the time per case, `--benchmark-min-rounds` the rounds at least, and
-    `--benchmark-precision` the target, each when given.
+    If given, `--benchmark-max-time` is the time per case, `--benchmark-min-rounds` the least number of
+    rounds, and `--benchmark-precision` the target.
     """
     plan = Plan.of(options, ROUNDS_OF_THE_SUITE)
     if str(config.getoption("benchmark_max_time")) != DEFAULT_MAX_TIME:
@@ -210,9 +210,9 @@ def plan_of(config: pytest.Config, options: Options, cases: int) -> Plan:
 
 @pytest.fixture
 def recorded(request: pytest.FixtureRequest) -> HandOver:
-    """Return what a test reports, and hand pytest-benchmark the clock that replays it.
+    """Return what a test reports, and give pytest-benchmark the clock that replays it.
 
-    A test names it before `benchmark`, which reads the marker when it is made.
+    Must come before the fixture `benchmark`, which reads the marker during its setup.
     """
     own = request.config.stash[SESSION]
     case, phase = request.node.stash[CELL]
@@ -223,14 +223,14 @@ def recorded(request: pytest.FixtureRequest) -> HandOver:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
-    """Add one key of ours to the file of pytest-benchmark."""
+    """Add our key to pytest-benchmark's file."""
     if (material := config.stash[SESSION].material) is not None:
         tables = {table.name: table.records() for table in material.report.tables}
         output_json[OUR_KEY] = {**own_part(material.sources[-1]), "tables": tables}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write tables and page into the folder of the run, and `benchmark.json` where a test was timed."""
+    """Write tables and page into the run's folder, and `benchmark.json` if a test was timed."""
     own = session.config.stash.get(SESSION, None)
     if own is None or own.material is None:
         return
@@ -245,7 +245,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def write_benchmarks(config: pytest.Config, stats: list[Any], folder: Path) -> None:
-    """Write pytest-benchmark's own file and our key, through its public hooks."""
+    """Write pytest-benchmark's file with our key, through its public hooks."""
     hook = config.hook
     machine_info = hook.pytest_benchmark_generate_machine_info(config=config)
     hook.pytest_benchmark_update_machine_info(config=config, machine_info=machine_info)
@@ -260,7 +260,7 @@ def write_benchmarks(config: pytest.Config, stats: list[Any], folder: Path) -> N
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show our tables and the three sentences, last on the screen."""
+    """Print our tables and the three sentences last."""
     own = config.stash.get(SESSION, None)
     if own is None or own.material is None:
         return
@@ -276,6 +276,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave no process behind."""
+    """End all worker processes."""
     if (own := config.stash.get(SESSION, None)) is not None:
         own.suite.close()

@@ -1,4 +1,4 @@
-"""A small neural network, its training step, its data: the subject that `bench` measures.
+"""A small neural network with its training step and data: the default subject of the benchmark.
 
 Read the modules in this order: model, step, train, evaluate, data, device.
 """

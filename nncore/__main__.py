@@ -1,4 +1,4 @@
-"""Train the network on a data set and say how good it got."""
+"""Train the network on a data set and print its accuracy."""
 
 import argparse
 import sys
@@ -19,12 +19,12 @@ from nncore.model import SimpleNN
 from nncore.step import TrainStep
 from nncore.train import train
 
-_MOST = 1_000_000  # above it any of the sizes is a typing error
+_MOST = 1_000_000  # any larger size is a typing error
 
 
 @dataclass(frozen=True)
 class Options:
-    """Hold the command line, its numbers checked; names are checked where they are used."""
+    """The parsed command line: numbers are checked, names are checked where they are used."""
 
     dataset: str
     epochs: int
@@ -39,12 +39,12 @@ class Options:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Leave with one sentence; argparse would put the usage before it."""
+        """Exit with one sentence, without argparse's usage."""
         _refuse(message)
 
 
 def parse(argv: Sequence[str] | None = None) -> Options:
-    """Return the checked options of the command line; leave with exit code 2 if one is bad."""
+    """Parse and check the command line; exits with code 2 on a bad option."""
     parser = _Parser(prog="python -m nncore", description=__doc__, allow_abbrev=False)
     add = partial(parser.add_argument, metavar="X")
     add("--dataset", default="digits", help="digits (default), mnist, fashion-mnist or synthetic")
@@ -60,9 +60,9 @@ def parse(argv: Sequence[str] | None = None) -> Options:
 
 
 def run(options: Options) -> None:
-    """Train as the options say, and print each epoch's loss, then the accuracy and loss on the test set."""
+    """Train and print each epoch's loss, then the accuracy and loss on the test set."""
     data, device = _prepare(options)
-    say = partial(print, flush=True)  # who follows the training through a pipe wants each line at once
+    say = partial(print, flush=True)  # through a pipe, too, each line should appear at once
     say(
         f"{data.name} on {device}: {len(data.train_inputs)} training and {len(data.test_inputs)} test samples"
     )
@@ -76,7 +76,7 @@ def run(options: Options) -> None:
 
 
 def _prepare(options: Options) -> tuple[Dataset, torch.device]:
-    """Return data and device, or leave with exit code 2: whatever is wrong must show before the training."""
+    """Return data and device, or exit with code 2 before any training."""
     try:
         device = choose_device(options.device)
         seed_everything(options.seed)
@@ -89,7 +89,7 @@ def _prepare(options: Options) -> tuple[Dataset, torch.device]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the program; exit code 0, 2 for bad input, 130 for Ctrl-C."""
+    """Run the program; exit codes: 0, 2 for bad input, 130 for Ctrl-C."""
     options = parse(argv)
     try:
         run(options)

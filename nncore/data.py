@@ -1,7 +1,7 @@
-"""The data sets as tensors, and the ways to cut them into batches.
+"""Data sets as tensors, and two ways to batch them.
 
-Two forms of one data set: `make_loader`, a DataLoader that picks samples one by one and stacks them, as in
-every tutorial; and resident tensors (`to_device`, `resident_batches`), on the device before the first step.
+`make_loader` is a DataLoader that collates samples one by one, as in every tutorial; `to_device` and
+`resident_batches` keep all data on the device from before the first step.
 """
 
 import os
@@ -24,13 +24,13 @@ Batch = tuple[Tensor, Tensor]  # inputs [batch_size, ...] float32, targets [batc
 
 DATASETS = ("digits", "mnist", "fashion-mnist", "synthetic")
 
-# Enough different batches that no cache holds them all; at batch size 1 a view per sample would be thousands.
+# Enough different batches to exceed any cache; without a limit, batch size 1 would mean thousands of views.
 _MOST_RESIDENT_BATCHES = 64
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Hold a data set: a row of values 0..1 (synthetic: about -3..3) and a class number per sample."""
+    """A data set: per sample a row of values 0..1 (synthetic: about -3..3) and a class index."""
 
     name: str
     train_inputs: Tensor  # [N, 784] float32
@@ -42,14 +42,14 @@ class Dataset:
 def load_dataset(
     name: str = "digits", *, data_dir: Path | None = None, download: bool = False, seed: int = 0
 ) -> Dataset:
-    """Return the data set `name`, on the CPU: digits (the default), mnist, fashion-mnist or synthetic.
+    """Load the data set `name` on the CPU: digits (the default), mnist, fashion-mnist or synthetic.
 
-    digits and synthetic are split 80/20 by the seed; mnist and fashion-mnist come with a split of their own.
-    Files lie in `data_dir`, else in the folder that NNCORE_DATA names, else in ~/.cache/nncore. Only with
-    `download` does anything come from the network, and then only files that are not there yet.
+    digits and synthetic are split 80/20 by the seed; mnist and fashion-mnist come with their own split. Files
+    are in `data_dir`, else in the folder NNCORE_DATA, else in ~/.cache/nncore. Missing files are downloaded
+    only with `download`.
 
     Raises:
-        DatasetError: the name is unknown, or files are absent, broken, or cannot be downloaded or written.
+        DatasetError: the name is unknown, or files are missing, broken, or cannot be downloaded or written.
 
     """
     folder = _data_folder(data_dir)
@@ -85,9 +85,9 @@ def make_loader(  # noqa: PLR0913 - the DataLoader's own options
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> DataLoader[Batch]:
-    """Return a DataLoader for one pass after another; with `shuffle` in an order fixed by the seed.
+    """Return a DataLoader over the samples; with `shuffle` in an order fixed by the seed.
 
-    The last batch of a pass is smaller when batch_size does not divide N, unless `drop_last`.
+    The last batch of an epoch is smaller if batch_size does not divide N, unless `drop_last`.
 
     Raises:
         ValueError: there are no samples, or not as many targets as inputs, or the batch size is below 1.
@@ -114,10 +114,10 @@ def endless_loader(  # noqa: PLR0913 - the same
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """Return an iterator over a DataLoader that never ends and whose every batch is full.
+    """Return an endless iterator over a DataLoader whose batches are all full.
 
-    Each pass over the N samples has a fresh order fixed by the seed. There is no seam between passes: a batch
-    may hold the end of one and the start of the next and, with batch_size above N, a sample twice.
+    Each pass over the N samples has a new order fixed by the seed. A batch may span two passes, and with
+    batch_size above N hold a sample twice.
 
     Raises:
         ValueError: there are no samples, or not as many targets as inputs, or the batch size is below 1.
@@ -128,7 +128,7 @@ def endless_loader(  # noqa: PLR0913 - the same
         _pairs(inputs, targets),
         batch_size,
         sampler=_EndlessSampler(len(inputs), seed),
-        generator=torch.Generator().manual_seed(seed),  # else workers' seeds come from the global generator
+        generator=torch.Generator().manual_seed(seed),  # else the workers' seeds come from the global one
         num_workers=num_workers,
         pin_memory=pin_memory,
     )
@@ -136,11 +136,11 @@ def endless_loader(  # noqa: PLR0913 - the same
 
 
 def resident_batches(inputs: Tensor, targets: Tensor, batch_size: int, *, seed: int) -> list[Batch]:
-    """Return full batches to be used in a cycle: views into one shuffled copy on the device of `inputs`.
+    """Return full batches to cycle through: views into one shuffled copy on the device of `inputs`.
 
-    There are ceil(N / batch_size) of them, which hold every sample; but at most 64, which for a small
-    batch_size hold only the first 64 * batch_size samples of the shuffled order. Where the samples do not
-    fill the last batch, the order starts again.
+    There are ceil(N / batch_size) batches, which hold every sample, but at most 64, so that a small
+    batch_size covers only the first 64 * batch_size samples of the shuffled order. The last batch is filled
+    up from the start of the order.
 
     Raises:
         ValueError: there are no samples, or not as many targets as inputs, or the batch size is below 1.
@@ -149,7 +149,7 @@ def resident_batches(inputs: Tensor, targets: Tensor, batch_size: int, *, seed: 
     _check(inputs, targets, batch_size)
     samples = len(inputs)
     rows = min(ceil(samples / batch_size), _MOST_RESIDENT_BATCHES) * batch_size
-    # Drawn on the CPU, so that every device gets the same batches.
+    # Drawn on the CPU, so that all devices get the same batches.
     order = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
     order = order[torch.arange(rows) % samples].to(inputs.device)
     return list(
@@ -158,7 +158,7 @@ def resident_batches(inputs: Tensor, targets: Tensor, batch_size: int, *, seed: 
 
 
 class _EndlessSampler(Sampler[int]):
-    """Give the indices 0..N-1 in one random order after another, for ever."""
+    """Endless passes over the indices 0..N-1, each in a new random order."""
 
     def __init__(self, samples: int, seed: int) -> None:
         self.samples = samples
@@ -180,7 +180,7 @@ def _check(inputs: Tensor, targets: Tensor, batch_size: int) -> None:
 
 
 def _pairs(inputs: Tensor, targets: Tensor) -> torch_data.Dataset[Batch]:
-    # torch types its samples as tuples of any length; these have two parts.
+    # torch types the samples as tuples of any length; these are pairs.
     return cast("torch_data.Dataset[Batch]", torch_data.TensorDataset(inputs, targets))
 
 
@@ -196,9 +196,9 @@ def _digits(folder: Path, seed: int) -> Dataset:
 
 
 def _synthetic(seed: int) -> Dataset:
-    """Draw inputs that vary in 32 directions only, as images do, and label them by a random linear teacher.
+    """Draw inputs that vary in 32 dimensions only, as images do, and label them with a random linear teacher.
 
-    In all 784 directions 4,000 samples would be too few to learn the teacher from.
+    With all 784 dimensions 4,000 samples would not be enough to learn the teacher.
     """
     generator = torch.Generator().manual_seed(seed)
     causes = torch.randn(5000, 32, generator=generator)

@@ -1,19 +1,19 @@
-"""Where the network runs, and the seed it starts from."""
+"""Choose the device and seed the random generators."""
 
 import random
 
 import numpy as np
 import torch
 
-# numpy's generator takes no larger seed; torch and random would.
+# numpy's limit for seeds; torch and random would take larger ones.
 _SEEDS = 2**32
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """Return the device called `name`; without a name CUDA where there is one, else the CPU.
+    """Return the device `name`, or by default CUDA if available, else the CPU.
 
     Raises:
-        ValueError: the name is not "cpu", "cuda" or "cuda:1" and the like, or that CUDA device is absent.
+        ValueError: the name is not "cpu", "cuda", "cuda:1" etc., or that CUDA device does not exist.
 
     """
     if name is None:
@@ -32,7 +32,7 @@ def choose_device(name: str | None = None) -> torch.device:
 
 
 def seed_everything(seed: int) -> None:
-    """Make random, numpy and torch (CPU and CUDA) repeat the same numbers.
+    """Seed random, numpy and torch (CPU and CUDA).
 
     Raises:
         ValueError: the seed is not in 0 .. 2**32 - 1.
@@ -41,7 +41,7 @@ def seed_everything(seed: int) -> None:
     if not 0 <= seed < _SEEDS:
         raise ValueError(f"seed: {seed} is not between 0 and {_SEEDS - 1} (example: 0)")
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - other people's code draws from the global generator
+    np.random.seed(seed)  # noqa: NPY002 - other libraries draw from the global generator
     torch.manual_seed(seed)
 
 

@@ -1,7 +1,7 @@
-"""The 1,797 handwritten digits of scikit-learn: real data that needs no download.
+"""The 1,797 handwritten digits of scikit-learn: real data without a download.
 
-Importing sklearn.datasets takes seconds (it brings pandas and scipy.stats), so the first load leaves the
-images in the data folder, and later ones read that file.
+Importing sklearn.datasets takes seconds (it imports pandas and scipy.stats), so the first load caches the
+images in the data folder.
 """
 
 from io import BytesIO
@@ -21,8 +21,8 @@ _COUNT = 1797
 def read_digits(folder: Path) -> tuple[Bytes, Bytes]:
     """Return images [1797, 8, 8] with values 0..16 and targets [1797] with values 0..9.
 
-    They are kept in `folder`/digits.npz. A broken file there is made anew; where the folder cannot be
-    written, scikit-learn is asked every time.
+    They are cached in `folder`/digits.npz. A broken file is replaced; if the folder is not writable, every
+    call loads from scikit-learn.
     """
     path = folder / "digits.npz"
     cached = _read_cache(path)
@@ -34,7 +34,7 @@ def read_digits(folder: Path) -> tuple[Bytes, Bytes]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file such that nobody ever sees half of it: under another name first, then renamed.
+    """Write a file atomically: under a temporary name first, then renamed.
 
     Raises:
         OSError: the folder cannot be written.
@@ -61,7 +61,7 @@ def _read_cache(path: Path) -> tuple[Bytes, Bytes] | None:
         with path.open("rb") as file, np.load(file) as arrays:
             images, targets = arrays["images"], arrays["targets"]
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, ZlibError):
-        return None  # absent or broken, and either way there is a source
+        return None  # missing or broken; scikit-learn is the source
     return (images, targets) if _is_sound(images, targets) else None
 
 
@@ -80,4 +80,4 @@ def _write_cache(path: Path, images: Bytes, targets: Bytes) -> None:
     try:
         write_whole(path, content.getvalue())
     except OSError:
-        return  # a read-only home costs time at the next load, and nothing else
+        return  # a read-only folder only makes the next load slower

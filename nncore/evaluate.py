@@ -1,4 +1,4 @@
-"""What a trained network is worth: its predictions, accuracy and loss."""
+"""Evaluate a network: predictions, accuracy and loss."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,23 +11,22 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Say how well a model does on some data: the share of right answers (0..1), the mean cross-entropy."""
+    """Accuracy (share of correct predictions, 0..1) and mean cross-entropy on some data."""
 
     accuracy: float
     mean_loss: float
 
 
 def predict(model: nn.Module, inputs: Tensor) -> Tensor:  # [N, input_size], on the model's device
-    """Return the index of the most likely class of each input, [N] int64."""
+    """Return the most likely class of each input, [N] int64."""
     with evaluating(model):
         return _logits(model, inputs).argmax(dim=1)
 
 
 def evaluate(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], device: torch.device) -> Evaluation:
-    """Compare the model's answers with the targets of every sample of the loader.
+    """Evaluate the model on all samples of a loader of (inputs [N, ...], targets [N]).
 
-    The loader gives (inputs [N, ...], targets [N]); every sample weighs the same, also in
-    a smaller last batch.
+    Every sample has the same weight, also in a smaller last batch.
 
     Raises:
         ValueError: the loader has no samples.
@@ -50,9 +49,9 @@ def evaluate(model: nn.Module, loader: Iterable[tuple[Tensor, Tensor]], device: 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set eval mode without gradients, and restore the mode afterwards, whatever happens.
+    """Set eval mode without gradients, and restore the training mode of every module afterwards.
 
-    Each module has its own: a part that was frozen in eval mode must not come back in train mode.
+    Module by module, since a part that was frozen in eval mode must not return to train mode.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

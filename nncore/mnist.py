@@ -1,7 +1,7 @@
-"""MNIST and Fashion-MNIST: torchvision downloads and reads the files, this module says what is wrong.
+"""MNIST and Fashion-MNIST: torchvision downloads and reads the files, this module explains failures.
 
-The pixels are divided by 255 and not normalised further: with Adam, one hidden layer gets to 97-98 % on MNIST
-without it, and so all image data sets here have the same range.
+Pixels are divided by 255 and not normalised further: with Adam, one hidden layer reaches 97-98 % on MNIST
+without it, and all image data sets here have the same range.
 """
 
 import gzip
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nncore.digits import write_whole
 
-# What torchvision raises, without a common ancestor, for files that are not what they should be.
+# The errors that torchvision raises for broken files; they have no common base.
 _BROKEN = (
     AssertionError,
     EOFError,
@@ -33,11 +33,11 @@ _OFFLINE = "or choose the data set 'digits', which needs no files"
 
 
 class DatasetError(Exception):
-    """Say in one sentence which data set cannot be had, where it was looked for, and what to do."""
+    """Which data set is unavailable, where it was looked for, and what to do, in one sentence."""
 
 
 class Tensors(NamedTuple):
-    """Hold the two halves of a data set."""
+    """The training and the test set."""
 
     train_inputs: Tensor  # [60000, 784] float32, 0..1
     train_targets: Tensor  # [60000] int64, 0..9
@@ -46,15 +46,15 @@ class Tensors(NamedTuple):
 
 
 def read_mnist(name: str, folder: Path, *, download: bool) -> Tensors:
-    """Return "mnist" or "fashion-mnist" in the official split, from `folder`/MNIST/raw or FashionMNIST/raw.
+    """Read "mnist" or "fashion-mnist" in the official split, from `folder`/MNIST/raw or FashionMNIST/raw.
 
-    Absent files are fetched if `download` is given; else, if they were put there as .gz, they are unpacked.
+    Missing files are downloaded with `download`; without it, .gz files in that folder are unpacked.
 
     Raises:
-        DatasetError: the files are absent, broken, cannot be downloaded, or the folder cannot be written.
+        DatasetError: the files are missing, broken, cannot be downloaded, or the folder cannot be written.
 
     """
-    from torchvision import datasets  # noqa: PLC0415 - seconds; only here needed
+    from torchvision import datasets  # noqa: PLC0415 - takes seconds, and is needed only here
 
     kind = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST}[name]
     raw = folder / kind.__name__ / "raw"
@@ -105,7 +105,7 @@ def _download(name: str, kind: Any, folder: Path) -> None:  # noqa: ANN401 - as 
 
 
 def _tensors(images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return inputs [N, 784] and targets [N], or raise a ValueError for files that do not belong together."""
+    """Return inputs [N, 784] and targets [N]; raises ValueError if images and labels do not match."""
     if images.shape != (len(targets), 28, 28) or len(targets) == 0:
         raise ValueError(f"{len(targets)} labels for images of shape {tuple(images.shape)}")
     if int(targets.max()) > 9:  # noqa: PLR2004 - ten classes
@@ -118,5 +118,5 @@ def _download_by(name: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what an exception says, in one line."""
+    """Return an exception's message on one line."""
     return " ".join((str(error) or type(error).__name__).split())

@@ -1,4 +1,4 @@
-"""One step of training, in phases that can be called one by one."""
+"""One training step, in phases that can be called separately."""
 
 from math import isfinite
 
@@ -8,10 +8,10 @@ from torch.optim import Adam, Optimizer
 
 
 class TrainStep:
-    """Hold what a training step needs, and run it: zero_grad, forward, loss, backward, optimizer.
+    """A training step with its model, criterion and optimizer: zero_grad, forward, loss, backward, optimizer.
 
-    Without a criterion it takes the cross-entropy, without a torch_optimizer Adam with the learning rate `lr`
-    (`lr` means nothing when a torch_optimizer is given: it has its own).
+    The default criterion is cross-entropy, the default optimizer Adam with learning rate `lr` (which is
+    ignored if a torch_optimizer is given).
 
     Raises:
         ValueError: the learning rate is not positive and finite.
@@ -32,7 +32,7 @@ class TrainStep:
         self.torch_optimizer = Adam(model.parameters(), lr=lr) if torch_optimizer is None else torch_optimizer
 
     def zero_grad(self) -> None:
-        """Drop the gradients of the step before; backward would add to them."""
+        """Drop the gradients of the step before, to which backward would add."""
         self.torch_optimizer.zero_grad()
 
     def forward(self, inputs: Tensor) -> Tensor:  # [N, input_size]
@@ -41,22 +41,22 @@ class TrainStep:
         return logits
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:  # [N, classes], [N] int64
-        """Return the mean loss of the batch, a scalar that still knows how it was computed."""
+        """Return the mean loss of the batch, a scalar with its autograd graph."""
         loss: Tensor = self.criterion(logits, targets)
         return loss
 
     def backward(self, loss: Tensor) -> None:
-        """Compute the gradient of the loss for every parameter, into its `.grad`."""
+        """Compute the gradients of the loss into the parameters' `.grad`."""
         torch.autograd.backward(loss)  # what loss.backward() calls
 
     def optimizer(self) -> None:
-        """Move every parameter a little against its gradient."""
+        """Update every parameter from its gradient."""
         self.torch_optimizer.step()
 
     def __call__(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Run the whole step on one batch and return its loss, a scalar on the model's device.
 
-        No `.item()` here: it would make the CPU wait for the GPU at every step.
+        There is no `.item()`, which would make the CPU wait for the GPU at every step.
         """
         self.zero_grad()
         logits = self.forward(inputs)

@@ -10,7 +10,7 @@ from nncore.step import TrainStep
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 
-# A bar that flashes up for an epoch of 0.1 s is noise; whoever waits longer than this wants to know how long.
+# Short epochs need no progress bar, which would only flash up.
 _BAR_AFTER_S = 2.0
 
 
@@ -22,10 +22,10 @@ def train(
     *,
     log: Callable[[str], object] = print,
 ) -> list[float]:
-    """Train for some epochs, log the mean loss of each (`Epoch [1/5], Loss: 0.1234`), and return these means.
+    """Train for some epochs; log (`Epoch [1/5], Loss: 0.1234`) and return the mean loss of each.
 
-    The loader gives (inputs [N, ...], targets [N]) and is gone through once per epoch. The model must
-    be on `device` already and is left in train mode.
+    The loader yields (inputs [N, ...], targets [N]) and is iterated once per epoch. The model must already be
+    on `device` and is left in train mode.
 
     Raises:
         ValueError: fewer than 1 epoch, or a loader without samples.
@@ -42,13 +42,13 @@ def train(
 
 
 def _train_epoch(step: TrainStep, loader: Batches, device: torch.device, *, title: str) -> float:
-    """Return the mean loss over the samples of one epoch, each taken at its own step's parameters."""
-    # The sum stays on the device: one .item() per epoch, not one per batch, or the GPU idles at every step.
+    """Train one epoch and return the mean loss over its samples, each with its own step's parameters."""
+    # The sum stays on the device: an .item() per batch would make the GPU idle at every step.
     total = torch.zeros((), dtype=torch.float64, device=device)
     samples = 0
-    # disable=None: no bar where standard error is a file or a pipe.
+    # disable=None: no bar if standard error is a file or a pipe.
     for inputs, targets in tqdm(loader, desc=title, delay=_BAR_AFTER_S, leave=False, disable=None):
-        # From pinned memory the copy to a GPU runs beside the computation.
+        # From pinned memory the copy to a GPU overlaps the computation.
         loss = step(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True))
         total += loss.detach() * len(targets)  # weighted, because the last batch may be smaller
         samples += len(targets)

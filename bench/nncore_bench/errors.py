@@ -1,5 +1,5 @@
-"""The error that a user can mend, which becomes one sentence and an exit code at the edges."""
+"""The error for mistakes that a user can fix; the edges turn it into one sentence and an exit code."""
 
 
 class UserError(ValueError):
-    """One sentence with the value, in the user's own terms, and the way out."""
+    """One sentence that names the value, in the user's terms, and the way out."""

@@ -1,4 +1,4 @@
-"""Measure a step from a notebook or a script, and get a frame: `from bench import measure_step`."""
+"""Measure a step from a notebook or a script: `from nncore_bench import measure_step`."""
 
 import os
 import sys
@@ -34,21 +34,20 @@ def measure_step(  # noqa: PLR0913 - each is an option of the suite
 ) -> "pd.DataFrame":
     """Measure the phases of a training step in worker processes, and return one row per case and phase.
 
-    `subject` is a network, a function or class that returns one, an object with `model` and any of
-    `batch`, `loss` and `optimizer`, or a name as `--step-subject` takes it. Each other argument is the option
-    of the suite of that name, a value or a list; what is not given is the suite's own, but for one thread and
-    20 seconds.
+    `subject` is a network, a function or class that returns one, an object with a `model` and any of `batch`,
+    `loss` and `optimizer`, or a name as for `--step-subject`. Every other argument is the suite's option of
+    that name, as a value or a list; the defaults are the suite's, except for one thread and 20 seconds.
 
-    Times are in seconds: `time_s` undisturbed, with its interval in `time_low_s` and `time_high_s`,
-    `median_s` as lived through, from which `samples_per_s` comes. What cannot run on this machine has no
-    row, what failed has one with `status` and `reason`. `frame.attrs` holds the folder of the run as `run`,
-    and as `assumed` what the subject did not say and was taken instead.
+    Times are in seconds: `time_s` is the undisturbed time with the interval `time_low_s` to `time_high_s`;
+    `median_s` includes disturbances, and `samples_per_s` follows from it. Cases that cannot run on this
+    machine have no row; failed ones have one with `status` and `reason`. `frame.attrs["run"]` is the run's
+    folder, and `frame.attrs["assumed"]` lists the defaults used for what the subject does not specify.
 
-    Raises ValueError with one sentence for what cannot be measured, before anything is, and where no case
-    could be.
+    Raises ValueError with one sentence: before measuring if something cannot be measured, and if every case
+    failed.
     """
     given: dict[str, Values] = {name: value for name, value in locals().items() if name != "subject"}
-    # pandas and the campaign take a second to import, and `import bench` is part of every command.
+    # pandas and the campaign take a second to import, and every command imports this package.
     from nncore_bench.campaign.launcher import Launcher  # noqa: PLC0415
     from nncore_bench.campaign.session import measured_grid  # noqa: PLC0415
     from nncore_bench.machine.gpu import chosen_gpu  # noqa: PLC0415
@@ -67,16 +66,16 @@ def measure_step(  # noqa: PLR0913 - each is an option of the suite
     if not any(record.status == "ok" for record in records):
         raise UserError(next((record.reason for record in records), "nothing was recorded"))
     frame.attrs["run"] = str(source.folder)
-    frame.attrs["assumed"] = list(dict.fromkeys(said for record in records for said in record.assumed))
-    if frame.attrs["assumed"]:
-        StandardError().write_line(
-            f"Taken, since the subject does not say: {'; '.join(frame.attrs['assumed'])}."
-        )
+    assumed = frame.attrs["assumed"] = list(
+        dict.fromkeys(one for record in records for one in record.assumed)
+    )
+    if assumed:
+        StandardError().write_line(f"Defaults used: {'; '.join(assumed)}.")
     return frame
 
 
 def _text(value: Values) -> str | None:
-    """Return a value as it would be typed."""
+    """Return a value as typed on the command line."""
     if value is None or isinstance(value, str):
         return value
     return ",".join(map(str, value)) if isinstance(value, Iterable) else str(value)
@@ -84,14 +83,14 @@ def _text(value: Values) -> str | None:
 
 @contextmanager
 def _named(subject: object) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Give a subject a name by which workers find it, and what their environment has to hold for that.
+    """Yield a name by which workers find the subject, and the environment variables they need for it.
 
-    An object goes into a file that lives as long as the measurement, together with where modules are found.
+    An object is pickled, together with `sys.path`, into a file that exists for the duration.
     """
     if isinstance(subject, str):
         yield subject, {}
         return
-    import cloudpickle  # noqa: PLC0415 - what is named needs none
+    import cloudpickle  # noqa: PLC0415 - not needed for named subjects
 
     from nncore_bench.worker.messages import HANDED_OVER, SUBJECT_FILE  # noqa: PLC0415
 
@@ -99,8 +98,8 @@ def _named(subject: object) -> Iterator[tuple[str, Mapping[str, str]]]:
         content = cloudpickle.dumps((sys.path, cloudpickle.dumps(_on_cpu(subject))))
     except Exception as error:  # noqa: BLE001 - pickle raises whatever the objects do
         raise UserError(
-            f"{_name_of(subject)} cannot be sent to the processes that measure ({type(error).__name__}:"
-            f" {error}; give the function that makes it)"
+            f"{_name_of(subject)} cannot be sent to the worker processes ({type(error).__name__}: {error};"
+            " give the function that makes it)"
         ) from None
     with tempfile.TemporaryDirectory(prefix="subject-") as folder:
         file = Path(folder) / "subject.pickle"
@@ -113,7 +112,7 @@ def _name_of(subject: object) -> str:
 
 
 def _on_cpu(subject: Any) -> Any:  # noqa: ANN401 - of its argument's type
-    """Return a copy of a network on the CPU, from where each case takes it; anything else as it is."""
+    """Copy a network to the CPU, from where each case moves it to its device; return others unchanged."""
     torch = sys.modules.get("torch")
     is_network = torch is not None and isinstance(subject, torch.nn.Module)
     return deepcopy(subject).cpu() if is_network else subject

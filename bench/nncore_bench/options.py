@@ -1,6 +1,6 @@
-"""The options of the suite, declared once for pytest and for `nncore-bench` alike."""
+"""The suite's options, declared once for both pytest and `nncore-bench`."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,9 @@ ALL_THREADS = "all"
 
 @dataclass(frozen=True)
 class Option:
-    """Declare one `--step-…` option: how to read it, and its default in a full and in a quick run.
+    """One `--step-…` option: how to parse it, and its defaults in a full and in a quick run.
 
-    `more` is what the default of a full run goes on to on CUDA, which is launch-bound where a CPU is at its
-    best.
+    `more` extends the full default on CUDA, which is still launch-bound at the sizes that suit a CPU best.
     """
 
     name: str
@@ -30,17 +29,17 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """Return the option as it is typed."""
+        """The option as typed."""
         return f"--step-{self.name}"
 
     @property
     def dest(self) -> str:
-        """Return the name under which a parser stores it."""
+        """The name under which a parser stores it."""
         return f"step_{self.name.replace('-', '_')}"
 
 
 def words(flag: str, text: str) -> tuple[str, ...]:
-    """Split a list at its commas; equal entries merge."""
+    """Split a comma-separated list and drop duplicates."""
     entries = tuple(dict.fromkeys(entry.strip() for entry in text.split(",")))
     if not all(entries):
         raise UserError(f"{flag}: {text!r} has an empty entry (separate the entries by single commas)")
@@ -48,7 +47,7 @@ def words(flag: str, text: str) -> tuple[str, ...]:
 
 
 def choices(*allowed: str) -> Callable[[str, str], tuple[str, ...]]:
-    """Return a parser of lists whose entries are all among the allowed ones."""
+    """Return a parser of lists of allowed entries."""
 
     def parse(flag: str, text: str) -> tuple[str, ...]:
         for entry in words(flag, text):
@@ -96,7 +95,7 @@ def thread_counts(flag: str, text: str) -> tuple[int | str, ...]:
 
 
 def devices(flag: str, text: str) -> tuple[str, ...]:
-    """Parse a list of cpu and one GPU: the first (cuda) or another (cuda:1)."""
+    """Parse a list of cpu and at most one GPU: the first (cuda) or another (cuda:1)."""
     entries = tuple(dict.fromkeys("cuda" if entry == "cuda:0" else entry for entry in words(flag, text)))
     for entry in entries:
         kind, colon, number = entry.partition(":")
@@ -105,14 +104,14 @@ def devices(flag: str, text: str) -> tuple[str, ...]:
     gpus = [entry for entry in entries if entry != "cpu"]
     if len(gpus) > 1:
         raise UserError(
-            f"{flag}: {' and '.join(gpus)} are two GPUs, and a run measures one (give one of them,"
+            f"{flag}: {' and '.join(gpus)} are two GPUs, but a run measures one (give one of them,"
             " and compare two runs)"
         )
     return entries
 
 
 def variants(flag: str, text: str) -> tuple[str, ...]:
-    """Parse a list of variants, each some words joined by `+`; the same ones in another order merge."""
+    """Parse a list of variants, each of words joined by `+` in any order, and drop duplicates."""
     try:
         return tuple(dict.fromkeys(canonical(entry.split(JOINT)) for entry in words(flag, text)))
     except UserError as error:
@@ -120,12 +119,12 @@ def variants(flag: str, text: str) -> tuple[str, ...]:
 
 
 def subject(flag: str, text: str) -> str:
-    """Parse the name of a network: simplenn, or where a factory is and its name."""
-    place, _, name = text.rpartition(":")
-    if text != "simplenn" and not (place and name):
+    """Parse the name of a network: simplenn, or SOURCE:NAME of a factory."""
+    source, _, name = text.rpartition(":")
+    if text != "simplenn" and not (source and name):
         raise UserError(
-            f"{flag}: {text!r} names no network (simplenn, torchvision:resnet18, my_package.my_module:make"
-            " or ./my_net.py:make)"
+            f"{flag}: {text!r} does not name a network (give simplenn, torchvision:resnet18,"
+            " my_package.my_module:make or ./my_net.py:make)"
         )
     return text
 
@@ -144,7 +143,7 @@ def seconds(flag: str, text: str) -> float:
 
 
 def fraction(flag: str, text: str) -> float:
-    """Parse a share such as `1%` or `0.01`."""
+    """Parse a share such as `1%` or `0.01`, between 0 and 1 exclusively."""
     try:
         value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
@@ -162,18 +161,23 @@ def count(flag: str, text: str) -> int:
 
 
 def folder(flag: str, text: str) -> Path:
-    """Take a folder as typed; whether it can be written is tried before anything is measured."""
+    """Parse the path of a folder; whether it is writable is checked before measuring."""
     if not text:
-        raise UserError(f"{flag}: an empty name is no folder (example: results)")
+        raise UserError(f"{flag}: the name of the folder is empty (example: results)")
     return Path(text)
 
 
 OPTIONS: tuple[Option, ...] = (
     Option("devices", devices, "cpu,cuda", "cpu,cuda", "LIST", "cpu, cuda; or another GPU, such as cuda:1"),
-    Option("threads", thread_counts, "1,all", "1", "LIST", "CPU threads; all: what torch takes by itself"),
+    Option("threads", thread_counts, "1,all", "1", "LIST", "CPU threads; all: torch's own default"),
     Option("precisions", choices(*PRECISIONS), "float32", "float32", "LIST", f"of {', '.join(PRECISIONS)}"),
     Option(
-        "variants", variants, EAGER, EAGER, "LIST", f"{EAGER}, and of {', '.join(WORDS)}, joined with {JOINT}"
+        "variants",
+        variants,
+        EAGER,
+        EAGER,
+        "LIST",
+        f"{EAGER}, or any of {', '.join(WORDS)}, joined by {JOINT}",
     ),
     Option("batch-sizes", sizes, "1,32,128,1024", "32,128", "LIST", "samples per step", more="8192,65536"),
     Option("hidden", sizes, "32,128,512", "128,512", "LIST", "hidden widths of SimpleNN", more="2048"),
@@ -186,27 +190,27 @@ OPTIONS: tuple[Option, ...] = (
         "simplenn, torchvision:NAME, MODULE:FACTORY, FILE.py:FACTORY",
     ),
     Option("dataset", choice(*DATASETS), "digits", "digits", "NAME", f"one of {', '.join(DATASETS)}"),
-    Option("budget", seconds, "60", "15", "TIME", "time of the campaign at most"),
-    Option("target", fraction, "1%", "2%", "SHARE", "half-width of the interval to plan the rounds for"),
-    Option("launches", count, "4", "4", "N", "worker processes whose spread makes the interval"),
-    Option("results", folder, "results", "results", "DIR", "folder in which the run gets its own folder"),
+    Option("budget", seconds, "60", "15", "TIME", "longest time to measure, without warm-up and profiler"),
+    Option("target", fraction, "1%", "2%", "SHARE", "half-width of the intervals to aim for"),
+    Option("launches", count, "4", "4", "N", "worker processes, whose spread makes the interval"),
+    Option("results", folder, "results", "results", "DIR", "folder in which each run gets its own folder"),
 )
 
 BATCH_SIZES_OF_OTHERS = "8,32"
-"""Samples per step of a network that is not the SimpleNN: a batch of 1,024 images takes minutes."""
+"""Batch sizes for networks other than SimpleNN: a batch of 1,024 images takes minutes."""
 
 FLAGS = {
     "quick": "a smaller grid and budget; options given explicitly win",
-    "profile": "profile every case after the campaign, and not one of each device alone",
+    "profile": "profile every case after measuring, not just one per device",
 }
-"""The options that are given or not, with their help."""
+"""Flags without a value, with their help."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Hold every choice of a run, read and checked; `all` among the threads is still to be resolved.
+    """The checked options of a run; `all` among the threads is still unresolved.
 
-    `more_batch_sizes` and `more_hidden` are what a device has besides; none where the user chose the sizes.
+    `more_batch_sizes` and `more_hidden` are additional sizes on CUDA, empty if the user chose the sizes.
     """
 
     devices: tuple[str, ...]
@@ -228,17 +232,16 @@ class Options:
 
     @classmethod
     def build(cls, raw: Mapping[str, Any]) -> "Options":
-        """Read the texts of a parser by option destination (None: not given).
+        """Parse the texts of a parser by option destination (None: not given).
 
-        Raises UserError with one sentence that names the option, the value and the way out.
+        Raises UserError, which names the option, the value and the way out.
         """
         flags: dict[str, Any] = {name: bool(raw.get(_flag_dest(name))) for name in FLAGS}
         raw = _for_subject(raw, quick=flags["quick"])
+        defaults = {option.dest: option.quick if flags["quick"] else option.default for option in OPTIONS}
+        texts = defaults | {dest: text for dest, text in raw.items() if text is not None}
         values = {
-            option.name.replace("-", "_"): option.parse(
-                option.flag, _given(raw.get(option.dest), option.quick if flags["quick"] else option.default)
-            )
-            for option in OPTIONS
+            option.name.replace("-", "_"): option.parse(option.flag, texts[option.dest]) for option in OPTIONS
         }
         more = {
             f"more_{option.name.replace('-', '_')}": option.parse(option.flag, option.more)
@@ -248,43 +251,34 @@ class Options:
         return cls(**flags, **values, **more)
 
     def thread_counts(self, all_threads: int) -> tuple[int, ...]:
-        """Return the thread counts with `all` resolved; equal entries merge."""
+        """Return the distinct thread counts, with `all` resolved."""
         return tuple(dict.fromkeys(all_threads if isinstance(n, str) else n for n in self.threads))
 
     def sizes_on(self, device: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the batch sizes and the hidden widths of a device."""
+        """Return the batch sizes and hidden widths for a device."""
         if device == "cpu":
             return self.batch_sizes, self.hidden
         return (*self.batch_sizes, *self.more_batch_sizes), (*self.hidden, *self.more_hidden)
 
     @property
     def kinds_of_device(self) -> tuple[str, ...]:
-        """Return the devices as cases name them: the one GPU of a run is cuda, whichever it is."""
+        """The devices as cases name them: the run's GPU is cuda, whichever its number."""
         return tuple(device.partition(":")[0] for device in self.devices)
 
     @property
     def gpu_number(self) -> int | None:
-        """Return the number of the GPU that was asked for by number, as torch counts them."""
-        return next(
-            (int(number) for _, _, number in (d.partition(":") for d in self.devices) if number), None
-        )
+        """The number of the chosen GPU, as torch counts them, or None if none was given."""
+        return next((int(device.partition(":")[2]) for device in self.devices if ":" in device), None)
 
     def as_record(self) -> dict[str, Any]:
-        """Return the options as plain values for the run's record."""
-        return {
-            **{option.name: _plain(getattr(self, option.name.replace("-", "_"))) for option in OPTIONS},
-            "results": str(self.results),
-            **{name: getattr(self, name) for name in FLAGS},
-        }
-
-
-def _plain(value: object) -> object:
-    """Return a value as it comes back from a file, where a tuple is a list."""
-    return list(value) if isinstance(value, tuple) else value
+        """Return the options as the plain values of a run's file, where a tuple is a list."""
+        values = {option.name: getattr(self, option.name.replace("-", "_")) for option in OPTIONS}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return {**plain, "results": str(self.results), **{name: getattr(self, name) for name in FLAGS}}
 
 
 def _for_subject(raw: Mapping[str, Any], *, quick: bool) -> Mapping[str, Any]:
-    """Return the texts of a parser with what a network other than the SimpleNN has instead of its grid."""
+    """Give networks other than SimpleNN their own batch sizes; refuse a hidden width or data set for them."""
     name = raw.get("step_subject") or "simplenn"
     if name == "simplenn":
         return raw
@@ -296,28 +290,24 @@ def _for_subject(raw: Mapping[str, Any], *, quick: bool) -> Mapping[str, Any]:
     return {**raw, "step_batch_sizes": sizes_of_others}
 
 
-def _given(text: str | None, default: str) -> str:
-    return default if text is None else text
-
-
 def declare(add: Callable[..., Any]) -> None:
-    """Declare the options to a parser through its `add_argument` or `addoption`."""
+    """Declare the options through a parser's `add_argument` or `addoption`."""
     for name, text in FLAGS.items():
         add(f"--step-{name}", dest=_flag_dest(name), action="store_true", default=False, help=text)
     for option in OPTIONS:
         quick = "" if option.quick == option.default else f"; quick {option.quick}"
-        more = f"; on CUDA a run goes on to {option.more}" if option.more else ""
+        more = f"; on CUDA also {option.more}" if option.more else ""
         text = f"{option.help} (default {option.default}{more}{quick})".replace("%", "%%")
         add(option.flag, dest=option.dest, metavar=option.metavar, default=None, help=text)
 
 
-def destinations() -> Iterable[str]:
+def destinations() -> tuple[str, ...]:
     """Return the names under which a parser stores the options."""
     return (*(_flag_dest(name) for name in FLAGS), *(option.dest for option in OPTIONS))
 
 
 def typed(given: object) -> dict[str, Any]:
-    """Return what a parser stored of the options, by the names under which it did."""
+    """Return the options' values from a parser's namespace, by destination."""
     return {name: getattr(given, name) for name in destinations()}
 
 

@@ -1,8 +1,7 @@
 """Let `pytest --pyargs nncore_bench` find the suite, with its options, from any folder.
 
-pytest asks the conftest of a folder for its options before it reads its arguments, and that of a package that
-is named only when it collects, which is too late. This plugin, which pytest loads by its entry point, tells
-it where the suite lies; it does nothing else.
+pytest loads the conftest of a folder before it parses options, but that of a package only during collection,
+which is too late. This plugin, loaded by its entry point, replaces the package's name by the suite's folder.
 """
 
 from pathlib import Path
@@ -11,26 +10,26 @@ import pytest
 
 PACKAGE = Path(__file__).parent
 SUITE = PACKAGE.parent if (PACKAGE.parent / "test_phases.py").exists() else PACKAGE.parent / "bench"
-"""The folder of `conftest.py` and the tests: around the package in a checkout, beside it where installed."""
+"""The folder of `conftest.py` and the tests: around the package in a checkout, beside it once installed."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
-    """Have pytest load the suite's conftest where the package is named."""
+    """Make pytest load the suite's conftest if the package is named."""
     known = early_config.known_args_namespace
     if known.pyargs:
-        known.file_or_dir = [place_of(name) for name in known.file_or_dir]
+        known.file_or_dir = [path_of(name) for name in known.file_or_dir]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Have pytest collect the suite there, too."""
+    """Make pytest collect the suite there, too."""
     if config.option.pyargs:
-        config.args[:] = [place_of(name) for name in config.args]
+        config.args[:] = [path_of(name) for name in config.args]
 
 
-def place_of(name: str) -> str:
-    """Return the suite's folder or its test for the name of the package, and any other name as it is."""
+def path_of(name: str) -> str:
+    """Return the suite's folder or test for the package's name, and any other name unchanged."""
     module, separator, rest = name.partition("::")
     if module != PACKAGE.name:
         return name

@@ -1,4 +1,4 @@
-"""The progress of a campaign as one line of a terminal, with the time left."""
+"""The progress of a campaign on one line of the terminal, with the time left."""
 
 import sys
 import time
@@ -14,28 +14,28 @@ LOG_EVERY_S = 10.0
 
 
 class StandardError:
-    """Write to standard error, where a command has no reporter of pytest's."""
+    """Standard error with the interface of pytest's terminal reporter, for commands."""
 
     @property
     def isatty(self) -> bool:
-        """Return whether a line can be written over."""
+        """Whether a line can be overwritten."""
         return sys.stderr.isatty()
 
     def rewrite(self, line: str, **_markup: bool) -> None:
-        """Write over the current line."""
+        """Overwrite the current line."""
         sys.stderr.write(f"\r\x1b[2K{line}")
         sys.stderr.flush()
 
     def write_line(self, line: str, **_markup: bool) -> None:
-        """Write a line of its own."""
+        """Write a line."""
         sys.stderr.write(f"{line}\n")
 
 
 class ProgressLine:
-    """Show the stage, how much of it is done and the time left.
+    """A line with the stage, its progress and the time left.
 
-    On a terminal the line is written over; in a log a new one appears every 10 seconds; without
-    either (pytest's `-p no:terminal`) nothing is shown.
+    On a terminal the line is overwritten; in a log a new one appears every 10 seconds; without either
+    (pytest's `-p no:terminal`) nothing is shown.
     """
 
     def __init__(self, terminal: Terminal, now: Callable[[], float] = time.monotonic) -> None:
@@ -45,7 +45,7 @@ class ProgressLine:
         self._stage = ""
 
     def __call__(self, stage: str, done: int, total: int, seconds_left: float | None) -> None:
-        """Show one line, or not, where the last one is too fresh."""
+        """Show the line, unless the last one in a log is too recent."""
         if self._terminal is None:
             return
         line = progress_text(stage, done, total, seconds_left)
@@ -57,14 +57,14 @@ class ProgressLine:
         self._stage = stage
 
     def end(self) -> None:
-        """Leave the line, so that what follows starts on one of its own."""
+        """Clear the line, so that further output starts on a line of its own."""
         if self._terminal is not None and self._terminal.isatty and self._stage:
             self._terminal.rewrite("", erase=True)
 
 
 @contextmanager
 def progress_line(terminal: Terminal) -> Iterator[ProgressLine]:
-    """Show the progress on a terminal, and leave the line in the end."""
+    """Provide a progress line, and clear it at the end."""
     line = ProgressLine(terminal)
     try:
         yield line

@@ -1,4 +1,4 @@
-"""Choosing cases by an expression in the syntax of pytest's `-k`."""
+"""Select cases by an expression in the syntax of pytest's `-k`."""
 
 import re
 from collections.abc import Callable
@@ -12,31 +12,31 @@ _WORDS = ("and", "or", "not")
 
 
 def selection(flag: str, text: str) -> Matches:
-    """Return what tells whether an expression matches a name; raises UserError in one sentence.
+    """Compile an expression to a predicate on names; raises UserError.
 
-    As with `-k` a word matches where it is part of the name, whatever its case, and `and`, `or`, `not` and
-    parentheses combine.
+    As with `-k`, a word matches names that contain it, ignoring case; `and`, `or`, `not` and parentheses
+    combine.
     """
     return _Reader(flag, text).whole()
 
 
 class _Reader:
-    """Read an expression by recursive descent: or, and, not, and what is in parentheses."""
+    """A recursive-descent parser: or, and, not, parentheses."""
 
     def __init__(self, flag: str, text: str) -> None:
-        self._error = UserError(f"{flag}: {text!r} is no expression (example: 'b32 and not h512')")
+        self._error = UserError(f"{flag}: {text!r} is not an expression (example: 'b32 and not h512')")
         self._tokens = _TOKEN.findall(text)
-        self._place = 0
+        self._index = 0
 
     def whole(self) -> Matches:
         found = self._either()
-        if self._place < len(self._tokens):
+        if self._index < len(self._tokens):
             raise self._error
         return found
 
     def _next_is(self, *words: str) -> bool:
-        if self._place < len(self._tokens) and self._tokens[self._place] in words:
-            self._place += 1
+        if self._index < len(self._tokens) and self._tokens[self._index] in words:
+            self._index += 1
             return True
         return False
 
@@ -61,8 +61,8 @@ class _Reader:
             if not self._next_is(")"):
                 raise self._error
             return inner
-        if self._place >= len(self._tokens) or self._tokens[self._place] in (*_WORDS, ")"):
+        if self._index >= len(self._tokens) or self._tokens[self._index] in (*_WORDS, ")"):
             raise self._error
-        word = self._tokens[self._place].lower()
-        self._place += 1
+        word = self._tokens[self._index].lower()
+        self._index += 1
         return lambda name: word in name.lower()

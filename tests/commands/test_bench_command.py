@@ -100,7 +100,7 @@ def test_a_folder_that_may_only_be_read_is_read(
         (["report", "."], "is not a run: it has neither run.json nor benchmark.json"),
         (["report", "pyproject.toml"], "is not JSON"),
         (["report", "x" * 5000], "cannot be used (File name too long)"),
-        (["report", "a", "b", "c"], "3 runs were given, and at most 2 can be compared"),
+        (["report", "a", "b", "c"], "3 runs were given, but only 2 can be compared"),
         (["report", "--results", "missing"], "holds no run (make one: pytest bench/ --benchmark-only)"),
     ],
 )

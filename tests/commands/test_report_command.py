@@ -51,8 +51,8 @@ def test_formats_make_a_folder_of_files(tmp_path: Path) -> None:
             ["--out", "x.html", "--format", "pdf"],
             "--format: 'pdf' is not one of html, md, csv, svg, png, tex",
         ),
-        (["--out", "x.html", "--price", "tpu=1"], "--price: 'tpu=1' is no price of a device"),
-        (["--out", "x.html", "--price", "cuda=free"], "--price: 'cuda=free' is no price of a device"),
+        (["--out", "x.html", "--price", "tpu=1"], "--price: 'tpu=1' is not DEVICE=PRICE"),
+        (["--out", "x.html", "--price", "cuda=free"], "--price: 'cuda=free' is not DEVICE=PRICE"),
         (["--format", "csv"], "nothing is written without --out"),
     ],
 )

@@ -118,7 +118,7 @@ def test_identical_code_is_not_slower_on_a_single_core(project: Path) -> None:
     [
         (("--base", "nowhere"), "'nowhere' is no revision of"),
         (("--base", "main", "--cases", "b999"), "--cases: 'b999' matches no case of the grid"),
-        (("--base", "main", "--cases", "b32 and"), "--cases: 'b32 and' is no expression"),
+        (("--base", "main", "--cases", "b32 and"), "--cases: 'b32 and' is not an expression"),
         (("--base", "main", "--step-budget=9"), "--step-budget: the gate has a time of its own"),
         (("--base", "main", "--step-variants=inference-mode"), "inference-mode has no phases of a step"),
         (("--base", "main", "--margin=5"), "--margin: '5' is not between 0 and 100 %"),
@@ -128,7 +128,7 @@ def test_identical_code_is_not_slower_on_a_single_core(project: Path) -> None:
             "--step-devices: ",
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device"),
         ),
-        (("--base-python", "no/python"), "--base-python: 'no/python' is no program"),
+        (("--base-python", "no/python"), "--base-python: 'no/python' is not a program"),
         (("--json", "no/such/folder.json"), "--json: 'no/such/folder.json' cannot be written"),
         (("--summary", "."), "--summary: '.' cannot be written"),
         (("--base-python", "/bin/true"), "the measuring process did not start"),

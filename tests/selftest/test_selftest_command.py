@@ -57,7 +57,7 @@ def test_a_machine_that_cannot_measure_is_one_sentence_and_exit_code_2(
     monkeypatch.setattr(selftest, "selftest", answering(error=WorkerError("it ended with exit code 1")))
     assert command.main(["selftest"]) == 2
     said = capsys.readouterr().err.strip().splitlines()
-    assert said == ["nncore-bench selftest: nothing can be measured here: it ended with exit code 1"]
+    assert said == ["nncore-bench selftest: this machine cannot be tested: it ended with exit code 1"]
 
 
 def test_a_mistyped_option_is_one_sentence() -> None:

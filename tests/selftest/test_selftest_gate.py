@@ -92,7 +92,7 @@ def test_what_is_known_so_far_is_told_when_it_is_interrupted(
 def test_a_number_of_runs_that_is_none_is_one_sentence(runs: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Before anything is measured."""
     assert command.main(["selftest", "--gate", f"--runs={runs}"]) == 2
-    assert f"--runs: '{runs}' is no number above 0 (example: 10)" in capsys.readouterr().err
+    assert f"--runs: '{runs}' is not a positive integer (example: 4)" in capsys.readouterr().err
 
 
 def test_planted_code_is_nncore_with_what_is_planted() -> None:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from nncore_bench.plugin import SUITE, place_of
+from nncore_bench.plugin import SUITE, path_of
 
 INSTALLED = any(point.value == "nncore_bench.plugin" for point in entry_points(group="pytest11"))
 
 
 def test_names_of_this_package_become_places_and_others_stay() -> None:
     """With the test that is named behind it; a folder `bench` may be the user's own."""
-    assert place_of("nncore_bench") == str(SUITE)
-    assert place_of("nncore_bench::test_phase") == f"{SUITE / 'test_phases.py'}::test_phase"
+    assert path_of("nncore_bench") == str(SUITE)
+    assert path_of("nncore_bench::test_phase") == f"{SUITE / 'test_phases.py'}::test_phase"
     for other in ("bench", "tests/", "my_package.nncore_bench", "test_mine.py::test_phase"):
-        assert place_of(other) == other
+        assert path_of(other) == other
 
 
 @pytest.mark.skipif(not INSTALLED, reason="the package is not installed, so pytest does not know its plugin")

@@ -125,7 +125,7 @@ def test_good_values_are_read(name: str, text: str, value: object) -> None:
         ("batch_sizes", "1.5", "--step-batch-sizes: '1.5' is not a list of integers (example: 64,256)"),
         ("batch_sizes", "0", "--step-batch-sizes: 0 is not positive (the smallest size is 1)"),
         ("hidden", "-32", "--step-hidden: -32 is not positive (the smallest size is 1)"),
-        ("subject", "resnet", "--step-subject: 'resnet' names no network (simplenn, torchvision:resnet18, "),
+        ("subject", "resnet", "--step-subject: 'resnet' does not name a network (give simplenn, "),
         ("dataset", "cifar", "--step-dataset: 'cifar' is not one of digits, mnist, fashion-mnist, synthetic"),
         ("budget", "soon", "--step-budget: 'soon' is not a time (example: 60 or 2m)"),
         ("budget", "0", "--step-budget: '0' is not between 1 second and 1 day"),
@@ -167,7 +167,7 @@ def test_both_parsers_get_every_option() -> None:
     assert Options.build(given).batch_sizes == (4, 8)
     assert "default 1%; quick 2%" in parser.format_help()
     told = " ".join(parser.format_help().split())
-    assert "(default 1,32,128,1024; on CUDA a run goes on to 8192,65536; quick 32,128)" in told
+    assert "(default 1,32,128,1024; on CUDA also 8192,65536; quick 32,128)" in told
 
 
 def test_the_record_of_options_is_plain() -> None:

@@ -30,5 +30,5 @@ def test_an_expression_chooses_by_parts_of_names(text: str, chosen: tuple[int, .
 @pytest.mark.parametrize("text", ["", "and", "b32 and", "(b32", "b32)", "b32 cuda", "not", "()"])
 def test_what_is_no_expression_is_refused(text: str) -> None:
     """In one sentence with an example."""
-    with pytest.raises(UserError, match=r"--cases: .* is no expression \(example"):
+    with pytest.raises(UserError, match=r"--cases: .* is not an expression \(example"):
         selection("--cases", text)

@@ -1,6 +1,5 @@
-"""The commands of `nncore-bench`: a module for each, with its help, its arguments, and its run.
+"""The commands of `nncore-bench`, one module each.
 
-`add_arguments` declares what is typed; `run` does it, says what a user reads, and returns the answer. What a
-run needs is imported when it runs: pandas takes a second, and `--help` and a mistyped option must answer at
-once.
+`add_arguments` declares the arguments; `run` executes the command, prints its output and returns the answer.
+Imports happen in `run`: pandas takes a second, and `--help` and a mistyped option must answer at once.
 """

@@ -1,6 +1,6 @@
-"""Measure the variants that a step can have against the plain one, in turn, and the best of them together.
+"""Measure each variant of a step against the plain one, and the best of them together.
 
-Speed-up, numerical error, memory, one-time cost, and the code to write.
+Prints speed-up, numerical error, memory, one-time cost, and the code to write.
 """
 
 import argparse
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HELP = "measure the variants of a step side by side, and say which are worth it"
 ADVISED = {"step_devices": "cpu", "step_threads": "1", "step_budget": "20", "step_launches": "6"}
-"""What advice is for where nothing else is said."""
+"""Defaults where they differ from the suite's."""
 
 ADVISED_SIMPLENN = {"step_batch_sizes": "32", "step_hidden": "128"}
 ADVISED_OTHER = {"step_batch_sizes": "8"}
@@ -31,7 +31,7 @@ add_arguments = add_options
 
 
 def run(given: argparse.Namespace, say: Say) -> Answer:
-    """Measure the variants of a step and say what they gain."""
+    """Measure the variants of a step and print their gains."""
     options = _options(given)
     from nncore_bench.advise.measure import advise
     from nncore_bench.advise.text import advice_tables, advice_text
@@ -68,7 +68,7 @@ def _answer(advice: "Advice", figures: dict[str, object]) -> Answer:
 
 
 def best_of(advice: "Advice") -> "Gain | None":
-    """Return the change that is recommended first: one alone, unless some together are surely faster."""
+    """Return the change to recommend first: a single one, unless a combination is surely faster."""
     from nncore_bench.advise.text import ranked
 
     worth = [gain for gain in ranked(advice.found) if gain.worth_it]

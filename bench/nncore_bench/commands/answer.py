@@ -1,26 +1,26 @@
-"""What a command answers: an exit code, and with `--json FILE` one document (`-` for standard output).
+"""The answer of a command: an exit code, and with `--json FILE` one document (`-` for standard output).
 
-The document is the same for every command; times are in seconds, sizes in bytes, and null is unknown:
+All commands share its schema; times are in seconds, sizes in bytes, and null means unknown:
 
-    schema_version  1; another number where a key goes or changes its meaning
+    schema_version  1; increases when a key is removed or changes its meaning
     command         report, compare, profile, gate, advise or selftest
-    verdict         what was decided, as a word, or null where nothing could be:
-                    report    the phase that is the slowest in most cases
+    verdict         the decision as a word, or null if none was possible:
+                    report    the slowest phase in most cases
                     compare   suspect, ok or not comparable
                     profile   finished or incomplete
                     gate      slower, undecided, same or faster
                     advise    the change that gains most, or none
                     selftest  passed or failed
-    cause           the first cause of that verdict, an object, or null:
-                    report, profile  the finding that costs most, as in table findings
+    cause           the first cause of the verdict, an object, or null:
+                    report, profile  the costliest finding, as in table findings
                     compare          the first cause of the first suspect, as in table why
                     advise           the change with its speed_up and the bounds low and high
                     selftest         the first check that failed, as in table checks
-                    profile          where it is incomplete, the first such case and the reason
-    next            the command or the step that comes next, or null
-    tables          the raw records of the tables that are printed, by name
+                    profile          if incomplete, the first case without a profile, and the reason
+    next            the suggested next command or step, or null
+    tables          the raw records of the printed tables, by name
 
-The gate has its own figures in place of `tables`: decisions, changes, phases, causes and every pair.
+Instead of `tables` the gate has its own figures: decisions, changes, phases, causes and every pair.
 """
 
 import os
@@ -43,9 +43,9 @@ Say: TypeAlias = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Answer:
-    """An exit code and what was decided, with its first cause, the next step and the figures behind it.
+    """An exit code and a verdict, with its first cause, the next step and the figures behind it.
 
-    `appended` is text for the ends of files; these come last, since a full disk must cost nothing else.
+    `appended` maps files to text to append; it is written last, so that a full disk loses nothing else.
     """
 
     code: int
@@ -62,24 +62,24 @@ class Answer:
 
 
 def records_of(tables: Iterable["Table"]) -> dict[str, Any]:
-    """Return the figures of tables."""
+    """Return the raw records of some tables, by name."""
     return {"tables": {table.name: table.records() for table in tables}}
 
 
 def costliest(tables: Sequence["Table"]) -> Mapping[str, Any] | None:
-    """Return the record of the finding that costs most, None where there is none."""
+    """Return the record of the costliest finding, or None without findings."""
     records = [record for table in tables if table.name == "findings" for record in table.records()]
     found: list[dict[str, Any]] = [record for record in records if record["status"] == "found"]
     return max(found, key=lambda record: record["gain_s"] or 0.0, default=None)
 
 
 def say(text: str) -> None:
-    """Write to standard output; a reader that has seen enough (`| head`) is no error."""
+    """Write to standard output, and ignore a reader that has closed the pipe (`| head`)."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # an ASCII terminal has no µ
     try:
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes once more as it ends; that goes nowhere, too.
+        # Python flushes once more at exit, which must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

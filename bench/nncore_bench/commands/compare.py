@@ -1,6 +1,6 @@
-"""Compare two runs case by case: how far they are apart, in which phase, and what changed.
+"""Compare two runs case by case: how far apart they are, in which phase, and what changed.
 
-A screen and no verdict, since the runs were made at different times.
+This is a screen, not a verdict, since the runs were made at different times.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from nncore_bench.options import fraction
 if TYPE_CHECKING:
     from nncore_bench.compare.compare import Comparison
 
-HELP = "compare two runs case by case: how far they are apart, and why"
+HELP = "compare two runs case by case: how far apart they are, and why"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,13 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-above",
         metavar="SHARE",
-        help="exit with 1 where a case is surely slower by this share or more, such as 5%%",
+        help="exit with 1 if a case is surely slower by this share or more, such as 5%%",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the tables here too, as .md and .csv")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="also write the tables here, as .md and .csv")
 
 
 def run(given: argparse.Namespace, say: Say) -> Answer:
-    """Compare two runs; exit code 1 only where that was asked for, 2 where something cannot be compared."""
+    """Compare two runs; exit code 1 only with --fail-above, 2 if something cannot be compared."""
     margin = None if given.fail_above is None else fraction("--fail-above", given.fail_above)
     from nncore_bench.compare.compare import compare_cases, screen_lines, write_comparison
     from nncore_bench.compare.explain import MARGIN, NOT_COMPARABLE, SUSPECT
@@ -54,7 +54,7 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
 
 
 def _exit_code(comparison: "Comparison", judged: int, *, fail: bool) -> int:
-    """Return 1 where something is slower and that fails, 2 where too little could be compared, else 0."""
+    """Return 1 if something is slower and `fail` is set, 2 if too little could be compared, else 0."""
     if fail and comparison.suspects:
         return FAILED
     unusable = not comparison.results or bool(comparison.missing) or (fail and not judged)

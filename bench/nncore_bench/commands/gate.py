@@ -1,7 +1,7 @@
-"""Measure two revisions of the code against each other in one go.
+"""Measure two revisions of the code side by side.
 
-Exit code 0: nothing is proven slower; 1: something is; 2: nothing could be decided; 3: undecided, with
---strict.
+Exit codes: 0 nothing is proven slower; 1 something is; 2 nothing could be decided; 3 with --strict, something
+is undecided.
 """
 
 import argparse
@@ -22,57 +22,57 @@ if TYPE_CHECKING:
     from nncore_bench.gate.gate import GateOptions
     from nncore_bench.gate.outcome import Outcome
 
-HELP = "measure two revisions against each other, and say which cases are proven slower or the same"
+HELP = "measure two revisions side by side, and tell which cases are proven slower or the same"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--base", metavar="REV", help="what is compared with (default: merge base with main)")
-    parser.add_argument("--cand", metavar="REV", help="what is judged (default: the working tree)")
+    parser.add_argument("--base", metavar="REV", help="reference revision (default: merge base with main)")
+    parser.add_argument("--cand", metavar="REV", help="revision to judge (default: the working tree)")
     parser.add_argument(
         "--margin",
         default="5%",
         metavar="SHARE",
-        help="slower by more is never a pass; of the suite 1.5%%, of block means 5%% or this (5%%)",
+        help="slower by more never passes (default: 5%%); the suite has 1.5%%, block means at least 5%%",
     )
     parser.add_argument(
-        "--alpha", default="0.5%", metavar="SHARE", help="false alarms per run of equal code (0.5%%)"
+        "--alpha", default="0.5%", metavar="SHARE", help="rate of false alarms on equal code (default: 0.5%%)"
     )
-    parser.add_argument("--budget", metavar="TIME", help="time for all of it (default: 10m a device)")
-    parser.add_argument("--cases", metavar="EXPR", help="choose cases as pytest -k does: 'b32 and not h512'")
-    text = "the Python of the {}, in the environment of its torch (default: this one)"
+    parser.add_argument("--budget", metavar="TIME", help="total time (default: 10m per device)")
+    parser.add_argument("--cases", metavar="EXPR", help="select cases as pytest -k does: 'b32 and not h512'")
+    text = "Python interpreter of the {}, with its own torch (default: this one)"
     parser.add_argument("--base-python", metavar="PYTHON", help=text.format("base"))
     parser.add_argument("--cand-python", metavar="PYTHON", help=text.format("candidate"))
-    parser.add_argument("--strict", action="store_true", help="exit with 3 where something is undecided")
-    parser.add_argument("--fail-on-counters", action="store_true", help="exit with 1 where a counter changed")
+    parser.add_argument("--strict", action="store_true", help="exit with 3 if something is undecided")
+    parser.add_argument("--fail-on-counters", action="store_true", help="exit with 1 if a counter changed")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="append a job summary in Markdown")
     add_options(parser)
 
 
 def run(given: argparse.Namespace, say: Say) -> Answer:
-    """Judge two revisions and say what was found."""
+    """Judge two revisions and print the outcome."""
     asked, summary = asked_for(given), writable("--summary", given.summary)
     from nncore_bench.gate.gate import gate
     from nncore_bench.gate.text import gate_record, gate_summary, gate_text
     from nncore_bench.progress import StandardError, progress_line
 
-    # a cancelled job cleans up and says what it knows
+    # A cancelled job cleans up and prints what it knows.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with progress_line(StandardError()) as line:
         outcome = gate(asked, line)
-    say(gate_text(outcome))  # first of all: a file that cannot be written costs nothing that is known
+    say(gate_text(outcome))  # first, so that a file that cannot be written loses nothing
     more = {} if summary is None else {summary: gate_summary(outcome)}
     return Answer(_exit_code(outcome, given), None, None, None, gate_record(outcome), more)
 
 
 def asked_for(given: argparse.Namespace) -> "GateOptions":
-    """Return what was asked for, checked."""
+    """Check the arguments and return the gate's options; raises UserError."""
     raw = step_options.typed(given)
     if raw["step_budget"] is not None:
-        raise UserError("--step-budget: the gate has a time of its own (use --budget)")
+        raise UserError("--step-budget: the gate has its own time limit (use --budget)")
     defaults = {"step_devices": "cpu", "step_threads": "1"}
     raw |= {name: value for name, value in defaults.items() if raw[name] is None}
-    # Each launch of a pair spends its seconds on starting: more cases would leave fewer pairs.
+    # Every pair spends seconds on starting processes: more cases would leave time for fewer pairs.
     options = replace(Options.build(raw), more_batch_sizes=(), more_hidden=())
     margin, alpha = fraction("--margin", given.margin), fraction("--alpha", given.alpha)
     budget_s = None if given.budget is None else seconds("--budget", given.budget)
@@ -84,7 +84,7 @@ def asked_for(given: argparse.Namespace) -> "GateOptions":
 
 
 def _without(words: Sequence[str], options: Sequence[str]) -> tuple[str, ...]:
-    """Return words of a command line without some options, each with the value that belongs to it."""
+    """Return the words of a command line without the given options and their values."""
     left, kept = iter(words), []
     for word in left:
         if word in options:
@@ -95,10 +95,10 @@ def _without(words: Sequence[str], options: Sequence[str]) -> tuple[str, ...]:
 
 
 def _python(option: str, given: str | None) -> str | None:
-    """Return the path of a Python that can be run, or None where none was given; raises UserError."""
+    """Return the absolute path of a Python interpreter, or None if none was given; raises UserError."""
     found = None if given is None else shutil.which(given)
     if given is not None and found is None:
-        raise UserError(f"{option}: {given!r} is no program (example: .venv/bin/python)")
+        raise UserError(f"{option}: {given!r} is not a program (example: .venv/bin/python)")
     return None if found is None else str(Path(found).absolute())
 
 

@@ -1,6 +1,7 @@
-"""Profile every case after timing it for a short while.
+"""Profile every case after timing it briefly.
 
-Operators by phase and module, the account of the step's wall clock, and a trace that Perfetto opens.
+Prints the operators by phase and module and the breakdown of the step's wall-clock time, and writes a trace
+for Perfetto.
 """
 
 import argparse
@@ -11,9 +12,9 @@ from nncore_bench.commands.answer import OK, UNUSABLE, Answer, Say, costliest, r
 from nncore_bench.commands.arguments import add_options
 from nncore_bench.options import Options
 
-HELP = "look into the phases of every case: operators, modules, and where the wall clock goes"
+HELP = "profile the phases of every case: operators, modules, and where the wall-clock time goes"
 BUDGET = "10"
-"""Seconds of the campaign before the profiler, which tells what that adds to a step."""
+"""Seconds of unprofiled measuring, from which the profiler's own cost follows."""
 
 SHOWN = ("operators", "accounting", "device", "findings")
 
@@ -21,7 +22,7 @@ add_arguments = add_options
 
 
 def run(given: argparse.Namespace, say: Say) -> Answer:
-    """Record a run in which every case is profiled; exit code 2 where one that can run was not."""
+    """Record a run that profiles every case; exit code 2 if a runnable one was not profiled."""
     raw = step_options.typed(given)
     options = Options.build(raw | {"step_budget": raw["step_budget"] or BUDGET, "step_profile": True})
     from nncore_bench.campaign.session import measured_grid

@@ -1,4 +1,4 @@
-"""Print the tables and sentences of a run again, or set two runs side by side."""
+"""Print the tables and sentences of a run, put two runs side by side, or write pages and files."""
 
 import argparse
 import shlex
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nncore_bench.estimate.source import Source
     from nncore_bench.text.table import Table
 
-HELP = "print a run's tables and sentences again, or set the throughput of two runs side by side"
+HELP = "print a stored run's tables and sentences, or put the throughput of two runs side by side"
 MOST_RUNS = 2
 FORMATS = ("html", "md", "csv", "svg", "png", "tex")
 DEVICES = ("cpu", "cuda")
@@ -25,27 +25,30 @@ DEVICES = ("cpu", "cuda")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    text = f"{RUN_HELP} (default: the newest run; two are set side by side)"
+    text = f"{RUN_HELP} (default: the newest run; two are put side by side)"
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help=text)
     add_results(parser)
-    parser.add_argument("--all", action="store_true", help="print the checks and the machine as well")
+    parser.add_argument("--all", action="store_true", help="also print the checks and the machine's facts")
     parser.add_argument(
-        "--out", type=Path, metavar="PLACE", help="write a page (report.html), or a folder of the formats"
+        "--out", type=Path, metavar="PATH", help="write a page (report.html), or a folder of several formats"
     )
     parser.add_argument(
-        "--format", default="html", metavar="LIST", help=f"of {', '.join(FORMATS)} (default: html, one page)"
+        "--format",
+        default="html",
+        metavar="LIST",
+        help=f"any of {', '.join(FORMATS)} (default: html, a page)",
     )
     parser.add_argument(
-        "--price", action="append", default=[], metavar="DEVICE=PRICE", help="of an hour: cuda=2.50"
+        "--price", action="append", default=[], metavar="DEVICE=PRICE", help="price per hour: cuda=2.50"
     )
 
 
 def run(given: argparse.Namespace, say: Say) -> Answer:
-    """Tell one run or two on the screen, or write a page or files of any number."""
+    """Print one or two runs, or write a page or files of any number."""
     formats, prices = choices(*FORMATS)("--format", given.format), dict(map(_price, given.price))
     if len(given.runs) > MOST_RUNS and given.out is None:
         raise UserError(
-            f"{len(given.runs)} runs were given, and at most {MOST_RUNS} can be compared on a screen"
+            f"{len(given.runs)} runs were given, but only {MOST_RUNS} can be compared on the screen"
             " (--out report.html takes more)"
         )
     if given.out is None and (formats != ("html",) or prices):
@@ -55,32 +58,32 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
 
     paths = [found_run(path, given.results) for path in given.runs] or [newest_run(given.results)]
     if given.out is not None:
-        return _published(given, paths, formats, prices, say)
+        return _publish(given, paths, formats, prices, say)
     sources = [read_source(path) for path in paths]
-    return (
-        _beside(sources[0], sources[1], say) if len(sources) == MOST_RUNS else _single(sources[0], given, say)
-    )
+    if len(sources) == MOST_RUNS:
+        return _two_runs(sources[0], sources[1], say)
+    return _one_run(sources[0], given, say)
 
 
 def _price(text: str) -> tuple[str, float]:
-    """Return a device and what an hour of it costs; raises UserError."""
+    """Return a device and its price per hour; raises UserError."""
     device, _, price = text.partition("=")
     try:
         value = float(price)
     except ValueError:
         value = 0.0
     if device not in DEVICES or not 0 < value < inf:
-        raise UserError(f"--price: {text!r} is no price of a device (example: --price cuda=2.50)")
+        raise UserError(f"--price: {text!r} is not DEVICE=PRICE (example: --price cuda=2.50)")
     return device, value
 
 
-def _single(source: "Source", given: argparse.Namespace, say: Say) -> Answer:
-    """Tell one run, after rewriting the tables in its folder where that is allowed."""
+def _one_run(source: "Source", given: argparse.Namespace, say: Say) -> Answer:
+    """Print one run, and rewrite the tables in its folder if that is writable."""
     from nncore_bench.report.facts import named
     from nncore_bench.report.report import render, write_tables
 
     report = render(source)
-    with suppress(OSError):  # a run that may only be read is read all the same
+    with suppress(OSError):  # a read-only run can still be printed
         write_tables(source.folder, report)
     say(f"{named(source.run)}\n\n{report.full_text if given.all else report.text}")
     return _answer(source, [table for table in report.tables if given.all or table.on_screen])
@@ -94,7 +97,7 @@ def _answer(source: "Source", tables: Sequence["Table"]) -> Answer:
     return Answer(OK, slowest(source.cells), cause, step, records_of(tables))
 
 
-def _beside(base: "Source", candidate: "Source", say: Say) -> Answer:
+def _two_runs(base: "Source", candidate: "Source", say: Say) -> Answer:
     from nncore_bench.compare.side_by_side import side_by_side, versus_table
 
     say(side_by_side(base, candidate))
@@ -103,14 +106,14 @@ def _beside(base: "Source", candidate: "Source", say: Say) -> Answer:
     return Answer(OK, None, None, again, records_of([table] if table else []))
 
 
-def _published(
+def _publish(
     given: argparse.Namespace,
     paths: Sequence[Path],
     formats: Sequence[str],
     prices: Mapping[str, float],
     say: Say,
 ) -> Answer:
-    """Write what was asked for and say so; a broken run among several is left out, and named."""
+    """Write the page or files and print their names; a broken run among several is left out and named."""
     from nncore_bench.estimate.source import read_source
     from nncore_bench.page.page import Material
     from nncore_bench.page.publish import publish

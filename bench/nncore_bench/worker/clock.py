@@ -1,7 +1,7 @@
-"""Clocks: when a boundary is passed, on the host and on the device, and when it is safe to say so.
+"""Clocks that read the boundaries between laps on the host and on the device.
 
-A device works through its queue while the host runs ahead, so a host reading says only when work was
-enqueued. The clock owns the synchronisation: spans of the device cannot be read before it.
+A device works through its queue while the host runs ahead, so a host reading only tells when work was
+enqueued. The clock owns the synchronisation, before which device laps cannot be read.
 """
 
 import time
@@ -17,43 +17,39 @@ NANOSECONDS_PER_MILLISECOND = 1_000_000
 
 
 class ClockError(RuntimeError):
-    """Refuse a reading that would not mean anything."""
+    """A reading was requested that would be meaningless."""
 
 
 class Clock(Protocol):
-    """Read the boundaries of a block's laps.
-
-    `mark` is called at every boundary, `settle` waits until all that was enqueued is done, and after it
-    `spans` has the nanoseconds between the marks on the device (None where the host is the device).
-    """
+    """A reader of the boundaries between a block's laps: `begin`, `mark` at each, `settle`, then the laps."""
 
     now: Callable[[], int]
 
     def begin(self, marks: int) -> None:
-        """Forget the marks so far, get ready for as many as will come, and wait until the device is idle."""
+        """Discard all marks, prepare for `marks` new ones, and wait until the device is idle."""
 
     def mark(self) -> None:
-        """Pass a boundary."""
+        """Record a boundary."""
 
     def settle(self) -> None:
-        """Wait until everything that was enqueued is done."""
+        """Wait until all enqueued work is done."""
 
     def host_laps(self) -> Nanoseconds:
-        """Return the nanoseconds between the marks on the host."""
+        """Return the nanoseconds between marks on the host."""
 
     def device_laps(self) -> Nanoseconds | None:
-        """Return the nanoseconds between the marks on the device."""
+        """Return the nanoseconds between marks on the device, or None if the host is the device."""
 
 
 class HostClock:
-    """Read the host's monotonic clock; on the CPU nothing is asynchronous and nothing waits."""
+    """The host's monotonic clock, for the CPU, where nothing is asynchronous."""
 
     def __init__(self, now: Callable[[], int] = time.perf_counter_ns) -> None:
         self.now = now
         self.begin(marks=0)
 
     def begin(self, marks: int) -> None:  # noqa: ARG002 - a list grows by itself
-        """Start with no marks; `mark` is bound to locals, since its own cost is part of every lap."""
+        """Discard all marks; `mark` uses locals only, since its own cost is part of every lap."""
         readings: list[int] = []
         self._readings = readings
         append, now = readings.append, self.now
@@ -67,7 +63,7 @@ class HostClock:
         """Do nothing: the host's work is done when the call returns."""
 
     def host_laps(self) -> Nanoseconds:
-        """Return the nanoseconds between the marks."""
+        """Return the nanoseconds between marks."""
         return between(self._readings)
 
     def device_laps(self) -> None:
@@ -75,11 +71,11 @@ class HostClock:
 
 
 class EventClock:
-    """Record an event of the device at every boundary, beside the host's reading.
+    """A clock that records a device event at every boundary and reads the host's clock.
 
-    `runtime` is `torch.cuda`, or in tests a fake device with the same `Event` and `synchronize`. Events come
-    from a pool that is filled before the block, since making one costs as much as recording it. With
-    `events=False` only the host is read, so that the wall time of plain blocks holds nothing of ours.
+    `runtime` is `torch.cuda`, or in tests a fake with the same `Event` and `synchronize`. Events come from a
+    pool filled before the block, since creating one costs as much as recording it. With `events=False` only
+    the host is read, so that the wall time of plain blocks contains no overhead of ours.
     """
 
     def __init__(
@@ -99,11 +95,11 @@ class EventClock:
         self._settled = False
 
     def begin(self, marks: int) -> None:
-        """Fill the pool, wait for the device, and start with no marks."""
+        """Fill the pool, wait for the device, and discard all marks."""
         self._stream = self._runtime.current_stream() if self._events else None
         while self._events and len(self._pool) < marks:
             event = self._runtime.Event(enable_timing=True)
-            event.record(self._stream)  # the driver makes an event when it is first recorded
+            event.record(self._stream)  # the driver creates an event when it is first recorded
             self._pool.append(event)
         self._runtime.synchronize()
         self._readings = []
@@ -119,16 +115,16 @@ class EventClock:
         self._readings.append(self.now())
 
     def settle(self) -> None:
-        """Wait until the device has done everything that was enqueued."""
+        """Wait until the device has done all enqueued work."""
         self._runtime.synchronize()
         self._settled = True
 
     def host_laps(self) -> Nanoseconds:
-        """Return the nanoseconds between the marks on the host: the time to enqueue."""
+        """Return the nanoseconds between marks on the host: the time to enqueue."""
         return between(self._readings)
 
     def device_laps(self) -> Nanoseconds | None:
-        """Return the nanoseconds between the events; raises ClockError before the device was waited for."""
+        """Return the nanoseconds between events; raises ClockError before `settle`."""
         if not self._events:
             return None
         if not self._settled:

@@ -1,4 +1,4 @@
-"""The memory of the GPU that this process has: how much is free, and what is kept without need."""
+"""GPU memory as this process sees it: how much is free, and what its allocator can give back."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ import torch
 from nncore_bench.worker.messages import Seen
 
 CONTEXT_BYTES = 700_000_000
-"""What a context of CUDA holds beside the allocator's part: 0.4 to 0.7 GB, by GPU and version, at most."""
+"""Upper bound for a CUDA context without the allocator's memory: 0.4 to 0.7 GB by GPU and version."""
 
 CROWDED = 0.5
-"""Of more than this share of the memory, what no case needs at the moment is given back between cases."""
+"""Give cached memory back between cases if the allocator has reserved more than this share of the GPU."""
 
 
 def seen_gpu(runtime: Any = torch.cuda) -> Seen:  # noqa: ANN401 - torch.cuda, or a fake of it
-    """Return which GPU this is and how its memory stands; what CUDA raises where it cannot be had, it raises.
+    """Return the GPU's UUID (empty if torch does not report it) and the state of its memory.
 
-    The UUID is empty where this torch does not tell it.
+    Raises whatever CUDA raises if the GPU cannot be used.
     """
     free, total = runtime.mem_get_info()
     uuid = str(getattr(runtime.get_device_properties(0), "uuid", ""))
@@ -24,6 +24,6 @@ def seen_gpu(runtime: Any = torch.cuda) -> Seen:  # noqa: ANN401 - torch.cuda, o
 
 
 def give_back_cached(runtime: Any = torch.cuda) -> None:  # noqa: ANN401 - the same
-    """Give the memory that torch's allocator keeps for later back to the GPU, where it keeps much."""
+    """Release the memory cached by torch's allocator, if it has reserved much."""
     if runtime.memory_reserved() > CROWDED * runtime.get_device_properties(0).total_memory:
         runtime.empty_cache()

@@ -1,9 +1,9 @@
-"""The processes that measure: how they start, what they share, and how they end.
+"""The measuring processes: how they start, what they share, and how they end.
 
-A `launcher` imports torch once and forks a worker for every request; a `launcher-of-any-code` does so without
-the code that is measured, which each worker imports from where it is told; a `worker` is one by itself, as
-CUDA needs it where a fork cannot use it (a process that has initialised CUDA cannot fork). All end when the
-other side of their pipe does, so a killed parent leaves no orphan. `start.py` starts them.
+A `launcher` imports torch once and forks a worker per request. A `launcher-of-any-code` does so without the
+measured code, which each worker imports from a given folder. A `worker` is a single process, for CUDA where a
+fork cannot use it (a process that has initialised CUDA cannot fork). All end when the other side of their
+pipe does, so a killed parent leaves no orphans. `start.py` starts them.
 """
 
 import ctypes
@@ -26,13 +26,13 @@ LAUNCHER, OF_ANY_CODE, WORKER = "launcher", "launcher-of-any-code", "worker"
 LAUNCHERS = (LAUNCHER, OF_ANY_CODE)
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 PROBE_TIMEOUT_S = 30.0
-"""A context takes up to 2 s, and many GPUs or a cold disk several times that."""
+"""Creating a context takes up to 2 s; many GPUs or a cold disk take several times that."""
 
 
 def serve(channel: messages.Channel, code_path: str = "") -> None:
-    """Answer requests until the other side is gone, or one has left this process of no more use.
+    """Answer requests until the other side closes, or until a request has made this process unusable.
 
-    What is measured is the code in `code_path`, if given.
+    `code_path` is the folder of the measured code, if it is not the installed one.
     """
     answer, reply = answering(code_path), None
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -42,9 +42,9 @@ def serve(channel: messages.Channel, code_path: str = "") -> None:
 
 
 def answering(code_path: str) -> Callable[[messages.Request], messages.Reply]:
-    """Return what answers requests: a worker or, where the measured code cannot be imported, why not."""
+    """Return the function that answers requests: a worker's, or a refusal if its code cannot be imported."""
     try:
-        from nncore_bench.worker.server import Worker  # noqa: PLC0415 - which imports the code that is measured
+        from nncore_bench.worker.server import Worker  # noqa: PLC0415 - imports the measured code
     except Exception as error:  # noqa: BLE001 - a revision may fail to import in any way
         refused = messages.Refused(f"its code cannot be imported ({type(error).__name__}: {error})")
         return lambda _: refused
@@ -56,17 +56,17 @@ def answering(code_path: str) -> Callable[[messages.Request], messages.Reply]:
 
 
 def launch_workers(sock: socket.socket, *, of_any_code: bool) -> None:
-    """Import what a step needs once, then fork a worker for every request until the other side is gone.
+    """Import torch once, then fork a worker per request until the other side closes.
 
-    Where the workers are `of_any_code`, each imports the code that it measures itself, from where it is told.
+    With `of_any_code` each worker imports the measured code itself, from the folder in its request.
     """
     channel = messages.Channel(sock)
     if not of_any_code:
-        import nncore_bench.worker.server  # noqa: F401, PLC0415 - for the workers, which share it
+        import nncore_bench.worker.server  # noqa: F401, PLC0415 - shared by all workers
     ask_as_usual = ask_driver_for_cuda()
     hello = messages.Hello(torch.get_num_threads(), torch.cuda.is_available(), torch_facts())
-    torch.set_num_threads(1)  # a fork is safe only where no thread pool was started
-    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # the first optimizer of a process imports for 1 s
+    torch.set_num_threads(1)  # forking is safe only before a thread pool has started
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # a process's first optimizer imports for 1 s
     gc.freeze()
     channel.send(hello)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -81,7 +81,7 @@ def launch_workers(sock: socket.socket, *, of_any_code: bool) -> None:
 
 
 def _exit_code(pid: int) -> int:
-    """Return how a worker ended; whoever asks twice is told that it was killed."""
+    """Return a worker's exit code, and -SIGKILL if it has been asked for before."""
     try:
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except ChildProcessError:
@@ -108,9 +108,9 @@ def _fork(control: socket.socket, request: messages.Fork, ask_as_usual: Callable
 
 
 def a_fork_can(use: Callable[[], None], timeout_s: float = PROBE_TIMEOUT_S) -> bool:
-    """Tell whether a process forked from this one can do something without failing, in some seconds.
+    """Return whether `use` succeeds in a fork of this process within the timeout.
 
-    One that has initialised CUDA cannot, and is not asked to: its forks may hang.
+    False without trying if this process has initialised CUDA, since its forks may hang.
     """
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         return False
@@ -134,7 +134,7 @@ def a_fork_can(use: Callable[[], None], timeout_s: float = PROBE_TIMEOUT_S) -> b
 
 
 def use_cuda() -> None:
-    """Differentiate a small product on the GPU, on autograd's own thread; raises where that goes wrong."""
+    """Differentiate a small matrix product on the GPU, in autograd's own thread; raises if that fails."""
     matrix = torch.ones(64, 64, device="cuda", requires_grad=True)
     torch.autograd.backward((matrix @ matrix).sum())
     if matrix.grad is None or float(matrix.grad.sum()) != 2 * 64**3:  # each of 64² entries: 64 twice
@@ -142,25 +142,25 @@ def use_cuda() -> None:
 
 
 def rebuild_thread_pool(threads: int) -> None:
-    """Have torch replace the thread pool that a fork has left without its threads.
+    """Make torch replace the thread pool, whose threads did not survive the fork, by setting its size.
 
-    It does so when the number of threads is set next. Where threads of autograd's are first, two at a time,
-    one finds none and ends the process ("Invalid thread pool!"), as after a compiled network was loaded.
+    If autograd's threads came first, two at a time, one would find no pool and abort the process ("Invalid
+    thread pool!"), as happened after loading a compiled network.
     """
     torch.set_num_threads(threads)
 
 
 def measure_code_in(folder: str) -> None:
-    """Have imports, and the paths of files, begin in a folder; code may lie in its `src` as well."""
+    """Make imports and relative paths start from a folder, whose code may also be in its `src`."""
     sys.path[:0] = [folder, str(Path(folder) / "src")]
     os.chdir(folder)
 
 
 def ask_driver_for_cuda() -> Callable[[], None]:
-    """Have `is_available()` ask the driver's library, and return what makes it ask as usual again.
+    """Make `torch.cuda.is_available()` query NVML, and return a function that undoes it.
 
-    A fork is usable only while CUDA is not initialised, which the usual way does. In the workers, though, it
-    must be the usual one: Adam asks several times a step, and the other way takes 30 times as long.
+    The usual check initialises CUDA, after which a process must not fork. Workers need the usual check
+    nevertheless: Adam calls it several times per step, and NVML takes 30 times as long.
     """
     usual = os.environ.get(NVML_CHECK)
     os.environ[NVML_CHECK] = "1"
@@ -174,19 +174,19 @@ def ask_driver_for_cuda() -> Callable[[], None]:
 
 
 def die_with_parent() -> None:
-    """Ask Linux to kill this process when its parent ends."""
+    """Make Linux kill this process when its parent ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def go_first_when_memory_runs_out() -> None:
-    """Ask Linux to pick this process, and not the session, when it must end one to get memory back."""
+    """Make Linux kill this process, rather than the session, when memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def main(role: str, fd: str, code_path: str = "") -> None:
-    """Be a launcher, one of workers of any code, or a worker by itself; Ctrl-C is the parent's to handle."""
+    """Run as a launcher or a single worker; Ctrl-C is left to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
     sock = socket.socket(fileno=int(fd))

@@ -1,7 +1,7 @@
-"""Facts of the torch build and the devices it sees, for the record of a run.
+"""Facts about the torch build and its settings, for the record of a run.
 
-Whoever asks goes on to fork, so nothing here may initialise CUDA. `torch.backends.cudnn.version()` would: it
-asks every GPU for its capability.
+The caller forks afterwards, so nothing here may initialise CUDA; `torch.backends.cudnn.version()` would, as
+it queries every GPU's capability.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from nncore_bench.machine.reading import known
 
 
 def _cudnn() -> str:
-    """Return the version of the wheel that torch takes cuDNN from."""
+    """Return the version of the wheel that provides torch's cuDNN."""
     cuda = torch.version.cuda
     return version(f"nvidia-cudnn-cu{cuda.partition('.')[0]}") if cuda else "none"
 
 
 def _code_path() -> str:
-    """Return the folder whose nncore this process would measure, without importing it."""
+    """Return the folder of the nncore that this process would measure, without importing it."""
     spec = find_spec("nncore")
     return str(Path(spec.origin).parents[1]) if spec and spec.origin else "unknown"
 
@@ -51,5 +51,5 @@ READINGS: dict[str, Callable[[], Any]] = {
 
 
 def torch_facts() -> dict[str, Any]:
-    """Return what decides the speed of a step and only torch knows, as plain values."""
+    """Return the facts that affect the speed of a step and only torch knows, as plain values."""
     return {name: known(read) for name, read in READINGS.items()}
