@@ -55,7 +55,7 @@ def measure_step(  # noqa: PLR0913 - each is an option of the suite
     from nncore_bench.progress import StandardError, progress_line  # noqa: PLC0415
     from nncore_bench.text.frame import frame_of  # noqa: PLC0415
 
-    with _named(subject) as (name, environment):
+    with _name_for_workers(subject) as (name, environment):
         texts = {f"step_{option}": _text(value) for option, value in given.items()}
         options = Options.build({**texts, "step_subject": name})
         launcher = Launcher(more={**environment, **chosen_gpu(options.gpu_number, os.environ)})
@@ -82,7 +82,7 @@ def _text(value: Values) -> str | None:
 
 
 @contextmanager
-def _named(subject: object) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _name_for_workers(subject: object) -> Iterator[tuple[str, Mapping[str, str]]]:
     """Yield a name by which workers find the subject, and the environment variables they need for it.
 
     An object is pickled, together with `sys.path`, into a file that exists for the duration.

@@ -236,7 +236,7 @@ class Options:
 
         Raises UserError, which names the option, the value and the way out.
         """
-        flags: dict[str, Any] = {name: bool(raw.get(_flag_dest(name))) for name in FLAGS}
+        flags: dict[str, Any] = {name: bool(raw.get(f"step_{name}")) for name in FLAGS}
         raw = _for_subject(raw, quick=flags["quick"])
         defaults = {option.dest: option.quick if flags["quick"] else option.default for option in OPTIONS}
         texts = defaults | {dest: text for dest, text in raw.items() if text is not None}
@@ -293,7 +293,7 @@ def _for_subject(raw: Mapping[str, Any], *, quick: bool) -> Mapping[str, Any]:
 def declare(add: Callable[..., Any]) -> None:
     """Declare the options through a parser's `add_argument` or `addoption`."""
     for name, text in FLAGS.items():
-        add(f"--step-{name}", dest=_flag_dest(name), action="store_true", default=False, help=text)
+        add(f"--step-{name}", dest=f"step_{name}", action="store_true", default=False, help=text)
     for option in OPTIONS:
         quick = "" if option.quick == option.default else f"; quick {option.quick}"
         more = f"; on CUDA also {option.more}" if option.more else ""
@@ -303,13 +303,9 @@ def declare(add: Callable[..., Any]) -> None:
 
 def destinations() -> tuple[str, ...]:
     """Return the names under which a parser stores the options."""
-    return (*(_flag_dest(name) for name in FLAGS), *(option.dest for option in OPTIONS))
+    return (*(f"step_{name}" for name in FLAGS), *(option.dest for option in OPTIONS))
 
 
 def typed(given: object) -> dict[str, Any]:
     """Return the options' values from a parser's namespace, by destination."""
     return {name: getattr(given, name) for name in destinations()}
-
-
-def _flag_dest(name: str) -> str:
-    return f"step_{name}"

@@ -126,11 +126,11 @@ def test_every_wait_for_the_device_is_counted_in_its_phase(fake: tuple[Bench, Fa
     """Two in the optimizer, as a `.item()` each would make them, and none elsewhere."""
     waits = count_synchronisations(*fake)
     assert waits is not None
-    assert {phase: found.times for phase, found in waits.items()} == {
+    assert {phase: found.total() for phase, found in waits.items()} == {
         **dict.fromkeys((*STEP_PHASES, "inference"), 0),
         "optimizer": 2,
     }
-    assert {site.partition(":")[0] for site in waits["optimizer"].sites} == {Path(__file__).name}
+    assert {site.partition(":")[0] for site in waits["optimizer"]} == {Path(__file__).name}
 
 
 def test_a_case_on_the_fake_device_has_copies_and_waits_but_no_launches_seen(

@@ -3,6 +3,10 @@
 Their meanings are documented in `nncore_bench.records.PhaseCounters` and `CaseCounters`.
 """
 
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +18,7 @@ from torch.utils._pytree import tree_leaves
 from nncore_bench.cases import STEP_PHASES
 from nncore_bench.records import CaseCounters, PhaseCounters
 from nncore_bench.worker.blocks import no_collection
-from nncore_bench.worker.counters.collections import count_collections
-from nncore_bench.worker.counters.cuda import Waits, count_launches, count_synchronisations
+from nncore_bench.worker.counters.cuda import count_launches, count_synchronisations
 from nncore_bench.worker.counters.memory import Memory, count_memory
 from nncore_bench.worker.counters.operators import (
     OperatorCounter,
@@ -24,7 +27,7 @@ from nncore_bench.worker.counters.operators import (
     inventory_of,
     total_bytes,
 )
-from nncore_bench.worker.counters.steps import Countable
+from nncore_bench.worker.counters.steps import Countable, count_once
 
 
 def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # noqa: ANN401 - a fake of it in tests
@@ -75,7 +78,7 @@ class Counts:
     nodes: dict[str, int]
     memory: Memory | None
     copies: dict[str, int] | None
-    waits: dict[str, Waits] | None
+    waits: dict[str, Counter[str]] | None
     launches: dict[str, int] | None
     collections: dict[str, int]
 
@@ -97,11 +100,11 @@ class Counts:
     @property
     def sites(self) -> dict[str, int]:
         """How often the host waits for the device in a step, by phase and line of code."""
-        waits = self.waits or {}
         return {
             f"{phase} at {site}": times
-            for phase in STEP_PHASES
-            for site, times in waits.get(phase, Waits({})).sites.items()
+            for phase, waits in (self.waits or {}).items()
+            if phase in STEP_PHASES
+            for site, times in waits.items()
         }
 
     def phase(self, name: str) -> PhaseCounters:
@@ -113,11 +116,29 @@ class Counts:
             autograd_nodes=self.nodes.get(name, 0),
             moved_bytes=operators.moved_bytes,
             copies=_of(self.copies, name),
-            synchronisations=None if self.waits is None else self.waits[name].times,
+            synchronisations=None if self.waits is None else self.waits[name].total(),
             kernel_launches=_of(self.launches, name),
             collections=self.collections[name],
             **_memory(self.memory, name),
         )
+
+
+def count_collections(work: Countable) -> dict[str, int]:
+    """Return the garbage collections in each phase; the caller disables automatic ones."""
+    collections: dict[str, int] = {}
+
+    @contextmanager
+    def around(phase: str) -> Iterator[None]:
+        before = _collections_so_far()
+        yield
+        collections[phase] = _collections_so_far() - before
+
+    count_once(work, around)
+    return collections
+
+
+def _collections_so_far() -> int:
+    return sum(generation["collections"] for generation in gc.get_stats())
 
 
 def _of(counts: dict[str, int] | None, phase: str) -> int | None:

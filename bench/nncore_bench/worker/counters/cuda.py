@@ -5,7 +5,6 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +18,17 @@ WAITED = "called a synchronizing CUDA operation"
 """Part of the warning that torch's sync debug mode gives for every synchronisation."""
 
 
-@dataclass(frozen=True)
-class Waits:
-    """How often the host waits for the device, by the line of code that makes it wait."""
+def count_synchronisations(
+    work: Countable,
+    runtime: Any,  # noqa: ANN401 - torch.cuda, or a fake of it
+) -> dict[str, Counter[str]] | None:
+    """Return how often the host waits for the device in each phase, by line of code; None without CUDA.
 
-    sites: dict[str, int]
-
-    @property
-    def times(self) -> int:
-        """Waits in all."""
-        return sum(self.sites.values())
-
-
-def count_synchronisations(work: Countable, runtime: Any) -> dict[str, Waits] | None:  # noqa: ANN401 - torch.cuda, or a fake
-    """Return the waits of the host for the device in each phase; None without a CUDA device.
-
-    Only those that `torch.cuda.set_sync_debug_mode` sees: `.item()`, copies to pageable memory, nonzero, ...
+    Only the waits that `torch.cuda.set_sync_debug_mode` sees: `.item()`, copies to pageable memory, ...
     """
     if work.device.type != "cuda":
         return None
-    waits: dict[str, Waits] = {}
+    waits: dict[str, Counter[str]] = {}
 
     @contextmanager
     def around(phase: str) -> Iterator[None]:
@@ -47,7 +37,7 @@ def count_synchronisations(work: Countable, runtime: Any) -> dict[str, Waits] | 
             with _warning_of_waits(runtime):
                 yield
         found = [warning for warning in seen if WAITED in str(warning.message)]
-        waits[phase] = Waits(dict(Counter(f"{Path(w.filename).name}:{w.lineno}" for w in found)))
+        waits[phase] = Counter(f"{Path(w.filename).name}:{w.lineno}" for w in found)
 
     count_once(work, around)
     return waits

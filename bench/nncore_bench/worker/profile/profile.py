@@ -157,7 +157,7 @@ def read_profile(
     window = _steps_and_drain(everything, events)
     if on_device:
         shares = account_of("step", [window], events)
-        accounts = [_divided(shares, len(recorded.laps))]
+        accounts = [_per_step(shares, len(recorded.laps))]
         step_s = (recorded.laps[-1][1] - recorded.laps[0][0]) * NANO / len(recorded.laps)
     else:
         accounts = [
@@ -193,6 +193,6 @@ def _steps_and_drain(windows: Windows, events: Sequence[Event]) -> Interval:
     return first, max([last, *ends])
 
 
-def _divided(account: Account, steps: int) -> Account:
+def _per_step(account: Account, steps: int) -> Account:
     seconds = {name: getattr(account, name) / steps for name in account.__struct_fields__ if name != "phase"}
     return Account(account.phase, **seconds)

@@ -27,7 +27,7 @@ def formed_optimizer(optimizer: Optimizer, words: Words) -> Optimizer:
     if changes:
         optimizer = _rebuilt(optimizer, changes)
     elif not all(
-        _follows(value, parameter)
+        _is_with(value, parameter)
         for group in optimizer.param_groups
         for parameter in group["params"]
         for value in optimizer.state.get(parameter, {}).values()
@@ -57,8 +57,8 @@ def optimizer_code(optimizer: Optimizer, words: Words, model: nn.Module) -> str:
     changes = _changes(optimizer, words)
     if not changes:
         return ""
-    kind, taken = type(optimizer), _taken(type(optimizer))
-    arguments = {**_arguments(optimizer, _asked(changes)), **changes}
+    kind, taken = type(optimizer), _constructor_options(type(optimizer))
+    arguments = {**_arguments(optimizer, _words_of(changes)), **changes}
     written = [
         f"{name}={_expression(optimizer, name, value)}"
         for name, value in arguments.items()
@@ -89,14 +89,14 @@ def _changes(optimizer: Optimizer, words: Words) -> dict[str, bool]:
 
 
 def _options(optimizer: Optimizer) -> set[str]:
-    return _taken(type(optimizer)).keys() & optimizer.defaults.keys()
+    return _constructor_options(type(optimizer)).keys() & optimizer.defaults.keys()
 
 
 def _is_on(optimizer: Optimizer, option: str) -> bool:
     return any(settings.get(option) for settings in (optimizer.defaults, *optimizer.param_groups))
 
 
-def _taken(kind: type) -> dict[str, inspect.Parameter]:
+def _constructor_options(kind: type) -> dict[str, inspect.Parameter]:
     """Return an optimizer class's constructor parameters besides `params`, inherited ones included."""
     taken: dict[str, inspect.Parameter] = {}
     for base in kind.__mro__:
@@ -111,14 +111,14 @@ def _taken(kind: type) -> dict[str, inspect.Parameter]:
     return taken
 
 
-def _asked(changes: Mapping[str, bool]) -> str:
+def _words_of(changes: Mapping[str, bool]) -> str:
     return " and ".join("cudagraph" if name == "capturable" else name for name, on in changes.items() if on)
 
 
 def _arguments(optimizer: Optimizer, asked: str) -> dict[str, Any]:
     """Return constructor arguments, taken from the optimizer's defaults and attributes of the same name."""
     known = {**vars(optimizer), **optimizer.defaults}
-    taken = _taken(type(optimizer))
+    taken = _constructor_options(type(optimizer))
     missing = [name for name, one in taken.items() if name not in known and one.default is one.empty]
     if missing:
         raise IncorrectError(
@@ -129,7 +129,7 @@ def _arguments(optimizer: Optimizer, asked: str) -> dict[str, Any]:
 
 
 def _rebuilt(optimizer: Optimizer, changes: Mapping[str, bool]) -> Optimizer:
-    arguments = {**_arguments(optimizer, _asked(changes)), **changes}
+    arguments = {**_arguments(optimizer, _words_of(changes)), **changes}
     groups = [{**group, **changes} for group in optimizer.param_groups]
     start = deepcopy(optimizer.state_dict())
     for group in start["param_groups"]:
@@ -139,7 +139,7 @@ def _rebuilt(optimizer: Optimizer, changes: Mapping[str, bool]) -> Optimizer:
         rebuilt.load_state_dict(start)
     except Exception as error:  # the class may be the user's own
         raise IncorrectError(
-            f"{_asked(changes)}: {type(optimizer).__name__} cannot be rebuilt this way: {_first_line(error)}"
+            f"{_words_of(changes)}: {type(optimizer).__name__} cannot be rebuilt so: {_first_line(error)}"
         ) from error
     vars(rebuilt).update({name: value for name, value in vars(optimizer).items() if _holds_hooks(name)})
     return rebuilt
@@ -184,11 +184,11 @@ def _refuse_host_state(optimizer: Optimizer, changes: Mapping[str, bool]) -> Non
 
 def _kept_on_host(optimizer: Optimizer, parameter: Tensor, before: Mapping[str, object]) -> list[str]:
     """Return the names of state that is not on the parameter's device, and of group values a step changed."""
-    state = [name for name, value in optimizer.state[parameter].items() if not _follows(value, parameter)]
+    state = [name for name, value in optimizer.state[parameter].items() if not _is_with(value, parameter)]
     return state + [name for name, value in optimizer.param_groups[0].items() if value is not before[name]]
 
 
-def _follows(value: object, parameter: Tensor) -> bool:
+def _is_with(value: object, parameter: Tensor) -> bool:
     return value is None or (isinstance(value, Tensor) and value.device == parameter.device)
 
 
