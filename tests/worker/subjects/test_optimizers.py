@@ -76,12 +76,12 @@ def test_a_graph_asks_for_capturable_where_there_is_such_an_option(kind: type[Op
         (
             lambda p: Adam(p, differentiable=True),
             "fused",
-            "fused: Adam cannot be rebuilt so: `fused` does not",
+            "fused: Adam cannot be rebuilt: `fused` does not",
         ),
         (
             lambda p: Adam(p, lr=torch.tensor(0.1)),
             "foreach",
-            "foreach: Adam cannot be rebuilt so: lr as a Tensor",
+            "foreach: Adam cannot be rebuilt: lr as a Tensor",
         ),
     ],
 )
@@ -177,7 +177,7 @@ def test_an_optimizer_that_cannot_be_built_again_says_why() -> None:
     model = network()
     with pytest.raises(IncorrectError, match="its constructor needs kind, which it does not keep"):
         formed_optimizer(Forgetful(model.parameters(), "fast"), ("fused",))
-    with pytest.raises(IncorrectError, match="fused: Wrapping cannot be rebuilt so: "):
+    with pytest.raises(IncorrectError, match="fused: Wrapping cannot be rebuilt: "):
         formed_optimizer(Wrapping(SGD(model.parameters())), ("fused",))
 
 

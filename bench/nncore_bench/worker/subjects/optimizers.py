@@ -139,7 +139,7 @@ def _rebuilt(optimizer: Optimizer, changes: Mapping[str, bool]) -> Optimizer:
         rebuilt.load_state_dict(start)
     except Exception as error:  # the class may be the user's own
         raise IncorrectError(
-            f"{_words_of(changes)}: {type(optimizer).__name__} cannot be rebuilt so: {_first_line(error)}"
+            f"{_words_of(changes)}: {type(optimizer).__name__} cannot be rebuilt: {_first_line(error)}"
         ) from error
     vars(rebuilt).update({name: value for name, value in vars(optimizer).items() if _holds_hooks(name)})
     return rebuilt
