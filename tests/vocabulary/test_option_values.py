@@ -165,9 +165,9 @@ def test_both_parsers_get_every_option() -> None:
     given = vars(parser.parse_args(["--step-quick", "--step-batch-sizes=4,8"]))
     assert set(given) == set(destinations())
     assert Options.build(given).batch_sizes == (4, 8)
-    assert "default 1%; quick 2%" in parser.format_help()
-    told = " ".join(parser.format_help().split())
-    assert "(default 1,32,128,1024; on CUDA also 8192,65536; quick 32,128)" in told
+    unwrapped = " ".join(parser.format_help().split())
+    assert "default 1%; quick 2%" in unwrapped
+    assert "(default 1,32,128,1024; on CUDA also 8192,65536; quick 32,128)" in unwrapped
 
 
 def test_the_record_of_options_is_plain() -> None:
