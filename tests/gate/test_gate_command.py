@@ -13,6 +13,8 @@ import torch
 
 from nncore_bench.gate.revisions import Repository
 
+pytestmark = pytest.mark.machine
+
 ROOT = Path(__file__).parents[2]
 GRID = ("--step-batch-sizes=32", "--step-hidden=128", "--budget=120")
 SLOWER = (

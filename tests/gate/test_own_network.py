@@ -10,6 +10,8 @@ import pytest
 NETWORK = """
 from torch import nn
 
+pytestmark = pytest.mark.machine
+
 WIDTH = 64
 
 def make():

@@ -10,6 +10,8 @@ from sessions import SMALL, session
 
 from nncore_bench.runs import SAMPLES_FILE, newest_run, pack, read_blocks, read_run
 
+pytestmark = pytest.mark.machine
+
 # Of two launches one that is held up leaves an interval without end.
 MORE = ("--step-launches=8", "--step-budget=8")
 ARGUMENTS = (*SMALL, *MORE, "--benchmark-only", "-q", "-k", "step or forward")

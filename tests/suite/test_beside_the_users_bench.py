@@ -15,10 +15,13 @@ SMALL = (
     "--step-budget=1",
 )
 SCRIPT = Path(sys.executable).with_name("nncore-bench")
-pytestmark = pytest.mark.skipif(
-    not (SCRIPT.exists() and entry_points(group="console_scripts", name="nncore-bench")),
-    reason="nncore-bench is not installed, so it has no script",
-)
+pytestmark = [
+    pytest.mark.machine,
+    pytest.mark.skipif(
+        not (SCRIPT.exists() and entry_points(group="console_scripts", name="nncore-bench")),
+        reason="nncore-bench is not installed, so it has no script",
+    ),
+]
 OF_THE_USER = """
 from pathlib import Path
 Path(__file__).with_name("imported").touch()

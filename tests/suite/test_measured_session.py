@@ -14,6 +14,8 @@ from sessions import SMALL, session
 from nncore_bench.cases import PHASES, STEP_PHASES
 from nncore_bench.runs import SCHEMA_VERSION, Block, Run, read_blocks, read_run
 
+pytestmark = pytest.mark.machine
+
 CPU_PHASES = [phase for phase in PHASES if phase != "copy"]
 
 

@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
 from sessions import SMALL, session
+
+pytestmark = pytest.mark.machine
 
 CPU = (*SMALL, "--step-devices=cpu", "--benchmark-only")
 
