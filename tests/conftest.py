@@ -1,5 +1,6 @@
 """What holds for every test: warnings are errors, torch has one thread, and tests of a GPU need one."""
 
+import gc
 import sys
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
     for item in ours:
         item.add_marker(pytest.mark.filterwarnings("error"), append=False)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported from the garbage collector, as workers do: counting a case calls it often."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.machine
+
 NETWORK = """
 from torch import nn
-
-pytestmark = pytest.mark.machine
 
 WIDTH = 64
 

@@ -31,7 +31,6 @@ def profiled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Subject, CaseProfile]:
     case = case_of(*request.param)
-    torch.set_num_threads(1)
     subject = Subject(case)
     subject.check()
     subject.save()
