@@ -225,7 +225,7 @@ def test_counters_are_the_same_in_every_repeat() -> None:
     subject = Subject(Case("simplenn", "digits", "cpu", 1, "float32", "eager", 32, 16))
     subject.check()
     subject.save()
-    assert len({msgspec.json.encode(count_case(subject)) for _ in range(4)}) == 1
+    assert len({msgspec.json.encode(count_case(subject)) for _ in range(8)}) == 1
 
 
 def test_counting_leaves_the_state_as_it_was() -> None:
