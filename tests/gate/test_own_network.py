@@ -45,7 +45,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("candidate", "budget", "code"), [("same", 1, 0), ("wider", 60, 1)])
+@pytest.mark.parametrize(("candidate", "budget", "code"), [("same", 1, 0), ("wider", 120, 1)])
 def test_each_arm_has_the_network_of_its_own_revision(
     repository: Path, candidate: str, budget: int, code: int
 ) -> None:
