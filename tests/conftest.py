@@ -1,5 +1,7 @@
-"""What holds for every test: warnings are errors, and tests of a GPU need one."""
+"""What holds for every test: warnings are errors, torch has one thread, and tests of a GPU need one."""
 
+import gc
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -13,8 +15,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.filterwarnings("error"), append=False)
 
 
+def pytest_collection_finish() -> None:
+    """Keep what was imported from the garbage collector, as workers do: counting a case calls it often."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test of CUDA where there is none."""
+    """Skip a test of CUDA where there is none, and begin all others with one thread of torch.
+
+    Threads wait for each other busily: where others use the cores, small operators take 20 times as long.
+    """
+    if torch := sys.modules.get("torch"):  # most tests get along without it
+        torch.set_num_threads(1)
     if item.get_closest_marker("cuda") and not has_cuda():
         pytest.skip("no CUDA device was found")
 

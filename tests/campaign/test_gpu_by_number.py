@@ -87,6 +87,7 @@ def test_a_number_without_a_gpu_is_refused_before_anything_is_measured() -> None
     assert {suite.skip_reason(c) for c in suite.cases if c.device == "cuda"} == {"no CUDA device was found"}
 
 
+@pytest.mark.machine
 def test_a_run_on_a_gpu_by_number_shows_its_workers_no_other(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -147,6 +147,7 @@ def test_an_interrupt_leaves_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command.main(["report"]) == 130
 
 
+@pytest.mark.machine
 def test_help_answers_at_once() -> None:
     """Within 0.3 s at the fastest of three goes: pandas is imported only when it is needed."""
     seconds = []

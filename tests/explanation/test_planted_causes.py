@@ -20,6 +20,8 @@ from nncore_bench.compare.compare import compare_cases
 from nncore_bench.compare.explain import Cause, Compared
 from nncore_bench.estimate.source import read_source
 
+pytestmark = pytest.mark.machine
+
 ROOT = Path(__file__).parents[2]
 GRID = (
     "--step-devices=cpu",

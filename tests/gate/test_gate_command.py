@@ -13,6 +13,8 @@ import torch
 
 from nncore_bench.gate.revisions import Repository
 
+pytestmark = pytest.mark.machine
+
 ROOT = Path(__file__).parents[2]
 GRID = ("--step-batch-sizes=32", "--step-hidden=128", "--budget=120")
 SLOWER = (
@@ -105,7 +107,7 @@ def test_identical_code_is_not_slower_on_a_single_core(project: Path) -> None:
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, [min(cores)])  # which the gate and its workers inherit
     try:
-        done = gate(project, "--base", "main", "--cand", "HEAD")
+        done = gate(project, "--base", "main", "--cand", "HEAD", "--budget=20")
     finally:
         os.sched_setaffinity(0, cores)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -165,11 +167,14 @@ def test_what_is_undecided_fails_where_that_was_asked_for(
 
 
 def test_two_pythons_measure_the_same_code(project: Path, tmp_path: Path) -> None:
-    """The other one is this one by another name; without a base both arms have the candidate's code."""
+    """The other one is this one by another name; without a base both arms have the candidate's code.
+
+    Identical code may stay undecided, so a budget is given that ends the gate after the screening.
+    """
     other = tmp_path / "other-python"
     other.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     other.chmod(0o755)
-    done = gate(project, "--base-python", str(other))
+    done = gate(project, "--base-python", str(other), "--budget=20")
     assert done.returncode == 0, done.stdout + done.stderr
     arms = [f"working tree with torch {torch.__version__} of {python}" for python in (sys.executable, other)]
     assert " against ".join(arms) in done.stdout
@@ -180,7 +185,8 @@ def test_two_pythons_measure_the_same_code(project: Path, tmp_path: Path) -> Non
 def test_a_full_disk_costs_the_file_and_not_the_verdict(project: Path) -> None:
     """Exit code 2 and one sentence, after all that was found."""
     file = project / "outcome.json"
-    done = gate(project, "--base", "main", "--summary", "/dev/full", "--cases", "b32", "--json", str(file))
+    files = ("--summary", "/dev/full", "--json", str(file))
+    done = gate(project, "--base", "main", "--cases", "b32", "--budget=1", *files)
     assert done.returncode == 2
     assert "# Gate: working tree against main" in done.stdout
     assert "cannot be used (No space left on device)" in done.stderr

@@ -196,6 +196,7 @@ def test_columns_without_change_beside_slower_ones_are_called_slower_as_seldom_a
     assert alarms <= stats.binom.ppf(0.9995, 400, 0.05)
 
 
+@pytest.mark.machine
 def test_a_hundred_columns_take_less_than_three_seconds() -> None:
     """Of 48 pairs, on a machine that is busy."""
     log_ratios = correlated(np.random.default_rng(13), 100, 48)

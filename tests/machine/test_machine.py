@@ -81,6 +81,7 @@ def test_code_outside_of_any_repository_has_an_unknown_commit(tmp_path: Path) ->
     assert code_measured(tmp_path / "nowhere").commit == "unknown"
 
 
+@pytest.mark.machine
 def test_asking_torch_for_its_facts_leaves_cuda_alone() -> None:
     """A process that has initialised CUDA cannot fork; asked of a fresh one, with a GPU or without."""
     asked = (

@@ -137,6 +137,7 @@ def test_what_is_told_of_a_run_is_of_a_kind() -> None:
     assert not unclassified(meanwhile(BEFORE, AFTER))
 
 
+@pytest.mark.machine
 def test_the_state_of_this_machine_can_be_read() -> None:
     """Every processor second of this process is one of the machine's."""
     before = state_now()
@@ -150,6 +151,7 @@ def test_the_state_of_this_machine_can_be_read() -> None:
     assert not unclassified(meanwhile(before, after))
 
 
+@pytest.mark.machine
 def test_children_that_have_ended_are_counted_with_their_parent() -> None:
     """Else their seconds would be taken for those of other programs."""
     own = psutil.Process()

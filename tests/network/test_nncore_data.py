@@ -95,6 +95,7 @@ def test_seeds_split_the_same_digits(folder: Path, digits: Dataset) -> None:
     assert whole == other_whole
 
 
+@pytest.mark.machine
 def test_later_loads_import_neither_sklearn_nor_torchvision(folder: Path, digits: Dataset) -> None:
     """The cache file, found through NNCORE_DATA, is enough."""
     program = (

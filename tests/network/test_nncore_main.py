@@ -40,6 +40,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return one_sentence(captured.err)
 
 
+@pytest.mark.machine
 def test_digits_are_trained_and_tested(tmp_path: Path) -> None:
     """One line per epoch, then accuracy and loss on the test set; nothing on standard error."""
     done = run("--epochs", "2", "--data-dir", str(tmp_path))
@@ -56,6 +57,7 @@ def test_digits_are_trained_and_tested(tmp_path: Path) -> None:
     assert (tmp_path / "digits.npz").exists()
 
 
+@pytest.mark.machine
 def test_help_names_every_data_set() -> None:
     """Nobody has to guess them."""
     done = run("--help")
@@ -106,6 +108,7 @@ def test_unwritable_download_folder_is_one_sentence(
     assert f"{blocked}/MNIST/raw cannot be written" in refused(capsys, *arguments)
 
 
+@pytest.mark.machine
 def test_absent_files_end_the_real_program_in_one_sentence(tmp_path: Path) -> None:
     """Exit code 2, nothing on standard output, one line on standard error."""
     done = run("--dataset", "mnist", "--data-dir", str(tmp_path))
@@ -113,6 +116,7 @@ def test_absent_files_end_the_real_program_in_one_sentence(tmp_path: Path) -> No
     assert str(tmp_path) in one_sentence(done.stderr)
 
 
+@pytest.mark.machine
 def test_unknown_dataset_ends_the_real_program_in_one_sentence() -> None:
     """It lists what can be had."""
     done = run("--dataset", "minst")
@@ -120,6 +124,7 @@ def test_unknown_dataset_ends_the_real_program_in_one_sentence() -> None:
     assert ", ".join(DATASETS) in one_sentence(done.stderr)
 
 
+@pytest.mark.machine
 def test_bad_number_ends_the_real_program_in_one_sentence() -> None:
     """It names the option, the value and what is allowed."""
     done = run("--epochs", "0")
@@ -128,6 +133,7 @@ def test_bad_number_ends_the_real_program_in_one_sentence() -> None:
     assert one_sentence(done.stderr) == f"{sentence}\n"
 
 
+@pytest.mark.machine
 def test_interrupt_ends_with_130_and_no_traceback(tmp_path: Path) -> None:
     """Ctrl-C in the middle of the training says nothing more."""
     process = subprocess.Popen(

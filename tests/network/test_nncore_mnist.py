@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from torchvision.datasets import mnist as torchvision_mnist  # type: ignore[import-untyped]
 
 from nncore import DatasetError, load_dataset
 
+DOWNLOAD = "torchvision.datasets.mnist.download_and_extract_archive"
 NAMES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 
 
@@ -147,7 +147,7 @@ def test_failed_download_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     def no_network(url: str, **_: object) -> None:
         raise URLError(f"{url}:\nno route to host")
 
-    monkeypatch.setattr(torchvision_mnist, "download_and_extract_archive", no_network)
+    monkeypatch.setattr(DOWNLOAD, no_network)
     assert "the download into" in refusal(tmp_path, download=True)
     assert "no route to host" in refusal(tmp_path, download=True)
 
@@ -162,7 +162,7 @@ def test_download_fetches_what_is_absent(tmp_path: Path, monkeypatch: pytest.Mon
         file = filename.removesuffix(".gz")
         (Path(download_root) / file).write_bytes(idx(arrays()[file]))
 
-    monkeypatch.setattr(torchvision_mnist, "download_and_extract_archive", network)
+    monkeypatch.setattr(DOWNLOAD, network)
     for _ in range(2):
         assert len(load_dataset("mnist", data_dir=tmp_path, download=True).train_targets) == 20
     assert asked == [f"{file}.gz" for file in arrays()]

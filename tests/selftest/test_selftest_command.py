@@ -75,6 +75,7 @@ def test_a_mistyped_option_is_one_sentence() -> None:
     assert "--fast" in done.stderr
 
 
+@pytest.mark.machine
 def test_ctrl_c_ends_with_130_and_leaves_no_process() -> None:
     """In the middle of warming up."""
     with subprocess.Popen(

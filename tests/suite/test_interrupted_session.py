@@ -15,6 +15,8 @@ from sessions import ROOT, SMALL, command, session
 
 from nncore_bench.runs import read_blocks, read_run
 
+pytestmark = pytest.mark.machine
+
 LONG = ("--step-budget=60", "--step-target=0.0001", "--step-devices=cpu", "--benchmark-only")
 PATIENCE_S = 120
 

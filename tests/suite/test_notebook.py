@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from nncore_bench import measure_step
 from nncore_bench.cases import PHASES
 
+pytestmark = pytest.mark.machine
+
 Measure: TypeAlias = Callable[..., pd.DataFrame]
 WAIT_S = 0.003
 ON_CPU = set(PHASES) - {"copy"}

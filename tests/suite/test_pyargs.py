@@ -20,6 +20,7 @@ def test_names_of_this_package_become_places_and_others_stay() -> None:
         assert path_of(other) == other
 
 
+@pytest.mark.machine
 @pytest.mark.skipif(not INSTALLED, reason="the package is not installed, so pytest does not know its plugin")
 def test_an_installed_suite_takes_its_options_from_any_folder(tmp_path: Path) -> None:
     """By the name of the package, with options that only its conftest declares."""

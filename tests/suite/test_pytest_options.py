@@ -1,47 +1,53 @@
 """pytest's and pytest-benchmark's own options still do what their users expect."""
 
 import json
+import subprocess
 from pathlib import Path
 
+import pytest
 from sessions import SMALL, session
 
-CPU = (*SMALL, "--step-devices=cpu", "--benchmark-only")
+pytestmark = pytest.mark.machine
+
+CPU = (*SMALL, "--benchmark-only")
+TWO = (*CPU, "-k", "forward or loss")
 
 
-def test_k_chooses_phases_and_only_what_they_need_is_run(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """Return a session of two phases that saved itself, and the folder with its storage and JSON."""
+    folder = tmp_path_factory.mktemp("saved")
+    return session(
+        *TWO, "--benchmark-autosave", f"--benchmark-json={folder / 'out.json'}", *into(folder)
+    ), folder
+
+
+def into(folder: Path) -> tuple[str, str]:
+    return f"--benchmark-storage={folder / 'storage'}", f"--step-results={folder / 'results'}"
+
+
+def test_k_chooses_phases_and_only_what_they_need_is_run(
+    saved: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
     """The whole step still runs, and what was not asked for is not reported."""
-    out = tmp_path / "out.json"
-    process = session(
-        *CPU, "-k", "forward", f"--benchmark-json={out}", f"--step-results={tmp_path / 'results'}"
-    )
+    process, folder = saved
     assert process.returncode == 0, process.stdout
-    assert "1 passed, 7 deselected" in process.stdout
-    (benchmark,) = json.loads(out.read_text())["benchmarks"]
-    assert benchmark["params"]["phase"] == "forward"
+    assert "2 passed, 6 deselected" in process.stdout
+    benchmarks = json.loads((folder / "out.json").read_text())["benchmarks"]
+    assert [benchmark["params"]["phase"] for benchmark in benchmarks] == ["forward", "loss"]
 
 
-def test_save_then_compare_shows_both_runs(tmp_path: Path) -> None:
-    """`--benchmark-compare` finds the same names in the saved run."""
-    storage = (f"--benchmark-storage={tmp_path / 'storage'}", f"--step-results={tmp_path / 'results'}")
-    assert session(*CPU, "--benchmark-autosave", *storage).returncode == 0
-    process = session(*CPU, "--benchmark-compare", *storage)
+def test_saved_is_compared_in_the_groups_and_columns_that_the_user_asks_for(
+    saved: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    """`--benchmark-compare` finds the same names in the saved run; ours are defaults and no more."""
+    _, folder = saved
+    shown = ("--benchmark-group-by=param:device", "--benchmark-columns=min,max")
+    process = session(*TWO, "--benchmark-compare", *shown, *into(folder))
     assert process.returncode == 0, process.stdout
     assert "(NOW)" in process.stdout
     assert "(0001_" in process.stdout
-
-
-def test_grouping_and_columns_are_ours_unless_the_user_says_otherwise(tmp_path: Path) -> None:
-    """Any parameter groups, and the columns asked for are the columns shown."""
-    process = session(
-        *CPU,
-        "-k",
-        "step or loss",
-        "--benchmark-group-by=param:device",
-        "--benchmark-columns=min,max",
-        f"--step-results={tmp_path / 'results'}",
-    )
-    assert process.returncode == 0, process.stdout
-    assert "benchmark 'device=cpu': 2 tests" in process.stdout
+    assert "benchmark 'device=cpu': 4 tests" in process.stdout
     header = next(line for line in process.stdout.splitlines() if line.startswith("Name (time in"))
     assert header.split()[4:] == ["Min", "Max"]
 

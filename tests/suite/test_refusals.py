@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from sessions import SMALL, session
 
+pytestmark = pytest.mark.machine
+
 
 def sentence(stderr: str) -> str:
     """Return the only line that was printed as an error."""

@@ -44,6 +44,7 @@ def test_bursts_and_pauses_are_random_and_the_same_again() -> None:
     assert {pause for _, pause in islice(rhythm("steady", "1"), 10)} == {0.0}
 
 
+@pytest.mark.machine
 def test_the_burner_burns_on_its_core_and_ends_with_its_block() -> None:
     """As long as the block lasts it takes time; then it is gone."""
     with burning("steady", "0", CORE) as process:
@@ -55,6 +56,7 @@ def test_the_burner_burns_on_its_core_and_ends_with_its_block() -> None:
     assert process.poll() is not None
 
 
+@pytest.mark.machine
 @pytest.mark.parametrize("kind", ["bursty", "steady"])
 def test_a_killed_parent_leaves_no_burner(kind: str) -> None:
     """Kill -9 lets nobody clean up; the burner looks after itself."""

@@ -99,6 +99,7 @@ def test_a_series_that_was_not_probed_says_so() -> None:
     assert cells(lines[5])[:2] == ["bursty", "0"]
 
 
+@pytest.mark.machine
 @has_affinity
 def test_a_probe_takes_laps_and_leaves_its_process_where_it_may_run() -> None:
     """They fill the time that was asked for, but for what was under way at its end."""
@@ -109,6 +110,7 @@ def test_a_probe_takes_laps_and_leaves_its_process_where_it_may_run() -> None:
     assert times.sum() >= 0.04
 
 
+@pytest.mark.machine
 @has_affinity
 def test_the_program_probes_every_core_that_it_may_use() -> None:
     """With a line for each, or as JSON."""

@@ -72,6 +72,7 @@ def test_a_load_that_has_ended_ends_the_series(tmp_path: Path, monkeypatch: pyte
         loaded("steady", 0, no_session)(1, [], tmp_path)
 
 
+@pytest.mark.machine
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="cores cannot be chosen here")
 def test_each_slice_leaves_a_probe_beside_those_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -47,6 +47,7 @@ def test_a_process_that_has_initialised_cuda_is_not_forked_for_it(monkeypatch: p
     assert a_fork_can(lambda: None) is False
 
 
+@pytest.mark.machine
 @pytest.mark.parametrize(("works", "started"), [(True, "fork"), (False, "spawn")])
 def test_a_launcher_forks_for_cuda_only_where_the_probe_worked(
     monkeypatch: pytest.MonkeyPatch, *, works: bool, started: str
@@ -76,6 +77,7 @@ def test_a_launcher_forks_for_cuda_only_where_the_probe_worked(
     assert len(probes) == 1
 
 
+@pytest.mark.machine
 def test_a_machine_without_cuda_forks_nothing_to_see_that() -> None:
     """The launcher knows; and asking does not disturb what it forks afterwards."""
     with Launcher() as launcher:
@@ -84,6 +86,7 @@ def test_a_machine_without_cuda_forks_nothing_to_see_that() -> None:
         assert isinstance(worker.ask(messages.Forget(0)), messages.Done)
 
 
+@pytest.mark.machine
 def test_a_closed_worker_is_gone_when_the_next_is_started() -> None:
     """A GPU in exclusive mode, and memory, are free only then; closing it again ends nobody else."""
     with Launcher() as launcher:
@@ -94,6 +97,7 @@ def test_a_closed_worker_is_gone_when_the_next_is_started() -> None:
         worker.close()
 
 
+@pytest.mark.machine
 @pytest.mark.cuda
 def test_a_fork_of_a_launcher_uses_cuda_as_the_probe_says() -> None:
     """On a real device: whatever the probe found, a worker has the GPU."""

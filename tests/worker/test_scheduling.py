@@ -33,6 +33,7 @@ def test_what_cannot_be_read_is_no_waiting(tmp_path: Path, text: str | None) -> 
     assert waited_ns(file) == 0
 
 
+@pytest.mark.machine
 @pytest.mark.skipif(not SCHEDSTAT.exists(), reason="this system does not count how long a thread waits")
 def test_a_thread_whose_core_is_shared_waits() -> None:
     """Two busy processes on one core: within some seconds this one has waited 20 ms."""
@@ -81,6 +82,7 @@ def test_several_threads_have_as_many_cores() -> None:
     assert chosen({}, 1) == [()]
 
 
+@pytest.mark.machine
 @pytest.mark.skipif(not SCHEDSTAT.exists(), reason="this system does not count how long a thread waits")
 def test_waiting_behind_a_thread_of_its_own_is_no_waiting_for_others() -> None:
     """A helper thread without the interpreter's lock, on the same core: it waits for its own work."""

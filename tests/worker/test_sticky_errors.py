@@ -42,6 +42,7 @@ def make():
 """
 
 
+@pytest.mark.machine
 def test_a_device_side_assert_in_one_of_three_cases_fails_that_case_alone(tmp_path: Path) -> None:
     """In every launch its process goes down with it, and a new one measures the other two."""
     file = tmp_path / "fragile.py"
@@ -116,6 +117,7 @@ def test_an_obscure_error_of_cuda_is_told_with_what_it_usually_is_and_where_to_l
     assert "(" not in in_one_sentence(torch.AcceleratorError("CUDA error: unspecified launch failure"))
 
 
+@pytest.mark.machine
 def test_a_worker_error_names_what_ended_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reply that says so is the last one."""
     with Launcher() as launcher:

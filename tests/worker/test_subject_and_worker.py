@@ -155,6 +155,7 @@ class Slowing:
         return wait
 
 
+@pytest.mark.machine
 def test_a_case_that_never_becomes_steady_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Warming up ends when two halves agree within 10 %; these differ by half again each time."""
     for growth, steady in ((1.5, False), (1.0, True)):
@@ -248,6 +249,7 @@ def test_workers_ask_for_cuda_as_a_users_script_does(
     assert os.environ.get(NVML_CHECK) == usual
 
 
+@pytest.mark.machine
 def test_a_dead_launcher_is_a_worker_error_and_not_a_crash() -> None:
     """Whoever asks for a worker then is told in words."""
     with Launcher() as launcher:

@@ -31,7 +31,6 @@ def profiled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Subject, CaseProfile]:
     case = case_of(*request.param)
-    torch.set_num_threads(1)
     subject = Subject(case)
     subject.check()
     subject.save()
@@ -60,6 +59,7 @@ def test_the_profiler_sees_exactly_the_operators_that_are_counted(
         assert sum(seen.values()) == counters.phases[phase].operators
 
 
+@pytest.mark.machine
 def test_the_account_adds_up_to_the_step_by_another_clock(profiled: tuple[Subject, CaseProfile]) -> None:
     """The trace's times against the worker's, and phases within the step."""
     _, profile = profiled
