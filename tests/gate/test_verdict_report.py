@@ -9,8 +9,9 @@ from made_up_runs import CPU_CASE
 from nncore_bench.cases import STEP_PHASES
 from nncore_bench.compare.changes import Change
 from nncore_bench.compare.explain import Cause
-from nncore_bench.gate.decide import Decision
-from nncore_bench.gate.outcome import Outcome, PairRecord
+from nncore_bench.gate.decide import Decision, Ground, Verdict
+from nncore_bench.gate.outcome import Outcome
+from nncore_bench.gate.ratios import PairRatios
 from nncore_bench.gate.rule import Rule
 from nncore_bench.gate.text import gate_record, gate_summary, gate_text, headline
 from nncore_bench.runs import plain_json
@@ -23,13 +24,13 @@ CLONED = Cause(
     "forward", "aten::clone", "+1 aten::clone per step", "a tensor is copied", 40 * MICRO, exact=True
 )
 SLOWER_CALLS = Cause("forward", "aten::addmm", "slower calls", "", 20 * MICRO, exact=False)
-PAIR = PairRecord(1, {"step": 0.1}, {"step": 0.2}, ((660.0, 726.0),), ((700.0, 770.0),))
+PAIR = PairRatios({"step": 0.1}, {"step": 0.2}, {"step": 660e-9}, ((660.0, 726.0),), ((700.0, 770.0),))
 
 
 def decision(name: str, verdict: str, ratio: float = 1.0, kind: str = "case") -> Decision:
     return Decision(
-        name, kind, verdict, ratio, ratio - 0.01, ratio + 0.01, ratio, ratio, 0.001, 0.2, 0.03, 16, 2,
-        "because of this"  # type: ignore[arg-type]
+        name, kind, Verdict(verdict), ratio, ratio - 0.01, ratio + 0.01, ratio, ratio, 0.001, 0.2, 0.03,
+        pairs=16, stage=2, ground=Ground.SAME,  # type: ignore[arg-type]
     )  # fmt: skip
 
 
@@ -44,8 +45,8 @@ def outcome(*decisions: Decision, **changes: object) -> Outcome:
         "base": "main (0123456789)", "candidate": "working tree", "rule": Rule(), "cases": (CPU_CASE, OTHER),
         "new": {}, "changes": {CPU_CASE: (CLONE,)},
         "decisions": {one.name: one for one in decisions}, "phases": {CPU_CASE: phases}, "seconds": 61.0,
-        "causes": {CPU_CASE: (CLONED, SLOWER_CALLS)}, "pairs": (8, 16), "measured": {CPU_CASE: (PAIR,)},
-        "void": (), "interrupted": False, "again": ("gate", "--base", "main", "--margin=3%"),
+        "causes": {CPU_CASE: (CLONED, SLOWER_CALLS)}, "pairs": (8, 16),
+        "measured": {CPU_CASE: ((PAIR,), (PAIR,))}, "discarded": (), "interrupted": False, "again": ("gate", "--base", "main", "--margin=3%"),
     }  # fmt: skip
     return Outcome(**(usual | changes))  # type: ignore[arg-type]
 
@@ -101,6 +102,7 @@ def test_the_record_is_plain_json() -> None:
     assert record["decisions"][0]["ratio"] == pytest.approx(1.1)
     assert record["changes"][CPU_CASE.key][0]["what"] == "aten::clone"
     assert record["measured"][CPU_CASE.key][0]["low_ns"] == [[660.0, 726.0]]
+    assert [pair["stage"] for pair in record["measured"][CPU_CASE.key]] == [1, 2]
     assert record["phases"][CPU_CASE.key]["forward"] == {"difference_s": 60 * MICRO, "base_s": 100 * MICRO}
 
 

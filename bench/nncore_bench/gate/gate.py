@@ -15,8 +15,9 @@ from nncore_bench.gate.outcome import Outcome
 from nncore_bench.gate.pairs import BASE, CANDIDATE
 from nncore_bench.gate.revisions import WORKING_TREE, Layout, Repository, Revision
 from nncore_bench.gate.rule import Rule
+from nncore_bench.gate.sides import Sides
 from nncore_bench.gate.stages import Gate, GateError
-from nncore_bench.gate.templates import HASH_SEEDS, Parents
+from nncore_bench.gate.templates import HASH_SEEDS, Templates
 from nncore_bench.machine.gpu import EXCLUSIVE, chosen_gpu, gpu_facts
 from nncore_bench.options import Options
 from nncore_bench.selection import selection
@@ -74,13 +75,15 @@ def judged(  # noqa: PLR0913, PLR0917 - a gate is made of these
 ) -> Outcome:
     """Return the outcome of a gate with coins of its own; `environment` is set for its workers."""
     coins = random.Random(random.SystemRandom().randrange(HASH_SEEDS))  # noqa: S311 - coins, and no secret
-    parents = Parents(pythons, coins, more=environment)
+    templates = Templates(pythons, coins, more=environment)
     if len(set(pythons)) > 1:
         base, candidate = (
-            f"{names[arm]} with torch {parents.torch(arm)} of {pythons[arm]}" for arm in (BASE, CANDIDATE)
+            f"{names[side]} with torch {templates.torch(side)} of {pythons[side]}"
+            for side in (BASE, CANDIDATE)
         )
         names = (base, candidate)
-    return Gate(names, cases, layout, rule, budget_s, progress, coins, parents).run()
+    sides = Sides(cases, layout, templates, progress, coins)
+    return Gate(names, cases, rule, budget_s, progress, coins, sides).run()
 
 
 def _base(asked: GateOptions, repository: Repository, candidate: Revision) -> Revision:
@@ -98,7 +101,7 @@ def _base(asked: GateOptions, repository: Repository, candidate: Revision) -> Re
 
 
 def _check_that_it_is_there(layout: Layout, names: tuple[str, str]) -> None:
-    """Raise GateError where an arm has no code of its own, lest it measure the instrument's."""
+    """Raise GateError where a revision has no code of its own: it would measure the instrument's."""
     for name, path in zip(names, layout.paths(swapped=False), strict=True):
         if not (path / PACKAGE).is_dir():
             raise GateError(

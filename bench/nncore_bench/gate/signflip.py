@@ -1,6 +1,6 @@
 """Sign flips: which of many columns became slower, with one false-alarm rate over them all.
 
-A fair coin decided in every launch pair which arm came first, sat where and was set up how. Where the arms do
+A fair coin decided in every launch pair which side came first, sat where and was set up how. Where the two do
 not differ, a pair's log-ratio may therefore as well have had the other sign, and in all columns of the pair
 at once: flipping whole pairs shows what chance alone would have made of these data. Nothing is assumed of
 the shape of the noise, and columns may depend on each other in any way, since a pair is never torn apart.
@@ -75,7 +75,7 @@ def _check(log_ratios: Floats) -> None:
         raise ValueError(f"log-ratios of shape {log_ratios.shape}: give [columns, pairs], two pairs or more")
     if not np.isfinite(log_ratios).all():
         count = int((~np.isfinite(log_ratios)).sum())
-        raise ValueError(f"log-ratios: {count} are not finite (leave void pairs out, of all columns)")
+        raise ValueError(f"log-ratios: {count} are not finite (leave their pairs out of all columns)")
 
 
 def _sign_vectors(pairs: int, random: np.random.Generator) -> Floats:

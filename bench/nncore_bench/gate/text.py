@@ -10,8 +10,18 @@ import pandas as pd
 from nncore_bench.cases import STEP_PHASES, Case
 from nncore_bench.compare.explain import Cause
 from nncore_bench.estimate.estimates import Estimate
-from nncore_bench.gate.outcome import SAME, SLOWER, UNDECIDED, VERDICTS, Outcome
-from nncore_bench.text.format import MICROSECONDS, NOT_AVAILABLE, decimals, from_to, number, percentage
+from nncore_bench.gate.decide import Decision, Ground, Verdict
+from nncore_bench.gate.outcome import Outcome
+from nncore_bench.gate.rule import Rule
+from nncore_bench.text.format import (
+    MICROSECONDS,
+    NOT_AVAILABLE,
+    decimals,
+    from_to,
+    number,
+    percentage,
+    signed,
+)
 from nncore_bench.text.table import Table, fitting
 
 PHASES_TOLD = 3
@@ -25,6 +35,23 @@ CAPTION = (
     " runs in ten would find. A phase, a device and the suite are means over cases."
 )
 
+TAIL_CHANGED = "tail changed"
+"""How the reason begins where the block mean tells what the undisturbed time does not."""
+
+HALF, ABOVE = "at least half the margin of", "above the margin of"
+TAIL = f"{TAIL_CHANGED}: block means"
+REASONS = {
+    Ground.SLOWER: f"{{low}}, {HALF} {{margin}}, with p {{p}}",
+    Ground.TAIL_SLOWER: f"{TAIL} {{mean}}, {HALF} {{mean_margin}}, with p {{mean_p}}",
+    Ground.LOOKS_SLOWER: f"look {{low}}, {HALF} {{margin}}{{so_far}}",
+    Ground.MAY_BE_SLOWER: f"may be {{high}}, {ABOVE} {{margin}}{{so_far}}",
+    Ground.TAIL_LOOKS_SLOWER: f"{TAIL} look {{mean}}, {HALF} {{mean_margin}}, low estimates pass",
+    Ground.TAIL_MAY_BE_SLOWER: f"{TAIL} may be {{mean_high}}, {ABOVE} {{mean_margin}}, low estimates pass",
+    Ground.FASTER: "{low}, at most {high}",
+    Ground.SAME: "at most {high}, block means {mean_high}, with a margin of {margins}",
+    Ground.INTERRUPTED: "interrupted after {pairs} of {planned} pairs",
+}
+
 
 def gate_text(outcome: Outcome) -> str:
     """Return what a gate prints: verdict, changes, table, what slower cases come from, and the account."""
@@ -34,7 +61,7 @@ def gate_text(outcome: Outcome) -> str:
 
 def gate_summary(outcome: Outcome) -> str:
     """Return the same for a job summary, at most 60 kB: rows that are the same are left out first."""
-    kept = {name: d for name, d in outcome.decisions.items() if d.verdict != SAME}
+    kept = {name: d for name, d in outcome.decisions.items() if d.verdict != Verdict.SAME}
     shorter = f"{gate_text(replace(outcome, decisions=kept))}\n(rows that are the same are left out)\n"
     return fitting([f"{gate_text(outcome)}\n", shorter])
 
@@ -46,8 +73,8 @@ def gate_record(outcome: Outcome) -> dict[str, Any]:
         "candidate": outcome.candidate,
         "rule": asdict(outcome.rule),
         "new": {case.key: reason for case, reason in outcome.new.items()},
-        "verdicts": {verdict: len(outcome.of(verdict)) for verdict in VERDICTS},
-        "decisions": [asdict(decision) for decision in outcome.ranked],
+        "verdicts": {verdict: len(outcome.of(verdict)) for verdict in Verdict},
+        "decisions": decision_records(outcome),
         "changes": {case.key: [{**asdict(one), "operators": sorted(one.operators)} for one in changes]
                     for case, changes in outcome.changes.items()},
         "phases": {case.key: {phase: {"difference_s": d, "base_s": b} for phase, (d, b) in phases.items()}
@@ -55,21 +82,57 @@ def gate_record(outcome: Outcome) -> dict[str, Any]:
         "causes": {case.key: [asdict(cause) for cause in causes] for case, causes in outcome.causes.items()},
         "seconds": outcome.seconds,
         "pairs": outcome.pairs,
-        "void_pairs": outcome.void,
-        "measured": {case.key: [asdict(pair) for pair in pairs] for case, pairs in outcome.measured.items()},
+        "void_pairs": outcome.discarded,
+        "measured": {case.key: [{"stage": stage, **asdict(pair)}
+                                for stage, pairs in enumerate(stages, 1) for pair in pairs]
+                     for case, stages in outcome.measured.items()},
         "interrupted": outcome.interrupted,
     }  # fmt: skip
 
 
+def decision_records(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return the decisions as plain values, each with its reason in words."""
+    return [{**asdict(one), "reason": reason_of(one, outcome)} for one in outcome.ranked]
+
+
+def reason_of(decision: Decision, outcome: Outcome) -> str:
+    """Return why a column has its verdict, and what ended the stage early where it is undecided."""
+    reason = reason_by(decision, outcome.rule)
+    cut_short = outcome.cut_short and decision.verdict == Verdict.UNDECIDED
+    return f"{reason}; {outcome.cut_short}" if cut_short else reason
+
+
+def reason_by(decision: Decision, rule: Rule) -> str:
+    """Return why a column has its verdict by a rule."""
+    margin, mean_margin = (
+        f"{decimals(100 * one, 1)} %" for one in (rule.margin_of(decision.kind), rule.mean_margin)
+    )
+    low, so_far = _change(decision.ratio), ""
+    if decision.p is not None:
+        so_far = f"; {low} on average, with p {decimals(decision.p, 4)}"
+    return REASONS[decision.ground].format(
+        low=low, high=_change(decision.high), mean=_change(decision.mean_ratio),
+        mean_high=_change(decision.mean_ratio_high), margin=margin, mean_margin=mean_margin,
+        margins=margin if margin == mean_margin else f"{margin} ({mean_margin})",
+        p=decimals(decision.p, 4), mean_p=decimals(decision.mean_p, 4), so_far=so_far,
+        pairs=decision.pairs, planned=rule.first_pairs,
+    )  # fmt: skip
+
+
+def _change(ratio: float) -> str:
+    return f"{signed(100 * (ratio - 1), 1)} %"
+
+
 def headline(outcome: Outcome) -> str:
     """Return the verdict in one line."""
-    counts = ", ".join(f"{len(outcome.of(v))} {v}" for v in VERDICTS if outcome.of(v))
-    verdict = "slower" if outcome.of(SLOWER) else "undecided" if outcome.of(UNDECIDED) else "not slower"
+    counts = ", ".join(f"{len(outcome.of(v))} {v}" for v in Verdict if outcome.of(v))
+    proven = outcome.verdict in {Verdict.FASTER, Verdict.SAME}
+    verdict = "not slower" if proven else outcome.verdict
     if outcome.interrupted:
         verdict = "interrupted, so undecided"
     margin = percentage(outcome.rule.margin)
-    arms = f"{outcome.candidate} against {outcome.base}"
-    return f"# Gate: {arms}: {verdict} (margin {margin} %: {counts or 'nothing'})"
+    revisions = f"{outcome.candidate} against {outcome.base}"
+    return f"# Gate: {revisions}: {verdict} (margin {margin} %: {counts or 'nothing'})"
 
 
 def change_lines(outcome: Outcome) -> list[str]:
@@ -107,11 +170,11 @@ def verdict_table(outcome: Outcome) -> Table:
             "ratio": from_to(Estimate(decision.ratio, decision.low, decision.high)),
             "detects %": percentage(decision.detectable),
             "pairs": str(decision.pairs),
-            "why": decision.reason,
+            "why": reason_of(decision, outcome),
         }
         for decision in outcome.ranked
     ]
-    raw = pd.DataFrame([asdict(decision) for decision in outcome.ranked])
+    raw = pd.DataFrame(decision_records(outcome))
     caption = CAPTION.format(
         alpha=percentage(outcome.rule.alpha),
         suite=percentage(outcome.rule.suite_margin),
@@ -132,7 +195,7 @@ def explanations(outcome: Outcome) -> list[str]:
 
     Where only means over cases are slower, for the cases that were profiled instead.
     """
-    slower = {one.name for one in outcome.of(SLOWER)}
+    slower = {one.name for one in outcome.of(Verdict.SLOWER)}
     if cases := [case for case in outcome.cases if case.key in slower]:
         return [_explained(outcome, case, "is", ("--cases", case.key)) for case in cases]
     return [_explained(outcome, case, "may be", ()) for case in outcome.causes]
@@ -161,7 +224,8 @@ def _cause(cause: Cause) -> str:
 def account(outcome: Outcome) -> str:
     """Return what it took, in one line."""
     first, second = outcome.pairs
-    void = f", {len(outcome.void)} void and measured again ({outcome.void[-1]})" if outcome.void else ""
+    gone = outcome.discarded
+    void = f", {len(gone)} void and measured again ({gone[-1]})" if gone else ""
     return (
         f"\n{len(outcome.cases)} cases, {first} screening and {second} confirming pairs{void},"
         f" {outcome.seconds:.0f} s{what_it_takes(outcome)}"

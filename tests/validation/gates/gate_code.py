@@ -23,14 +23,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("bench/nncore_bench", "nncore")
 MODULES = (
-    *("gate/pairs", "gate/cores", "gate/templates", "selftest/injected"),
+    *("gate/pairs", "gate/ratios", "gate/cores", "gate/templates", "selftest/injected"),
     *("worker/processes", "worker/server", "worker/blocks", "worker/clock", "worker/waiting"),
     *("subjects/subject", "subjects/apply_variant"),
     *("nncore/model", "nncore/step", "nncore/data"),
 )
 """The modules of what measures pairs, in whatever folder: the end of a path that no other module has."""
 
-DEFINITIONS = ("Gate._stage", "Gate._pair", "cores")
+DEFINITIONS = ("Gate._stage", "Gate._pair", "Sides.pair", "cores")
 """What else measures pairs: definitions in whatever module, under a name that no other has."""
 
 OWN_PACKAGES = ("bench", "nncore_bench", "nncore")
