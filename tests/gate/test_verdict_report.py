@@ -46,7 +46,8 @@ def outcome(*decisions: Decision, **changes: object) -> Outcome:
         "new": {}, "changes": {CPU_CASE: (CLONE,)},
         "decisions": {one.name: one for one in decisions}, "phases": {CPU_CASE: phases}, "seconds": 61.0,
         "causes": {CPU_CASE: (CLONED, SLOWER_CALLS)}, "pairs": (8, 16),
-        "measured": {CPU_CASE: ((PAIR,), (PAIR,))}, "discarded": (), "interrupted": False, "again": ("gate", "--base", "main", "--margin=3%"),
+        "measured": {CPU_CASE: ((PAIR,), (PAIR,))}, "discarded": (), "interrupted": False,
+        "again": ("gate", "--base", "main", "--margin=3%"),
     }  # fmt: skip
     return Outcome(**(usual | changes))  # type: ignore[arg-type]
 
@@ -104,6 +105,37 @@ def test_the_record_is_plain_json() -> None:
     assert record["measured"][CPU_CASE.key][0]["low_ns"] == [[660.0, 726.0]]
     assert [pair["stage"] for pair in record["measured"][CPU_CASE.key]] == [1, 2]
     assert record["phases"][CPU_CASE.key]["forward"] == {"difference_s": 60 * MICRO, "base_s": 100 * MICRO}
+
+
+def test_the_record_begins_with_the_verdict_its_cause_and_the_next_command() -> None:
+    """The slowest case by itself; or a budget that decides, of what is open; or nothing."""
+    again = "nncore-bench gate --base main --margin=3%"
+    slower = gate_record(outcome(decision(OTHER.key, "slower", 1.1), decision(CPU_CASE.key, "slower", 1.2)))
+    assert slower["verdict"] == "slower"
+    assert (slower["cause"]["case"], slower["cause"]["what"]) == (CPU_CASE.key, "aten::clone")
+    assert slower["next"] == f"{again} --cases {CPU_CASE.key}"
+    same = gate_record(outcome(decision(CPU_CASE.key, "same"), causes={}))
+    assert (same["verdict"], same["cause"], same["next"]) == ("same", None, None)
+    open_ = [decision(CPU_CASE.key, "undecided"), decision(OTHER.key, "same")]
+    wanted = gate_record(outcome(*open_, wanted=(20, 3.0)))
+    assert (wanted["verdict"], wanted["next"]) == ("undecided", f"{again} --budget=3m --cases {CPU_CASE.key}")
+    mean = gate_record(outcome(*open_, decision("suite", "undecided", kind="suite"), wanted=(20, 3.0)))
+    assert mean["next"] == f"{again} --budget=3m --cases '{CPU_CASE.key} or {OTHER.key}'"
+    assert gate_record(outcome(*open_, wanted=(65, 3.0)))["next"] is None
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "whole"),
+    [
+        (["same", "same"], "same"),
+        (["same", "faster"], "faster"),
+        (["faster", "undecided"], "undecided"),
+        ([], "undecided"),
+    ],
+)
+def test_the_verdict_of_a_gate_is_the_worst_of_its_columns(verdicts: list[str], whole: str) -> None:
+    """And none where nothing was judged."""
+    assert outcome(*(decision(str(n), verdict) for n, verdict in enumerate(verdicts))).verdict == whole
 
 
 def test_a_summary_never_holds_more_than_a_job_summary_may() -> None:

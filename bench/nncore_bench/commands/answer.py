@@ -14,6 +14,7 @@ The document is the same for every command; times are in seconds, sizes in bytes
     cause           the first cause of that verdict, an object, or null:
                     report, profile  the finding that costs most, as in table findings
                     compare          the first cause of the first suspect, as in table why
+                    gate             the first cause of the slowest case, with its key, as in causes
                     advise           the change with its speed_up and the bounds low and high
                     selftest         the first check that failed, as in table checks
                     profile          where it is incomplete, the first such case and the reason

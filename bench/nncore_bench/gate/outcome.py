@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, inf
 
 from nncore_bench.cases import Case
 from nncore_bench.compare.changes import Change
@@ -51,6 +52,12 @@ class Outcome:
         """The worst of all decisions; undecided where there is none, or where the gate was interrupted."""
         worst = next(filter(self.of, Verdict), Verdict.UNDECIDED)
         return Verdict.UNDECIDED if self.interrupted else worst
+
+    @property
+    def enough_minutes(self) -> int | None:
+        """The budget that would decide what is undecided; None where no gate would, or that is not known."""
+        pairs, pair_s = self.wanted or (inf, 0.0)
+        return None if pairs > self.rule.most_pairs else ceil((self.seconds + pairs * pair_s) / 60)
 
     @property
     def ranked(self) -> list[Decision]:

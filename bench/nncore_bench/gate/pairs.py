@@ -119,7 +119,7 @@ class Pairing:
     ) -> dict[int, PairRatios]:
         sides: dict[int, SideWorker] = {}
         try:
-            for side in self._either_first():
+            for side in self._shuffled((BASE, CANDIDATE)):
                 sides[side] = self._launched(side, device, paths[side], cores)
             return self._measured(sides, numbers, cores)
         finally:
@@ -130,10 +130,10 @@ class Pairing:
         self, sides: Mapping[int, SideWorker], numbers: Sequence[int], cores: tuple[int, ...]
     ) -> dict[int, PairRatios]:
         for number in self._shuffled(numbers):
-            for side in self._either_first():
+            for side in self._shuffled((BASE, CANDIDATE)):
                 self._prepare(sides, side, number)
         if self.cases[numbers[0]].on_device:  # its clock fell while the workers started
-            for side in self._either_first():
+            for side in self._shuffled((BASE, CANDIDATE)):
                 self._ask(sides, side, numbers[0], messages.SpinUp(SPIN_UP_S))
         samples: dict[int, list[tuple[Sample, Sample]]] = {number: [] for number in numbers}
         for _ in range(self.samples):
@@ -164,7 +164,7 @@ class Pairing:
         steps += self.random.randrange(steps // LENGTHS + 1)
         replies: dict[int, dict[BlockKind, messages.Measured]] = {BASE: {}, CANDIDATE: {}}
         for kind in self._kinds(number):
-            for side in self._either_first():
+            for side in self._shuffled((BASE, CANDIDATE)):
                 reply = self._ask(sides, side, number, messages.Measure(number, kind, steps))
                 if isinstance(reply, messages.Measured):
                     replies[side][kind] = reply
@@ -184,9 +184,6 @@ class Pairing:
         if isinstance(reply, messages.Refused):
             raise SideError(side, self.cases[number], reply.reason)
         return reply
-
-    def _either_first(self) -> list[int]:
-        return self.random.sample((BASE, CANDIDATE), 2)
 
     def _shuffled(self, numbers: Sequence[int]) -> list[int]:
         return self.random.sample(list(numbers), len(numbers))
