@@ -18,8 +18,6 @@ RULE = Rule()
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"kind": "casing"}, "'casing' is no kind of column"),
-        ({"margin": 5.0}, "margin 5.0 is not a share"),
         ({"low": np.zeros(15)}, r"shapes \(15,\) and \(16,\)"),
         ({"low": np.zeros(1), "mean": np.zeros(1)}, "two pairs or more"),
         ({"mean": np.full(16, np.nan)}, "not finite"),

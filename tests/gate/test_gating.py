@@ -247,12 +247,6 @@ def test_columns_of_unlike_pairs_are_refused() -> None:
         confirmed(column(1.0, pairs=8), column(1.0, name="b"))
 
 
-def test_two_columns_of_one_name_are_refused() -> None:
-    """One verdict would silently replace the other."""
-    with pytest.raises(ValueError, match="a named more than once"):
-        screen([column(1.0), column(1.1)], RULE)
-
-
 def test_a_suite_that_is_slower_where_no_case_is() -> None:
     """+1.5 % everywhere, at a margin of 1.5 %: the suite is slower, and each of the cases is the same."""
     random = np.random.default_rng(41)

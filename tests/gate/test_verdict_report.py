@@ -126,16 +126,13 @@ def test_the_record_begins_with_the_verdict_its_cause_and_the_next_command() -> 
 
 @pytest.mark.parametrize(
     ("verdicts", "whole"),
-    [
-        (["same", "same"], "same"),
-        (["same", "faster"], "faster"),
-        (["faster", "undecided"], "undecided"),
-        ([], "undecided"),
-    ],
+    [(["same", "same"], "same"), (["same", "faster"], "faster"), (["faster", "undecided"], "undecided")],
 )
 def test_the_verdict_of_a_gate_is_the_worst_of_its_columns(verdicts: list[str], whole: str) -> None:
-    """And none where nothing was judged."""
-    assert outcome(*(decision(str(n), verdict) for n, verdict in enumerate(verdicts))).verdict == whole
+    """Of one that was interrupted it is undecided."""
+    decisions = [decision(str(n), verdict) for n, verdict in enumerate(verdicts)]
+    assert outcome(*decisions).verdict == whole
+    assert outcome(*decisions, interrupted=True).verdict == "undecided"
 
 
 def test_a_summary_never_holds_more_than_a_job_summary_may() -> None:
@@ -145,5 +142,6 @@ def test_a_summary_never_holds_more_than_a_job_summary_may() -> None:
     assert len(summary.encode()) <= MOST_SUMMARY_BYTES
     assert "1 slower" in summary
     assert "rows that are the same are left out" in summary
+    assert ": not slower (" in gate_summary(outcome(*many))
     slower = [decision(f"case {number}", "slower") for number in range(2_000)]
     assert len(gate_summary(outcome(*slower, phases={}, cases=(), causes={})).encode()) <= MOST_SUMMARY_BYTES

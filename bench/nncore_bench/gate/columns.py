@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 
@@ -26,12 +25,6 @@ class Column:
     margin: float
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"{self.name}: {self.kind!r} is no kind of column ({', '.join(get_args(Kind))})")
-        if not 0 < self.margin < 1:
-            raise ValueError(
-                f"{self.name}: margin {self.margin} is not a share between 0 and 1 (example: 0.05)"
-            )
         if self.low.ndim != 1 or self.low.shape != self.mean.shape or len(self.low) < FEWEST_PAIRS:
             raise ValueError(
                 f"{self.name}: log-ratios of shapes {self.low.shape} and {self.mean.shape} (give one of each"

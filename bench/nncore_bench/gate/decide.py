@@ -5,7 +5,6 @@ alone, so that having been picked by chance is no evidence. "Slower" is one clai
 false-alarm rate; "same" is a claim per column, proven by its interval and not by a large p.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,7 +23,7 @@ Stage: TypeAlias = Literal[1, 2]
 
 
 class Verdict(StrEnum):
-    """The verdict on a column, and on a whole gate: that of the first of these that any column has."""
+    """The verdict on a column; a whole gate has the first of these that any column has."""
 
     SLOWER = "slower"
     UNDECIDED = "undecided"
@@ -33,7 +32,7 @@ class Verdict(StrEnum):
 
 
 class Ground(StrEnum):
-    """What a verdict rests on; of a tail, block means tell what the undisturbed time does not."""
+    """The kind of reason for a verdict; in a tail, only block means show it."""
 
     SLOWER = "slower"
     TAIL_SLOWER = "slower in the tail"
@@ -47,16 +46,16 @@ class Ground(StrEnum):
 
 
 DETECTION = 0.9
-"""The share of changes of the smallest detectable size that are detected."""
+"""The smallest detectable change is one that is detected in this share of gates."""
 
 KINDS = 2
 """Each column is tested by its low estimates and by its block means."""
 
 PLANNED = 0.99
-"""The share of gates that the second stage is planned to decide by low estimates, column by column."""
+"""Plan the second stage so that low estimates decide a column in this share of gates."""
 
 LARGEST_LOG = 700.0
-"""Beyond it a ratio is infinite: its exponential leaves the range of floating-point numbers."""
+"""A logarithm above this counts as infinite: its exponential would overflow."""
 
 
 @dataclass(frozen=True)
@@ -118,25 +117,23 @@ def smallest_detectable(  # noqa: PLR0913 - what a change must stand out from
     return _as_ratio(max(by_chance, log1p(margin / 2)) + found) - 1
 
 
-def pairs_needed(columns: Sequence["Column"], rule: Rule, most: int) -> int:
+def pairs_needed(columns: Sequence[Column], rule: Rule, most: int) -> int:
     """Return how many pairs the second stage needs to decide on columns with the spread seen in the first.
 
-    That is, to detect a slowdown by the margin, and to prove "same" of what is the same: in all but one gate
-    in a hundred by low estimates, and in nine of ten by block means, whose spread a single pair can make. At
-    least `rule.second_pairs`, and at most `most`. What was surely beyond its margin is not to be proven the
-    same, however many pairs there are.
+    They detect a slowdown by the margin, and prove equal columns the same: in all but one gate in a hundred
+    by low estimates, and in nine of ten by block means, whose spread a single pair can make. At least
+    `rule.second_pairs`, and at most `most`. A column surely beyond its margin need not be proven the same.
     """
 
-    def decides(pairs: int, column: "Column") -> bool:
+    def decides(pairs: int, column: Column) -> bool:
         low, mean = _deviation(column.low), _deviation(column.mean)
         bound = _quantile(1 - rule.alpha_pass / 2, pairs)
         low_reach, mean_reach = (
             (bound + _quantile(share, pairs)) / sqrt(pairs) for share in (PLANNED, DETECTION)
         )
         low_margin, mean_margin = log1p(column.margin), log1p(rule.mean_margin)
-        beyond = interval(column.low, rule.alpha_pass).exceeds(low_margin) or interval(
-            column.mean, rule.alpha_pass
-        ).exceeds(mean_margin)
+        shown = ((column.low, low_margin), (column.mean, mean_margin))
+        beyond = any(interval(ratios, rule.alpha_pass).exceeds(margin) for ratios, margin in shown)
         proves_same = beyond or (low_reach * low <= low_margin and mean_reach * mean <= mean_margin)
         detects = smallest_detectable(
             low, pairs, KINDS * len(columns), column.margin, rule.alpha, detection=PLANNED
@@ -154,8 +151,8 @@ def _as_ratio(log_ratio: float | None) -> float:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What a column shows by one kind of time: a log-ratio, its margin, and p where there was a test."""
+class _Shown:
+    """A column by one kind of time: its mean log-ratio, its margin, and p where there was a test."""
 
     ratio: Estimate
     margin: float
@@ -217,9 +214,6 @@ def confirm(columns: Sequence[Column], rule: Rule, random: np.random.Generator) 
 
 
 def _check_together(columns: Sequence[Column]) -> None:
-    twice = [name for name, count in Counter(column.name for column in columns).items() if count > 1]
-    if twice:
-        raise ValueError(f"columns: {', '.join(twice)} named more than once (give each a name of its own)")
     counts = sorted({len(column.low) for column in columns})
     if len(counts) > 1:
         raise ValueError(
@@ -235,8 +229,8 @@ def _decision(
     `p` are those of low estimates and of block means.
     """
     low, mean = interval(column.low, rule.alpha_pass), interval(column.mean, rule.alpha_pass)
-    seen, seen_in_the_mean = _Seen(low, column.margin, p[0]), _Seen(mean, rule.mean_margin, p[1])
-    verdict, ground = _verdict(seen, seen_in_the_mean, rule.alpha)
+    shown = _Shown(low, column.margin, p[0]), _Shown(mean, rule.mean_margin, p[1])
+    verdict, ground = _verdict(*shown, rule.alpha)
     deviation = _deviation(column.low)
     return Decision(
         name=column.name,
@@ -256,7 +250,7 @@ def _decision(
     )
 
 
-def _verdict(low: _Seen, mean: _Seen, alpha: float) -> tuple[Verdict, Ground]:
+def _verdict(low: _Shown, mean: _Shown, alpha: float) -> tuple[Verdict, Ground]:
     """Return the verdict and its ground; slower comes first, so that no margin hides a proven slowdown."""
     if low.slower(alpha):
         return Verdict.SLOWER, Ground.SLOWER

@@ -49,9 +49,8 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all decisions; undecided where there is none, or where the gate was interrupted."""
-        worst = next(filter(self.of, Verdict), Verdict.UNDECIDED)
-        return Verdict.UNDECIDED if self.interrupted else worst
+        """The worst of all decisions; undecided where the gate was interrupted."""
+        return Verdict.UNDECIDED if self.interrupted else next(filter(self.of, Verdict), Verdict.SAME)
 
     @property
     def enough_minutes(self) -> int | None:

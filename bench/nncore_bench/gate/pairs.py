@@ -1,11 +1,11 @@
 """Pairs: a base and a candidate, both freshly launched on the same core, measured in turn in short blocks.
 
-Whatever has an order is decided by a coin: which folder a side sits in, which is launched, set up and warmed
-up first, which goes first in every sample. Only then is the test that judges the pairs exact. The core, or as
-many as a case has threads, is the same for both sides, so that it may be chosen by what earlier pairs showed.
+A coin decides everything that has an order: which folder a side sits in, which is launched, set up and warmed
+up first, and which goes first in every sample. The test that judges the pairs is exact only if it does. Both
+sides have the same core, or as many as a case has threads, so that earlier pairs may decide which.
 
-On the CPU a block with laps is step and phases at once. On a device recording the laps costs time, so the
-step is a plain block by the wall clock, and a block with laps beside it tells of the phases.
+On the CPU a block with laps times step and phases at once. On a device recording the laps costs time, so the
+step is a plain block by the wall clock, and a second block with laps times the phases.
 """
 
 import random
@@ -30,22 +30,22 @@ BLOCK_S = 0.008
 SAMPLES = 8
 ON_CPU: tuple[BlockKind, ...] = ("laps",)
 ON_DEVICE: tuple[BlockKind, ...] = ("plain", "laps")
-"""The blocks of a sample; the first one is as long as BLOCK_S says."""
+"""The blocks of a sample; the first one takes BLOCK_S."""
 
 TICK_NS = 500.0
-"""The resolution of a device's events (CUDA Runtime API, cudaEventElapsedTime): no lap counts as less."""
+"""The resolution of a device's events (CUDA Runtime API, cudaEventElapsedTime); shorter laps count as one."""
 
 HOST_SETS_THE_PACE = 0.9
-"""From this share of the wall clock on the host spends launching, the device waits for it.
+"""A host that spends this share of the wall clock launching keeps the device waiting.
 
-Blocks are too short for the launch queue to fill, in which the host would wait for the device as well.
+Blocks are too short to fill the launch queue, so the host does not wait for the device.
 """
 
 FEWEST_TICKS = 20
-"""A phase on a device that is shorter than so many ticks is not judged: its ratios are those of the clock."""
+"""Do not judge a phase on a device that is shorter than this: its ratios would be those of the clock."""
 
 LENGTHS = 3
-"""Blocks are longer than the shortest by up to one step in so many, lest all meet alike what is periodic."""
+"""Lengthen blocks at random by up to 1/LENGTHS, so that periodic noise does not hit every block alike."""
 
 BASE, CANDIDATE = 0, 1
 COLUMNS = [BLOCK_LAPS["laps"].index(phase) for phase in STEP_PHASES]
@@ -60,13 +60,13 @@ class SideWorker(Asked, Protocol):
 
 
 Launch = Callable[[int, str, Path, tuple[int, ...]], SideWorker]
-"""Start a worker of a side for a device that measures the code of a folder, on some cores (none: any)."""
+"""Start a worker of a side, for a device, that measures the code of a folder on some cores (none: any)."""
 
 Times = npt.NDArray[np.float64]
 
 
 class SideError(RuntimeError):
-    """Say which side cannot measure which case, and why."""
+    """Why a side cannot measure a case, or None where it does not start."""
 
     def __init__(self, side: int, case: Case | None, reason: str) -> None:
         super().__init__(reason)
@@ -88,7 +88,7 @@ class Sample(NamedTuple):
 
 @dataclass
 class Pairing:
-    """Measure launch pairs of some cases; `steps` is settled by the first pair, the same for both sides."""
+    """Launch pairs of some cases; the first pair settles `steps`, the same for both sides."""
 
     cases: Sequence[Case]
     launch: Launch
@@ -101,9 +101,9 @@ class Pairing:
         self._cores = Cores(self.cores, self.random)
 
     def measure(self, paths: tuple[Path, Path], numbers: Sequence[int]) -> dict[int, PairRatios]:
-        """Return what a pair shows of the cases of these numbers.
+        """Measure the cases of these numbers; raises SideError.
 
-        They come from one pair of fresh launches for each device and number of threads. Raises SideError.
+        Cases share a pair of fresh launches with those of the same device and number of threads.
         """
         groups: dict[tuple[str, int | str], list[int]] = {}
         for number in numbers:
@@ -120,8 +120,10 @@ class Pairing:
         sides: dict[int, SideWorker] = {}
         try:
             for side in self._shuffled((BASE, CANDIDATE)):
-                sides[side] = self._launched(side, device, paths[side], cores)
+                sides[side] = self.launch(side, device, paths[side], cores)
             return self._measured(sides, numbers, cores)
+        except WorkerError as error:  # at launch: later ones are named with their case
+            raise SideError(side, None, str(error)) from None
         finally:
             for side in sorted(sides):
                 sides[side].close()
@@ -140,12 +142,6 @@ class Pairing:
             for number in self._shuffled(numbers):
                 samples[number].append(self._sample(sides, number, cores))
         return {number: ratios_of(of_case) for number, of_case in samples.items()}
-
-    def _launched(self, side: int, device: str, path: Path, cores: tuple[int, ...]) -> SideWorker:
-        try:
-            return self.launch(side, device, path, cores)
-        except WorkerError as error:
-            raise SideError(side, None, str(error)) from None
 
     def _prepare(self, sides: Mapping[int, SideWorker], side: int, number: int) -> None:
         kinds = self._kinds(number)

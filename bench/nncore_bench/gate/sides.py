@@ -4,7 +4,7 @@ import os
 import random
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from nncore_bench.campaign.conductor import Progress
@@ -85,21 +85,13 @@ class Sides:
 
     def _each(self, side: int, cases: Sequence[Case], what: str) -> Iterator[tuple[SideWorker, int, Case]]:
         """Yield each case with its number and a worker of its device."""
-        done = 0
+        done, path = 0, self.layout.paths(swapped=False)[side]
         for device in dict.fromkeys(case.device for case in cases):
-            with self._worker(side, device) as worker:
+            with closing(self.templates.launch(side, device, path, ())) as worker:
                 for case in (case for case in cases if case.device == device):
                     self.progress(f"{what} of {SIDES[side]}", done, len(cases), None)
                     yield worker, self.cases.index(case), case
                     done += 1
-
-    @contextmanager
-    def _worker(self, side: int, device: str) -> Iterator[SideWorker]:
-        worker = self.templates.launch(side, device, self.layout.paths(swapped=False)[side], ())
-        try:
-            yield worker
-        finally:
-            worker.close()
 
 
 def cores() -> Sequence[int]:

@@ -80,7 +80,7 @@ class Gate:
     """What ended a stage early: the budget, and after how many pairs, or a side that cannot be measured."""
 
     wanted: tuple[int, float] | None = field(default=None, init=False)
-    """How many pairs would decide what is left undecided, and how many seconds one takes."""
+    """How many pairs would decide the undecided columns, and how many seconds one takes."""
 
     def __post_init__(self) -> None:
         self._started = self.now()
@@ -152,7 +152,7 @@ class Gate:
                 self._counters[case] = before, after
 
     def _decide(self) -> None:
-        """Measure both stages and judge them."""
+        """Measure and judge both stages."""
         self._stage("screening", self._judged, self.rule.first_pairs, self._first)
         columns = self._columns(self._first)
         self._decisions = screen(columns, self.rule)

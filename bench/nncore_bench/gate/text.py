@@ -1,4 +1,4 @@
-"""What a gate found, for the terminal, for a job summary, and as data."""
+"""A gate's outcome as text for the terminal and for a job summary, and as data."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -28,7 +28,7 @@ CAPTION = (
 )
 
 TAIL_CHANGED = "tail changed"
-"""How the reason begins where the block mean tells what the undisturbed time does not."""
+"""How a reason begins where only the block mean shows the difference."""
 
 HALF, ABOVE = "at least half the margin of", "above the margin of"
 TAIL = f"{TAIL_CHANGED}: block means"
@@ -46,7 +46,7 @@ REASONS = {
 
 
 def gate_text(outcome: Outcome) -> str:
-    """Return what a gate prints: verdict, changes, table, what slower cases come from, and the account."""
+    """Return what a gate prints: verdict, changes, table, causes of slower cases, and the account."""
     return "\n".join([headline(outcome), "", *change_lines(outcome), verdict_table(outcome).markdown(),
                       *explanations(outcome), account(outcome)])  # fmt: skip
 
@@ -145,7 +145,7 @@ def headline(outcome: Outcome) -> str:
 
 
 def change_lines(outcome: Outcome) -> list[str]:
-    """Return the exact changes, equal ones of several cases as one; the same on every machine."""
+    """Return the counted changes, a line for all cases that share one; the same on every machine."""
     groups: dict[str, list[Case]] = {}
     for case, changes in outcome.changes.items():
         for change in changes:
@@ -163,7 +163,7 @@ def _cases(cases: list[Case], outcome: Outcome) -> str:
 
 
 def verdict_table(outcome: Outcome) -> Table:
-    """Return a line for each case, phase, device and the suite: what is slower first."""
+    """Return a line for each case, phase, device and the suite, slower ones first."""
     base_s = {case.key: phases["step"][1] for case, phases in outcome.phases.items()}
     records = decision_records(outcome)
     lines = [
@@ -192,9 +192,9 @@ def verdict_table(outcome: Outcome) -> Table:
 
 
 def explanations(outcome: Outcome) -> list[str]:
-    """Return for each slower case its phases, what was counted there, and how to see it again.
+    """Return for each slower case its phases, its causes, and the command that measures it again.
 
-    Where only means over cases are slower, for the cases that were profiled instead.
+    Where only means over cases are slower, the cases that were profiled take their place.
     """
     slower = {one.name for one in outcome.of(Verdict.SLOWER)}
     if cases := [case for case in outcome.cases if case.key in slower]:
@@ -222,7 +222,7 @@ def _cause(cause: Cause) -> str:
 
 
 def account(outcome: Outcome) -> str:
-    """Return what it took, in one line."""
+    """Return in one line how many cases and pairs were measured, and how long that took."""
     first, second = outcome.pairs
     gone = outcome.discarded
     void = f", {len(gone)} void and measured again ({gone[-1]})" if gone else ""
@@ -233,12 +233,12 @@ def account(outcome: Outcome) -> str:
 
 
 def what_it_takes(outcome: Outcome) -> str:
-    """Return what would decide what is left undecided, as a line after the account."""
+    """Return what would decide the undecided columns, as a line after the account."""
     if outcome.wanted is None:
         return ""
     minutes = outcome.enough_minutes
     limit = f"--budget={minutes}m" if minutes else f"a gate takes {outcome.rule.most_pairs} at most"
     return (
-        f"\nWith this noise, what is undecided asks for some {outcome.wanted[0]} confirming pairs ({limit}); a"
-        " quieter machine, fewer cases (--cases) or a wider --margin ask for less"
+        f"\nWith this noise, what is undecided asks for some {outcome.wanted[0]} confirming pairs ({limit});"
+        " a quieter machine, fewer cases (--cases) or a wider --margin ask for less"
     )

@@ -26,7 +26,6 @@ from loudness import loudness_table
 from nncore_bench.campaign.conductor import Progress
 from nncore_bench.cases import STEP_PHASES, Case
 from nncore_bench.gate.decide import Verdict
-from nncore_bench.gate.gate import SUITE_MARGIN
 from nncore_bench.gate.outcome import Outcome
 from nncore_bench.gate.ratios import MEASURED, PairRatios
 from nncore_bench.gate.rule import SUITE, Rule
@@ -120,7 +119,7 @@ class Drawn(Replayed):
 
 def drawn(recorded: Sequence[Recorded], effect: Effect, seed: int) -> Outcome:
     """Return the outcome of one gate."""
-    rule = Rule(margin=effect.margin, suite_margin=min(SUITE_MARGIN, effect.margin))
+    rule = Rule(margin=effect.margin, suite_margin=min(Rule.suite_margin, effect.margin))
     cases, coins = [case_of(key) for key in recorded[0]], random.Random(seed)  # noqa: S311 - coins, and no secret
     return run_gate(Drawn(cases, recorded, effect, coins), cases, rule, coins, lambda *_: None)
 
