@@ -103,7 +103,7 @@ def _quantile(share: float, pairs: int) -> float:
 def smallest_detectable(  # noqa: PLR0913 - what a change must stand out from
     deviation: float, pairs: int, columns: int, margin: float, alpha: float, *, detection: float = DETECTION
 ) -> float:
-    """Return the smallest change, as a share, that stage 2 calls slower in a share of gates, nine in ten.
+    """Return the smallest change, as a share, that stage 2 calls slower in nine of ten gates (`detection`).
 
     With e = s / √B of B pairs and m columns, it is the larger of what the test needs, (t(1 - alpha/m) +
     t(0.9)) · e, and what the margin needs, log(1 + margin/2) + t(0.9) · e, on the logarithmic scale; t has
@@ -182,8 +182,8 @@ class _Shown:
 def screen(columns: Sequence[Column], rule: Rule) -> dict[str, Decision]:
     """Judge the first stage's pairs: a column is same or faster, or left open as undecided; by name.
 
-    Nothing is slower here, however slow it looks. `detectable` is what the second stage would detect with the
-    spread seen here, were no column to pass.
+    No column is slower here, however slow it looks. `detectable` is what the second stage would detect with
+    the spread seen here, were no column to pass.
     """
     _check_together(columns)
     return {
@@ -197,8 +197,8 @@ def confirm(columns: Sequence[Column], rule: Rule, random: np.random.Generator) 
 
     Slower: adjusted p at most alpha and the mean log-ratio at least log(1 + margin/2), by low estimates or by
     block means, which are tested together. Same: the upper bounds of both below log(1 + margin), and their
-    means below log(1 + margin/2), so that what is known well and looks slower by half its margin is put to
-    the test and never passed. Block means are there for tails, and have a margin of their own. Faster: the
+    means below log(1 + margin/2), so that a column known well that looks slower by half its margin is put
+    to the test and never passed. Block means are there for tails, and have a margin of their own. Faster: the
     same, the upper bound of low estimates below 0, and their mean log-ratio at most -log(1 + margin/2).
     Raises ValueError where columns differ in their pairs.
     """

@@ -16,7 +16,7 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 MOST_ENUMERATED = 12
-"""Of up to so many pairs every sign vector is tried, 4,096 of them."""
+"""Up to this number of pairs every sign vector is tried, 4,096 of them."""
 
 DRAWS = 10_000
 """Sign vectors tried of more pairs, the identity among them."""
@@ -29,7 +29,7 @@ TIE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class SignFlips:
-    """Hold what the test found for each column, both of shape [columns].
+    """The result of the test for each column, both of shape [columns].
 
     `statistics` are T(1), the t statistic of the mean log-ratio with the signs as measured; `adjusted` the
     one-sided p of "slower", adjusted for all columns.
@@ -40,7 +40,7 @@ class SignFlips:
 
 
 def smallest_p(pairs: int) -> float:
-    """Return the smallest p that so many pairs can give."""
+    """Return the smallest p that a number of pairs can give."""
     return 2.0**-pairs if pairs <= MOST_ENUMERATED else 1 / DRAWS
 
 

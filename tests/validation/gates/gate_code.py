@@ -64,7 +64,7 @@ def digest_of(root: Path) -> str:
     """Return the digest of the syntax trees of MODULES and DEFINITIONS in a checkout.
 
     They are taken as a set, so that moving one from file to file changes nothing. Raises LookupError where
-    one of them is missing or has a namesake, lest the digest be of less than it says.
+    one of them is missing or has a namesake: the digest would be of something else.
     """
     files = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
     sources = {path.relative_to(root).as_posix(): path.read_text() for path in files}

@@ -1,4 +1,4 @@
-"""Draw gates by the thousand from recorded pairs of equal arms: what the rule does with this noise.
+"""Draw gates by the thousand from recorded pairs of equal code: what the rule does with this noise.
 
     python tests/validation/gates/replay_gates.py [--gates 400] FILE.json.xz [FILE.json.xz...]
 
