@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import exp, inf, log1p, sqrt
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from scipy.special import stdtrit
@@ -18,8 +18,6 @@ from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.gate.columns import Column
 from nncore_bench.gate.rule import Kind, Rule
 from nncore_bench.gate.signflip import Floats, sign_flips
-
-Stage: TypeAlias = Literal[1, 2]
 
 
 class Verdict(StrEnum):
@@ -81,7 +79,7 @@ class Decision:
     mean_p: float | None
     detectable: float
     pairs: int
-    stage: Stage
+    stage: Literal[1, 2]
     ground: Ground
 
 
