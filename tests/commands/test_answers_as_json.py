@@ -160,10 +160,7 @@ def test_the_outcome_of_a_gate_alone_is_on_the_screen(
     """With the keys that its file has had before."""
 
     class Outcome:
-        interrupted, changes = False, ()
-
-        def of(self, verdict: str) -> list[str]:
-            return ["one"] if verdict == "slower" else []
+        interrupted, changes, verdict = False, (), "slower"
 
     record: dict[str, Any] = {"verdict": "slower", "decisions": [], "pairs": [8, 16]}
     monkeypatch.setattr(gate, "gate", lambda *_: Outcome())

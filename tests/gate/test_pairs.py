@@ -1,4 +1,4 @@
-"""Pairs of arms that answer at once, with times that are known."""
+"""Pairs of sides that answer at once, with times that are known."""
 
 import random
 from collections import Counter
@@ -12,21 +12,21 @@ from nncore_bench.campaign.launcher import WorkerError
 from nncore_bench.gate.pairs import (
     BASE,
     CANDIDATE,
-    MEASURED,
-    ArmError,
     Pairing,
     Sample,
+    SideError,
     Times,
     ratios_of,
-    times_of,
+    sample_of,
     without_waiting,
 )
+from nncore_bench.gate.ratios import MEASURED
 from nncore_bench.worker import messages
 
 LAPS = [20, 130, 30, 190, 280, 10]
 
 
-class Arm:
+class Side:
     """Answer with known laps; the candidate's forward takes 10 % longer, and one lap in each is absurd."""
 
     def __init__(self, path: Path, events: list[str]) -> None:
@@ -50,7 +50,7 @@ class Arm:
         self.events.append(f"close {self.name}")
 
 
-class Dying(Arm):
+class Dying(Side):
     """Be gone when it is asked."""
 
     def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
@@ -60,7 +60,7 @@ class Dying(Arm):
 PATHS = (Path("base"), Path("candidate"))
 
 
-def pairing(events: list[str], seed: int = 0, cases: int = 2, kind: type[Arm] = Arm) -> Pairing:
+def pairing(events: list[str], seed: int = 0, cases: int = 2, kind: type[Side] = Side) -> Pairing:
     coins = random.Random(seed)  # noqa: S311 - coins, and no secret
     return Pairing(
         [CPU_CASE] * cases, lambda _arm, _device, path, _core: kind(path, events), [0, 1], coins, samples=4
@@ -69,17 +69,17 @@ def pairing(events: list[str], seed: int = 0, cases: int = 2, kind: type[Arm] = 
 
 def test_a_slower_phase_comes_out_as_its_logarithm() -> None:
     """Forward 130 to 143, the step of 660 by 13 more; the others are the same."""
-    samples = pairing([]).measure(PATHS, [0, 1])
-    assert samples.keys() == {0, 1}
-    found = ratios_of(samples)[0]
+    measured = pairing([]).measure(PATHS, [0, 1])
+    assert measured.keys() == {0, 1}
+    found = measured[0]
     expected = dict.fromkeys(MEASURED, 0.0) | {"forward": np.log(1.1), "step": np.log(673 / 660)}
-    assert dict(zip(MEASURED, found.low, strict=True)) == pytest.approx(expected)
-    assert dict(zip(MEASURED, found.mean, strict=True)) == pytest.approx(expected)
-    assert found.base_s[0] == pytest.approx(660e-6)
+    assert found.low == pytest.approx(expected)
+    assert found.mean == pytest.approx(expected)
+    assert found.base_s["step"] == pytest.approx(660e-6)
 
 
 def test_coins_decide_everything_that_has_an_order() -> None:
-    """Launch, set-up and samples: each arm goes first about half of the time, over many seeds."""
+    """Launch, set-up and samples: each side goes first about half of the time, over many seeds."""
     firsts: Counter[str] = Counter()
     for seed in range(60):
         events: list[str] = []
@@ -92,8 +92,8 @@ def test_coins_decide_everything_that_has_an_order() -> None:
     assert 90 <= firsts["Measure base"] <= 150  # of 240
 
 
-def test_one_block_of_each_arm_makes_a_sample() -> None:
-    """Arms are alike in what is asked of them, sample by sample."""
+def test_one_block_of_each_side_makes_a_sample() -> None:
+    """Sides are alike in what is asked of them, sample by sample."""
     events: list[str] = []
     pairing(events, cases=1).measure(PATHS, [0])
     measured = [event for event in events if event.startswith("Measure")]
@@ -104,21 +104,21 @@ def test_one_block_of_each_arm_makes_a_sample() -> None:
     assert [event for event in events if event.startswith("close")] == ["close base", "close candidate"]
 
 
-def test_an_arm_that_dies_is_named_with_its_case() -> None:
-    """So that the pair is void, whichever arm it was."""
+def test_a_side_that_dies_is_named_with_its_case() -> None:
+    """So that the pair is discarded, whichever side it was."""
     events: list[str] = []
-    with pytest.raises(ArmError, match="was killed") as caught:
+    with pytest.raises(SideError, match="was killed") as caught:
         pairing(events, kind=Dying).measure(PATHS, [0])
-    assert caught.value.arm in (BASE, CANDIDATE)
+    assert caught.value.side in (BASE, CANDIDATE)
     assert caught.value.case == CPU_CASE
     assert sorted(events) == ["close base", "close candidate"]
 
 
-def test_blocks_are_of_one_length_for_both_arms_and_of_many_over_the_samples() -> None:
+def test_blocks_are_of_one_length_for_both_sides_and_of_many_over_the_samples() -> None:
     """Settled once, by the first pair: 8 ms are 12 steps of 660 µs, and up to a third more, by a coin."""
     asked: list[int] = []
 
-    class Counting(Arm):
+    class Counting(Side):
         def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
             if isinstance(request, messages.Measure):
                 asked.append(request.iterations)
@@ -135,7 +135,7 @@ def test_blocks_are_of_one_length_for_both_arms_and_of_many_over_the_samples() -
 SLOW_BLOCK = 7
 
 
-class Seldom(Arm):
+class Seldom(Side):
     """Be ten times slower in a single step of the seventh block of the candidate."""
 
     def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
@@ -152,11 +152,11 @@ def test_one_slow_call_in_one_block_of_many_is_in_the_block_mean_and_not_in_the_
     """A median over the samples would hide it."""
     pairs = pairing([], kind=Seldom, cases=1)
     pairs.samples = 8
-    found = ratios_of(pairs.measure(PATHS, [0]))[0]
-    plain = ratios_of(pairing([], cases=1).measure(PATHS, [0]))[0]
+    found = pairs.measure(PATHS, [0])[0]
+    plain = pairing([], cases=1).measure(PATHS, [0])[0]
     assert found.low == pytest.approx(plain.low)
     steps = 8 * 14.5  # about
-    assert found.mean[0] - plain.mean[0] == pytest.approx(9 / steps, rel=0.2)
+    assert found.mean["step"] - plain.mean["step"] == pytest.approx(9 / steps, rel=0.2)
 
 
 def test_the_time_that_others_had_the_core_is_taken_from_where_it_went() -> None:
@@ -190,21 +190,24 @@ def test_what_a_call_takes_by_itself_stays_in_the_mean() -> None:
     """A worker says how long others had its core; the rest of a long call is its own."""
     laps = np.tile(np.array(LAPS) * 1000, (13, 1))
     laps[5, 2] += 5_000_000
-    own = times_of(messages.Measured(laps.astype(np.int64).tobytes(), None, 1, waited_ns=0))
-    others = times_of(messages.Measured(laps.astype(np.int64).tobytes(), None, 1, waited_ns=5_000_000))
-    assert own[1][0] == pytest.approx(660_000 + 5_000_000 / 12)
-    assert others[1][0] == pytest.approx(660_000)
-    assert own[2] == others[2] == pytest.approx(660_000 + 5_000_000 / 12)
+    own = sample_of(messages.Measured(laps.astype(np.int64).tobytes(), None, 1, waited_ns=0))
+    others = sample_of(messages.Measured(laps.astype(np.int64).tobytes(), None, 1, waited_ns=5_000_000))
+    assert own.mean[0] == pytest.approx(660_000 + 5_000_000 / 12)
+    assert others.mean[0] == pytest.approx(660_000)
+    assert own.clock_mean == others.clock_mean == pytest.approx(660_000 + 5_000_000 / 12)
 
 
-def test_low_estimates_are_the_median_over_the_samples_and_swapped_arms_turn_the_sign() -> None:
+def test_low_estimates_are_the_median_over_the_samples_and_swapped_sides_turn_the_sign() -> None:
     """One disturbed sample of five does not move it; it moves the ratio of the sums."""
     base, candidate = np.array([1.0, 2.0, 4.0, 1.0, 1.0]), np.array([1.1, 2.2, 4.4, 9.0, 1.05])
 
-    def found(*arms: Times) -> tuple[float, float]:
-        pairs = [np.tile(pair, (len(MEASURED), 1)).T for pair in zip(*arms, strict=True)]
-        ratios = ratios_of({0: [Sample(times, times, times[:, 0]) for times in pairs]})[0]
-        return ratios.low[0], ratios.mean[0]
+    def found(*sides: Times) -> tuple[float, float]:
+        samples = [
+            [Sample(np.full(len(MEASURED), ns), np.full(len(MEASURED), ns), ns) for ns in side]
+            for side in sides
+        ]
+        ratios = ratios_of(list(zip(*samples, strict=True)))
+        return ratios.low["step"], ratios.mean["step"]
 
     assert found(base, candidate) == pytest.approx((np.log(1.1), np.log(17.75 / 9)))
     assert found(candidate, base) == pytest.approx((-np.log(1.1), -np.log(17.75 / 9)))

@@ -17,8 +17,9 @@ from nncore_bench.cases import Case
 from nncore_bench.gate.gate import Gate, GateError
 from nncore_bench.gate.outcome import Outcome
 from nncore_bench.gate.rule import Rule
-from nncore_bench.gate.templates import PAIRS_PER_PARENT, Parents
-from nncore_bench.gate.text import gate_record, gate_text, headline
+from nncore_bench.gate.sides import Sides
+from nncore_bench.gate.templates import PAIRS_PER_TEMPLATE, Templates
+from nncore_bench.gate.text import decision_records, gate_record, gate_text, headline
 from nncore_bench.records import OUTSIDE, CaseCounters, CaseProfile, ProfiledOperator
 from nncore_bench.worker import messages
 
@@ -29,7 +30,7 @@ Answer = Callable[[str, messages.Request], messages.Reply | None]
 
 
 class Layout:
-    """Name both arms by their folders."""
+    """Name both sides by their folders."""
 
     def paths(self, *, swapped: bool) -> tuple[Path, Path]:
         letters = ("q", "p") if swapped else ("p", "q")
@@ -51,12 +52,12 @@ class Worker:
     """Answer as every worker does, unless `special` has another answer; noise is 0.1 %."""
 
     def __init__(self, path: str, special: Answer, noise: np.random.Generator, slower: float) -> None:
-        self.arm, self.special, self.noise = Path(path).name, special, noise
-        self.factor = slower if self.arm == "candidate" else 1.0
+        self.side, self.special, self.noise = Path(path).name, special, noise
+        self.factor = slower if self.side == "candidate" else 1.0
 
     def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
         assert timeout > 0
-        if (reply := self.special(self.arm, request)) is not None:
+        if (reply := self.special(self.side, request)) is not None:
             return reply
         if isinstance(request, messages.Prepare):
             return messages.Prepared({"plain": 660e-6, "laps": 660e-6}, steady=True, correct={})
@@ -73,7 +74,7 @@ class Worker:
 
 
 class Started:
-    """Start parents that start workers, and keep what they were given."""
+    """Start template processes that start workers, and keep what they were given."""
 
     def __init__(self, special: Answer, slower: float) -> None:
         self.special, self.slower, self.noise = special, slower, np.random.default_rng(1)
@@ -113,22 +114,33 @@ def judged(
     **more: Any,  # noqa: ANN401 - fields of the gate
 ) -> tuple[Outcome, Started]:
     started = Started(special, slower)
+    return gate_of(started, cases, pythons, **more).run(), started
+
+
+def gate_of(
+    started: Started,
+    cases: tuple[Case, ...] = CASES,
+    pythons: tuple[str, str] = (sys.executable, sys.executable),
+    **more: Any,  # noqa: ANN401 - fields of the gate
+) -> Gate:
     coins = random.Random(1)  # noqa: S311 - coins, and no secret
+    templates = Templates(pythons, coins, started)  # type: ignore[arg-type]
+    sides = Sides(cases, Layout(), templates, lambda *_: None, coins)  # type: ignore[arg-type]
     given: dict[str, Any] = {"budget_s": 600.0, "progress": lambda *_: None} | more
-    gate = Gate(
-        names=("base", "candidate"), cases=cases, layout=Layout(),  # type: ignore[arg-type]
-        rule=Rule(), random=coins, parents=Parents(pythons, coins, started), **given,  # type: ignore[arg-type]
-    )  # fmt: skip
-    return gate.run(), started
+    return Gate(names=("base", "candidate"), cases=cases, rule=Rule(), random=coins, sides=sides, **given)
+
+
+def reasons(outcome: Outcome) -> set[str]:
+    return {record["reason"] for record in decision_records(outcome)}
 
 
 def test_what_is_the_same_passes_the_screening() -> None:
     """And nothing is left for the confirming stage."""
-    outcome, parents = judged()
+    outcome, started = judged()
     assert {decision.verdict for decision in outcome.decisions.values()} == {"same"}
     assert outcome.pairs == (8, 0)
-    assert {len(pairs) for pairs in outcome.measured.values()} == {8}
-    assert parents.closed == len(parents.seeds)
+    assert [[len(pairs) for pairs in stages] for stages in outcome.measured.values()] == [[8, 0]] * 2
+    assert started.closed == len(started.seeds)
 
 
 def test_what_is_slower_is_called_so_on_fresh_pairs_alone() -> None:
@@ -136,21 +148,21 @@ def test_what_is_slower_is_called_so_on_fresh_pairs_alone() -> None:
     outcome, _ = judged(slower=1.1)
     assert {decision.verdict for decision in outcome.decisions.values()} == {"slower"}
     assert outcome.pairs == (8, Rule().second_pairs)
-    stages = [pair.stage for pair in outcome.measured[CPU_CASE]]
-    assert stages == [1] * 8 + [2] * 16
-    second = [pair.low["step"] for pair in outcome.measured[CPU_CASE] if pair.stage == 2]
-    assert outcome.decisions[CPU_CASE.key].ratio == pytest.approx(np.exp(np.mean(second)))
-    low = np.array(outcome.measured[CPU_CASE][0].low_ns)
+    first, second = outcome.measured[CPU_CASE]
+    assert (len(first), len(second)) == (8, 16)
+    ratio = np.exp(np.mean([pair.low["step"] for pair in second]))
+    assert outcome.decisions[CPU_CASE.key].ratio == pytest.approx(ratio)
+    low = np.array(first[0].low_ns)
     assert low.shape == (8, 2)
     assert low[:, 1] / low[:, 0] == pytest.approx(1.1, rel=0.01)
 
 
-def test_a_fresh_parent_comes_every_few_pairs_with_a_hash_seed_of_its_own() -> None:
-    """Forks of one parent share its memory's places and its hash seed."""
-    _, parents = judged(slower=1.1)
+def test_a_fresh_template_comes_every_few_pairs_with_a_hash_seed_of_its_own() -> None:
+    """Forks of one template share its memory's places and its hash seed."""
+    _, started = judged(slower=1.1)
     launches = 2 + 2 * (8 + 16)
-    assert len(parents.seeds) == -(-launches // (2 * PAIRS_PER_PARENT))
-    assert len(set(parents.seeds)) == len(parents.seeds)
+    assert len(started.seeds) == -(-launches // (2 * PAIRS_PER_TEMPLATE))
+    assert len(set(started.seeds)) == len(started.seeds)
 
 
 def test_what_makes_a_case_slower_is_told_by_phase_and_operator() -> None:
@@ -186,18 +198,18 @@ def test_a_case_that_cannot_be_profiled_is_slower_all_the_same() -> None:
     assert {decision.verdict for decision in outcome.decisions.values()} == {"slower"}
 
 
-def test_cuda_arms_are_started_as_their_launcher_can_and_a_device_is_a_column() -> None:
+def test_cuda_sides_are_started_as_their_launcher_can_and_a_device_is_a_column() -> None:
     """Here spawned; times are those of the device, on which nothing is slower here."""
 
-    def spans(arm: str, request: messages.Request) -> messages.Reply | None:
+    def spans(side: str, request: messages.Request) -> messages.Reply | None:
         if isinstance(request, messages.SpinUp):
-            spun_up.append(arm)
+            spun_up.append(side)
             return messages.Done()
         if not isinstance(request, messages.Measure) or request.number == 0:
             return None
         laps = LAPS if request.kind == "laps" else LAPS.sum(keepdims=True)
         device = np.tile(laps, (request.iterations + 1, 1)).astype(np.int64)
-        host = device * (3 if arm == "candidate" else 1)
+        host = device * (3 if side == "candidate" else 1)
         events = device.tobytes() if request.kind == "laps" else None
         return messages.Measured(host.tobytes(), events, int(device[1:].sum()))
 
@@ -210,12 +222,12 @@ def test_cuda_arms_are_started_as_their_launcher_can_and_a_device_is_a_column() 
     assert {one.verdict for one in outcome.decisions.values()} == {"same"}
 
 
-def test_two_pythons_have_a_parent_each() -> None:
-    """Both are replaced as often, and every fork is of its own arm."""
+def test_two_pythons_have_a_template_each() -> None:
+    """Both are replaced as often, and every fork is of its own side."""
     outcome, started = judged(pythons=("one/python", "other/python"))
     assert outcome.pairs == (8, 0)
     assert started.pythons.count("one/python") == started.pythons.count("other/python")
-    assert len(started.seeds) == 2 * -(-(1 + 8) // PAIRS_PER_PARENT)
+    assert len(started.seeds) == 2 * -(-(1 + 8) // PAIRS_PER_TEMPLATE)
     assert started.closed == len(started.seeds)
 
 
@@ -227,14 +239,14 @@ def test_a_python_that_does_not_start_is_named() -> None:
             raise WorkerError(f"did not start {path} {core}: No module named 'torch'")
 
     coins = random.Random(1)  # noqa: S311 - coins, and no secret
-    parents = Parents(("one/python", "one/python"), coins, Broken(lambda *_: None, 1.0))  # type: ignore[arg-type]
+    templates = Templates(("one/python", "one/python"), coins, Broken(lambda *_: None, 1.0))  # type: ignore[arg-type]
     with pytest.raises(WorkerError, match=r"No module named 'torch' \(with one/python\)"):
-        parents.launch(0, "cpu", Path("p"), None)
+        templates.launch(0, "cpu", Path("p"), None)
 
 
-def refusing(arm: str, *cases: Case) -> Answer:
+def refusing(side: str, *cases: Case) -> Answer:
     def answer(name: str, request: messages.Request) -> messages.Reply | None:
-        if name == arm and isinstance(request, messages.Prepare) and request.case in cases:
+        if name == side and isinstance(request, messages.Prepare) and request.case in cases:
             return messages.Refused("it is not there")
         return None
 
@@ -260,8 +272,8 @@ def test_a_case_that_the_base_cannot_run_is_new() -> None:
 def test_a_case_that_the_base_cannot_count_is_judged_by_its_times() -> None:
     """An older torch may refuse the counters; no change can be told of it."""
 
-    def refuse(arm: str, request: messages.Request) -> messages.Reply | None:
-        counting = arm == BASE_ALONE and isinstance(request, messages.Count)
+    def refuse(side: str, request: messages.Request) -> messages.Reply | None:
+        counting = side == BASE_ALONE and isinstance(request, messages.Count)
         return messages.Refused("no counters in this torch") if counting else None
 
     outcome, _ = judged(refuse, slower=1.1)
@@ -273,16 +285,14 @@ def test_a_case_that_the_base_cannot_count_is_judged_by_its_times() -> None:
 def test_the_worker_that_dies_in_counting_is_named_with_its_case() -> None:
     """The gate cannot go on, and says what it was busy with."""
 
-    def dying(arm: str, request: messages.Request) -> messages.Reply | None:
-        if arm == BASE_ALONE and isinstance(request, messages.Count):
+    def dying(side: str, request: messages.Request) -> messages.Reply | None:
+        if side == BASE_ALONE and isinstance(request, messages.Count):
             raise WorkerError("was killed")
         return None
 
-    coins, started = random.Random(1), Started(dying, 1.0)  # noqa: S311 - coins, and no secret
-    parents = Parents((sys.executable, sys.executable), coins, started)
-    gate = Gate(("a", "b"), CASES, Layout(), Rule(), 600.0, lambda *_: None, coins, parents)  # type: ignore[arg-type]
+    started = Started(dying, 1.0)
     with pytest.raises(GateError, match=f"{CPU_CASE.key} cannot be counted in the base: .* was killed"):
-        gate.run()
+        gate_of(started).run()
     assert started.closed == len(started.seeds) == 1
 
 
@@ -292,8 +302,8 @@ def test_no_case_in_common_is_an_error() -> None:
         judged(refusing("base", *CASES))
 
 
-def test_a_pair_whose_arm_dies_is_void_and_measured_again() -> None:
-    """Whichever arm it is; the figures hold whole pairs alone."""
+def test_a_pair_whose_side_dies_is_discarded_and_measured_again() -> None:
+    """Whichever side it is; the figures hold whole pairs alone."""
     deaths = iter([False] * 40 + [True])
 
     def dying(_: str, request: messages.Request) -> messages.Reply | None:
@@ -302,15 +312,15 @@ def test_a_pair_whose_arm_dies_is_void_and_measured_again() -> None:
         return None
 
     outcome, _ = judged(dying)
-    assert [one.endswith(": its worker process was killed") for one in outcome.void] == [True]
+    assert [one.endswith(": its worker process was killed") for one in outcome.discarded] == [True]
     assert outcome.pairs == (8, 0)
 
 
-def test_an_arm_that_always_dies_is_an_error_that_names_it() -> None:
+def test_a_side_that_always_dies_is_an_error_that_names_it() -> None:
     """With the case it was busy with."""
 
-    def dying(arm: str, request: messages.Request) -> messages.Reply | None:
-        if arm == "base" and isinstance(request, messages.Measure):
+    def dying(side: str, request: messages.Request) -> messages.Reply | None:
+        if side == "base" and isinstance(request, messages.Measure):
             raise WorkerError("was killed")
         return None
 
@@ -318,13 +328,13 @@ def test_an_arm_that_always_dies_is_an_error_that_names_it() -> None:
         judged(dying)
 
 
-def test_an_arm_that_dies_in_the_confirming_stage_leaves_what_was_screened() -> None:
+def test_a_side_that_dies_in_the_confirming_stage_leaves_what_was_screened() -> None:
     """What is open is undecided, with the reason; what has passed stays passed."""
     asked = iter(range(10**6))
 
-    def dying(arm: str, request: messages.Request) -> messages.Reply | None:
+    def dying(side: str, request: messages.Request) -> messages.Reply | None:
         confirming = isinstance(request, messages.Measure) and next(asked) > 8 * 8 * 2 * 2
-        if confirming and arm == "candidate":
+        if confirming and side == "candidate":
             raise WorkerError("was killed")
         return None
 
@@ -332,7 +342,7 @@ def test_an_arm_that_dies_in_the_confirming_stage_leaves_what_was_screened() -> 
     assert not outcome.interrupted
     assert outcome.pairs == (8, 0)
     assert {one.verdict for one in outcome.decisions.values()} == {"undecided"}
-    assert all("was killed (3 times in a row)" in one.reason for one in outcome.decisions.values())
+    assert all("was killed (3 times in a row)" in reason for reason in reasons(outcome))
 
 
 def test_ctrl_c_while_it_is_explained_costs_the_explanation_alone() -> None:
@@ -343,27 +353,27 @@ def test_ctrl_c_while_it_is_explained_costs_the_explanation_alone() -> None:
             raise KeyboardInterrupt
         return None
 
-    outcome, parents = judged(interrupted, slower=1.1)
+    outcome, started = judged(interrupted, slower=1.1)
     assert not outcome.interrupted
     assert {one.verdict for one in outcome.decisions.values()} == {"slower"}
     assert outcome.causes == {}
-    assert parents.closed == len(parents.seeds)
+    assert started.closed == len(started.seeds)
 
 
 def test_cases_of_several_threads_have_as_many_cores_in_launches_of_their_own() -> None:
-    """Both arms the same ones; the case of one thread has one."""
-    outcome, parents = judged(cases=(CPU_CASE, replace(CPU_CASE, threads=2)))
+    """Both sides the same ones; the case of one thread has one."""
+    outcome, started = judged(cases=(CPU_CASE, replace(CPU_CASE, threads=2)))
     assert {one.verdict for one in outcome.decisions.values()} == {"same"}
-    measured = parents.cores[2:]  # the first two counted, on any core
+    measured = started.cores[2:]  # the first two counted, on any core
     assert len(measured) == 2 * 2 * 8
     assert all(first == second for first, second in zip(measured[::2], measured[1::2], strict=True))
     assert {len(cores) for cores in measured} == {1, min(2, len(os.sched_getaffinity(0)))}
 
 
 def test_the_folders_change_places_by_a_coin() -> None:
-    """Which of the two letters an arm sits in, over the pairs of a gate."""
-    _, parents = judged(slower=1.1)
-    letters = [path[0] for path in parents.forked if path.endswith("base")]
+    """Which of the two letters a side sits in, over the pairs of a gate."""
+    _, started = judged(slower=1.1)
+    letters = [path[0] for path in started.forked if path.endswith("base")]
     assert 5 <= letters.count("q") <= 20
 
 
@@ -376,11 +386,11 @@ def test_ctrl_c_leaves_what_is_known() -> None:
             raise KeyboardInterrupt
         return None
 
-    outcome, parents = judged(interrupted, slower=1.1)
+    outcome, started = judged(interrupted, slower=1.1)
     assert outcome.interrupted
     assert {decision.verdict for decision in outcome.decisions.values()} == {"undecided"}
     assert "interrupted, so undecided" in headline(outcome)
-    assert parents.closed == len(parents.seeds)
+    assert started.closed == len(started.seeds)
 
 
 def test_an_interrupted_screening_tells_what_it_has_seen_and_decides_nothing() -> None:
@@ -394,7 +404,7 @@ def test_an_interrupted_screening_tells_what_it_has_seen_and_decides_nothing() -
 
     outcome, _ = judged(interrupted)
     assert {decision.verdict for decision in outcome.decisions.values()} == {"undecided"}
-    assert {decision.reason for decision in outcome.decisions.values()} == {"interrupted after 3 of 8 pairs"}
+    assert reasons(outcome) == {"interrupted after 3 of 8 pairs"}
     assert outcome.decisions[CPU_CASE.key].ratio == pytest.approx(1.0, abs=0.01)
 
 
@@ -418,7 +428,7 @@ def test_the_budget_bounds_the_pairs_that_are_wanted() -> None:
     assert poor.pairs == (2, 0)
     assert {one.verdict for one in poor.decisions.values()} == {"undecided"}
     reason = "the budget of 1 s ended screening after 2 of 8 pairs"
-    assert all(one.reason.endswith(reason) for one in poor.decisions.values())
+    assert all(one.endswith(reason) for one in reasons(poor))
 
 
 def test_the_budget_ends_the_confirming_stage_too() -> None:
@@ -433,5 +443,5 @@ def test_the_budget_ends_the_confirming_stage_too() -> None:
     assert outcome.pairs[0] == 8
     assert 2 <= outcome.pairs[1] < 8
     assert {one.verdict for one in outcome.decisions.values()} == {"undecided"}
-    assert all("the budget of 28 s ended confirming" in one.reason for one in outcome.decisions.values())
+    assert all("the budget of 28 s ended confirming" in reason for reason in reasons(outcome))
     assert "confirming pairs (--budget=" in gate_text(outcome)

@@ -1,11 +1,16 @@
-"""Columns of the gate whose ratio and spread are known exactly."""
+"""Columns of the gate whose ratio and spread are known exactly, and pairs of cases."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import log
 
 import numpy as np
+from made_up_runs import CPU_CASE
 
+from nncore_bench.cases import Case
 from nncore_bench.gate.columns import Column
 from nncore_bench.gate.decide import Decision, confirm
+from nncore_bench.gate.ratios import PairRatios
 from nncore_bench.gate.rule import Rule
 from nncore_bench.gate.signflip import Floats
 
@@ -33,3 +38,15 @@ def column(
 
 def confirmed(*columns: Column, rule: Rule = RULE) -> list[Decision]:
     return list(confirm(columns, rule, np.random.default_rng(0)).values())
+
+
+def case_of(name: str, device: str = "cpu") -> Case:
+    return replace(CPU_CASE, variant=name, device=device)
+
+
+def measured(low: Mapping[str, Sequence[float]], *, mean_factor: float = 1.0) -> list[PairRatios]:
+    """Return pairs with these low log-ratios by phase; those of block means are a multiple of them."""
+    pairs = [dict(zip(low, values, strict=True)) for values in zip(*low.values(), strict=True)]
+    return [
+        PairRatios(pair, {phase: mean_factor * y for phase, y in pair.items()}, {}, (), ()) for pair in pairs
+    ]

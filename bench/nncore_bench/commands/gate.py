@@ -105,6 +105,8 @@ def _python(option: str, given: str | None) -> str | None:
 def _exit_code(outcome: "Outcome", given: argparse.Namespace) -> int:
     if outcome.interrupted:
         return INTERRUPTED
-    if outcome.of("slower") or (given.fail_on_counters and outcome.changes):
+    from nncore_bench.gate.decide import Verdict
+
+    if outcome.verdict == Verdict.SLOWER or (given.fail_on_counters and outcome.changes):
         return FAILED
-    return UNDECIDED if given.strict and outcome.of("undecided") else OK
+    return UNDECIDED if given.strict and outcome.verdict == Verdict.UNDECIDED else OK

@@ -1,4 +1,4 @@
-"""Why a case is slower that a gate calls so: its differences, laid to what was counted and profiled."""
+"""Causes of a slower case: its differences, attributed to what was counted and profiled."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ def causes_of_slower(
 ) -> tuple[Cause, ...]:
     """Return the causes, the first one first; counters and profiles are those of base and candidate.
 
-    `phases` has by how many seconds each differs, and what it takes in the base.
+    `phases` has the difference of each in seconds, and the seconds it takes in the base.
     """
     times = {phase: Estimate(base_s) for phase, (_, base_s) in phases.items()}
     base, candidate = (Side(times, *known) for known in zip(counters, profiles, strict=True))

@@ -1,18 +1,17 @@
-"""The cores to measure a pair on: those that others are least in the way of."""
+"""Choose the cores to measure a pair on: those that other processes use least."""
 
 import random
 from collections import Counter
 from collections.abc import Sequence
 
 TOLERATED = 0.02
-"""The share of its time that a core may take longer to be had than the best, and still be chosen."""
+"""A core may be waited for by this share of its time more than the best one, and still be chosen."""
 
 
 class Cores:
-    """Choose cores for one measurement after another, by coins among those where others are least in the way.
+    """Choose cores for each measurement, by coins among those that were waited for least so far.
 
-    What was measured on a core tells how long it had to wait there. A core that was not tried yet may be as
-    good as any; on a machine that nobody else uses all of them stay in the game.
+    A core not tried yet counts as the best; on an otherwise idle machine all of them stay candidates.
     """
 
     def __init__(self, numbers: Sequence[int], coins: random.Random) -> None:
@@ -22,7 +21,7 @@ class Cores:
         self._wall: Counter[int] = Counter()
 
     def choose(self, count: int) -> tuple[int, ...]:
-        """Return the cores to measure on next, so many or all that there are."""
+        """Return `count` cores to measure on next, or all if there are fewer."""
         left, chosen = list(self.numbers), list[int]()
         while left and len(chosen) < count:
             least = min(map(self._waiting, left))
@@ -31,7 +30,7 @@ class Cores:
         return tuple(chosen)
 
     def note(self, cores: Sequence[int], waited_ns: int, wall_ns: int) -> None:
-        """Take down how long a measurement on some cores waited for them, and how long it took."""
+        """Record how long a measurement waited for its cores, and how long it took."""
         for core in cores:
             self._waited[core] += waited_ns
             self._wall[core] += wall_ns

@@ -5,47 +5,66 @@ alone, so that having been picked by chance is no evidence. "Slower" is one clai
 false-alarm rate; "same" is a claim per column, proven by its interval and not by a large p.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from math import exp, inf, log1p, sqrt
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from scipy.special import stdtrit
 
+from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.gate.columns import Column
 from nncore_bench.gate.rule import Kind, Rule
 from nncore_bench.gate.signflip import Floats, sign_flips
 
-Verdict: TypeAlias = Literal["slower", "faster", "same", "undecided"]
-Stage: TypeAlias = Literal[1, 2]
 
-TAIL_CHANGED = "tail changed"
-"""How the reason begins where the block mean tells what the undisturbed time does not."""
+class Verdict(StrEnum):
+    """The verdict on a column; a whole gate has the first of these that any column has."""
+
+    SLOWER = "slower"
+    UNDECIDED = "undecided"
+    FASTER = "faster"
+    SAME = "same"
+
+
+class Ground(StrEnum):
+    """The kind of reason for a verdict; in a tail, only block means show it."""
+
+    SLOWER = "slower"
+    TAIL_SLOWER = "slower in the tail"
+    LOOKS_SLOWER = "looks slower"
+    MAY_BE_SLOWER = "may be slower"
+    TAIL_LOOKS_SLOWER = "looks slower in the tail"
+    TAIL_MAY_BE_SLOWER = "may be slower in the tail"
+    FASTER = "faster"
+    SAME = "same"
+    INTERRUPTED = "interrupted"
+
 
 DETECTION = 0.9
-"""The share of changes of the smallest detectable size that are detected."""
+"""The smallest detectable change is one that is detected in this share of gates."""
 
 KINDS = 2
 """Each column is tested by its low estimates and by its block means."""
 
 PLANNED = 0.99
-"""The share of gates that the second stage is planned to decide by low estimates, column by column."""
+"""Plan the second stage so that low estimates decide a column in this share of gates."""
 
 LARGEST_LOG = 700.0
-"""Beyond it a ratio is infinite: its exponential leaves the range of floating-point numbers."""
+"""A logarithm above this counts as infinite: its exponential would overflow."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Hold the verdict on one column, and what it rests on.
+    """The verdict on one column, and what it rests on.
 
-    `ratio` is how many times as long the candidate takes by its low estimates, `low` and `high` the two-sided
-    interval of it, `mean_ratio` and `mean_ratio_high` the ratio of block means and the upper bound of it. `p`
-    and `mean_p` are the adjusted p of "slower", by low estimates and by block means, None in stage 1, which
-    cannot say that. `detectable` is the smallest change, as a share, that
-    the second stage detects (see `smallest_detectable`). `reason` says in words why.
+    `ratio` is how many times as long the candidate takes by its low estimates, `low` and `high` its two-sided
+    interval; `mean_ratio` and `mean_ratio_high` are the ratio of block means and its upper bound. `p` and
+    `mean_p` are the adjusted p of "slower", by low estimates and by block means, None in stage 1, which
+    cannot say that. `detectable` is the smallest change, as a share, that the second stage detects (see
+    `smallest_detectable`).
     """
 
     name: str
@@ -60,26 +79,19 @@ class Decision:
     mean_p: float | None
     detectable: float
     pairs: int
-    stage: Stage
-    reason: str
+    stage: Literal[1, 2]
+    ground: Ground
 
 
-@dataclass(frozen=True)
-class Interval:
-    """Hold the mean of some log-ratios, the two-sided interval of it, and their standard deviation."""
-
-    centre: float
-    low: float
-    high: float
-    deviation: float
-
-
-def interval(log_ratios: Floats, alpha: float) -> Interval:
+def interval(log_ratios: Floats, alpha: float) -> Estimate:
     """Return Student's interval of the mean: mean ± t(1 - alpha/2, B - 1) · s / √B of B log-ratios."""
     pairs = len(log_ratios)
-    centre, deviation = float(log_ratios.mean()), float(log_ratios.std(ddof=1))
-    half = _quantile(1 - alpha / 2, pairs) * deviation / sqrt(pairs)
-    return Interval(centre, centre - half, centre + half, deviation)
+    half = _quantile(1 - alpha / 2, pairs) * _deviation(log_ratios) / sqrt(pairs)
+    return Estimate.around(float(log_ratios.mean()), half)
+
+
+def _deviation(log_ratios: Floats) -> float:
+    return float(log_ratios.std(ddof=1))
 
 
 def _quantile(share: float, pairs: int) -> float:
@@ -89,7 +101,7 @@ def _quantile(share: float, pairs: int) -> float:
 def smallest_detectable(  # noqa: PLR0913 - what a change must stand out from
     deviation: float, pairs: int, columns: int, margin: float, alpha: float, *, detection: float = DETECTION
 ) -> float:
-    """Return the smallest change, as a share, that stage 2 calls slower in a share of gates, nine in ten.
+    """Return the smallest change, as a share, that stage 2 calls slower in nine of ten gates (`detection`).
 
     With e = s / √B of B pairs and m columns, it is the larger of what the test needs, (t(1 - alpha/m) +
     t(0.9)) · e, and what the margin needs, log(1 + margin/2) + t(0.9) · e, on the logarithmic scale; t has
@@ -103,26 +115,23 @@ def smallest_detectable(  # noqa: PLR0913 - what a change must stand out from
     return _as_ratio(max(by_chance, log1p(margin / 2)) + found) - 1
 
 
-def pairs_needed(columns: Sequence["Column"], rule: Rule, most: int) -> int:
+def pairs_needed(columns: Sequence[Column], rule: Rule, most: int) -> int:
     """Return how many pairs the second stage needs to decide on columns with the spread seen in the first.
 
-    That is, to detect a slowdown by the margin, and to prove "same" of what is the same: in all but one gate
-    in a hundred by low estimates, and in nine of ten by block means, whose spread a single pair can make. At
-    least `rule.second_pairs`, and at most `most`. What was surely beyond its margin is not to be proven the
-    same, however many pairs there are.
+    They detect a slowdown by the margin, and prove equal columns the same: in all but one gate in a hundred
+    by low estimates, and in nine of ten by block means, whose spread a single pair can make. At least
+    `rule.second_pairs`, and at most `most`. A column surely beyond its margin need not be proven the same.
     """
 
-    def decides(pairs: int, column: "Column") -> bool:
-        low, mean = (float(kind.std(ddof=1)) for kind in (column.low, column.mean))
+    def decides(pairs: int, column: Column) -> bool:
+        low, mean = _deviation(column.low), _deviation(column.mean)
         bound = _quantile(1 - rule.alpha_pass / 2, pairs)
         low_reach, mean_reach = (
             (bound + _quantile(share, pairs)) / sqrt(pairs) for share in (PLANNED, DETECTION)
         )
         low_margin, mean_margin = log1p(column.margin), log1p(rule.mean_margin)
-        beyond = (
-            interval(column.low, rule.alpha_pass).low > low_margin
-            or interval(column.mean, rule.alpha_pass).low > mean_margin
-        )
+        shown = ((column.low, low_margin), (column.mean, mean_margin))
+        beyond = any(interval(ratios, rule.alpha_pass).exceeds(margin) for ratios, margin in shown)
         proves_same = beyond or (low_reach * low <= low_margin and mean_reach * mean <= mean_margin)
         detects = smallest_detectable(
             low, pairs, KINDS * len(columns), column.margin, rule.alpha, detection=PLANNED
@@ -135,59 +144,44 @@ def pairs_needed(columns: Sequence["Column"], rule: Rule, most: int) -> int:
     return max(most, rule.second_pairs)
 
 
-def _as_ratio(log_ratio: float) -> float:
-    return exp(log_ratio) if log_ratio < LARGEST_LOG else inf
+def _as_ratio(log_ratio: float | None) -> float:
+    return exp(log_ratio) if log_ratio is not None and log_ratio < LARGEST_LOG else inf
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """Hold what a column showed: both intervals against their margins, and p where there was a test."""
+class _Shown:
+    """A column by one kind of time: its mean log-ratio, its margin, and p where there was a test."""
 
-    low: Interval
-    mean: Interval
+    ratio: Estimate
     margin: float
-    mean_margin: float
     p: float | None
-    mean_p: float | None
 
     def slower(self, alpha: float) -> bool:
-        """Say whether it is proven slower, and by half its margin at least."""
-        return _proven(self.p, alpha) and _looks_slower(self.low, self.margin)
-
-    def slower_in_the_mean(self, alpha: float) -> bool:
-        """Say the same of the block means."""
-        return _proven(self.mean_p, alpha) and _looks_slower(self.mean, self.mean_margin)
+        """Tell whether it is proven slower, and by half its margin at least."""
+        return self.p is not None and self.p <= alpha and self.looks_slower
 
     @property
-    def low_passes(self) -> bool:
-        return _within(self.low, self.margin) and not _looks_slower(self.low, self.margin)
+    def looks_slower(self) -> bool:
+        return self.ratio.value >= log1p(self.margin / 2)
 
     @property
-    def mean_passes(self) -> bool:
-        return _within(self.mean, self.mean_margin) and not _looks_slower(self.mean, self.mean_margin)
+    def within(self) -> bool:
+        return self.ratio.exceeds(log1p(self.margin)) is False
+
+    @property
+    def passes(self) -> bool:
+        return self.within and not self.looks_slower
 
     @property
     def surely_faster(self) -> bool:
-        return self.low.high < 0 and self.low.centre <= -log1p(self.margin / 2)
-
-
-def _proven(p: float | None, alpha: float) -> bool:
-    return p is not None and p <= alpha
-
-
-def _within(seen: Interval, margin: float) -> bool:
-    return seen.high < log1p(margin)
-
-
-def _looks_slower(seen: Interval, margin: float) -> bool:
-    return seen.centre >= log1p(margin / 2)
+        return self.ratio.exceeds(0.0) is False and self.ratio.value <= -log1p(self.margin / 2)
 
 
 def screen(columns: Sequence[Column], rule: Rule) -> dict[str, Decision]:
     """Judge the first stage's pairs: a column is same or faster, or left open as undecided; by name.
 
-    Nothing is slower here, however slow it looks. What is detectable is what the second stage would detect of
-    it with the spread seen here, were no column to pass.
+    No column is slower here, however slow it looks. `detectable` is what the second stage would detect with
+    the spread seen here, were no column to pass.
     """
     _check_together(columns)
     return {
@@ -201,8 +195,8 @@ def confirm(columns: Sequence[Column], rule: Rule, random: np.random.Generator) 
 
     Slower: adjusted p at most alpha and the mean log-ratio at least log(1 + margin/2), by low estimates or by
     block means, which are tested together. Same: the upper bounds of both below log(1 + margin), and their
-    means below log(1 + margin/2), so that what is known well and looks slower by half its margin is put to
-    the test and never passed. Block means are there for tails, and have a margin of their own. Faster: the
+    means below log(1 + margin/2), so that a column known well that looks slower by half its margin is put
+    to the test and never passed. Block means are there for tails, and have a margin of their own. Faster: the
     same, the upper bound of low estimates below 0, and their mean log-ratio at most -log(1 + margin/2).
     Raises ValueError where columns differ in their pairs.
     """
@@ -218,81 +212,50 @@ def confirm(columns: Sequence[Column], rule: Rule, random: np.random.Generator) 
 
 
 def _check_together(columns: Sequence[Column]) -> None:
-    twice = [name for name, count in Counter(column.name for column in columns).items() if count > 1]
-    if twice:
-        raise ValueError(f"columns: {', '.join(twice)} named more than once (give each a name of its own)")
     counts = sorted({len(column.low) for column in columns})
     if len(counts) > 1:
         raise ValueError(
-            f"columns of {' and '.join(map(str, counts))} pairs (a pair void in one is left out of all)"
+            f"columns of {' and '.join(map(str, counts))} pairs (a pair discarded in one is left out of all)"
         )
 
 
 def _decision(
     column: Column, p: tuple[float | None, float | None], rule: Rule, *, columns: int, pairs: int
 ) -> Decision:
-    """Return the verdict on one of so many columns; `pairs` are those the second stage has or will have.
+    """Return the verdict on one of a number of columns; `pairs` are those the second stage has or will have.
 
     `p` are those of low estimates and of block means.
     """
     low, mean = interval(column.low, rule.alpha_pass), interval(column.mean, rule.alpha_pass)
-    verdict, reason = _verdict(_Seen(low, mean, column.margin, rule.mean_margin, *p), rule)
+    shown = _Shown(low, column.margin, p[0]), _Shown(mean, rule.mean_margin, p[1])
+    verdict, ground = _verdict(*shown, rule.alpha)
+    deviation = _deviation(column.low)
     return Decision(
         name=column.name,
         kind=column.kind,
         verdict=verdict,
-        ratio=_as_ratio(low.centre),
+        ratio=_as_ratio(low.value),
         low=_as_ratio(low.low),
         high=_as_ratio(low.high),
-        mean_ratio=_as_ratio(mean.centre),
+        mean_ratio=_as_ratio(mean.value),
         mean_ratio_high=_as_ratio(mean.high),
         p=p[0],
         mean_p=p[1],
-        detectable=smallest_detectable(low.deviation, pairs, KINDS * columns, column.margin, rule.alpha),
+        detectable=smallest_detectable(deviation, pairs, KINDS * columns, column.margin, rule.alpha),
         pairs=len(column.low),
         stage=1 if p[0] is None else 2,
-        reason=reason,
+        ground=ground,
     )
 
 
-def _verdict(seen: _Seen, rule: Rule) -> tuple[Verdict, str]:
-    """Return the verdict and its reason; slower comes first, lest a margin hide a proven slowdown."""
-    if seen.slower(rule.alpha):
-        return "slower", f"{_change(seen.low.centre)}, {_half(seen.margin)}, with p {seen.p:.4f}"
-    if seen.slower_in_the_mean(rule.alpha):
-        in_the_mean = f"block means {_change(seen.mean.centre)}, {_half(seen.mean_margin)}"
-        return "slower", f"{TAIL_CHANGED}: {in_the_mean}, with p {seen.mean_p:.4f}"
-    if not (seen.low_passes and seen.mean_passes):
-        return "undecided", _left_open(seen)
-    if seen.surely_faster:
-        return "faster", f"{_change(seen.low.centre)}, at most {_change(seen.low.high)}"
-    margins = f"a margin of {100 * seen.margin:.1f} %"
-    if seen.mean_margin != seen.margin:
-        margins += f" ({100 * seen.mean_margin:.1f} %)"
-    bounds = f"at most {_change(seen.low.high)}, block means {_change(seen.mean.high)}"
-    return "same", f"{bounds}, with {margins}"
-
-
-def _half(margin: float) -> str:
-    return f"at least half the margin of {100 * margin:.1f} %"
-
-
-def _left_open(seen: _Seen) -> str:
-    """Return why neither verdict is proven."""
-    if seen.low_passes:
-        return f"{TAIL_CHANGED}: block means {_doubt(seen.mean, seen.mean_margin)}, low estimates pass"
-    doubt = _doubt(seen.low, seen.margin)
-    if seen.p is None:
-        return doubt
-    return f"{doubt}; {_change(seen.low.centre)} on average, with p {seen.p:.4f}"
-
-
-def _doubt(seen: Interval, margin: float) -> str:
-    """Return why something is not proven the same."""
-    if _within(seen, margin):
-        return f"look {_change(seen.centre)}, {_half(margin)}"
-    return f"may be {_change(seen.high)}, above the margin of {100 * margin:.1f} %"
-
-
-def _change(log_ratio: float) -> str:
-    return f"{100 * (_as_ratio(log_ratio) - 1):+.1f} %"
+def _verdict(low: _Shown, mean: _Shown, alpha: float) -> tuple[Verdict, Ground]:
+    """Return the verdict and its ground; slower comes first, so that no margin hides a proven slowdown."""
+    if low.slower(alpha):
+        return Verdict.SLOWER, Ground.SLOWER
+    if mean.slower(alpha):
+        return Verdict.SLOWER, Ground.TAIL_SLOWER
+    if not low.passes:
+        return Verdict.UNDECIDED, Ground.LOOKS_SLOWER if low.within else Ground.MAY_BE_SLOWER
+    if not mean.passes:
+        return Verdict.UNDECIDED, Ground.TAIL_LOOKS_SLOWER if mean.within else Ground.TAIL_MAY_BE_SLOWER
+    return (Verdict.FASTER, Ground.FASTER) if low.surely_faster else (Verdict.SAME, Ground.SAME)

@@ -1,4 +1,4 @@
-"""The regression gate as it is asked for: revisions, Pythons and cases from options, laid out, and judged."""
+"""The regression gate from its options: revisions, Pythons and cases, laid out and judged."""
 
 import os
 import random
@@ -15,22 +15,22 @@ from nncore_bench.gate.outcome import Outcome
 from nncore_bench.gate.pairs import BASE, CANDIDATE
 from nncore_bench.gate.revisions import WORKING_TREE, Layout, Repository, Revision
 from nncore_bench.gate.rule import Rule
+from nncore_bench.gate.sides import Sides
 from nncore_bench.gate.stages import Gate, GateError
-from nncore_bench.gate.templates import HASH_SEEDS, Parents
+from nncore_bench.gate.templates import HASH_SEEDS, Templates
 from nncore_bench.machine.gpu import EXCLUSIVE, chosen_gpu, gpu_facts
 from nncore_bench.options import Options
 from nncore_bench.selection import selection
 
-SUITE_MARGIN = 0.015
 PACKAGE = "nncore"
 BUDGET_S = 600.0
 
 
 @dataclass(frozen=True)
 class GateOptions:
-    """Hold what `gate` was asked for; without a base the merge base with main is meant.
+    """The arguments of `gate`; without a base it is the merge base with main.
 
-    `again` are the words that were typed but for the choice of cases and the files to write.
+    `again` are the typed words without the choice of cases and the files to write.
     """
 
     base: str | None
@@ -46,7 +46,7 @@ class GateOptions:
 
 
 def gate(asked: GateOptions, progress: Progress) -> Outcome:
-    """Return the outcome for two revisions; raises UserError."""
+    """Run the gate on two revisions; raises UserError."""
     rule = _rule(asked)
     repository = Repository(Path.cwd())
     candidate = repository.revision(asked.candidate or WORKING_TREE)
@@ -72,19 +72,21 @@ def judged(  # noqa: PLR0913, PLR0917 - a gate is made of these
     pythons: tuple[str, str] = (sys.executable, sys.executable),
     environment: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Return the outcome of a gate with coins of its own; `environment` is set for its workers."""
+    """Run a gate with coins of its own; `environment` is set for its workers."""
     coins = random.Random(random.SystemRandom().randrange(HASH_SEEDS))  # noqa: S311 - coins, and no secret
-    parents = Parents(pythons, coins, more=environment)
+    templates = Templates(pythons, coins, more=environment)
     if len(set(pythons)) > 1:
         base, candidate = (
-            f"{names[arm]} with torch {parents.torch(arm)} of {pythons[arm]}" for arm in (BASE, CANDIDATE)
+            f"{names[side]} with torch {templates.torch(side)} of {pythons[side]}"
+            for side in (BASE, CANDIDATE)
         )
         names = (base, candidate)
-    return Gate(names, cases, layout, rule, budget_s, progress, coins, parents).run()
+    sides = Sides(cases, layout, templates, progress, coins)
+    return Gate(names, cases, rule, budget_s, progress, coins, sides).run()
 
 
 def _base(asked: GateOptions, repository: Repository, candidate: Revision) -> Revision:
-    """Return what is compared with; two Pythons without a base are compared with the same code."""
+    """Return the base; two Pythons without one are compared on the same code."""
     if asked.base is not None:
         return repository.revision(asked.base)
     if asked.base_python or asked.candidate_python:
@@ -98,7 +100,7 @@ def _base(asked: GateOptions, repository: Repository, candidate: Revision) -> Re
 
 
 def _check_that_it_is_there(layout: Layout, names: tuple[str, str]) -> None:
-    """Raise GateError where an arm has no code of its own, lest it measure the instrument's."""
+    """Raise GateError where a revision has no code of its own: it would measure the instrument's."""
     for name, path in zip(names, layout.paths(swapped=False), strict=True):
         if not (path / PACKAGE).is_dir():
             raise GateError(
@@ -107,14 +109,14 @@ def _check_that_it_is_there(layout: Layout, names: tuple[str, str]) -> None:
 
 
 def _budget_s(asked: GateOptions, cases: Sequence[Case]) -> float:
-    """Return the time for all of it: by default, CUDA cases have as much again, since each launch imports."""
+    """Return the time for everything, by default BUDGET_S per device: on CUDA each launch imports torch."""
     devices = {case.device for case in cases}
     return BUDGET_S * len(devices) if asked.budget_s is None else asked.budget_s
 
 
 def _rule(asked: GateOptions) -> Rule:
     try:
-        return Rule(margin=asked.margin, alpha=asked.alpha, suite_margin=min(SUITE_MARGIN, asked.margin))
+        return Rule(margin=asked.margin, alpha=asked.alpha, suite_margin=min(Rule.suite_margin, asked.margin))
     except ValueError as error:
         raise UserError(f"--{error}") from None
 

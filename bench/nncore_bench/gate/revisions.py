@@ -21,24 +21,24 @@ MAIN_BRANCHES = ("origin/main", "main", "origin/master", "master")
 SLOTS = ("p", "q")
 PREFIX, LOCK = "nncore-bench-gate-", ".nncore-bench-gate.lock"
 YOUNG_S = 60
-"""A folder as young may not be locked yet."""
+"""A younger folder may not be locked yet."""
 
 
 @dataclass(frozen=True)
 class Revision:
-    """Name a version of the code: as it was typed, and its commit (empty for a working tree)."""
+    """A version of the code: its name as typed, and its commit (empty for a working tree)."""
 
     name: str
     commit: str
 
     @property
     def short(self) -> str:
-        """Return the name with its commit, for people."""
+        """The name with its commit, for people."""
         return self.name if not self.commit else f"{self.name} ({self.commit[:10]})"
 
 
 class Repository:
-    """Speak with git about the repository of a folder."""
+    """The git repository that a folder belongs to."""
 
     def __init__(self, folder: Path) -> None:
         self.root = Path(_git(folder, "rev-parse", "--show-toplevel").strip())
@@ -64,7 +64,7 @@ class Repository:
         raise UserError(f"{self.root} has no branch main to compare with (name one: --base REV)")
 
     def lay_out(self, revision: Revision, folder: Path) -> None:
-        """Put the code of a revision into a folder: no history, and nothing that git ignores."""
+        """Put the code of a revision into a folder, without history and without what git ignores."""
         folder.mkdir(parents=True)
         if revision.commit:
             archive = _git_bytes(self.root, "archive", "--format=tar", revision.commit)
@@ -90,9 +90,9 @@ class LaysOut(Protocol):
 
 
 class Layout:
-    """Hold both revisions twice, each once under either letter, until it is left.
+    """Both revisions laid out twice, each once under either letter, until the block ends.
 
-    `paths(swapped)` are the folders of base and candidate; swapped ones have the letters the other way round.
+    `paths(swapped)` are the folders of base and candidate; swapping exchanges their letters.
     """
 
     def __init__(self, repository: LaysOut, base: Revision, candidate: Revision) -> None:
@@ -110,7 +110,7 @@ class Layout:
 
     def paths(self, *, swapped: bool) -> tuple[Path, Path]:
         """Return the folders of base and candidate."""
-        base, candidate = (self._place(is_candidate=arm, swapped=swapped) for arm in (False, True))
+        base, candidate = (self._place(is_candidate=one, swapped=swapped) for one in (False, True))
         return base, candidate
 
     def _place(self, *, is_candidate: bool, swapped: bool) -> Path:
@@ -132,7 +132,7 @@ class Layout:
 
 
 def remove_abandoned() -> None:
-    """Remove the folders of gates that were killed: nobody holds their lock."""
+    """Remove the folders of killed gates, whose locks nobody holds."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError), (folder / LOCK).open() as lock:
             if time.time() - folder.stat().st_mtime > YOUNG_S:

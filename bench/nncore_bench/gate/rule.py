@@ -1,4 +1,4 @@
-"""The gate's rule: what is decided before anything is measured."""
+"""The gate's rule: margins, error rates and numbers of pairs, fixed before anything is measured."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -8,18 +8,17 @@ from nncore_bench.gate.signflip import DRAWS, FEWEST_PAIRS, smallest_p
 Kind: TypeAlias = Literal["case", "phase", "device", "suite"]
 SUITE = "suite"
 TAIL_MARGIN = 0.05
-"""A narrower margin is of undisturbed times alone."""
+"""Block means have at least this margin; a narrower one is for undisturbed times alone."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """Hold what is decided before anything is measured; shares, and numbers of launch pairs.
+    """Shares, and numbers of launch pairs, fixed before anything is measured.
 
-    The second stage has `second_pairs` at least, and `most_pairs` however much of the budget is left.
-
-    `margin` is what a case, a phase or a device may be slower by and still pass, `suite_margin` the same of
-    the mean over all cases, which is known better. `alpha` is the share of runs of identical code in which
-    anything at all may be called slower, `alpha_pass` that of the two-sided interval that proves "same".
+    A case, a phase or a device may be slower by `margin` and still pass, the mean over all cases, which is
+    known better, by `suite_margin`. `alpha` is the share of runs of identical code in which anything at all
+    may be called slower, `alpha_pass` that of the two-sided interval that proves "same". The second stage has
+    at least `second_pairs`, and at most `most_pairs` however much of the budget is left.
     """
 
     margin: float = 0.05
@@ -58,7 +57,7 @@ class Rule:
 
     @property
     def mean_margin(self) -> float:
-        """Return what block means may be slower by in any column: they are there for tails."""
+        """The margin of block means in every column: they are there for tails."""
         return max(self.margin, TAIL_MARGIN)
 
     def margin_of(self, kind: Kind) -> float:

@@ -1,40 +1,52 @@
-"""Arms by themselves: what the code of a revision does, counted and profiled in a process of its own."""
+"""Both revisions as processes: counted and profiled each by itself, and measured in pairs."""
 
+import os
+import random
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 from nncore_bench.campaign.conductor import Progress
 from nncore_bench.campaign.launcher import REQUEST_TIMEOUT_S, WorkerError, patience
 from nncore_bench.campaign.passes import PROFILED_STEPS
 from nncore_bench.cases import Case
-from nncore_bench.gate.pairs import Arm, ArmError
+from nncore_bench.gate.pairs import Pairing, SideError, SideWorker
+from nncore_bench.gate.ratios import PairRatios
 from nncore_bench.gate.revisions import Layout
-from nncore_bench.gate.templates import Parents
+from nncore_bench.gate.templates import Templates
 from nncore_bench.records import CaseCounters, CaseProfile
 from nncore_bench.worker import messages
 
-ARMS = ("base", "candidate")
+SIDES = ("base", "candidate")
 Counters = dict[Case, CaseCounters | str | None]
-"""What was counted of each case, why it cannot run, or nothing: it runs and cannot be counted."""
+"""The counters of each case, why it cannot run, or None: it runs and cannot be counted."""
 
 
-class Arms:
-    """Ask either arm about cases, in a fresh worker for each device."""
+class Sides:
+    """Ask either side about cases, in a fresh worker for each device, or both of them in pairs."""
 
-    def __init__(self, cases: Sequence[Case], layout: Layout, parents: Parents, progress: Progress) -> None:
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        layout: Layout,
+        templates: Templates,
+        progress: Progress,
+        coins: random.Random,
+    ) -> None:
         self.cases = cases
         self.layout = layout
-        self.parents = parents
+        self.templates = templates
         self.progress = progress
+        self._coins = coins
+        self._pairing = Pairing(cases, templates.launch, cores(), coins)
 
-    def counted(self, arm: int) -> Counters:
-        """Return the counters of each case, or why it cannot run; raises ArmError where the worker dies."""
+    def counted(self, side: int) -> Counters:
+        """Return the counters of each case, or why it cannot run; raises SideError where the worker dies."""
         found: Counters = {}
         busy_with = None
         try:
-            for worker, number, case in self._each(arm, self.cases, "counters"):
+            for worker, number, case in self._each(side, self.cases, "counters"):
                 busy_with = case
                 prepare = messages.Prepare(number, case, warm_up=False)
                 reply = worker.ask(prepare, patience(prepare))
@@ -44,15 +56,15 @@ class Arms:
                 counted = worker.ask(messages.Count(number), REQUEST_TIMEOUT_S)
                 found[case] = counted.counters if isinstance(counted, messages.Counted) else None
         except WorkerError as error:
-            raise ArmError(arm, busy_with, f"its worker process {error}") from None
+            raise SideError(side, busy_with, f"its worker process {error}") from None
         return found
 
-    def profiled(self, arm: int, cases: Sequence[Case]) -> dict[Case, CaseProfile]:
+    def profiled(self, side: int, cases: Sequence[Case]) -> dict[Case, CaseProfile]:
         """Return the profiles of cases; those that cannot be profiled are left out."""
         found = {}
         with suppress(WorkerError, OSError), tempfile.TemporaryDirectory(prefix="traces-") as folder:
             trace = str(Path(folder) / "trace.json.gz")
-            for worker, number, case in self._each(arm, cases, "profile"):
+            for worker, number, case in self._each(side, cases, "profile"):
                 prepare = messages.Prepare(number, case, warm_up=True)
                 worker.ask(prepare, patience(prepare))
                 request = messages.Profile(number, case, PROFILED_STEPS, trace)
@@ -61,20 +73,27 @@ class Arms:
                     found[case] = reply.profile
         return found
 
-    def _each(self, arm: int, cases: Sequence[Case], what: str) -> Iterator[tuple[Arm, int, Case]]:
+    def pair(self, cases: Collection[Case]) -> dict[Case, PairRatios]:
+        """Return what a fresh launch pair shows of some cases; a coin decides which folder a side sits in."""
+        paths = self.layout.paths(swapped=self._coins.random() < 0.5)  # noqa: PLR2004 - a fair coin
+        numbers = sorted(map(self.cases.index, cases))
+        return {self.cases[number]: shown for number, shown in self._pairing.measure(paths, numbers).items()}
+
+    def close(self) -> None:
+        """End the template processes and every worker of them."""
+        self.templates.close()
+
+    def _each(self, side: int, cases: Sequence[Case], what: str) -> Iterator[tuple[SideWorker, int, Case]]:
         """Yield each case with its number and a worker of its device."""
-        done = 0
+        done, path = 0, self.layout.paths(swapped=False)[side]
         for device in dict.fromkeys(case.device for case in cases):
-            with self._worker(arm, device) as worker:
+            with closing(self.templates.launch(side, device, path, ())) as worker:
                 for case in (case for case in cases if case.device == device):
-                    self.progress(f"{what} of {ARMS[arm]}", done, len(cases), None)
+                    self.progress(f"{what} of {SIDES[side]}", done, len(cases), None)
                     yield worker, self.cases.index(case), case
                     done += 1
 
-    @contextmanager
-    def _worker(self, arm: int, device: str) -> Iterator[Arm]:
-        worker = self.parents.launch(arm, device, self.layout.paths(swapped=False)[arm], ())
-        try:
-            yield worker
-        finally:
-            worker.close()
+
+def cores() -> Sequence[int]:
+    """Return the cores that this process may use; none where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

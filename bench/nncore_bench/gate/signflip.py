@@ -1,6 +1,6 @@
 """Sign flips: which of many columns became slower, with one false-alarm rate over them all.
 
-A fair coin decided in every launch pair which arm came first, sat where and was set up how. Where the arms do
+A fair coin decided in every launch pair which side came first, sat where and was set up how. Where the two do
 not differ, a pair's log-ratio may therefore as well have had the other sign, and in all columns of the pair
 at once: flipping whole pairs shows what chance alone would have made of these data. Nothing is assumed of
 the shape of the noise, and columns may depend on each other in any way, since a pair is never torn apart.
@@ -16,7 +16,7 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 MOST_ENUMERATED = 12
-"""Of up to so many pairs every sign vector is tried, 4,096 of them."""
+"""Up to this number of pairs every sign vector is tried, 4,096 of them."""
 
 DRAWS = 10_000
 """Sign vectors tried of more pairs, the identity among them."""
@@ -29,7 +29,7 @@ TIE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class SignFlips:
-    """Hold what the test found for each column, both of shape [columns].
+    """The result of the test for each column, both of shape [columns].
 
     `statistics` are T(1), the t statistic of the mean log-ratio with the signs as measured; `adjusted` the
     one-sided p of "slower", adjusted for all columns.
@@ -40,7 +40,7 @@ class SignFlips:
 
 
 def smallest_p(pairs: int) -> float:
-    """Return the smallest p that so many pairs can give."""
+    """Return the smallest p that a number of pairs can give."""
     return 2.0**-pairs if pairs <= MOST_ENUMERATED else 1 / DRAWS
 
 
@@ -75,7 +75,7 @@ def _check(log_ratios: Floats) -> None:
         raise ValueError(f"log-ratios of shape {log_ratios.shape}: give [columns, pairs], two pairs or more")
     if not np.isfinite(log_ratios).all():
         count = int((~np.isfinite(log_ratios)).sum())
-        raise ValueError(f"log-ratios: {count} are not finite (leave void pairs out, of all columns)")
+        raise ValueError(f"log-ratios: {count} are not finite (leave their pairs out of all columns)")
 
 
 def _sign_vectors(pairs: int, random: np.random.Generator) -> Floats:

@@ -1,7 +1,7 @@
-"""Parents: the processes that workers of both arms are forked from, or spawned beside, replaced now and then.
+"""Template processes that import torch once; workers of both sides are forked from them, or spawned beside.
 
-Forks of one parent share the places of its memory and its hash seed, so an arm meets many of both. Arms of
-one Python share their parent, and what differs between them is their code alone.
+They are replaced now and then: forks of one template share its memory layout and hash seed, so that a side
+meets many of both. Sides of one Python share their template and differ in their code alone.
 """
 
 import random
@@ -9,20 +9,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nncore_bench.campaign.launcher import Launcher, WorkerError
-from nncore_bench.gate.pairs import Arm
+from nncore_bench.gate.pairs import SideWorker
 
-PAIRS_PER_PARENT = 4
+PAIRS_PER_TEMPLATE = 4
 HASH_SEEDS = 2**32
-StartParent = Callable[[str, Mapping[str, str]], Launcher]
+StartTemplate = Callable[[str, Mapping[str, str]], Launcher]
 
 
-def start_parent(python: str, environment: Mapping[str, str]) -> Launcher:
-    """Return the process of a Python that has imported torch, and no code that is measured."""
+def start_template(python: str, environment: Mapping[str, str]) -> Launcher:
+    """Start a Python that imports torch, and none of the code that is measured."""
     return Launcher(of_any_code=True, python=python, more=environment)
 
 
-class Parents:
-    """Keep a parent of each arm's Python; `pythons` are those of base and candidate.
+class Templates:
+    """A template process for each side's Python; `pythons` are those of base and candidate.
 
     `more` is set in the environment of all of them.
     """
@@ -31,45 +31,45 @@ class Parents:
         self,
         pythons: tuple[str, str],
         coins: random.Random,
-        start: StartParent = start_parent,
+        start: StartTemplate = start_template,
         more: Mapping[str, str] | None = None,
     ) -> None:
         self._pythons = pythons
         self._more = more or {}
         self._coins = coins
         self._start = start
-        self._parents: dict[str, tuple[Launcher, int]] = {}
-        self._most = 2 * PAIRS_PER_PARENT // len(set(pythons))
+        self._templates: dict[str, tuple[Launcher, int]] = {}
+        self._most = 2 * PAIRS_PER_TEMPLATE // len(set(pythons))
 
-    def launch(self, arm: int, device: str, path: Path, cores: tuple[int, ...]) -> Arm:
-        """Return a worker of an arm for a device, of the code in a folder, on cores; raises WorkerError.
+    def launch(self, side: int, device: str, path: Path, cores: tuple[int, ...]) -> SideWorker:
+        """Return a worker of a side for a device, of the code in a folder, on cores; raises WorkerError.
 
         On CUDA it may use every core, see `Launcher.start`.
         """
-        python = self._pythons[arm]
+        python = self._pythons[side]
         try:
-            return self._parent(python).start(device, str(path), cores)
+            return self._template(python).start(device, str(path), cores)
         except (WorkerError, OSError) as error:
             raise WorkerError(f"{error} (with {python})") from None
 
-    def torch(self, arm: int) -> str:
-        """Return the version of torch in an arm's Python; raises WorkerError."""
-        return str(self._parent(self._pythons[arm]).hello.facts["torch"])
+    def torch(self, side: int) -> str:
+        """Return the version of torch in a side's Python; raises WorkerError."""
+        return str(self._template(self._pythons[side]).hello.facts["torch"])
 
-    def _parent(self, python: str) -> Launcher:
-        """Return the parent of a Python for one more launch, a fresh one now and then."""
-        parent, forks = self._parents.pop(python, (None, 0))
-        if parent is not None and forks >= self._most:
-            parent.close()
-            parent, forks = None, 0
-        if parent is None:
+    def _template(self, python: str) -> Launcher:
+        """Return the template of a Python for one more launch, a fresh one now and then."""
+        template, forks = self._templates.pop(python, (None, 0))
+        if template is not None and forks >= self._most:
+            template.close()
+            template, forks = None, 0
+        if template is None:
             seed = str(self._coins.randrange(HASH_SEEDS))
-            parent = self._start(python, {**self._more, "PYTHONHASHSEED": seed})
-        self._parents[python] = (parent, forks + 1)
-        return parent
+            template = self._start(python, {**self._more, "PYTHONHASHSEED": seed})
+        self._templates[python] = (template, forks + 1)
+        return template
 
     def close(self) -> None:
-        """End the parents and every worker of them."""
-        for parent, _ in self._parents.values():
-            parent.close()
-        self._parents.clear()
+        """End the template processes and every worker of them."""
+        for template, _ in self._templates.values():
+            template.close()
+        self._templates.clear()

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from nncore_bench.campaign.conductor import Progress
 from nncore_bench.cases import Case
-from nncore_bench.gate.decide import DETECTION
+from nncore_bench.gate.decide import DETECTION, Verdict
 from nncore_bench.gate.gate import judged
-from nncore_bench.gate.outcome import SAME, SLOWER, UNDECIDED, Outcome
+from nncore_bench.gate.outcome import Outcome
 from nncore_bench.gate.revisions import Layout, Revision
 from nncore_bench.gate.rule import Rule
 from nncore_bench.selftest.campaign import PLANTED_CASE
@@ -50,19 +50,19 @@ def selftest_gate(runs: int, progress: Progress) -> Iterator[str | Check]:
 
 def told(outcome: Outcome) -> str:
     """Return what a gate found, in a line."""
-    named = ", ".join(decision.name for decision in outcome.of(SLOWER))
-    left = f", {len(outcome.of(UNDECIDED))} undecided" if outcome.of(UNDECIDED) else ""
+    named = ", ".join(decision.name for decision in outcome.of(Verdict.SLOWER))
+    left = f", {len(outcome.of(Verdict.UNDECIDED))} undecided" if outcome.of(Verdict.UNDECIDED) else ""
     return f"{named or 'nothing'} slower{left} ({outcome.seconds:.0f} s)"
 
 
 def checks(same: list[Outcome], slower: list[Outcome]) -> Iterator[Check]:
     """Yield how often the gate was right, with bounds, and whether that is what it claims."""
     rule = Rule()
-    alarms = sum(bool(outcome.of(SLOWER)) for outcome in same)
+    alarms = sum(bool(outcome.of(Verdict.SLOWER)) for outcome in same)
     yield at_most("gate: false alarms", "gates on the same code", alarms, len(same), rule.alpha)
     found = [verdict_on(SLOW_CASE, outcome) for outcome in slower]
-    yield at_least(f"gate: +{SLOWER_BY:.0%} found", "gates", found.count(SLOWER), len(found), DETECTION)
-    wrong = found.count(SAME)
+    right, wrong = found.count(Verdict.SLOWER), found.count(Verdict.SAME)
+    yield at_least(f"gate: +{SLOWER_BY:.0%} found", "gates", right, len(found), DETECTION)
     yield at_most(f"gate: +{SLOWER_BY:.0%} passed", "gates", wrong, len(found), STAGES * rule.alpha_pass / 2)
 
 

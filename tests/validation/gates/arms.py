@@ -1,4 +1,4 @@
-"""Arms whose difference is known: a repository of nncore with a branch for each difference."""
+"""Revisions whose difference is known: a repository of nncore with a branch for each difference."""
 
 import shutil
 import subprocess
@@ -17,7 +17,7 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Difference:
-    """Hold a difference of two arms: what is planted, the margin to judge it at, and what must be found.
+    """A difference of two revisions: what is planted, the margin to judge it at, and what must be found.
 
     `slower` names the column that the gate has to call slower: ONE for the case of ONE_CASE, and None where
     every case is, in the mean alone.

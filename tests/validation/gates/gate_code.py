@@ -23,14 +23,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("bench/nncore_bench", "nncore")
 MODULES = (
-    *("gate/pairs", "gate/cores", "gate/templates", "selftest/injected"),
+    *("gate/pairs", "gate/ratios", "gate/cores", "gate/templates", "selftest/injected"),
     *("worker/processes", "worker/server", "worker/blocks", "worker/clock", "worker/waiting"),
     *("subjects/subject", "subjects/apply_variant"),
     *("nncore/model", "nncore/step", "nncore/data"),
 )
 """The modules of what measures pairs, in whatever folder: the end of a path that no other module has."""
 
-DEFINITIONS = ("Gate._stage", "Gate._pair", "cores")
+DEFINITIONS = ("Gate._stage", "Gate._pair", "Sides.pair", "cores")
 """What else measures pairs: definitions in whatever module, under a name that no other has."""
 
 OWN_PACKAGES = ("bench", "nncore_bench", "nncore")
@@ -64,7 +64,7 @@ def digest_of(root: Path) -> str:
     """Return the digest of the syntax trees of MODULES and DEFINITIONS in a checkout.
 
     They are taken as a set, so that moving one from file to file changes nothing. Raises LookupError where
-    one of them is missing or has a namesake, lest the digest be of less than it says.
+    one of them is missing or has a namesake: the digest would be of something else.
     """
     files = [path for package in PACKAGES for path in sorted((root / package).rglob("*.py"))]
     sources = {path.relative_to(root).as_posix(): path.read_text() for path in files}

@@ -1,4 +1,4 @@
-"""Run the gate again and again on arms whose difference is known, to see how often it is right.
+"""Run the gate again and again on revisions whose difference is known, to see how often it is right.
 
     python tests/validation/gates/gates.py --out DIR --scenario same --runs 75 --load none|bursty
     python tests/validation/gates/judge_gates.py DIR [DIR...]
@@ -83,7 +83,7 @@ def code_of(out: Path, here: str) -> str:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = slice_parser(__doc__, "gates")
-    parser.add_argument("--scenario", choices=SCENARIOS, default=SAME, help="what the arms differ in")
+    parser.add_argument("--scenario", choices=SCENARIOS, default=SAME, help="what the revisions differ in")
     parser.add_argument("--budget", default="10m", help="--budget of the gate")
     return parser.parse_args(arguments)
 

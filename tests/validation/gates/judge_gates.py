@@ -189,7 +189,7 @@ def passes(record: dict[str, Any], gates: Gates) -> bool:
 
 
 def bias_table(series: Sequence[Gates]) -> str:
-    """Return for each case the mean log-ratio of all screening pairs of arms that are the same.
+    """Return for each case the mean log-ratio of all screening pairs of revisions that are the same.
 
     Two-sided, by Student's t; the pairs of the screening stage alone, since those of the confirming one were
     picked by what was seen.

@@ -8,20 +8,20 @@ the present rule as well. What one that does not stand would have found was neve
 """
 
 import argparse
+import random
 import sys
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gates import GateSettings
 from judge_gates import JudgeError, read_gates, verdicts
-from replay_gates import Replayed, case_of
+from replay_gates import Replayed, case_of, replayed, run_gate
 
-from nncore_bench.gate.columns import Column
-from nncore_bench.gate.decide import pairs_needed
-from nncore_bench.gate.pairs import Ratios
+from nncore_bench.cases import Case
+from nncore_bench.gate.ratios import PairRatios
 from nncore_bench.gate.rule import Rule
-from nncore_bench.gate.stages import Pairs
 from nncore_bench.options import seconds
 
 NEARLY_ALL = 0.9
@@ -31,46 +31,41 @@ STAGES = {"screening": 1, "confirming": 2}
 
 
 class Again(Replayed):
-    """A gate whose pairs are those of a record."""
+    """The pairs of a record, in their order; it is told of each pair's stage by the gate's progress."""
 
-    measured: Mapping[str, list[dict[str, Any]]]
-    affordable: int = Rule.most_pairs
+    def __init__(self, measured: Mapping[str, list[dict[str, Any]]]) -> None:
+        super().__init__([case_of(key) for key in measured])
+        self._measured = measured
 
-    def _stage(self, name: str, numbers: Collection[int], pairs: int, found: Pairs) -> None:
-        recorded = {
-            number: [one for one in self.measured[self.cases[number].key] if one["stage"] == STAGES[name]]
-            for number in numbers
-        }
-        for number, ones in recorded.items():
-            if len(ones) != pairs:
-                key = self.cases[number].key
-                raise JudgeError(f"{name} {key} would take {pairs} pairs, and {len(ones)} are recorded")
-        self._deck = {number: iter(ones) for number, ones in recorded.items()}
-        super()._stage(name, numbers, pairs, found)
+    def progress(self, name: str, done: int, of: int, _left_s: float | None) -> None:
+        self._stage, self._done, self._of = name, done, of
 
-    def _pair(self, numbers: Collection[int]) -> dict[int, Ratios]:
-        return {number: self.ratios(next(self._deck[number])) for number in numbers}
+    def pair(self, cases: Collection[Case]) -> dict[Case, PairRatios]:
+        return {case: replayed(self._recorded(case)[self._done]) for case in cases}
 
-    def _planned(self, columns: Collection[Column], _cases: int) -> int:
-        """Return the pairs that are needed, or those that were recorded where time allowed no more."""
-        needed = max(pairs_needed(list(columns), self.rule, self.rule.most_pairs), self.rule.second_pairs)
-        return min(needed, self.affordable)
+    def _recorded(self, case: Case) -> list[dict[str, Any]]:
+        stage = STAGES[self._stage]
+        found = [one for one in self._measured[case.key] if one["stage"] == stage]
+        if len(found) != self._of:
+            raise JudgeError(
+                f"{self._stage} {case.key} would take {self._of} pairs, and {len(found)} are recorded"
+            )
+        return found
 
 
 def why_not(record: Mapping[str, Any]) -> str:
     """Return why the present rule would not decide a recorded gate as it was; nothing where it would."""
-    cases = [case_of(key) for key in record["measured"]]
-    gate = Again.of(cases, Rule(**record["rule"]), 0)
-    gate.measured = record["measured"]
+    again, rule = Again(record["measured"]), Rule(**record["rule"])
     if record["seconds"] > NEARLY_ALL * seconds("budget", GateSettings.budget):
-        gate.affordable = record["pairs"][1]
+        rule = replace(rule, most_pairs=record["pairs"][1])  # time allowed no more
+    coins = random.Random(0)  # noqa: S311 - coins, and no secret
     try:
-        now = {name: decision.verdict for name, decision in gate.run().decisions.items()}
+        decisions = run_gate(again, again.cases, rule, coins, again.progress).decisions
     except JudgeError as error:
         return str(error)
     before = verdicts(dict(record))
-    changed = [name for name in before if before[name] != now[name]]
-    return "; ".join(f"{name} was {before[name]}, is {now[name]}" for name in changed)
+    changed = [name for name in before if before[name] != decisions[name].verdict]
+    return "; ".join(f"{name} was {before[name]}, is {decisions[name].verdict}" for name in changed)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Draw gates by the thousand from recorded pairs of equal arms: what the rule does with this noise.
+"""Draw gates by the thousand from recorded pairs of equal code: what the rule does with this noise.
 
     python tests/validation/gates/replay_gates.py [--gates 400] FILE.json.xz [FILE.json.xz...]
 
@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import log1p
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,15 +23,15 @@ from gates import SAME
 from judge_gates import JudgeError, joined, read_gates
 from loudness import loudness_table
 
+from nncore_bench.campaign.conductor import Progress
 from nncore_bench.cases import STEP_PHASES, Case
-from nncore_bench.compare.changes import Change
-from nncore_bench.compare.explain import Cause
-from nncore_bench.gate.gate import SUITE_MARGIN
-from nncore_bench.gate.outcome import SLOWER, UNDECIDED, Outcome
-from nncore_bench.gate.pairs import MEASURED, Ratios
+from nncore_bench.gate.decide import Verdict
+from nncore_bench.gate.outcome import Outcome
+from nncore_bench.gate.ratios import MEASURED, PairRatios
 from nncore_bench.gate.rule import SUITE, Rule
-from nncore_bench.gate.signflip import Floats
-from nncore_bench.gate.stages import Gate
+from nncore_bench.gate.sides import Counters
+from nncore_bench.gate.stages import Gate, Measures
+from nncore_bench.records import CaseProfile
 from nncore_bench.selftest.checks import bounds
 
 Recorded = Mapping[str, Mapping[str, Any]]
@@ -65,66 +65,63 @@ EFFECTS: Mapping[str, Effect] = {
 }
 
 
-class _Nothing:
-    """Stand in for a layout and parents that are never asked for anything."""
+class Replayed:
+    """Recorded pairs in the place of both sides; they count and explain nothing."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self.cases = cases
+
+    def counted(self, _side: int) -> Counters:
+        return dict.fromkeys(self.cases)
+
+    def profiled(self, _side: int, _cases: Sequence[Case]) -> dict[Case, CaseProfile]:
+        return {}
 
     def close(self) -> None:
         pass
 
-    def launch(self) -> None:
-        pass
+
+def replayed(shown: Mapping[str, Any], more: Mapping[str, float] | None = None) -> PairRatios:
+    """Return what a recorded pair showed of a case, with `more` added to the logarithms by phase."""
+    added = more or dict.fromkeys(MEASURED, 0.0)
+    low, mean = ({name: shown[kind][name] + added[name] for name in MEASURED} for kind in ("low", "mean"))
+    return PairRatios(low, mean, dict.fromkeys(MEASURED, 1.0), (), ())
 
 
-class Replayed(Gate):
-    """A gate that measures nothing: it counts and explains nothing either."""
-
-    @classmethod
-    def of(cls, cases: Sequence[Case], rule: Rule, seed: int) -> Self:
-        """Return a gate over some cases, without a budget."""
-        coins = random.Random(seed)  # noqa: S311 - coins, and no secret
-        nothing = cast("Any", _Nothing())
-        return cls(("base", "candidate"), cases, nothing, rule, 1e9, lambda *_: None, coins, nothing)
-
-    def _changes(self) -> dict[Case, tuple[Change, ...]]:
-        return {}
-
-    def _causes(self, *_: object) -> dict[Case, tuple[Cause, ...]]:
-        return {}
-
-    def ratios(self, shown: Mapping[str, Any], more: Floats | float = 0.0) -> Ratios:
-        """Return what a recorded pair showed of a case, with so much added to each logarithm."""
-        low, mean = (np.array([shown[kind][name] for name in MEASURED]) + more for kind in ("low", "mean"))
-        return Ratios(low, mean, np.ones(len(MEASURED)), np.zeros((2, 1, 2)))
+def run_gate(
+    sides: Measures, cases: Sequence[Case], rule: Rule, coins: random.Random, progress: Progress
+) -> Outcome:
+    """Return the outcome of a gate without a budget."""
+    return Gate(("base", "candidate"), cases, rule, 1e9, progress, coins, sides).run()
 
 
 class Drawn(Replayed):
-    """A gate whose pairs are drawn from recorded ones."""
+    """Pairs drawn from recorded ones."""
 
-    recorded: Sequence[Recorded]
-    effect: Effect
+    def __init__(
+        self, cases: Sequence[Case], recorded: Sequence[Recorded], effect: Effect, coins: random.Random
+    ) -> None:
+        super().__init__(cases)
+        self.effect = effect
+        self._count = len(recorded)
+        self._deck = iter(coins.sample(list(recorded), len(recorded)))
 
-    def _changes(self) -> dict[Case, tuple[Change, ...]]:
-        self._deck = iter(self.random.sample(list(self.recorded), len(self.recorded)))
-        return super()._changes()
-
-    def _pair(self, numbers: Collection[int]) -> dict[int, Ratios]:
+    def pair(self, cases: Collection[Case]) -> dict[Case, PairRatios]:
         pair = next(self._deck, None)
         if pair is None:
-            raise JudgeError(f"{len(self.recorded)} recorded pairs are too few for a gate (give more series)")
-        cases = {number: self.cases[number] for number in numbers}
-        return {number: self.ratios(pair[case.key], self._added(case)) for number, case in cases.items()}
+            raise JudgeError(f"{self._count} recorded pairs are too few for a gate (give more series)")
+        return {case: replayed(pair[case.key], self._added(case)) for case in cases}
 
-    def _added(self, case: Case) -> Floats:
+    def _added(self, case: Case) -> dict[str, float]:
         here = self.effect.everywhere or (case.batch_size, case.hidden) == ONE_CASE
-        return np.array([self.effect.on(name) if here else 0.0 for name in MEASURED])
+        return {name: self.effect.on(name) if here else 0.0 for name in MEASURED}
 
 
 def drawn(recorded: Sequence[Recorded], effect: Effect, seed: int) -> Outcome:
     """Return the outcome of one gate."""
-    rule = Rule(margin=effect.margin, suite_margin=min(SUITE_MARGIN, effect.margin))
-    gate = Drawn.of([case_of(key) for key in recorded[0]], rule, seed)
-    gate.recorded, gate.effect = recorded, effect
-    return gate.run()
+    rule = Rule(margin=effect.margin, suite_margin=min(Rule.suite_margin, effect.margin))
+    cases, coins = [case_of(key) for key in recorded[0]], random.Random(seed)  # noqa: S311 - coins, and no secret
+    return run_gate(Drawn(cases, recorded, effect, coins), cases, rule, coins, lambda *_: None)
 
 
 def case_of(key: str) -> Case:
@@ -150,14 +147,19 @@ def line(name: str, effect: Effect, outcomes: Sequence[Outcome]) -> dict[str, st
     target = effect.target or key
     verdicts = [outcome.decisions[target].verdict for outcome in outcomes]
     alarms = sum(
-        bool({one.name for one in o.of(SLOWER)} - ({target} if effect.share else set())) for o in outcomes
+        bool({one.name for one in o.of(Verdict.SLOWER)} - ({target} if effect.share else set()))
+        for o in outcomes
     )
     return {
         "added": name,
-        "found": bounds(verdicts.count(SLOWER), len(outcomes)) if effect.share else "-",
+        "found": bounds(verdicts.count(Verdict.SLOWER), len(outcomes)) if effect.share else "-",
         "false alarms": "-" if effect.everywhere else bounds(alarms, len(outcomes)),
-        "passed": bounds(len(outcomes) - verdicts.count(SLOWER) - verdicts.count(UNDECIDED), len(outcomes)),
-        "with something undecided": bounds(sum(bool(o.of(UNDECIDED)) for o in outcomes), len(outcomes)),
+        "passed": bounds(
+            len(outcomes) - verdicts.count(Verdict.SLOWER) - verdicts.count(Verdict.UNDECIDED), len(outcomes)
+        ),
+        "with something undecided": bounds(
+            sum(bool(o.of(Verdict.UNDECIDED)) for o in outcomes), len(outcomes)
+        ),
         "confirming pairs, median": f"{np.median([outcome.pairs[1] for outcome in outcomes]):.0f}",
     }
 

@@ -1,6 +1,6 @@
 """What other tools would say of the same samples: each rule says whether one case got slower.
 
-They see more than they would have on their own: samples of both arms taken in turn, in the same minutes.
+They see more than they would have on their own: samples of both sides taken in turn, in the same minutes.
 """
 
 from collections.abc import Callable, Mapping

@@ -100,10 +100,12 @@ def test_modules_and_named_definitions_may_lie_in_any_folder(tmp_path: Path) -> 
 def test_what_is_gone_or_there_twice_is_told(tmp_path: Path) -> None:
     """Else the digest would be of less than it says, or of something else."""
     root = copied(tmp_path)
-    (root / PACKAGE / "blocks.py").write_text("")
+    twin = root / PACKAGE / "deeper" / "worker" / "blocks.py"
+    twin.parent.mkdir(parents=True)
+    twin.write_text("")
     with pytest.raises(LookupError, match="blocks is there 2 times"):
         digest_of(root)
-    (root / PACKAGE / "blocks.py").unlink()
+    twin.unlink()
     in_only_file(root, "class Gate:", "class Judge:")
     with pytest.raises(LookupError, match=r"Gate\._stage is there 0 times"):
         digest_of(root)

@@ -10,8 +10,8 @@ from judge_gates import JudgeError, read_gates
 from rejudge_gates import why_not
 from replay_gates import EFFECTS, Effect, drawn, line, pairs_of
 
-from nncore_bench.gate.outcome import SAME, SLOWER, UNDECIDED
-from nncore_bench.gate.pairs import MEASURED
+from nncore_bench.gate.decide import Verdict
+from nncore_bench.gate.ratios import MEASURED
 from nncore_bench.gate.text import gate_record
 
 KEYS = ("cpu-t1-float32-eager-b32-h128", "cpu-t1-float32-eager-b128-h512")
@@ -46,10 +46,13 @@ def test_an_effect_is_found_in_its_case_alone_and_nothing_is_the_same() -> None:
     """With 1 % between pairs, 5 % in one case of two."""
     pairs = pairs_of(records(0.01))
     same = [drawn(pairs, EFFECTS["nothing"], seed) for seed in range(10)]
-    assert {one.verdict for outcome in same for one in outcome.decisions.values()} <= {SAME, UNDECIDED}
+    assert {one.verdict for outcome in same for one in outcome.decisions.values()} <= {
+        Verdict.SAME,
+        Verdict.UNDECIDED,
+    }
     found = [drawn(pairs, EFFECTS["+5 % in one case"], seed) for seed in range(10)]
-    assert [outcome.decisions[KEYS[0]].verdict for outcome in found] == [SLOWER] * 10
-    assert [outcome.decisions[KEYS[1]].verdict for outcome in found] == [SAME] * 10
+    assert [outcome.decisions[KEYS[0]].verdict for outcome in found] == [Verdict.SLOWER] * 10
+    assert [outcome.decisions[KEYS[1]].verdict for outcome in found] == [Verdict.SAME] * 10
     assert found[0].decisions[KEYS[0]].ratio == pytest.approx(1.05, abs=0.01)
 
 
@@ -85,9 +88,9 @@ def test_a_recorded_gate_that_would_be_decided_otherwise_does_not_stand() -> Non
     record = recorded(0.05)
     assert record["pairs"] == [8, 16]
     shown = next(one for one in record["decisions"] if one["name"] == KEYS[0])
-    shown["verdict"] = SAME
+    shown["verdict"] = Verdict.SAME
     assert why_not(record) == f"{KEYS[0]} was same, is slower"
-    shown["verdict"] = SLOWER
+    shown["verdict"] = Verdict.SLOWER
     record["measured"][KEYS[0]][-1:] = []
     assert why_not(record) == f"confirming {KEYS[0]} would take 16 pairs, and 15 are recorded"
     passed = recorded(0.0)

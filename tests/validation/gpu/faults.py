@@ -11,6 +11,7 @@ from made_up_day import MadeUpDay
 from made_up_runs import CUDA_CASE
 
 from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, Case
+from nncore_bench.gate.decide import Verdict
 from nncore_bench.records import Account, CaseProfile, CaseRecord, DeviceActivity, PhaseCounters
 from nncore_bench.runs import Block, Run
 
@@ -133,7 +134,7 @@ def without_feeding(day: MadeUpDay) -> None:
 
 
 def slower_in_the_gate(day: MadeUpDay) -> None:
-    day.decisions[0] = replace(day.decisions[0], verdict="slower")
+    day.decisions[0] = replace(day.decisions[0], verdict=Verdict.SLOWER)
 
 
 def nothing_on_the_device(day: MadeUpDay) -> None:

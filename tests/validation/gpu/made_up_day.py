@@ -95,11 +95,19 @@ class MadeUpDay:
     def _outcome(self) -> Outcome:
         decisions = {decision.name: decision for decision in self.decisions}
         return Outcome(
-            *("base", "candidate", RULE, (), {}, {}, decisions, {}, {}),
+            base="base",
+            candidate="candidate",
+            rule=RULE,
+            cases=(),
+            new={},
+            changes={},
+            decisions=decisions,
+            phases={},
+            causes={},
             seconds=100.0,
             pairs=(8, 16),
             measured={},
-            void=(),
+            discarded=(),
             interrupted=False,
         )
 
