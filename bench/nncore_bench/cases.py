@@ -3,13 +3,12 @@
 Imports neither torch nor pandas: a report on a laptop reads the same names as the worker that measured.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import product
-from math import log2
 from typing import Literal, TypeAlias
 
-from nncore_bench.variants import DEFAULT_ALLOCATOR, EAGER, made_faster, words_of
+from nncore_bench.variants import made_faster, words_of
 
 STEP_PHASES = ("zero_grad", "forward", "loss", "backward", "optimizer")
 """The phases whose laps add up to the step, in the order in which they run."""
@@ -46,12 +45,6 @@ reference kernels, those that find their data in a core's own caches and the cop
 
 DOES_NOT_APPLY = "-"
 SIMPLENN = "simplenn"
-REFERENCE_KERNELS = "reference-kernels"
-REFERENCE_NETWORK = "reference-network"
-SMALLEST_NETWORK = "smallest-network"
-MIDDLE_NETWORK = "middle-network"
-SMALLEST = 8  # hidden units of the smallest network: of fewer, none may learn
-REFERENCE_SIZE = 128
 
 
 Place: TypeAlias = tuple[str, int | str, str]
@@ -170,40 +163,3 @@ def grid(  # noqa: PLR0913 - the axes of the grid are what they are
         for count in (threads if device == "cpu" else (DOES_NOT_APPLY,))
         for precision, variant, batch_size, width in product(precisions, variants, batch_sizes, widths)
     ]
-
-
-def reference_case(cases: Mapping[int, Case]) -> int | None:
-    """Return the number of the case to profile: one thread, and nearest to batch 128 and width 128."""
-
-    def distance(number: int) -> tuple[bool, float]:
-        case = cases[number]
-        width = case.hidden if isinstance(case.hidden, int) else REFERENCE_SIZE
-        return case.threads not in (1, DOES_NOT_APPLY), sum(
-            abs(log2(size / REFERENCE_SIZE)) for size in (case.batch_size, width)
-        )
-
-    return min(cases, key=distance, default=None)
-
-
-def companions_of(cases: Iterable[Case], twins: Iterable[Case]) -> list[tuple[str, Case]]:
-    """Return what is measured beside the cases, in the same rounds, each with its role.
-
-    For every place where cases run: the reference kernels, the smallest network, whose phases are all
-    dispatch, and a middle one, whose phases are mostly work. Of the `twins`, the cases that may be measured
-    under the default allocator as well, the reference case of the CPU.
-    """
-    places = dict.fromkeys(case.place for case in cases)
-    beside = [
-        (role, Case(subject, DOES_NOT_APPLY, device, threads, precision, EAGER, batch_size, hidden))
-        for device, threads, precision in places
-        for role, subject, batch_size, hidden in (
-            (REFERENCE_KERNELS, REFERENCE_KERNELS, 1, DOES_NOT_APPLY),
-            (SMALLEST_NETWORK, REFERENCE_NETWORK, 1, SMALLEST),
-            (MIDDLE_NETWORK, REFERENCE_NETWORK, REFERENCE_SIZE, REFERENCE_SIZE),
-        )
-    ]
-    on_cpu = dict(enumerate(case for case in twins if not case.on_device))
-    reference = reference_case(on_cpu)
-    if reference is None:
-        return beside
-    return [*beside, (DEFAULT_ALLOCATOR, replace(on_cpu[reference], variant=DEFAULT_ALLOCATOR))]

@@ -7,7 +7,8 @@ import msgspec.structs
 
 from nncore_bench.campaign.conductor import Progress, StartWorker
 from nncore_bench.campaign.launcher import REQUEST_TIMEOUT_S, Asked, WorkerError, patience
-from nncore_bench.cases import FED, SMALLEST_NETWORK, reference_case, safe_label
+from nncore_bench.cases import FED, safe_label
+from nncore_bench.companions import COMPANIONS, SMALLEST_NETWORK, reference_case
 from nncore_bench.records import CaseCounters, CaseProfile, CaseRecord, Notice
 from nncore_bench.worker import messages
 from nncore_bench.worker.messages import NOT_HELD
@@ -27,7 +28,7 @@ def count_cases(
     for number, record in enumerate(records):
         progress("counters", number, len(records), None)
         found: CaseCounters | str | None = None
-        if record.status == "ok" and needs_counters(record):
+        if record.status == "ok" and (not record.role or COMPANIONS[record.role].counted):
             found = _counted(record, workers, start_worker)
         if isinstance(found, str):
             notices.append(
@@ -36,11 +37,6 @@ def count_cases(
             found = None
         counted.append(msgspec.structs.replace(record, counters=found))
     return counted, notices
-
-
-def needs_counters(record: CaseRecord) -> bool:
-    """Tell whether counters are needed: of cases, and of the smallest network, which is told per operator."""
-    return record.role in ("", SMALLEST_NETWORK)
 
 
 def _counted(record: CaseRecord, workers: dict[str, Asked], start_worker: StartWorker) -> CaseCounters | str:
@@ -93,16 +89,13 @@ def to_profile(records: Sequence[CaseRecord], *, every: bool) -> list[int]:
     """Return the numbers of the cases to profile, and of the smallest network of each place they are at."""
     ok = {n: record for n, record in enumerate(records) if record.status == "ok"}
     cases = {n: record.case for n, record in ok.items() if not record.role}
-    chosen = list(cases)
     if not every:
-        by_device = [
-            reference_case({n: case for n, case in cases.items() if case.device == device})
-            for device in dict.fromkeys(case.device for case in cases.values())
-        ]
-        chosen = [number for number in by_device if number is not None]
-    places = {cases[number].place for number in chosen}
+        devices = dict.fromkeys(case.device for case in cases.values())
+        chosen = [reference_case(case for case in cases.values() if case.device == one) for one in devices]
+        cases = {n: case for n, case in cases.items() if case in chosen}
+    places = {case.place for case in cases.values()}
     smallest = [n for n, r in ok.items() if r.role == SMALLEST_NETWORK and r.case.place in places]
-    return [*chosen, *smallest]
+    return [*cases, *smallest]
 
 
 def _profiled(

@@ -13,7 +13,7 @@ from nncore_bench.campaign.conductor import COMPUTE_MODE, CUDA, Conductor, Progr
 from nncore_bench.campaign.launcher import ALLOCATOR_POLICY, Asked, Launcher, WorkerError
 from nncore_bench.campaign.passes import count_cases, profile_cases
 from nncore_bench.campaign.plan import Plan
-from nncore_bench.cases import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK
+from nncore_bench.companions import COMPANIONS
 from nncore_bench.machine.facts import code_measured, host_name, machine_facts
 from nncore_bench.machine.fingerprint import GPU
 from nncore_bench.machine.gpu import EXCLUSIVE, chosen_gpu, told_by_torch, visible
@@ -25,13 +25,6 @@ from nncore_bench.records import CaseRecord, Notice
 from nncore_bench.runs import Block, Campaign, Run, RunFolder
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 from nncore_bench.worker import messages
-
-MISSED = {
-    REFERENCE_KERNELS: "the times of the cases are complete; what limits them is unknown",
-    SMALLEST_NETWORK: "the times of the cases are complete; what limits them is unknown, and the drift",
-    MIDDLE_NETWORK: "the times of the cases are complete; the machine's drift is unknown",
-    DEFAULT_ALLOCATOR: "the times of the cases are complete; what the allocator does to them is unknown",
-}
 
 
 class Recorder:
@@ -212,10 +205,11 @@ def too_little_memory(conductor: Conductor) -> list[Notice]:
 
 
 def _missed(companions: Sequence[CaseRecord]) -> list[Notice]:
-    """Return a notice for everything beside the cases that could not be measured."""
+    """Return a notice for every companion that could not be measured."""
     return [
         Notice(
-            f"the {record.role} beside the cases could not be measured ({record.reason})", MISSED[record.role]
+            f"the {record.role} beside the cases could not be measured ({record.reason})",
+            f"the times of the cases are complete; {COMPANIONS[record.role].lost}",
         )
         for record in companions
         if record.status == "failed"

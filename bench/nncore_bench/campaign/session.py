@@ -18,16 +18,11 @@ from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.campaign.recorder import Recorder
 from nncore_bench.cases import (
     FED,
-    KERNELS,
-    MIDDLE_NETWORK,
-    REFERENCE_KERNELS,
     SIMPLENN,
-    SMALLEST_NETWORK,
-    STEP_PHASES,
     Case,
-    companions_of,
     grid,
 )
+from nncore_bench.companions import companions_of
 from nncore_bench.errors import UserError
 from nncore_bench.estimate.laps import published
 from nncore_bench.estimate.rows import KIND_OF_PHASE, NANO, Row
@@ -36,7 +31,7 @@ from nncore_bench.machine.gpu import chosen_gpu
 from nncore_bench.options import Options
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import SCHEMA_VERSION, Block, unwritable
-from nncore_bench.variants import DEFAULT_ALLOCATOR, misfit
+from nncore_bench.variants import misfit
 from nncore_bench.worker import messages
 
 if TYPE_CHECKING:
@@ -170,19 +165,15 @@ class Suite:
         for case, phase in selected:
             phases[case].append(phase)
         records = [self._record(case, names) for case, names in phases.items()]
-        companions = [] if alone else self._companions(records)
+        ok = [record for record in records if record.status == "ok"]
+        twins = [r.case for r in ok if "step" in r.phases and allocator_can_be_chosen()]
+        companions = [] if alone else companions_of([record.case for record in ok], twins)
         self.recorder = Recorder(self.options, records, self.launcher, companions)
         self.recorder.record(plan, progress)
 
     def _record(self, case: Case, phases: Sequence[str]) -> CaseRecord:
         reason = self.skip_reason(case)
         return CaseRecord(case, tuple(phases), status="skipped" if reason else "ok", reason=reason)
-
-    def _companions(self, records: Sequence[CaseRecord]) -> list[CaseRecord]:
-        """Return the records of what is measured beside the cases, in the same rounds."""
-        measured = [record for record in records if record.status == "ok"]
-        twins = [r.case for r in measured if "step" in r.phases and allocator_can_be_chosen()]
-        return [_companion(role, case) for role, case in companions_of([r.case for r in measured], twins)]
 
     @property
     def folder(self) -> Path:
@@ -235,20 +226,6 @@ def measured_grid(options: Options, progress: Progress, launcher: Launcher | Non
     finally:
         suite.close()
     return suite.source
-
-
-PHASES_OF_ROLE = {
-    REFERENCE_KERNELS: KERNELS,
-    SMALLEST_NETWORK: (*STEP_PHASES, "step", "inference"),
-    MIDDLE_NETWORK: (*STEP_PHASES, "step", "inference"),
-    DEFAULT_ALLOCATOR: ("step",),
-}
-BLOCK_SHARES = {REFERENCE_KERNELS: 0.25, SMALLEST_NETWORK: 0.25, MIDDLE_NETWORK: 0.5, DEFAULT_ALLOCATOR: 1.0}
-"""How long their blocks are, as a share of those of the cases."""
-
-
-def _companion(role: str, case: Case) -> CaseRecord:
-    return CaseRecord(case, PHASES_OF_ROLE[role], role=role, block_share=BLOCK_SHARES[role])
 
 
 def own_part(source: "Source") -> dict[str, Any]:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nncore_bench.cases import REFERENCE_KERNELS, SMALLEST_NETWORK, Case, Place
+from nncore_bench.cases import Case, Place
+from nncore_bench.companions import REFERENCE_KERNELS, SMALLEST_NETWORK
 from nncore_bench.estimate.rows import Row
 from nncore_bench.records import CaseRecord, PhaseCounters
 

@@ -14,7 +14,8 @@ from math import exp, log
 
 import numpy as np
 
-from nncore_bench.cases import MIDDLE_NETWORK, SMALLEST_NETWORK, Case, Place
+from nncore_bench.cases import Case, Place
+from nncore_bench.companions import MIDDLE_NETWORK, SMALLEST_NETWORK
 from nncore_bench.estimate.estimates import (
     BETWEEN_RUNS,
     Estimate,

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from nncore_bench.cases import SMALLEST_NETWORK, STEP_PHASES, Case
+from nncore_bench.cases import STEP_PHASES, Case
+from nncore_bench.companions import SMALLEST_NETWORK
 from nncore_bench.estimate.rows import Row
 from nncore_bench.records import Account, CaseProfile, ProfiledOperator
 

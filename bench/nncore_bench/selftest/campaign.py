@@ -17,7 +17,8 @@ from nncore_bench.campaign.conductor import Conductor, Progress
 from nncore_bench.campaign.launcher import Launcher, Worker, WorkerError
 from nncore_bench.campaign.plan import Plan
 from nncore_bench.campaign.session import own_part
-from nncore_bench.cases import DOES_NOT_APPLY, REFERENCE_KERNELS, STEP_PHASES, Case
+from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
+from nncore_bench.companions import REFERENCE_KERNELS
 from nncore_bench.estimate.estimates import Launches
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row
