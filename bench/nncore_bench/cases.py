@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Literal, TypeAlias
 
-from nncore_bench.variants import made_faster, words_of
+from nncore_bench.variants import Form, form_of, made_faster, words_of
 
 STEP_PHASES = ("zero_grad", "forward", "loss", "backward", "optimizer")
 """The phases whose laps add up to the step, in the order in which they run."""
@@ -81,6 +81,11 @@ class Case:
         return self.device != "cpu"
 
     @property
+    def form(self) -> Form:
+        """Return the facts of its variant."""
+        return form_of(words_of(self.variant))
+
+    @property
     def place(self) -> Place:
         """Return what all cases have in common that run on the same hardware in the same way."""
         return self.device, self.threads, self.precision
@@ -94,7 +99,7 @@ class Case:
         about = made_faster(self.variant)
         if about == "inference":
             return ("inference",)
-        if "cudagraph" in words_of(self.variant):
+        if self.form.captures_step:
             return ("step",)
         here = tuple(phase for phase in PHASES if phase != "copy" or self.on_device)
         return tuple(phase for phase in here if phase in FED) if about == "feeding" else here

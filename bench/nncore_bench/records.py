@@ -5,7 +5,6 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from nncore_bench.cases import BlockKind, Case, kinds_for
-from nncore_bench.variants import words_of
 
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
 OUTSIDE = "(outside of operators)"
@@ -221,5 +220,5 @@ class CaseRecord(msgspec.Struct, frozen=True):
     @property
     def kinds(self) -> tuple[BlockKind, ...]:
         """Return the kinds of block that a round of it has; a step that is captured whole has no laps."""
-        captured = "cudagraph" in words_of(self.case.variant)
+        captured = self.case.form.captures_step
         return tuple(kind for kind in kinds_for(self.phases) if not (captured and kind == "laps"))

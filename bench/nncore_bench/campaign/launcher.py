@@ -19,7 +19,6 @@ from typing import Protocol, Self
 import msgspec
 
 from nncore_bench.errors import UserError
-from nncore_bench.variants import WORDS, words_of
 from nncore_bench.worker import messages
 
 ALLOCATOR_POLICY = {
@@ -40,9 +39,7 @@ SIGNALS = {9: "was killed by signal 9, as the kernel does when memory runs out",
 
 def patience(request: messages.Request) -> float:
     """Return how many seconds a request may take: to prepare a case may mean to compile its network."""
-    compiles = isinstance(request, messages.Prepare) and any(
-        WORDS[word].kind == "compiler" for word in words_of(request.case.variant)
-    )
+    compiles = isinstance(request, messages.Prepare) and request.case.form.compiled
     return COMPILING_TIMEOUT_S if compiles else REQUEST_TIMEOUT_S
 
 

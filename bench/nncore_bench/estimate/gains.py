@@ -209,7 +209,7 @@ def _log_ratios(times: Times, plain_times: Times) -> npt.NDArray[np.float64]:
 
 def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:
     """Return the memory beyond the plain step's; of what is compiled the counters see the eager operators."""
-    if any(WORDS[word].kind == "compiler" for word in words_of(record.case.variant)):
+    if record.case.form.compiled:
         return None
     peaks = [
         one.counters.phases["step"].peak_bytes if one.counters and "step" in one.counters.phases else None

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -13,16 +13,11 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from nncore.step import TrainStep
-from nncore_bench.variants import HALVES
+from nncore_bench.variants import HALVES, form_of
 from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.messages import COMPILER_CACHE
 from nncore_bench.worker.subjects.load import Inputs, called
 
-COMPILE_MODES: Mapping[str, str] = {
-    "compile": "default",
-    "compile-max": "max-autotune",
-    "reduce-overhead": "reduce-overhead",
-}
 IMAGE_DIMENSIONS = 4
 PASSES = 32
 """So often is the scale of a loss halved at most: from 65536, where GradScaler begins, far below 1."""
@@ -36,10 +31,8 @@ def formed_model(model: nn.Module, words: Words) -> nn.Module:
         if not any(parameter.ndim == IMAGE_DIMENSIONS for parameter in model.parameters()):
             raise IncorrectError("channels-last: the network has no weights of four dimensions, so no images")
         model = model.to(memory_format=torch.channels_last)
-    for word, mode in COMPILE_MODES.items():
-        if word in words:
-            return cast("nn.Module", torch.compile(model, mode=mode, dynamic=False))
-    return model
+    mode = form_of(words).compile_mode
+    return cast("nn.Module", torch.compile(model, mode=mode, dynamic=False)) if mode else model
 
 
 def formed_inputs(inputs: Inputs, words: Words) -> Inputs:
@@ -146,13 +139,12 @@ def compiler_cache_of(words: Words) -> Iterator[None]:
 
     Else what one compiled would make the first step of another look cheap, and the first of them slow.
     """
-    compiler = next((word for word in COMPILE_MODES if word in words), None)
-    folder = os.environ.get(COMPILER_CACHE)
-    if compiler is None or folder is None:
+    mode, folder = form_of(words).compile_mode, os.environ.get(COMPILER_CACHE)
+    if not mode or folder is None:
         yield
         return
     importlib.import_module("torch._inductor.compile_fx")
-    os.environ[COMPILER_CACHE] = str(Path(folder) / compiler)
+    os.environ[COMPILER_CACHE] = str(Path(folder) / mode)
     try:
         yield
     finally:
