@@ -43,6 +43,11 @@ its step is the `rest`); `inference` runs the model under eval mode and no_grad;
 reference kernels, those that find their data in a core's own caches and the copy that does not.
 """
 
+KIND_OF_PHASE: dict[str, BlockKind] = {
+    lap: kind for kind, laps in BLOCK_LAPS.items() for lap in laps if lap not in ("rest", UNATTRIBUTED)
+}
+"""The kind of block that each phase is measured in."""
+
 DOES_NOT_APPLY = "-"
 SIMPLENN = "simplenn"
 

@@ -5,11 +5,13 @@ goes, each under a temporary name that is then renamed, so that a run that is ki
 had finished. At the end the rounds are merged into `samples.npz`.
 """
 
+import io
 import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from nncore_bench.cases import BLOCK_LAPS, BlockKind
+from nncore_bench.cases import BLOCK_LAPS, BlockKind, Case
 from nncore_bench.errors import UserError
 from nncore_bench.records import CaseProfile, CaseRecord, Notice
 
@@ -33,6 +35,7 @@ OUR_KEY = "nncore_bench"
 ROUNDS_FOLDER = "rounds"
 
 Nanoseconds: TypeAlias = npt.NDArray[np.int64]
+NANO = 1e-9
 
 UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
 """What numpy raises for a damaged file, depending on where the damage is."""
@@ -97,33 +100,76 @@ class Run(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Block:
-    """Hold the laps of some consecutive iterations of one case, the leading one first.
+    """The laps of some consecutive iterations of one case, the leading one first.
 
     `host` has shape [iterations, laps] in nanoseconds of the host's clock; `device` has the same shape,
     or is None where the device is the host. `wall_ns` is the time of all iterations but the leading one
-    between two synchronisations.
+    between two synchronisations, and `waited_ns` for how long others had the core during these, which is not
+    stored. `case`, `launch` and `round` are its place in the campaign, which its worker does not know.
     """
 
-    case: int
-    launch: int
-    round: int
     kind: BlockKind
     host: Nanoseconds
     device: Nanoseconds | None
     wall_ns: int
+    waited_ns: int = 0
+    case: int = 0
+    launch: int = 0
+    round: int = 0
 
     @property
     def laps(self) -> tuple[str, ...]:
         """Return the names of the columns."""
         return BLOCK_LAPS[self.kind]
 
+    @property
+    def turn(self) -> tuple[int, int]:
+        """Return launch and round, which neighbouring blocks of other cases and kinds share."""
+        return self.launch, self.round
+
+    @property
+    def iterations(self) -> int:
+        """Return the number of counted iterations: the leading one is left out."""
+        return len(self.host) - 1
+
     def column(self, phase: str) -> Nanoseconds:
-        """Return the counted host laps of a phase: the leading iteration is left out."""
+        """Return the counted host laps of a phase."""
         return self.host[1:, self.laps.index(phase)]
 
     def device_column(self, phase: str) -> Nanoseconds | None:
         """Return the counted device laps of a phase, or None where the device is the host."""
         return None if self.device is None else self.device[1:, self.laps.index(phase)]
+
+    @property
+    def wall_mean_ns(self) -> float:
+        """Return the time of an iteration by the wall clock, the mean over the counted ones."""
+        return self.wall_ns / self.iterations
+
+    @property
+    def each_ns(self) -> Nanoseconds:
+        """Return the time of each counted iteration by the host's clock."""
+        each: Nanoseconds = self.host[1:].sum(axis=1)
+        return each
+
+    def iteration_ns(self, case: Case) -> float:
+        """Return the time of an iteration: the smallest of the block.
+
+        On a device, where the host runs ahead, and in a loop that feeds, where what comes is fetched ahead in
+        bursts, it is the wall clock's mean.
+        """
+        mean = case.on_device or self.kind == "feed"
+        return self.wall_mean_ns if mean else float(self.each_ns.min())
+
+
+BlocksOfCase: TypeAlias = Mapping[BlockKind, Sequence[Block]]
+
+
+def by_case(blocks: Iterable[Block]) -> Mapping[int, BlocksOfCase]:
+    """Return blocks by case number and kind, in the order of rounds; what has none is empty."""
+    found: dict[int, dict[BlockKind, list[Block]]] = defaultdict(lambda: defaultdict(list))
+    for block in sorted(blocks, key=lambda block: block.round):
+        found[block.case][block.kind].append(block)
+    return found
 
 
 _INDEX = np.dtype(
@@ -164,8 +210,8 @@ def unpack(index: npt.NDArray[Any], laps_ns: Nanoseconds) -> Iterator[Block]:
             parts.append(laps_ns[position : position + shape[0] * shape[1]].reshape(shape))
             position += shape[0] * shape[1]
         device = parts[1] if len(parts) > 1 else None
-        case, launch, number, wall_ns = (int(row[name]) for name in ("case", "launch", "round", "wall_ns"))
-        yield Block(case, launch, number, kind, parts[0], device, wall_ns)
+        place = {name: int(row[name]) for name in ("case", "launch", "round")}
+        yield Block(kind, parts[0], device, int(row["wall_ns"]), **place)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -216,10 +262,9 @@ class RunFolder:
 
     @staticmethod
     def _save_npz(path: Path, blocks: Sequence[Block]) -> None:
-        temporary = path.with_name(f".{path.name}")
-        with temporary.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **pack(blocks))
-        temporary.replace(path)
+        stream = io.BytesIO()
+        np.savez_compressed(stream, allow_pickle=False, **pack(blocks))
+        replace_file(path, stream.getvalue())
 
 
 def read_run(path: Path) -> Run:

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec.structs
-import numpy as np
 
 from nncore_bench.campaign.launcher import REQUEST_TIMEOUT_S, Asked, WorkerError, memory_left, patience
 from nncore_bench.campaign.plan import Account, Plan, rounds_for
-from nncore_bench.cases import BLOCK_LAPS, BlockKind, Case
+from nncore_bench.cases import BlockKind, Case
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import Block, Campaign
 from nncore_bench.variants import DEFAULT_ALLOCATOR, words_of
@@ -314,19 +313,12 @@ class Conductor:
             reply = self._ask(launch, number, messages.Measure(number, kind, record.steps_per_block[kind]))
             if not isinstance(reply, messages.Measured):
                 break
-            blocks.append(self._block(launch, number, kind, reply))
+            blocks.append(reply.block(kind, case=number, launch=launch, round=self.rounds_done))
+            self.account.add(blocks[-1])
             if reply.thrown_out:
                 thrown_out = self.cases[number].thrown_out + reply.thrown_out
                 self.cases[number] = msgspec.structs.replace(self.cases[number], thrown_out=thrown_out)
         return blocks
-
-    def _block(self, launch: int, number: int, kind: BlockKind, reply: messages.Measured) -> Block:
-        columns = len(BLOCK_LAPS[kind])
-        host = np.frombuffer(reply.host, np.int64).reshape(-1, columns)
-        device = None if reply.device is None else np.frombuffer(reply.device, np.int64).reshape(-1, columns)
-        block = Block(number, launch, self.rounds_done, kind, host, device, reply.wall_ns)
-        self.account.add(block)
-        return block
 
     def _planned(self, pilot: list[Block]) -> int:
         """Return the rounds that the target asks for, within what the budget allows."""
@@ -334,8 +326,8 @@ class Conductor:
         if not pilot or not self._devices():
             return self.rounds_done
         affordable = int(self.plan.budget_s / self._seconds_per_round())
-        on_device = {number for number, record in enumerate(self.cases) if record.case.on_device}
-        wanted = max(rounds_for(self.plan.target, pilot, on_device), self.plan.least_rounds)
+        cases = [record.case for record in self.cases]
+        wanted = max(rounds_for(self.plan.target, pilot, cases), self.plan.least_rounds)
         whole_cycles = math.ceil(wanted / self.plan.launches) * self.plan.launches
         return max(self.rounds_done, min(whole_cycles, affordable))
 

@@ -2,16 +2,16 @@
 
 import math
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
 
+from nncore_bench.cases import Case
 from nncore_bench.options import Options
-from nncore_bench.runs import Block
+from nncore_bench.runs import NANO, Block
 
-NANO = 1e-9
 FEWEST_ROUNDS = 2
 """Of a campaign that only its budget bounds: a single one would show nothing of how times vary."""
 
@@ -52,20 +52,17 @@ class Account:
         self.leading_s += float(block.host[0].sum()) * NANO
 
 
-def rounds_for(target: float, pilot: Sequence[Block], on_device: Collection[int] = ()) -> int:
+def rounds_for(target: float, pilot: Sequence[Block], cases: Sequence[Case]) -> int:
     """Return how many rounds the half-width of a 95 % interval of a block's time needs to reach a target.
 
     By the normal approximation n = (z · s / (target · mean))², with s from the pilot's plain blocks, or from
-    whatever kind there is; nine tenths of the cases need no more rounds. The time of a block is its smallest
-    iteration; of a case on a device, where the host runs ahead, the wall time of an iteration.
+    whatever kind there is; nine tenths of the cases need no more rounds. Blocks number the `cases`.
     """
     kinds = {block.kind for block in pilot}
     by_case: dict[int, list[float]] = {}
     for block in pilot:
         if block.kind == ("plain" if "plain" in kinds else min(kinds)):
-            wall = block.wall_ns / (len(block.host) - 1)
-            smallest = float(block.host[1:].sum(axis=1).min())
-            by_case.setdefault(block.case, []).append(wall if block.case in on_device else smallest)
+            by_case.setdefault(block.case, []).append(block.iteration_ns(cases[block.case]))
     spreads = [np.std(times, ddof=1) / np.mean(times) for times in by_case.values() if len(times) > 1]
     if not spreads:
         return 1

@@ -18,6 +18,7 @@ from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.campaign.recorder import Recorder
 from nncore_bench.cases import (
     FED,
+    KIND_OF_PHASE,
     SIMPLENN,
     Case,
     grid,
@@ -25,12 +26,12 @@ from nncore_bench.cases import (
 from nncore_bench.companions import companions_of
 from nncore_bench.errors import UserError
 from nncore_bench.estimate.laps import published
-from nncore_bench.estimate.rows import KIND_OF_PHASE, NANO, Row
+from nncore_bench.estimate.rows import Row
 from nncore_bench.handover import HandOver
 from nncore_bench.machine.gpu import chosen_gpu
 from nncore_bench.options import Options
 from nncore_bench.records import CaseRecord
-from nncore_bench.runs import SCHEMA_VERSION, Block, unwritable
+from nncore_bench.runs import NANO, SCHEMA_VERSION, BlocksOfCase, by_case, unwritable
 from nncore_bench.variants import misfit
 from nncore_bench.worker import messages
 
@@ -195,21 +196,18 @@ class Suite:
         return {} if self.recorder is None else {(row.case, row.phase): row for row in self.source.rows}
 
     @cached_property
-    def _blocks_by_case(self) -> Mapping[Case, list[Block]]:
-        by_case: dict[Case, list[Block]] = defaultdict(list)
-        if self.recorder is not None:
-            for block in self.source.blocks:
-                if block.case < len(self.source.run.cases):  # the others are of what was measured beside them
-                    by_case[self.source.run.cases[block.case].case].append(block)
-        return by_case
+    def _blocks_of_case(self) -> Mapping[Case, BlocksOfCase]:
+        if self.recorder is None:
+            return {}
+        numbered = by_case(self.source.blocks)
+        return {record.case: numbered[number] for number, record in enumerate(self.source.run.cases)}
 
     def hand_over(self, case: Case, phase: str, stats: list[Any]) -> HandOver:
         """Return what the test of a case and phase reports; its statistics will go to `stats`."""
         row = self.rows.get((case, phase))
         means = [
-            float(np.mean(published(block, phase, on_device=case.on_device))) * NANO
-            for block in self._blocks_by_case[case]
-            if block.kind == KIND_OF_PHASE[phase]
+            float(np.mean(published(block, phase, case))) * NANO
+            for block in self._blocks_of_case.get(case, {}).get(KIND_OF_PHASE[phase], ())
         ]
         record = {} if row is None else row.as_record()
         failed = row is not None and row.status == "failed"

@@ -14,7 +14,7 @@ from math import exp, log
 
 import numpy as np
 
-from nncore_bench.cases import Case, Place
+from nncore_bench.cases import KIND_OF_PHASE, Case, Place
 from nncore_bench.companions import MIDDLE_NETWORK, SMALLEST_NETWORK
 from nncore_bench.estimate.estimates import (
     BETWEEN_RUNS,
@@ -26,9 +26,9 @@ from nncore_bench.estimate.estimates import (
     spread_of,
 )
 from nncore_bench.estimate.laps import published
-from nncore_bench.estimate.rows import KIND_OF_PHASE, NANO, Row
+from nncore_bench.estimate.rows import Row
 from nncore_bench.records import CaseRecord
-from nncore_bench.runs import Block
+from nncore_bench.runs import NANO, BlocksOfCase
 
 RUN_TO_RUN = Spread(0.006, 20.0)
 """What a run is off by beyond what it sees in itself, drift taken out.
@@ -53,17 +53,14 @@ class References:
 
 
 def references_of(
-    companions: Sequence[CaseRecord], blocks: Iterable[Block], first: int
+    companions: Sequence[CaseRecord], blocks: Mapping[int, BlocksOfCase], first: int
 ) -> dict[Place, References]:
-    """Return the references of every place (device, threads, precision)."""
-    by_case: dict[int, list[Block]] = defaultdict(list)
-    for block in blocks:
-        by_case[block.case].append(block)
+    """Return the references of every place (device, threads, precision); blocks number them from `first`."""
     found: dict[Place, References] = defaultdict(References)
     for number, record in enumerate(companions, first):
         if record.status != "ok":
             continue
-        times = {phase: block_times(by_case[number], phase, record.case) for phase in record.phases}
+        times = {phase: block_times(blocks[number], phase, record.case) for phase in record.phases}
         if record.role == SMALLEST_NETWORK:
             found[record.case.place].smallest = times
         elif record.role == MIDDLE_NETWORK:
@@ -71,17 +68,13 @@ def references_of(
     return dict(found)
 
 
-def block_times(blocks: Iterable[Block], phase: str, case: Case) -> Times:
-    """Return the smallest lap of a phase in each block."""
-    on_device = case.on_device
-    return {
-        (block.launch, block.round): log(low_estimate(published(block, phase, on_device=on_device)) * NANO)
-        for block in blocks
-        if block.kind == KIND_OF_PHASE[phase] and published(block, phase, on_device=on_device).min() > 0
-    }
+def block_times(blocks: BlocksOfCase, phase: str, case: Case) -> Times:
+    """Return the logarithm of the smallest lap of a phase, in seconds, in each block."""
+    smallest = {b.turn: low_estimate(published(b, phase, case)) for b in blocks[KIND_OF_PHASE[phase]]}
+    return {turn: log(lap * NANO) for turn, lap in smallest.items() if lap > 0}
 
 
-def with_reference(row: Row, blocks: Sequence[Block], references: References) -> Row:
+def with_reference(row: Row, blocks: BlocksOfCase, references: References) -> Row:
     """Return a row with what two runs of it are compared by, if nearly all of its rounds have references.
 
     A phase that the two networks do not have (data, copy) is held against their whole steps.

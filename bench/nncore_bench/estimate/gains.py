@@ -11,12 +11,10 @@ from scipy.special import stdtrit
 
 from nncore_bench.cases import DOES_NOT_APPLY, BlockKind, Case
 from nncore_bench.estimate.estimates import COVERAGE, Estimate, midmean, spread_of
-from nncore_bench.estimate.laps import wall_of
 from nncore_bench.records import CaseRecord
-from nncore_bench.runs import Block
+from nncore_bench.runs import NANO, Block, BlocksOfCase, by_case
 from nncore_bench.variants import EAGER, PRECISIONS, WORDS, canonical, made_faster, words_of
 
-NANO = 1e-9
 PLAIN_PRECISION = PRECISIONS[0]
 ERRORS = ("loss_error", "gradient_error", "parameter_error")
 Judgement: TypeAlias = Literal[
@@ -111,31 +109,28 @@ def gains(
     records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case, among: Collection[Case] | None = None
 ) -> list[Gain]:
     """Return what each case, or each of `among`, gains on the base, in their order; the base is left out."""
-    numbers = {record.case: number for number, record in enumerate(records)}
-    of_case: dict[int, list[Block]] = {}
-    for block in blocks:
-        of_case.setdefault(block.case, []).append(block)
-    plain = records[numbers[base]]
+    numbered = by_case(blocks)
+    of_case = {record.case: numbered[number] for number, record in enumerate(records)}
+    plain = next(record for record in records if record.case == base)
     others = [record for record in records if record.case != base and (among is None or record.case in among)]
     counts = {about: sum(made_faster(record.case.variant) == about for record in others) for about in KINDS}
-    return [
-        _gain(record, plain, of_case.get(numbers[record.case], []), of_case.get(numbers[base], []), counts)
-        for record in others
-    ]
+    return [_gain(record, plain, of_case[record.case], of_case[base], counts) for record in others]
 
 
 def _gain(
     record: CaseRecord,
     plain: CaseRecord,
-    blocks: Sequence[Block],
-    plain_blocks: Sequence[Block],
+    blocks: BlocksOfCase,
+    plain_blocks: BlocksOfCase,
     counts: Mapping[str, int],
 ) -> Gain:
     about = made_faster(record.case.variant)
     if record.status != "ok":
         return Gain(record.case, about, "cannot run", record.reason)
-    on_device = record.case.on_device
-    times, plain_times = (times_of(of, KINDS[about], on_device=on_device) for of in (blocks, plain_blocks))
+    times, plain_times = (
+        {block.turn: block.iteration_ns(record.case) * NANO for block in of[KINDS[about]]}
+        for of in (blocks, plain_blocks)
+    )
     ratios = _log_ratios(times, plain_times)
     spread = spread_of(ratios[:, None]) if len(ratios) else None
     if spread is None:
@@ -170,22 +165,6 @@ def _judgement(speed_up: Estimate, error: float, tolerance: float) -> Judgement:
         return "faster" if faster else "slower"
     same = speed_up.exceeds(1 / SAME_WITHIN) and speed_up.exceeds(SAME_WITHIN) is False
     return "no difference" if same else "undecided"
-
-
-def times_of(blocks: Sequence[Block], kind: BlockKind, *, on_device: bool) -> dict[tuple[int, int], float]:
-    """Return the seconds of an iteration in each launch and round, as blocks of a kind show them.
-
-    The smallest of a block; of the loop that feeds, where what comes is fetched ahead in bursts, and on a
-    device, where the host runs ahead, the wall clock's mean.
-    """
-    mean = on_device or kind == "feed"
-    return {
-        (block.launch, block.round): _ns(block, mean=mean) * NANO for block in blocks if block.kind == kind
-    }
-
-
-def _ns(block: Block, *, mean: bool) -> float:
-    return wall_of(block) if mean else float(block.host[1:].sum(axis=1).min())
 
 
 def _smallest(times: Times) -> dict[int, float]:

@@ -17,7 +17,7 @@ from nncore_bench.estimate.estimates import (
     low_estimate,
     undisturbed,
 )
-from nncore_bench.runs import Block
+from nncore_bench.runs import NANO, Block
 
 WAIT_WITHIN, WAIT_WITHIN_S = 0.02, 1e-6
 PLANTED_WITHIN, PLANTED_WITHIN_S = 0.05, 3e-6
@@ -29,7 +29,6 @@ COSTLIEST_READING_S = 1e-6
 CLOCKS_AGREE_WITHIN = 0.001
 SPANS_WITHIN = 0.05
 MICRO = 1e-6
-NANO = 1e-9
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import TypeAlias
 import numpy as np
 
 from nncore_bench.records import Account, DeviceActivity
+from nncore_bench.runs import NANO
 from nncore_bench.worker.profile.trace import COPY, KERNEL, MEMSET, ON_DEVICE, OPERATOR, RUNTIME, Event
 
-NANO = 1e-9
 GRAPH_LAUNCH = "GraphLaunch"
 """In the name of the one call that launches all kernels of a graph, of CUDA as of HIP."""
 
