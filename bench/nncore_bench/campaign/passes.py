@@ -1,4 +1,4 @@
-"""The passes after the timed campaign: what cases do is counted, and where their operators spend time."""
+"""The passes after the timed campaign: count what cases do, and profile their operators."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ Workers = Mapping[tuple[str, int], Asked]
 def count_cases(
     records: Sequence[CaseRecord], start_worker: StartWorker, progress: Progress
 ) -> tuple[list[CaseRecord], list[Notice]]:
-    """Return the records with what was counted of them, in a process of its own for each device."""
+    """Return the records with their counters, counted in a process of its own for each device."""
     workers: dict[str, Asked] = {}
     counted, notices = [], []
     for number, record in enumerate(records):
@@ -66,9 +66,9 @@ def profile_cases(  # noqa: PLR0913 - what a pass needs
     *,
     every: bool,
 ) -> tuple[list[CaseProfile], list[Notice]]:
-    """Profile every case, or one of each device, and the smallest network beside it; traces go to the folder.
+    """Profile every case, or one of each device, and the smallest network; traces go to the folder.
 
-    The smallest network has next to nothing to do, which tells what an operator costs by itself.
+    The smallest network computes next to nothing, so its operators show the cost of dispatch.
     """
     chosen = {n: records[n] for n in to_profile(records, every=every)}
     profiles: list[CaseProfile] = []
@@ -86,7 +86,7 @@ def profile_cases(  # noqa: PLR0913 - what a pass needs
 
 
 def to_profile(records: Sequence[CaseRecord], *, every: bool) -> list[int]:
-    """Return the numbers of the cases to profile, and of the smallest network of each place they are at."""
+    """Return the numbers of the cases to profile, and of the smallest network of each of their places."""
     ok = {n: record for n, record in enumerate(records) if record.status == "ok"}
     cases = {n: record.case for n, record in ok.items() if not record.role}
     if not every:
@@ -103,11 +103,11 @@ def _profiled(
 ) -> CaseProfile | str:
     """Return the profile of a case, or in a few words why there is none.
 
-    In the worker that timed it or, where that is gone, in a new one, which those after it go on with.
+    It runs in the worker that timed it or, if that is gone, in a new one, which later cases use as well.
     """
     device = record.case.device
-    beside = f"{safe_label(record.role)}-" if record.role else ""
-    trace = Path(TRACES_FOLDER) / f"{beside}{record.case.key}.json.gz"
+    role = f"{safe_label(record.role)}-" if record.role else ""
+    trace = Path(TRACES_FOLDER) / f"{role}{record.case.key}.json.gz"
     path, fed = str((folder / trace).absolute()), not {*FED}.isdisjoint(record.phases)
     request = messages.Profile(number, record.case, PROFILED_STEPS, path, fed=fed)
     try:
@@ -123,8 +123,8 @@ def _profiled(
         return f"its worker process {error}"
     if isinstance(reply, messages.Profiled):
         profile = msgspec.structs.replace(reply.profile, role=record.role, trace=str(trace))
-        told = (profile.disagreement, lost_kernels(profile, record))
-        return msgspec.structs.replace(profile, disagreement="; ".join(filter(None, told)))
+        both = (profile.disagreement, lost_kernels(profile, record))
+        return msgspec.structs.replace(profile, disagreement="; ".join(filter(None, both)))
     return reply.reason if isinstance(reply, messages.Refused) else "no answer"
 
 

@@ -1,4 +1,4 @@
-"""The plan of a campaign, the rounds that a target asks for, and the account of where the time went."""
+"""The plan of a campaign, the rounds that a target needs, and the account of the time spent."""
 
 import math
 import random
@@ -13,7 +13,7 @@ from nncore_bench.options import Options
 from nncore_bench.runs import NANO, Block
 
 FEWEST_ROUNDS = 2
-"""Of a campaign that only its budget bounds: a single one would show nothing of how times vary."""
+"""For a campaign that only its budget bounds: a single round shows no spread."""
 
 ROUNDS_OF_THE_SUITE = 4
 """Rounds a launch of the suite: its budget is a minute, and an interval of fewer is too wide for tables."""
@@ -24,7 +24,7 @@ ROUNDS_OF_A_COMMAND = 1
 
 @dataclass(frozen=True)
 class Plan:
-    """Say how long the campaign may take and what precision it is planned for."""
+    """The budget of a campaign in seconds, its target precision, and its random seed."""
 
     launches: int
     budget_s: float
@@ -53,10 +53,10 @@ class Account:
 
 
 def rounds_for(target: float, pilot: Sequence[Block], cases: Sequence[Case]) -> int:
-    """Return how many rounds the half-width of a 95 % interval of a block's time needs to reach a target.
+    """Return the rounds needed for the half-width of a 95 % interval of a block's time to reach a target.
 
     By the normal approximation n = (z · s / (target · mean))², with s from the pilot's plain blocks, or from
-    whatever kind there is; nine tenths of the cases need no more rounds. Blocks number the `cases`.
+    the first kind by name; nine tenths of the cases need no more rounds. Blocks number the `cases`.
     """
     kinds = {block.kind for block in pilot}
     by_case: dict[int, list[float]] = {}

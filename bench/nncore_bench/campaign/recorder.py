@@ -68,10 +68,10 @@ class Recorder:
         self.folder.save(self.run)
 
     def _of_the_gpu(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is to be changed in the facts so that they are those of the GPU that torch has.
+        """Return the changes that make the facts those of the GPU that torch has.
 
-        The worker that tells its UUID is kept to be the first of the campaign. One that cannot be had is
-        asked for again by the campaign, whose cases say why it cannot.
+        The worker that reports its UUID is kept as the first of the campaign. If none can be started, the
+        campaign tries again, and its cases record the reason.
         """
         try:
             self._opened, uuid = self._open_gpu()
@@ -92,7 +92,7 @@ class Recorder:
         return worker, reply.uuid if isinstance(reply, messages.Seen) else ""
 
     def record(self, plan: Plan, progress: Progress) -> Run:
-        """Run the campaign and the profiler pass; what was finished stays when it is cut short."""
+        """Run the campaign and the profiler pass; finished rounds stay if it is interrupted."""
         measured = [*self.run.cases, *self.run.companions]
         own = len(self.run.cases)
         alone = self._with_gpu and self.run.machine.get("gpu_compute_mode") in EXCLUSIVE
@@ -114,13 +114,13 @@ class Recorder:
         return self.run
 
     def _end_workers(self, conductor: Conductor) -> None:
-        """End every worker, so that others have their memory, and a GPU that is for one process alone."""
+        """End every worker, to free their memory, and a GPU that admits a single process."""
         while self._started:
             self._started.pop().close()
         conductor.workers.clear()
 
     def _conduct(self, conductor: Conductor) -> Campaign:
-        """Run the campaign, and note what else the machine did meanwhile, also where it is cut short."""
+        """Run the campaign, and record what else the machine did meanwhile, also if it is interrupted."""
         before = self._state_now()
         try:
             return conductor.run()
@@ -135,7 +135,7 @@ class Recorder:
         return state_now(with_gpu=self._with_gpu, environment=self._environment)
 
     def _look_closer(self, conductor: Conductor, progress: Progress) -> None:
-        """Count and profile, after the timed campaign and never during it; what is there is saved at once."""
+        """Count and profile after the timed campaign, and save the results of each at once."""
         own = len(self.run.cases)
         apart = too_little_memory(conductor)
         if apart:

@@ -1,4 +1,4 @@
-"""Drift: how far two runs are apart once the machine's own change of speed is taken out.
+"""Drift: the ratio of two runs, corrected for the machine's own change of speed.
 
 A shared machine is a few percent faster or slower from one minute to the next, in everything it does, and no
 run can see that in itself. Two networks of fixed size, measured in the same rounds, can: what they do never
@@ -31,14 +31,14 @@ from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, BlocksOfCase
 
 RUN_TO_RUN = Spread(0.006, 20.0)
-"""What a run is off by beyond what it sees in itself, drift taken out.
+"""Extra standard error between runs that no single run can observe, after drift correction.
 
 Chosen on six series of ten runs, whose intervals held zero in 83 to 98 % of pairs without it (92 % in all)
 and in 91 to 99 % with it (95 % in all).
 """
 
 LEAST_COMMON = 0.9
-"""A row is compared only if nearly all of its rounds have their references."""
+"""Compare a row only if this share of its rounds has references."""
 
 Times = Mapping[tuple[int, int], float]
 """The logarithm of the smallest lap of a block, in seconds, by launch and round."""
@@ -75,7 +75,7 @@ def block_times(blocks: BlocksOfCase, phase: str, case: Case) -> Times:
 
 
 def with_reference(row: Row, blocks: BlocksOfCase, references: References) -> Row:
-    """Return a row with what two runs of it are compared by, if nearly all of its rounds have references.
+    """Return a row with its reference times, if nearly all of its rounds have them.
 
     A phase that the two networks do not have (data, copy) is held against their whole steps.
     """
@@ -101,7 +101,7 @@ def with_reference(row: Row, blocks: BlocksOfCase, references: References) -> Ro
 
 
 def _grid(keys: Sequence[tuple[int, int]], values: Laps) -> Laps:
-    """Return values as [launches, cycles]: the rounds of each launch in order, as many as all have."""
+    """Return values as [launches, cycles]: the rounds of each launch in order, cut to the fewest."""
     by_launch: dict[int, list[float]] = defaultdict(list)
     for (launch, _round), value in zip(keys, values, strict=True):
         by_launch[launch].append(float(value))

@@ -1,4 +1,4 @@
-"""Advice: by how much variants of a step are faster than the plain one, and when that pays."""
+"""Gains: how much faster variants of a step are than the plain one, and when they pay off."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,25 +24,24 @@ Times: TypeAlias = Mapping[tuple[int, int], float]
 """Seconds of an iteration by launch and round."""
 
 WORTH_IT = 1.01
-"""What makes less of a difference is not worth a line of code, however sure it is."""
+"""The least speed-up that is worth a line of code, however sure it is."""
 
 SAME_WITHIN = 1.05
-"""What may be so many times as fast or as slow has not been shown to make no difference."""
+"""Report no difference only if the interval lies within this factor."""
 
 KINDS: Mapping[str, BlockKind] = {"step": "plain", "inference": "inference", "feeding": "feed"}
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What a variant gains on the plain step, in the same rounds of the same processes.
+    """The gain of a variant over the plain step, in the same rounds of the same processes.
 
-    `about` is what it is about: the step, inference, or the loop that feeds the step. `speed_up` is how many
-    times as fast it is, with an interval that holds for all variants of a table together; None where nothing
-    was measured. `time_s` is of one iteration. `error` is how far its numbers are off after some steps, the
-    largest of loss, gradients and parameters, as a share; `extra_bytes` the memory that a step has alive at
-    most beyond that of the plain one; `once_s` what its first step takes longer than the others, and
-    `pays_after` the steps after which that has been saved (infinite where it never is). `optimizer_code` is
-    what makes the subject's own optimizer in this form.
+    `about` is its aim: the step, inference, or the loop that feeds the step. `speed_up` is the ratio of the
+    times, with an interval that holds for all variants of a table together; None where nothing was measured.
+    `time_s` is of one iteration. `error` is the largest relative error of loss, gradients and parameters
+    after some steps; `extra_bytes` the peak memory of a step beyond that of the plain one; `once_s` the time
+    that the first step takes beyond the others, and `pays_after` the steps after which that has been saved
+    (infinite where it never is). `optimizer_code` makes the subject's own optimizer in this form.
     """
 
     case: Case
@@ -59,12 +58,12 @@ class Gain:
 
     @property
     def worth_it(self) -> bool:
-        """Say whether it is surely faster, by 1 % or more, and its numbers are those of the plain step."""
+        """Return whether it is surely faster, by 1 % or more, with the numbers of the plain step."""
         return self.judgement == "faster" and self._looks_faster
 
     @property
     def may_be_worth_it(self) -> bool:
-        """Say whether it is undecided, looked faster, and may be so by 5 % or more."""
+        """Return whether it is undecided, looked faster, and may be so by 5 % or more."""
         high = self.speed_up.high if self.speed_up else None
         return self.judgement == "undecided" and self._looks_faster and (high or 0.0) >= SAME_WITHIN
 
@@ -74,16 +73,16 @@ class Gain:
 
     @property
     def least_speed_up(self) -> float:
-        """How many times as fast it is at least; 0 where nothing was measured."""
+        """Return the lower bound of the speed-up; 0 where nothing was measured."""
         return (self.speed_up.low or 0.0) if self.speed_up else 0.0
 
 
 def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[Case, list[Gain]]:
-    """Return by plain case what the others of its device, batch size and width gain on it.
+    """Return by plain case the gains of the others of its device, batch size and width.
 
-    A case is plain if it was measured eager, in float32, on the fewest threads; one beside which nothing but
-    other thread counts was measured has a table of its own elsewhere, and is left out, and so is a variant
-    of which what it is about was not asked for.
+    A case is plain if it was measured eager, in float32, on the fewest threads. Left out are plain cases with
+    nothing but other thread counts alongside, which have a table of their own, and variants whose aim (step,
+    inference, feeding) was not measured.
     """
     groups: dict[Case, dict[Case, CaseRecord]] = {}
     for record in records:
@@ -96,19 +95,19 @@ def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[
         others = [case for case, is_plain in forms.items() if not is_plain]
         if plain and others:
             base = min(plain, key=lambda case: case.threads)
-            told = [
+            among = [
                 case
                 for case, record in group.items()
                 if KINDS[made_faster(case.variant)] in {*record.kinds} & {*group[base].kinds}
             ]
-            found[base] = gains(records, blocks, base, told)
+            found[base] = gains(records, blocks, base, among)
     return {base: gained for base, gained in found.items() if gained}
 
 
 def gains(
     records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case, among: Collection[Case] | None = None
 ) -> list[Gain]:
-    """Return what each case, or each of `among`, gains on the base, in their order; the base is left out."""
+    """Return the gain of each case, or of each of `among`, over the base, in their order."""
     numbered = by_case(blocks)
     of_case = {record.case: numbered[number] for number, record in enumerate(records)}
     plain = next(record for record in records if record.case == base)
@@ -173,11 +172,10 @@ def _smallest(times: Times) -> dict[int, float]:
 
 
 def _log_ratios(times: Times, plain_times: Times) -> npt.NDArray[np.float64]:
-    """Return how many times as fast each launch shows a variant to be, as logarithms.
+    """Return the logarithm of the speed-up of a variant in each launch.
 
-    By the smallest times of the launch: a block in which the machine was busy with something else costs the
-    ratio of its round nothing then. Of a single launch the rounds have to do, which lie closer together than
-    launches would.
+    By the smallest times of the launch, which one block on a busy machine does not change.
+    Of a single launch it is that of each round; rounds lie closer together than launches would.
     """
     own: Mapping[Any, float] = _smallest(times)
     plain: Mapping[Any, float] = _smallest(plain_times)
@@ -187,7 +185,7 @@ def _log_ratios(times: Times, plain_times: Times) -> npt.NDArray[np.float64]:
 
 
 def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:
-    """Return the memory beyond the plain step's; of what is compiled the counters see the eager operators."""
+    """Return the memory beyond the plain step's; None if compiled, where counters see the eager operators."""
     if record.case.form.compiled:
         return None
     peaks = [
@@ -198,11 +196,10 @@ def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:
 
 
 def combinations(found: Sequence[Gain], base: Case) -> list[Case]:
-    """Return the cases that join what makes the step faster, of each kind the fastest; none, one or two.
+    """Return the cases that join the fastest change of each kind; none, one or two.
 
-    One of what is surely faster, and one that has what is undecided as well, where it looked faster: what the
-    noise of one change hides may show where it is measured with others. A single change is no combination;
-    it was measured already.
+    One joins the changes that are surely faster; the other also those that looked faster but are undecided,
+    since their gain may show together. A single change is no combination: it was measured already.
     """
     of_step = [gain for gain in found if gain.about == "step"]
     sure = _best_of_each_kind([gain for gain in of_step if gain.worth_it], base)
@@ -212,7 +209,7 @@ def combinations(found: Sequence[Gain], base: Case) -> list[Case]:
 
 
 def _best_of_each_kind(found: Sequence[Gain], base: Case) -> dict[str, Gain]:
-    """Return by kind what is fastest by the lower end of its interval."""
+    """Return the fastest by kind, by the lower end of the interval."""
     best: dict[str, Gain] = {}
     for gain in found:
         for kind in _kinds(gain.case, base):
@@ -231,7 +228,7 @@ def _joined(best: Mapping[str, Gain], base: Case) -> Case:
 
 
 def _kinds(case: Case, base: Case) -> list[str]:
-    """Return in what a case differs from the base: kinds of words, precision, threads."""
+    """Return the kinds of difference between a case and the base: of words, precision, threads."""
     kinds = [WORDS[word].kind for word in words_of(case.variant)]
     kinds += ["precision"] if case.precision != base.precision else []
     return [*kinds, "threads"] if case.threads != base.threads else kinds

@@ -1,4 +1,4 @@
-"""The rows of a run: its times, what was counted beside them, and the limits that follow from both."""
+"""The rows of a run: times, counters, and the limits that follow from both."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -7,7 +7,7 @@ from nncore_bench.estimate.ceilings import Ceilings, ceilings_of, with_counters
 from nncore_bench.estimate.drift import References, references_of, with_reference
 from nncore_bench.estimate.profiles import bound_of, busy_share, device_seconds
 from nncore_bench.estimate.rows import Row, timed_rows
-from nncore_bench.records import CaseProfile, CaseRecord
+from nncore_bench.records import CaseProfile
 from nncore_bench.runs import Block, Run, by_case
 
 
@@ -19,7 +19,7 @@ def rows_of(run: Run, blocks: Iterable[Block]) -> list[Row]:
     rows = iter(timed_rows(run.cases, of_case))
     found = [
         with_reference(
-            _counted(next(rows), record, ceilings.get(record.case.place, Ceilings())),
+            with_counters(next(rows), record.counters, ceilings.get(record.case.place, Ceilings())),
             of_case[number],
             references.get(record.case.place, References()),
         )
@@ -43,19 +43,5 @@ def _profiled(rows: Sequence[Row], profiles: Sequence[CaseProfile]) -> list[Row]
 
 
 def companion_rows(run: Run, blocks: Iterable[Block]) -> list[Row]:
-    """Return the rows of what was measured beside the cases of a run."""
+    """Return the rows of the references of a run."""
     return timed_rows(run.companions, by_case(blocks), first=len(run.cases))
-
-
-def _counted(row: Row, record: CaseRecord, ceilings: Ceilings) -> Row:
-    counters = record.counters
-    if counters is None:
-        return row
-    if row.phase == "step":
-        row = replace(
-            row,
-            parameter_bytes=counters.parameter_bytes,
-            state_bytes=counters.state_bytes,
-            leaked_bytes=counters.leaked_bytes,
-        )
-    return with_counters(row, counters.phases.get(row.phase), ceilings)

@@ -12,10 +12,10 @@ from nncore_bench.estimate.estimates import (
     Estimate,
     Laps,
     between_launches,
-    lived_through,
+    low_time,
+    median_time,
     paired_difference,
     paired_ratio,
-    undisturbed,
 )
 from nncore_bench.estimate.laps import published, spans_of
 from nncore_bench.records import CaseRecord
@@ -23,17 +23,17 @@ from nncore_bench.runs import NANO, Block, BlocksOfCase
 
 CASE_COLUMNS = tuple(field.name for field in fields(Case))
 EVENTS_TOLERATED = 0.03
-"""Events that make a step on a device longer by a larger share are taken off its phases."""
+"""Subtract the time of events from the phases of a device where they lengthen a step by more than this."""
 
 SEEN_IN_CHECK = ("first_step_s", "loss_error", "gradient_error", "parameter_error")
 
 
 @dataclass(frozen=True)
 class Row:
-    """Hold what is known of one phase of one case; None is unknown, never zero.
+    """All that is known of one phase of one case; None is unknown, never zero.
 
     `time_s` is the undisturbed time with its interval `time_low_s` to `time_high_s`; `median_s`, likewise, is
-    what the user lived through, and `samples_per_s` comes from it; `disturbance` is their ratio;
+    the median with all noise, and `samples_per_s` comes from it; `disturbance` is their ratio;
     `between_launches` is by what share processes differ, which is part of the interval. `host_s` and
     `device_s` are the medians of the time to enqueue and of the span on the device; `wall_s` is the median
     over blocks of the wall time of an iteration. `share` is of the mean laps over the same steps: of the
@@ -43,18 +43,19 @@ class Row:
     the plain step) and `unattributed_s`.
 
     The counters are those of `PhaseCounters`. `flop_per_s` and `bytes_per_s` are FLOP and moved
-    bytes over the undisturbed time, `flop_share` and `bytes_share` what that is of this machine's matrix
-    product and of its copy within a cache, and `limit` with `limit_share` what `limits` says.
+    bytes over the undisturbed time, `flop_share` and `bytes_share` their shares of the rates of this
+    machine's matrix product and of its copy within a cache, and `limit` with `limit_share` those of
+    `ceilings.limit_of`.
 
     `reference_smallest_s` and `reference_middle_s` are the undisturbed times of the same phase of two
-    networks of fixed size, in the same rounds: what `drift` compares two
-    runs by, with `relative_error`, the standard error as a share, and its degrees of freedom.
+    networks of fixed size, in the same rounds, by which `drift` compares two runs; `relative_error` is the
+    standard error as a share, with its degrees of freedom.
 
     On a device `kernel_s` is how long it was at work (kernels, copies, fills) on the phase, by the profile of
     the case, and of the step `launch_floor_s` is what its launches take by `Ceilings.launch_s`.
 
-    Of the step, `first_step_s` is what the first one took, compiling included; of a variant, `loss_error`,
-    `gradient_error` and `parameter_error` are how far it is off eager float32, as `comparison` says.
+    Of the step, `first_step_s` is the time of the first one, compiling included; of a variant, `loss_error`,
+    `gradient_error` and `parameter_error` are its distances from eager float32 (`numerical_error`).
     """
 
     phase: str
@@ -188,7 +189,7 @@ def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> d
     launches: dict[int, list[Laps]] = defaultdict(list)
     for block, laps in zip(blocks, chosen, strict=True):
         launches[block.launch].append(laps)
-    time, median = undisturbed(list(launches.values())), lived_through(list(launches.values()))
+    time, median = low_time(list(launches.values())), median_time(list(launches.values()))
     everything = np.concatenate(chosen)
     return {
         "time_s": time.value * NANO,
@@ -211,7 +212,7 @@ def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> d
 
 
 def _three_times(blocks: Sequence[Block], phase: str) -> dict[str, float | None]:
-    """Return the medians of the three times of a device: enqueued by the host, on the device, wall clock."""
+    """Return the medians of the three times of a device: to enqueue, on the device, by the wall clock."""
     spans = [column for block in blocks if (column := block.device_column(phase)) is not None]
     return {
         "host_s": float(np.median(np.concatenate([block.column(phase) for block in blocks]))) * NANO,
@@ -243,16 +244,16 @@ def _seconds(nanoseconds: float | None) -> float | None:
 
 
 def _pairs(by_kind: BlocksOfCase) -> list[tuple[Block, Block]]:
-    """Return the blocks with laps, each with the plain block that ran beside it in the same round."""
+    """Return the blocks with laps, each with the plain block of the same round."""
     plain_of = {block.turn: block for block in by_kind["plain"]}
     return [(block, plain_of[block.turn]) for block in by_kind["laps"] if block.turn in plain_of]
 
 
 def _mark_ns(pairs: Sequence[tuple[Block, Block]]) -> float:
-    """Return what recording an event on a device takes in nanoseconds, where its laps are to lose that.
+    """Return the nanoseconds of recording an event on a device, to be subtracted from its laps.
 
-    It is what a step with events takes longer by the wall clock than one without, the median over rounds,
-    divided by the events of a step. Up to EVENTS_TOLERATED of the step nothing is taken off.
+    It is the wall time of a step with events less that of one without, the median over rounds, divided by the
+    events of a step; 0 up to EVENTS_TOLERATED of the step.
     """
     if not pairs:
         return 0.0
@@ -271,7 +272,7 @@ def _walls(pairs: Sequence[tuple[Block, Block]]) -> tuple[list[Laps], list[Laps]
 
 
 def _checks(pairs: Sequence[tuple[Block, Block]], case: Case, mark_ns: float) -> dict[str, Any]:
-    """Compare the blocks with laps to the plain blocks that ran beside them in the same rounds.
+    """Compare the blocks with laps to the plain blocks of the same rounds.
 
     On the CPU by the smallest iteration of each; on a device by the mean one, as the times are.
     """

@@ -15,7 +15,7 @@ from nncore_bench.estimate.estimates import (
     Launches,
     half_width,
     low_estimate,
-    undisturbed,
+    low_time,
 )
 from nncore_bench.runs import NANO, Block
 
@@ -179,7 +179,7 @@ def _against_plain(blocks: Sequence[Block], laps: Sequence[str]) -> Sum | None:
     plain, lapped = launches_of(blocks, "plain", ("step",)), launches_of(blocks, "laps", laps)
     if not plain or not lapped:
         return None
-    return Sum(undisturbed(plain).value * NANO, difference(lapped, plain))
+    return Sum(low_time(plain).value * NANO, difference(lapped, plain))
 
 
 def _unattributed(blocks: Sequence[Block]) -> float | None:
