@@ -1,4 +1,4 @@
-"""The grid: what is measured, in which cells, and under which names.
+"""The grid: cases, their phases and kinds of block, and their names.
 
 Imports neither torch nor pandas: a report on a laptop reads the same names as the worker that measured.
 """
@@ -14,16 +14,16 @@ STEP_PHASES = ("zero_grad", "forward", "loss", "backward", "optimizer")
 """The phases whose laps add up to the step, in the order in which they run."""
 
 PHASES = ("data", "copy", *STEP_PHASES, "step", "inference")
-"""All that is reported of a case: feeding, the parts of the step, the whole step, inference."""
+"""The reported phases of a case: feeding, the parts of the step, the whole step, inference."""
 
 KERNELS = ("gemm", "copy_cached", "copy_cold")
-"""Reference kernels, whose known work says what this machine can do and how fast it was in this run."""
+"""Reference kernels, whose known work gives the rates of this machine in this run."""
 
 FED = ("data", "copy")
 """The phases of the loop around the step."""
 
 UNATTRIBUTED = "unattributed"
-"""What the laps leave over: from the last boundary of one step to the first of the next."""
+"""The lap from the last boundary of one step to the first of the next."""
 
 BlockKind: TypeAlias = Literal["laps", "plain", "feed", "inference", "kernels", "cold"]
 
@@ -58,7 +58,7 @@ Place: TypeAlias = tuple[str, int | str, str]
 
 @dataclass(frozen=True)
 class Case:
-    """Name one cell of the grid; `threads` is `-` where the device decides (CUDA)."""
+    """One cell of the grid; `threads` is `-` where the device decides (CUDA)."""
 
     subject: str
     dataset: str
@@ -82,7 +82,7 @@ class Case:
 
     @property
     def on_device(self) -> bool:
-        """Return whether it runs on a device that its host feeds, and not on the host itself."""
+        """Return whether it runs on a device that its host feeds, rather than on the host."""
         return self.device != "cpu"
 
     @property
@@ -92,14 +92,14 @@ class Case:
 
     @property
     def place(self) -> Place:
-        """Return what all cases have in common that run on the same hardware in the same way."""
+        """Return the key that cases share which run on the same hardware in the same way."""
         return self.device, self.threads, self.precision
 
     def phases(self) -> tuple[str, ...]:
         """Return the phases this case has.
 
-        Nothing is copied to a device that holds the data already, a step that is captured whole has no parts,
-        and what makes inference or feeding faster is about these alone.
+        Nothing is copied on the CPU, a step that is captured whole has no parts, and variants of inference or
+        feeding have only these phases.
         """
         about = made_faster(self.variant)
         if about == "inference":
@@ -111,20 +111,11 @@ class Case:
 
     def parameters(self, phase: str) -> dict[str, str | int]:
         """Return the test parameters, which are also the leading columns of the frame."""
-        return {
-            "phase": phase,
-            "subject": self.subject,
-            "device": self.device,
-            "threads": self.threads,
-            "precision": self.precision,
-            "variant": self.variant,
-            "batch_size": self.batch_size,
-            "hidden": self.hidden,
-        }
+        return {"phase": phase} | {name: value for name, value in vars(self).items() if name != "dataset"}
 
 
 def safe_label(label: str) -> str:
-    """Replace what a file name cannot hold by underscores."""
+    """Replace characters that a file name cannot hold by underscores."""
     return "".join(sign if sign.isalnum() or sign in "._" else "_" for sign in label)
 
 
@@ -149,7 +140,7 @@ def kinds_for(phases: Iterable[str]) -> tuple[BlockKind, ...]:
 
 
 def dataset_of(subject: str, dataset: str) -> str:
-    """Return the data set of a subject: none but the SimpleNN has a choice, the others' batches are given."""
+    """Return the data set of a subject: only the SimpleNN has a choice."""
     return dataset if subject == SIMPLENN else DOES_NOT_APPLY
 
 

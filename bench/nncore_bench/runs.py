@@ -1,4 +1,4 @@
-"""Runs: what is stored of a measurement, and how it is written and read back.
+"""Runs: the stored form of a measurement, and how it is written and read back.
 
 A run is a folder. `run.json` and one small file of laps per finished round are written as the campaign
 goes, each under a temporary name that is then renamed, so that a run that is killed keeps every round it
@@ -30,7 +30,7 @@ RUN_FILE = "run.json"
 SAMPLES_FILE = "samples.npz"
 BENCHMARK_FILE = "benchmark.json"
 OUR_KEY = "nncore_bench"
-"""What that file has beside what pytest-benchmark writes."""
+"""The key of our part of pytest-benchmark's file."""
 
 ROUNDS_FOLDER = "rounds"
 
@@ -38,15 +38,15 @@ Nanoseconds: TypeAlias = npt.NDArray[np.int64]
 NANO = 1e-9
 
 UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What numpy raises for a damaged file, depending on where the damage is."""
+"""The errors that numpy raises for a damaged file."""
 
 
 class RunError(UserError):
-    """Say in one sentence why a folder or file cannot be used as a run."""
+    """The reason, in one sentence, why a folder or file cannot be used as a run."""
 
 
 class Code(msgspec.Struct, frozen=True):
-    """Name the code that was measured: the working directory, its commit, and whether it was changed."""
+    """The measured code: its working directory, its commit, and whether it was changed."""
 
     path: str
     commit: str
@@ -54,17 +54,17 @@ class Code(msgspec.Struct, frozen=True):
 
     @property
     def certain(self) -> bool:
-        """Return whether the commit says all of the code: it is known, and nothing was changed since."""
+        """Return whether the commit identifies the code: it is known, and nothing was changed since."""
         return self.commit not in ("", "unknown") and not self.dirty
 
 
 class Campaign(msgspec.Struct, frozen=True):
-    """Account for the campaign's wall-clock seconds.
+    """The account of a campaign's wall-clock seconds.
 
     `measured_s` is spent inside counted iterations, `leading_s` in the leading iteration of each block,
-    which is stored but not counted; the rest of `wall_s` is restoring state, messages and files. `seed` is
-    that of every random order, and `memory_bytes` the memory of all processes at the end, which the
-    allocator policy keeps from shrinking before.
+    which is stored but not counted; the rest of `wall_s` is restoring state, messages and files. `seed`
+    seeds every random order, and `memory_bytes` is the memory of all processes at the end, the most of the
+    campaign, since the allocator policy keeps it from shrinking.
     """
 
     wall_s: float
@@ -79,7 +79,7 @@ class Campaign(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Record everything of a run but its laps."""
+    """Everything that is recorded of a run except its laps."""
 
     id: str
     host: str
@@ -90,7 +90,7 @@ class Run(msgspec.Struct, frozen=True):
     machine: dict[str, Any]
     cases: tuple[CaseRecord, ...]
     companions: tuple[CaseRecord, ...] = ()
-    """What was measured beside the cases, in the same rounds; blocks number them on after the cases."""
+    """The references measured in the same rounds; blocks number them on after the cases."""
 
     campaign: Campaign | None = None
     notices: tuple[Notice, ...] = ()
@@ -173,15 +173,8 @@ def by_case(blocks: Iterable[Block]) -> Mapping[int, BlocksOfCase]:
 
 
 _INDEX = np.dtype(
-    [
-        ("case", "i4"),
-        ("launch", "i4"),
-        ("round", "i4"),
-        ("kind", "i4"),
-        ("iterations", "i8"),
-        ("wall_ns", "i8"),
-        ("has_device", "i1"),
-    ]
+    [(name, "i4") for name in ("case", "launch", "round", "kind")]
+    + [("iterations", "i8"), ("wall_ns", "i8"), ("has_device", "i1")]
 )
 _KINDS: tuple[BlockKind, ...] = tuple(BLOCK_LAPS)
 
@@ -215,7 +208,7 @@ def unpack(index: npt.NDArray[Any], laps_ns: Nanoseconds) -> Iterator[Block]:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that whoever looks sees the old one or the new one, never half of it."""
+    """Write a file atomically: readers see the old one or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(content)
     temporary.replace(path)
@@ -229,7 +222,7 @@ def unwritable(results: Path, error: OSError) -> str:
 
 
 class RunFolder:
-    """Write one run into its folder as it comes into being."""
+    """Write one run into its folder while it is measured."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -276,12 +269,17 @@ def read_run(path: Path) -> Run:
         raise RunError(f"{str(path)!r} is not a run: {file.name} cannot be read ({error.strerror})") from None
     except msgspec.DecodeError as error:
         raise RunError(f"{str(file)!r} is not a run record of schema {SCHEMA_VERSION} ({error})") from None
-    if run.schema_version != SCHEMA_VERSION:
+    refuse_other_schema(file, run.schema_version)
+    return run
+
+
+def refuse_other_schema(file: Path, version: object) -> None:
+    """Raise RunError for a file of another schema version."""
+    if version != SCHEMA_VERSION:
         raise RunError(
-            f"{str(file)!r} has schema version {run.schema_version}, and this version reads {SCHEMA_VERSION}"
+            f"{str(file)!r} has schema version {version}, and this version reads {SCHEMA_VERSION}"
             " (read it with the version of nncore-bench that wrote it)"
         )
-    return run
 
 
 def read_blocks(path: Path) -> Iterator[Block]:

@@ -92,10 +92,10 @@ class Conductor:
     started: float = 0.0
     rounds_done: int = 0
     rounds_planned: int = 0
+    kept_apart_by: str = ""
 
     def __post_init__(self) -> None:
         self.beside = self.plan.launches
-        self.kept_apart_by = ""
         self.random = random.Random(self.plan.seed)  # noqa: S311 - the order of blocks is no secret
 
     def run(self) -> Campaign:

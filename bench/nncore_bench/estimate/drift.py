@@ -9,8 +9,9 @@ dispatch, and against that of a middle one by the rest.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import exp, log
+from typing import TypeAlias
 
 import numpy as np
 
@@ -44,28 +45,20 @@ Times = Mapping[tuple[int, int], float]
 """The logarithm of the smallest lap of a block, in seconds, by launch and round."""
 
 
-@dataclass
-class References:
-    """The reference times of one place: of each phase of the smallest and of the middle network."""
-
-    smallest: dict[str, Times] = field(default_factory=dict)
-    middle: dict[str, Times] = field(default_factory=dict)
+References: TypeAlias = Mapping[str, Mapping[str, Times]]
+"""The reference times of one place: by role and phase."""
 
 
 def references_of(
     companions: Sequence[CaseRecord], blocks: Mapping[int, BlocksOfCase], first: int
-) -> dict[Place, References]:
+) -> Mapping[Place, References]:
     """Return the references of every place (device, threads, precision); blocks number them from `first`."""
-    found: dict[Place, References] = defaultdict(References)
+    found: dict[Place, dict[str, Mapping[str, Times]]] = {}
     for number, record in enumerate(companions, first):
-        if record.status != "ok":
-            continue
-        times = {phase: block_times(blocks[number], phase, record.case) for phase in record.phases}
-        if record.role == SMALLEST_NETWORK:
-            found[record.case.place].smallest = times
-        elif record.role == MIDDLE_NETWORK:
-            found[record.case.place].middle = times
-    return dict(found)
+        if record.status == "ok" and record.role in (SMALLEST_NETWORK, MIDDLE_NETWORK):
+            times = {phase: block_times(blocks[number], phase, record.case) for phase in record.phases}
+            found.setdefault(record.case.place, {})[record.role] = times
+    return found
 
 
 def block_times(blocks: BlocksOfCase, phase: str, case: Case) -> Times:
@@ -79,9 +72,8 @@ def with_reference(row: Row, blocks: BlocksOfCase, references: References) -> Ro
 
     A phase that the two networks do not have (data, copy) is held against their whole steps.
     """
-    smallest, middle = (
-        times.get(row.phase, times.get("step", {})) for times in (references.smallest, references.middle)
-    )
+    networks = (references.get(role, {}) for role in (SMALLEST_NETWORK, MIDDLE_NETWORK))
+    smallest, middle = (times.get(row.phase, times.get("step", {})) for times in networks)
     times = block_times(blocks, row.phase, row.case)
     common = sorted(set(times) & set(smallest) & set(middle), key=lambda key: (key[1], key[0]))
     if not row.time_s or len(common) < LEAST_COMMON * len(times):

@@ -7,7 +7,7 @@ from statistics import median
 from nncore_bench.cases import STEP_PHASES, Case
 from nncore_bench.companions import SMALLEST_NETWORK
 from nncore_bench.estimate.rows import Row
-from nncore_bench.records import Account, CaseProfile, ProfiledOperator
+from nncore_bench.records import CaseProfile, ProfiledOperator
 
 HOST, DEVICE, COPY, DATA, UNKNOWN = "host", "device", "copy", "data", "unknown"
 BUSY_FROM = 0.8
@@ -32,10 +32,7 @@ def profile_of(profiles: Iterable[CaseProfile], case: Case) -> CaseProfile | Non
 
 def smallest_of(profiles: Iterable[CaseProfile], case: Case) -> CaseProfile | None:
     """Return the profile of the smallest network at the place of a case."""
-    return next(
-        (p for p in profiles if p.role == SMALLEST_NETWORK and p.case.place == case.place),
-        None,
-    )
+    return next((p for p in profiles if p.role == SMALLEST_NETWORK and p.case.place == case.place), None)
 
 
 def split_of(profile: CaseProfile, smallest: CaseProfile | None) -> Split | None:
@@ -86,7 +83,7 @@ def slowed_by(profile: CaseProfile, row: Row | None) -> float | None:
 
 def unaccounted(profile: CaseProfile) -> float | None:
     """Return the relative error of the account of the step against the worker's own clock."""
-    account: Account | None = profile.account("step")
+    account = profile.account("step")
     return None if account is None or not profile.step_s else account.whole_s / profile.step_s - 1
 
 

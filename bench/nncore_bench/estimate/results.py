@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from nncore_bench.estimate.ceilings import Ceilings, ceilings_of, with_counters
-from nncore_bench.estimate.drift import References, references_of, with_reference
+from nncore_bench.estimate.drift import references_of, with_reference
 from nncore_bench.estimate.profiles import bound_of, busy_share, device_seconds
 from nncore_bench.estimate.rows import Row, timed_rows
 from nncore_bench.records import CaseProfile
@@ -21,7 +21,7 @@ def rows_of(run: Run, blocks: Iterable[Block]) -> list[Row]:
         with_reference(
             with_counters(next(rows), record.counters, ceilings.get(record.case.place, Ceilings())),
             of_case[number],
-            references.get(record.case.place, References()),
+            references.get(record.case.place, {}),
         )
         for number, record in enumerate(run.cases)
         for _ in record.phases

@@ -163,8 +163,8 @@ def timed_rows(
 def _phase_row(record: CaseRecord, phase: str, by_kind: BlocksOfCase) -> Row:
     case = record.case
     blank = Row(
-        **case.parameters(phase),  # type: ignore[arg-type] # the parameters are the leading columns
-        dataset=case.dataset,
+        phase,
+        **vars(case),
         status=record.status,
         reason=record.reason,
         steady=record.steady,

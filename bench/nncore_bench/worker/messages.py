@@ -1,4 +1,4 @@
-"""What the campaign and its worker processes say to each other, and the pipe they say it over."""
+"""The messages between the campaign and its worker processes, and the channel that carries them."""
 
 import socket
 import struct
@@ -12,7 +12,7 @@ from nncore_bench.records import CaseCounters, CaseProfile
 from nncore_bench.runs import Block
 
 NOT_HELD = "is not held by this worker"
-"""How a request about a case that was never prepared is refused."""
+"""The refusal of a request about a case that was never prepared."""
 
 _LENGTH = struct.Struct("!Q")
 Message = TypeVar("Message")
@@ -99,7 +99,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, tag=True):
-    """Answer Prepare: seconds of an iteration of each kind of block, what was checked, and what assumed.
+    """Answer Prepare: seconds of an iteration of each kind of block, checks, and assumed defaults.
 
     `optimizer_code` is what makes the subject's optimizer in the form of the case.
     """

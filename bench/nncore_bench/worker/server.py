@@ -1,4 +1,4 @@
-"""What measures: it holds cases, and answers one request after another; `processes` runs it."""
+"""The measuring side of a worker process: it holds cases and answers requests; `processes` runs it."""
 
 import gc
 import sys
@@ -37,7 +37,7 @@ HINTS = {
     "busy or unavailable": "another process holds the GPU for itself, or its compute mode is prohibited;"
     " nvidia-smi -q -d COMPUTE,PIDS tells",
 }
-"""What some errors of CUDA, known by a part of their text, usually mean, and where to look."""
+"""The usual cause of some errors of CUDA, by a part of their text, and where to look."""
 
 MOST_THROWN_OUT = 3
 """Give up on a case after this many blocks in a row in which torch.compile recompiled."""
@@ -128,7 +128,7 @@ class Worker:
         return run_block(subject, self._clock(subject.device.type, kind), kind, iterations)
 
     def _turn_to(self, number: int, device: str) -> None:
-        """Make room for a case on a GPU, where another one was busy last."""
+        """Free the cached memory of the previous case on a GPU."""
         if number != self.last and device != "cpu":
             give_back_cached()
         self.last = number
