@@ -90,11 +90,10 @@ def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[
         groups.setdefault(key, {})[record.case] = record
     found = {}
     for group in groups.values():
-        forms = {case: (case.variant, case.precision) == (EAGER, PLAIN_PRECISION) for case in group}
-        plain = [case for case, is_plain in forms.items() if is_plain and group[case].status == "ok"]
-        others = [case for case, is_plain in forms.items() if not is_plain]
-        if plain and others:
-            base = min(plain, key=lambda case: case.threads)
+        plain = [case for case in group if (case.variant, case.precision) == (EAGER, PLAIN_PRECISION)]
+        measured = [case for case in plain if group[case].status == "ok"]
+        if measured and len(plain) < len(group):
+            base = min(measured, key=lambda case: case.threads)
             among = [
                 case
                 for case, record in group.items()

@@ -189,20 +189,21 @@ def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> d
     launches: dict[int, list[Laps]] = defaultdict(list)
     for block, laps in zip(blocks, chosen, strict=True):
         launches[block.launch].append(laps)
-    time, median = low_time(list(launches.values())), median_time(list(launches.values()))
+    of_launches = list(launches.values())
+    time, median = (estimate(of_launches).scaled(NANO) for estimate in (low_time, median_time))
     everything = np.concatenate(chosen)
     return {
-        "time_s": time.value * NANO,
-        "time_low_s": _seconds(time.low),
-        "time_high_s": _seconds(time.high),
+        "time_s": time.value,
+        "time_low_s": time.low,
+        "time_high_s": time.high,
         "interval": time.basis,
-        "between_launches": between_launches(list(launches.values())),
-        "median_s": median.value * NANO,
-        "median_low_s": _seconds(median.low),
-        "median_high_s": _seconds(median.high),
+        "between_launches": between_launches(of_launches),
+        "median_s": median.value,
+        "median_low_s": median.low,
+        "median_high_s": median.high,
         "mean_s": float(everything.mean()) * NANO,
         "disturbance": median.value / time.value if time.value else None,
-        "samples_per_s": case.batch_size / (median.value * NANO) if median.value else None,
+        "samples_per_s": case.batch_size / median.value if median.value else None,
         "share": _share(blocks, chosen, mark_ns) if len(blocks[0].laps) > 1 else None,
         "launches": len(launches),
         "rounds": len(blocks),
@@ -237,10 +238,6 @@ def _whole_ns(block: Block, mark_ns: float) -> float:
     if block.kind == "feed":
         return float(block.wall_ns)
     return float(spans_of(block, mark_ns).sum()) * block.iterations
-
-
-def _seconds(nanoseconds: float | None) -> float | None:
-    return None if nanoseconds is None else nanoseconds * NANO
 
 
 def _pairs(by_kind: BlocksOfCase) -> list[tuple[Block, Block]]:
