@@ -1,30 +1,29 @@
-"""The grid: what is measured, in which cells, and under which names.
+"""The grid: cases, their phases and kinds of block, and their names.
 
 Imports neither torch nor pandas: a report on a laptop reads the same names as the worker that measured.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import product
-from math import log2
 from typing import Literal, TypeAlias
 
-from nncore_bench.variants import DEFAULT_ALLOCATOR, EAGER, made_faster, words_of
+from nncore_bench.variants import Form, form_of, made_faster, words_of
 
 STEP_PHASES = ("zero_grad", "forward", "loss", "backward", "optimizer")
 """The phases whose laps add up to the step, in the order in which they run."""
 
 PHASES = ("data", "copy", *STEP_PHASES, "step", "inference")
-"""All that is reported of a case: feeding, the parts of the step, the whole step, inference."""
+"""The reported phases of a case: feeding, the parts of the step, the whole step, inference."""
 
 KERNELS = ("gemm", "copy_cached", "copy_cold")
-"""Reference kernels, whose known work says what this machine can do and how fast it was in this run."""
+"""Reference kernels, whose known work gives the rates of this machine in this run."""
 
 FED = ("data", "copy")
 """The phases of the loop around the step."""
 
 UNATTRIBUTED = "unattributed"
-"""What the laps leave over: from the last boundary of one step to the first of the next."""
+"""The lap from the last boundary of one step to the first of the next."""
 
 BlockKind: TypeAlias = Literal["laps", "plain", "feed", "inference", "kernels", "cold"]
 
@@ -44,14 +43,13 @@ its step is the `rest`); `inference` runs the model under eval mode and no_grad;
 reference kernels, those that find their data in a core's own caches and the copy that does not.
 """
 
+KIND_OF_PHASE: dict[str, BlockKind] = {
+    lap: kind for kind, laps in BLOCK_LAPS.items() for lap in laps if lap not in ("rest", UNATTRIBUTED)
+}
+"""The kind of block that each phase is measured in."""
+
 DOES_NOT_APPLY = "-"
 SIMPLENN = "simplenn"
-REFERENCE_KERNELS = "reference-kernels"
-REFERENCE_NETWORK = "reference-network"
-SMALLEST_NETWORK = "smallest-network"
-MIDDLE_NETWORK = "middle-network"
-SMALLEST = 8  # hidden units of the smallest network: of fewer, none may learn
-REFERENCE_SIZE = 128
 
 
 Place: TypeAlias = tuple[str, int | str, str]
@@ -60,7 +58,7 @@ Place: TypeAlias = tuple[str, int | str, str]
 
 @dataclass(frozen=True)
 class Case:
-    """Name one cell of the grid; `threads` is `-` where the device decides (CUDA)."""
+    """One cell of the grid; `threads` is `-` where the device decides (CUDA)."""
 
     subject: str
     dataset: str
@@ -84,44 +82,40 @@ class Case:
 
     @property
     def on_device(self) -> bool:
-        """Return whether it runs on a device that its host feeds, and not on the host itself."""
+        """Return whether it runs on a device that its host feeds, rather than on the host."""
         return self.device != "cpu"
 
     @property
+    def form(self) -> Form:
+        """Return the facts of its variant."""
+        return form_of(words_of(self.variant))
+
+    @property
     def place(self) -> Place:
-        """Return what all cases have in common that run on the same hardware in the same way."""
+        """Return the key that cases share which run on the same hardware in the same way."""
         return self.device, self.threads, self.precision
 
     def phases(self) -> tuple[str, ...]:
         """Return the phases this case has.
 
-        Nothing is copied to a device that holds the data already, a step that is captured whole has no parts,
-        and what makes inference or feeding faster is about these alone.
+        Nothing is copied on the CPU, a step that is captured whole has no parts, and variants of inference or
+        feeding have only these phases.
         """
         about = made_faster(self.variant)
         if about == "inference":
             return ("inference",)
-        if "cudagraph" in words_of(self.variant):
+        if self.form.captures_step:
             return ("step",)
         here = tuple(phase for phase in PHASES if phase != "copy" or self.on_device)
         return tuple(phase for phase in here if phase in FED) if about == "feeding" else here
 
     def parameters(self, phase: str) -> dict[str, str | int]:
         """Return the test parameters, which are also the leading columns of the frame."""
-        return {
-            "phase": phase,
-            "subject": self.subject,
-            "device": self.device,
-            "threads": self.threads,
-            "precision": self.precision,
-            "variant": self.variant,
-            "batch_size": self.batch_size,
-            "hidden": self.hidden,
-        }
+        return {"phase": phase} | {name: value for name, value in vars(self).items() if name != "dataset"}
 
 
 def safe_label(label: str) -> str:
-    """Replace what a file name cannot hold by underscores."""
+    """Replace characters that a file name cannot hold by underscores."""
     return "".join(sign if sign.isalnum() or sign in "._" else "_" for sign in label)
 
 
@@ -146,7 +140,7 @@ def kinds_for(phases: Iterable[str]) -> tuple[BlockKind, ...]:
 
 
 def dataset_of(subject: str, dataset: str) -> str:
-    """Return the data set of a subject: none but the SimpleNN has a choice, the others' batches are given."""
+    """Return the data set of a subject: only the SimpleNN has a choice."""
     return dataset if subject == SIMPLENN else DOES_NOT_APPLY
 
 
@@ -170,40 +164,3 @@ def grid(  # noqa: PLR0913 - the axes of the grid are what they are
         for count in (threads if device == "cpu" else (DOES_NOT_APPLY,))
         for precision, variant, batch_size, width in product(precisions, variants, batch_sizes, widths)
     ]
-
-
-def reference_case(cases: Mapping[int, Case]) -> int | None:
-    """Return the number of the case to profile: one thread, and nearest to batch 128 and width 128."""
-
-    def distance(number: int) -> tuple[bool, float]:
-        case = cases[number]
-        width = case.hidden if isinstance(case.hidden, int) else REFERENCE_SIZE
-        return case.threads not in (1, DOES_NOT_APPLY), sum(
-            abs(log2(size / REFERENCE_SIZE)) for size in (case.batch_size, width)
-        )
-
-    return min(cases, key=distance, default=None)
-
-
-def companions_of(cases: Iterable[Case], twins: Iterable[Case]) -> list[tuple[str, Case]]:
-    """Return what is measured beside the cases, in the same rounds, each with its role.
-
-    For every place where cases run: the reference kernels, the smallest network, whose phases are all
-    dispatch, and a middle one, whose phases are mostly work. Of the `twins`, the cases that may be measured
-    under the default allocator as well, the reference case of the CPU.
-    """
-    places = dict.fromkeys(case.place for case in cases)
-    beside = [
-        (role, Case(subject, DOES_NOT_APPLY, device, threads, precision, EAGER, batch_size, hidden))
-        for device, threads, precision in places
-        for role, subject, batch_size, hidden in (
-            (REFERENCE_KERNELS, REFERENCE_KERNELS, 1, DOES_NOT_APPLY),
-            (SMALLEST_NETWORK, REFERENCE_NETWORK, 1, SMALLEST),
-            (MIDDLE_NETWORK, REFERENCE_NETWORK, REFERENCE_SIZE, REFERENCE_SIZE),
-        )
-    ]
-    on_cpu = dict(enumerate(case for case in twins if not case.on_device))
-    reference = reference_case(on_cpu)
-    if reference is None:
-        return beside
-    return [*beside, (DEFAULT_ALLOCATOR, replace(on_cpu[reference], variant=DEFAULT_ALLOCATOR))]

@@ -1,11 +1,10 @@
-"""Records: what is stored of a case, that is how it went, what was counted of it, what the profiler saw."""
+"""Records: the stored outcome, counters and profile of a case."""
 
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from nncore_bench.cases import BlockKind, Case, kinds_for
-from nncore_bench.variants import words_of
 
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
 OUTSIDE = "(outside of operators)"
@@ -13,7 +12,7 @@ OUTSIDE = "(outside of operators)"
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """Hold a warning as data: what was seen, and what to do about it."""
+    """A warning as data: a cause and a next step."""
 
     cause: str
     next_step: str
@@ -93,7 +92,7 @@ class CaseCounters(msgspec.Struct, frozen=True):
 
 
 class ProfiledOperator(msgspec.Struct, frozen=True):
-    """Hold what the profiler saw of one operator in one phase, per step, at one set of shapes and types.
+    """One profiled operator in one phase, per step, at one set of shapes and types.
 
     `host_s` is the time of its calls on the host without those of other operators of this list; it is time
     under the profiler, which slows the step, and so is `share`, which is of the whole phase. `device_s` is
@@ -145,7 +144,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class DeviceActivity(msgspec.Struct, frozen=True):
-    """Hold how a device spent the profiled steps: all in seconds, and per step where it is a number.
+    """The use of a device in the profiled steps: times in seconds, numbers per step.
 
     `busy_share` is the share of the time in which a kernel, a copy or a fill ran; gaps are the idle times
     between them; `queue_depth` is how many kernels were enqueued and not begun when one more was, on average.
@@ -164,7 +163,7 @@ class DeviceActivity(msgspec.Struct, frozen=True):
 
 
 class CaseProfile(msgspec.Struct, frozen=True):
-    """Hold what the profiler pass saw of one case; its times are never step times.
+    """The profile of one case; its times are never step times.
 
     `step_s` is a step under the profiler by the worker's own clock, over the `steps` that the accounts are
     of, and `median_step_s` the median of all, without a wait for a device. `disagreement` says in words where
@@ -201,25 +200,25 @@ class CaseRecord(msgspec.Struct, frozen=True):
     reason: str = ""
     steady: bool = True
     role: str = ""
-    """What it is for, if it is no case of the user's but was measured beside them."""
+    """The role of a companion; empty for the user's cases."""
 
     block_share: float = 1.0
-    """The length of its blocks, as a share of the usual."""
+    """The length of its blocks, as a share of the usual length."""
 
     steps_per_block: dict[str, int] = {}
     correct: dict[str, float] = {}
     counters: CaseCounters | None = None
     thrown_out: int = 0
-    """Blocks that were measured again, since torch.compile compiled within them."""
+    """Blocks that were measured again because torch.compile recompiled within them."""
 
     assumed: tuple[str, ...] = ()
-    """What the subject leaves out and what was taken instead, in words."""
+    """The defaults taken for what the subject leaves out, in words."""
 
     optimizer_code: str = ""
     """The line that makes the subject's optimizer in the form of the case; empty where it needs none."""
 
     @property
     def kinds(self) -> tuple[BlockKind, ...]:
-        """Return the kinds of block that a round of it has; a step that is captured whole has no laps."""
-        captured = "cudagraph" in words_of(self.case.variant)
+        """Return the kinds of block in each of its rounds; a step that is captured whole has no laps."""
+        captured = self.case.form.captures_step
         return tuple(kind for kind in kinds_for(self.phases) if not (captured and kind == "laps"))

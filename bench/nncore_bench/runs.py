@@ -1,15 +1,17 @@
-"""Runs: what is stored of a measurement, and how it is written and read back.
+"""Runs: the stored form of a measurement, and how it is written and read back.
 
 A run is a folder. `run.json` and one small file of laps per finished round are written as the campaign
 goes, each under a temporary name that is then renamed, so that a run that is killed keeps every round it
 had finished. At the end the rounds are merged into `samples.npz`.
 """
 
+import io
 import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from nncore_bench.cases import BLOCK_LAPS, BlockKind
+from nncore_bench.cases import BLOCK_LAPS, BlockKind, Case
 from nncore_bench.errors import UserError
 from nncore_bench.records import CaseProfile, CaseRecord, Notice
 
@@ -28,22 +30,23 @@ RUN_FILE = "run.json"
 SAMPLES_FILE = "samples.npz"
 BENCHMARK_FILE = "benchmark.json"
 OUR_KEY = "nncore_bench"
-"""What that file has beside what pytest-benchmark writes."""
+"""The key of our part of pytest-benchmark's file."""
 
 ROUNDS_FOLDER = "rounds"
 
 Nanoseconds: TypeAlias = npt.NDArray[np.int64]
+NANO = 1e-9
 
 UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What numpy raises for a damaged file, depending on where the damage is."""
+"""The errors that numpy raises for a damaged file."""
 
 
 class RunError(UserError):
-    """Say in one sentence why a folder or file cannot be used as a run."""
+    """The reason, in one sentence, why a folder or file cannot be used as a run."""
 
 
 class Code(msgspec.Struct, frozen=True):
-    """Name the code that was measured: the working directory, its commit, and whether it was changed."""
+    """The measured code: its working directory, its commit, and whether it was changed."""
 
     path: str
     commit: str
@@ -51,17 +54,17 @@ class Code(msgspec.Struct, frozen=True):
 
     @property
     def certain(self) -> bool:
-        """Return whether the commit says all of the code: it is known, and nothing was changed since."""
+        """Return whether the commit identifies the code: it is known, and nothing was changed since."""
         return self.commit not in ("", "unknown") and not self.dirty
 
 
 class Campaign(msgspec.Struct, frozen=True):
-    """Account for the campaign's wall-clock seconds.
+    """The account of a campaign's wall-clock seconds.
 
     `measured_s` is spent inside counted iterations, `leading_s` in the leading iteration of each block,
-    which is stored but not counted; the rest of `wall_s` is restoring state, messages and files. `seed` is
-    that of every random order, and `memory_bytes` the memory of all processes at the end, which the
-    allocator policy keeps from shrinking before.
+    which is stored but not counted; the rest of `wall_s` is restoring state, messages and files. `seed`
+    seeds every random order, and `memory_bytes` is the memory of all processes at the end, the most of the
+    campaign, since the allocator policy keeps it from shrinking.
     """
 
     wall_s: float
@@ -76,7 +79,7 @@ class Campaign(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """Record everything of a run but its laps."""
+    """Everything that is recorded of a run except its laps."""
 
     id: str
     host: str
@@ -87,7 +90,7 @@ class Run(msgspec.Struct, frozen=True):
     machine: dict[str, Any]
     cases: tuple[CaseRecord, ...]
     companions: tuple[CaseRecord, ...] = ()
-    """What was measured beside the cases, in the same rounds; blocks number them on after the cases."""
+    """The references measured in the same rounds; blocks number them on after the cases."""
 
     campaign: Campaign | None = None
     notices: tuple[Notice, ...] = ()
@@ -97,45 +100,81 @@ class Run(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Block:
-    """Hold the laps of some consecutive iterations of one case, the leading one first.
+    """The laps of some consecutive iterations of one case, the leading one first.
 
     `host` has shape [iterations, laps] in nanoseconds of the host's clock; `device` has the same shape,
     or is None where the device is the host. `wall_ns` is the time of all iterations but the leading one
-    between two synchronisations.
+    between two synchronisations, and `waited_ns` for how long others had the core during these, which is not
+    stored. `case`, `launch` and `round` are its place in the campaign, which its worker does not know.
     """
 
-    case: int
-    launch: int
-    round: int
     kind: BlockKind
     host: Nanoseconds
     device: Nanoseconds | None
     wall_ns: int
+    waited_ns: int = 0
+    case: int = 0
+    launch: int = 0
+    round: int = 0
 
     @property
     def laps(self) -> tuple[str, ...]:
         """Return the names of the columns."""
         return BLOCK_LAPS[self.kind]
 
+    @property
+    def turn(self) -> tuple[int, int]:
+        """Return launch and round, which neighbouring blocks of other cases and kinds share."""
+        return self.launch, self.round
+
+    @property
+    def iterations(self) -> int:
+        """Return the number of counted iterations: the leading one is left out."""
+        return len(self.host) - 1
+
     def column(self, phase: str) -> Nanoseconds:
-        """Return the counted host laps of a phase: the leading iteration is left out."""
+        """Return the counted host laps of a phase."""
         return self.host[1:, self.laps.index(phase)]
 
     def device_column(self, phase: str) -> Nanoseconds | None:
         """Return the counted device laps of a phase, or None where the device is the host."""
         return None if self.device is None else self.device[1:, self.laps.index(phase)]
 
+    @property
+    def wall_mean_ns(self) -> float:
+        """Return the time of an iteration by the wall clock, the mean over the counted ones."""
+        return self.wall_ns / self.iterations
+
+    @property
+    def each_ns(self) -> Nanoseconds:
+        """Return the time of each counted iteration by the host's clock."""
+        each: Nanoseconds = self.host[1:].sum(axis=1)
+        return each
+
+    def iteration_ns(self, case: Case) -> float:
+        """Return the time of an iteration: the smallest of the block.
+
+        On a device, where the host runs ahead, and in a loop that feeds, where what comes is fetched ahead in
+        bursts, it is the wall clock's mean.
+        """
+        mean = case.on_device or self.kind == "feed"
+        return self.wall_mean_ns if mean else float(self.each_ns.min())
+
+
+BlocksOfCase: TypeAlias = Mapping[BlockKind, Sequence[Block]]
+
+
+def by_case(blocks: Iterable[Block]) -> Mapping[int, BlocksOfCase]:
+    """Return blocks by case number and kind, in the order of rounds; what has none is empty."""
+    found: dict[int, dict[BlockKind, list[Block]]] = defaultdict(lambda: defaultdict(list))
+    for block in sorted(blocks, key=lambda block: block.round):
+        found[block.case][block.kind].append(block)
+    return found
+
 
 _INDEX = np.dtype(
-    [
-        ("case", "i4"),
-        ("launch", "i4"),
-        ("round", "i4"),
-        ("kind", "i4"),
-        ("iterations", "i8"),
-        ("wall_ns", "i8"),
-        ("has_device", "i1"),
-    ]
+    [(name, "i4") for name in ("case", "launch", "round", "kind")]
+    + [("iterations", "i8"), ("wall_ns", "i8"), ("has_device", "i1")]
 )
 _KINDS: tuple[BlockKind, ...] = tuple(BLOCK_LAPS)
 
@@ -164,12 +203,12 @@ def unpack(index: npt.NDArray[Any], laps_ns: Nanoseconds) -> Iterator[Block]:
             parts.append(laps_ns[position : position + shape[0] * shape[1]].reshape(shape))
             position += shape[0] * shape[1]
         device = parts[1] if len(parts) > 1 else None
-        case, launch, number, wall_ns = (int(row[name]) for name in ("case", "launch", "round", "wall_ns"))
-        yield Block(case, launch, number, kind, parts[0], device, wall_ns)
+        place = {name: int(row[name]) for name in ("case", "launch", "round")}
+        yield Block(kind, parts[0], device, int(row["wall_ns"]), **place)
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that whoever looks sees the old one or the new one, never half of it."""
+    """Write a file atomically: readers see the old one or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(content)
     temporary.replace(path)
@@ -183,7 +222,7 @@ def unwritable(results: Path, error: OSError) -> str:
 
 
 class RunFolder:
-    """Write one run into its folder as it comes into being."""
+    """Write one run into its folder while it is measured."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -216,10 +255,9 @@ class RunFolder:
 
     @staticmethod
     def _save_npz(path: Path, blocks: Sequence[Block]) -> None:
-        temporary = path.with_name(f".{path.name}")
-        with temporary.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **pack(blocks))
-        temporary.replace(path)
+        stream = io.BytesIO()
+        np.savez_compressed(stream, allow_pickle=False, **pack(blocks))
+        replace_file(path, stream.getvalue())
 
 
 def read_run(path: Path) -> Run:
@@ -231,12 +269,17 @@ def read_run(path: Path) -> Run:
         raise RunError(f"{str(path)!r} is not a run: {file.name} cannot be read ({error.strerror})") from None
     except msgspec.DecodeError as error:
         raise RunError(f"{str(file)!r} is not a run record of schema {SCHEMA_VERSION} ({error})") from None
-    if run.schema_version != SCHEMA_VERSION:
+    refuse_other_schema(file, run.schema_version)
+    return run
+
+
+def refuse_other_schema(file: Path, version: object) -> None:
+    """Raise RunError for a file of another schema version."""
+    if version != SCHEMA_VERSION:
         raise RunError(
-            f"{str(file)!r} has schema version {run.schema_version}, and this version reads {SCHEMA_VERSION}"
+            f"{str(file)!r} has schema version {version}, and this version reads {SCHEMA_VERSION}"
             " (read it with the version of nncore-bench that wrote it)"
         )
-    return run
 
 
 def read_blocks(path: Path) -> Iterator[Block]:

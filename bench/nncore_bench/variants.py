@@ -5,7 +5,8 @@ Words combine with `+`, one of each kind. Imports no torch: what a word does to 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
 
 from nncore_bench.errors import UserError
 
@@ -14,9 +15,32 @@ EAGER = "eager"
 JOINT = "+"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """The facts of one word or of several: how the step runs, and how it is fed.
+
+    `compile_mode` is torch.compile's, empty without; `replays_kernels` says that the compiled network is
+    replayed as CUDA graphs, which write each result where the last one lay, `captures_step` that the whole
+    step is, which then has no phases. `fetchers` is the number of processes that fetch batches ahead;
+    `pinned` says that these lie in pinned memory, `resident` that they are on the device already.
+    """
+
+    compile_mode: str = ""
+    replays_kernels: bool = False
+    captures_step: bool = False
+    fetchers: int = 0
+    pinned: bool = False
+    resident: bool = False
+
+    @property
+    def compiled(self) -> bool:
+        """Return whether setting it up takes long and its operators are not those of the plain step."""
+        return bool(self.compile_mode) or self.captures_step
+
+
 @dataclass(frozen=True)
-class Word:
-    """Hold one word: its kind, of which a variant has one at most, what it means, and what to write for it.
+class Word(Form):
+    """One word: its kind, of which a variant has one at most, what it means, and the code to write for it.
 
     `needs_cuda` says that it can run on CUDA alone. `of` is what it makes faster: the step, inference, or the
     loop that feeds the step.
@@ -42,17 +66,23 @@ WORDS: Mapping[str, Word] = {
         'optimizer = type(optimizer)([{**group, "fused": True} for group in optimizer.param_groups],'
         " fused=True)",
     ),
-    "compile": Word("compiler", "the network is compiled", "model = torch.compile(model)"),
+    "compile": Word(
+        "compiler", "the network is compiled", "model = torch.compile(model)", compile_mode="default"
+    ),
     "compile-max": Word(
         "compiler",
         "the network is compiled with search for the fastest kernels, and with CUDA graphs on CUDA",
         'model = torch.compile(model, mode="max-autotune")',
+        compile_mode="max-autotune",
+        replays_kernels=True,
     ),
     "reduce-overhead": Word(
         "compiler",
         "the network is compiled, and its kernels are replayed as CUDA graphs",
         'model = torch.compile(model, mode="reduce-overhead")',
         needs_cuda=True,
+        compile_mode="reduce-overhead",
+        replays_kernels=True,
     ),
     "cudagraph": Word(
         "compiler",
@@ -61,6 +91,7 @@ WORDS: Mapping[str, Word] = {
         " criterion(model(inputs), targets).backward(); optimizer.step()  # after three steps on a side"
         " stream; then, for each batch: inputs.copy_(...); targets.copy_(...); graph.replay()",
         needs_cuda=True,
+        captures_step=True,
     ),
     "set-to-none=false": Word(
         "gradients", "gradients are set to zero and kept", "optimizer.zero_grad(set_to_none=False)"
@@ -86,6 +117,7 @@ WORDS: Mapping[str, Word] = {
         "two processes fetch batches ahead",
         "loader = torch.utils.data.DataLoader(dataset, batch_size, shuffle=True, num_workers=2)",
         of="feeding",
+        fetchers=2,
     ),
     "pinned": Word(
         "transfer",
@@ -94,6 +126,7 @@ WORDS: Mapping[str, Word] = {
         " inputs, targets = (batch.to(device, non_blocking=True) for batch in next(iter(loader)))",
         of="feeding",
         needs_cuda=True,
+        pinned=True,
     ),
     "resident": Word(
         "loader",
@@ -101,11 +134,9 @@ WORDS: Mapping[str, Word] = {
         "for inputs, targets in zip(*(data.to(device).split(batch_size) for data in dataset.tensors)):"
         " optimizer.zero_grad(); criterion(model(inputs), targets).backward(); optimizer.step()",
         of="feeding",
+        resident=True,
     ),
 }
-
-GRAPHED = ("compile-max", "reduce-overhead")
-"""Words whose compiled network is replayed as CUDA graphs, which write each result where the last one lay."""
 
 HALVES = ("bfloat16", "float16")
 """Precisions of autocast: the network and its loss compute in them where that is safe."""
@@ -134,6 +165,13 @@ def words_of(variant: str) -> tuple[str, ...]:
     return tuple(word for word in WORDS if word in words)
 
 
+@cache
+def form_of(words: tuple[str, ...]) -> Form:
+    """Return the facts of several words together."""
+    facts = [(fact.name, getattr(WORDS[word], fact.name)) for word in words for fact in fields(Form)]
+    return Form(**{name: value for name, value in facts if value})
+
+
 def canonical(words: Iterable[str]) -> str:
     """Return the one name of a variant of some words, whatever their order. Raises UserError."""
     return JOINT.join(words_of(JOINT.join(words) or EAGER)) or EAGER
@@ -152,7 +190,7 @@ def misfit(variant: str, precision: str, device: str) -> str:
 def _misfit_on_cuda(words: tuple[str, ...], precision: str) -> str:
     if DEFAULT_ALLOCATOR in words:
         return f"{DEFAULT_ALLOCATOR} is about the CPU's memory"
-    graphed = next((word for word in GRAPHED if word in words), None)
+    graphed = next((word for word in words if WORDS[word].replays_kernels), None)
     if graphed and "set-to-none=false" in words:
         return (
             f"set-to-none=false keeps gradients, which the CUDA graphs of {graphed} overwrite (leave one out)"

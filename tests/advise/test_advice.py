@@ -35,7 +35,7 @@ def blocks(factors: list[float], noise: float = 0.001) -> list[Block]:
                 laps = 1e6 * factor * machine * random.lognormal(0, noise, (5, 1))
                 host = laps.astype(np.int64)
                 found.append(
-                    Block(number, launch, 4 * cycle + launch, "plain", host, None, int(host[1:].sum()))
+                    Block("plain", host, None, int(host[1:].sum()), 0, number, launch, 4 * cycle + launch)
                 )
     return found
 

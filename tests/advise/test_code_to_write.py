@@ -144,7 +144,7 @@ def test_advice_names_the_users_own_optimizer_and_its_line_makes_it(case: Case, 
     base, changed = CaseRecord(case, ("step",)), replace(case, variant=word)
     better = CaseRecord(changed, ("step",), correct={"tolerance": 1.0}, optimizer_code=code_for(changed))
     laps = [np.full((5, 1), ns, np.int64) for ns in (2000, 1000)]
-    blocks = [Block(n, 0, 2 * i + n, "plain", laps[n], None, 0) for i in range(4) for n in (0, 1)]
+    blocks = [Block("plain", laps[n], None, 0, case=n, round=2 * i + n) for i in range(4) for n in (0, 1)]
     blocks = [replace(block, round=block.round // 2, host=block.host + block.round) for block in blocks]
     (found,) = gains([base, better], blocks, case)
     (sentence,) = advice_sentences(case, [found])

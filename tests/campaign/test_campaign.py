@@ -8,6 +8,7 @@ from statistics import mean, stdev
 import numpy as np
 import pytest
 from made_up_campaign import STEP_S, Bench, FakeWorker, conduct, records
+from made_up_runs import CPU_CASE, CUDA_CASE
 
 from nncore_bench.campaign.conductor import Conductor
 from nncore_bench.campaign.plan import Plan, rounds_for
@@ -92,7 +93,7 @@ def test_only_the_kinds_of_block_that_the_phases_need_are_run() -> None:
 
 def pilot(values: dict[int, list[float]]) -> list[Block]:
     return [
-        Block(case, 0, number, "plain", np.array([[9_999], [round(v)]], np.int64), None, round(v))
+        Block("plain", np.array([[9_999], [round(v)]], np.int64), None, round(v), case=case, round=number)
         for case, lows in values.items()
         for number, v in enumerate(lows)
     ]
@@ -102,14 +103,14 @@ def test_rounds_follow_from_the_spread_of_the_pilot_by_the_textbook_formula() ->
     """The rounds are (1.96 · s / (target · mean))², rounded up."""
     lows = [1_000_000.0, 1_040_000.0, 980_000.0, 1_020_000.0]
     expected = ceil((1.959964 * stdev(lows) / mean(lows) / 0.01) ** 2)
-    assert rounds_for(0.01, pilot({0: lows})) == expected
-    assert rounds_for(0.02, pilot({0: lows})) == pytest.approx(expected / 4, abs=1)
+    assert rounds_for(0.01, pilot({0: lows}), [CPU_CASE]) == expected
+    assert rounds_for(0.02, pilot({0: lows}), [CPU_CASE]) == pytest.approx(expected / 4, abs=1)
 
 
 def test_a_pilot_of_one_round_plans_nothing() -> None:
     """A spread needs two values."""
-    assert rounds_for(0.01, pilot({0: [1_000_000.0]})) == 1
-    assert rounds_for(0.01, []) == 1
+    assert rounds_for(0.01, pilot({0: [1_000_000.0]}), [CPU_CASE]) == 1
+    assert rounds_for(0.01, [], []) == 1
 
 
 def test_rounds_on_a_device_are_planned_from_the_wall_clock() -> None:
@@ -117,8 +118,8 @@ def test_rounds_on_a_device_are_planned_from_the_wall_clock() -> None:
     blocks = pilot({0: [1_000_000.0] * 4})
     walls = [1_000_000, 1_040_000, 980_000, 1_020_000]
     uneven = [replace(block, wall_ns=wall) for block, wall in zip(blocks, walls, strict=True)]
-    assert rounds_for(0.01, uneven) == 1
-    assert rounds_for(0.01, uneven, {0}) == ceil((1.959964 * stdev(walls) / mean(walls) / 0.01) ** 2)
+    assert rounds_for(0.01, uneven, [CPU_CASE]) == 1
+    assert rounds_for(0.01, uneven, [CUDA_CASE]) == ceil((1.959964 * stdev(walls) / mean(walls) / 0.01) ** 2)
 
 
 def test_a_companion_has_shorter_blocks() -> None:

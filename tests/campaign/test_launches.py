@@ -9,8 +9,9 @@ from made_up_campaign import Bench, FakeWorker, conduct, records
 from nncore_bench.campaign.conductor import Conductor
 from nncore_bench.campaign.plan import Plan
 from nncore_bench.campaign.recorder import too_little_memory
-from nncore_bench.cases import DEFAULT_ALLOCATOR, PHASES, Case
+from nncore_bench.cases import PHASES, Case
 from nncore_bench.records import CaseRecord
+from nncore_bench.variants import DEFAULT_ALLOCATOR
 from nncore_bench.worker import messages
 
 

@@ -7,8 +7,9 @@ from made_up_runs import CPU_CASE, CUDA_CASE, record_of
 
 from nncore_bench.campaign.launcher import WorkerError
 from nncore_bench.campaign.passes import count_cases, lost_kernels, profile_cases, to_profile
-from nncore_bench.cases import DEFAULT_ALLOCATOR, REFERENCE_KERNELS, SMALLEST_NETWORK
+from nncore_bench.companions import REFERENCE_KERNELS, SMALLEST_NETWORK
 from nncore_bench.records import CaseCounters, CaseProfile, CaseRecord, DeviceActivity, PhaseCounters
+from nncore_bench.variants import DEFAULT_ALLOCATOR
 from nncore_bench.worker import messages
 
 COUNTERS = CaseCounters({"forward": PhaseCounters(flop=13)})

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
 
-from nncore_bench.cases import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK, Case
+from nncore_bench.cases import Case
+from nncore_bench.companions import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK
 from nncore_bench.compare.side_by_side import agreement, side_by_side, versus_table
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.source import Source

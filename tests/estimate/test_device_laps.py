@@ -1,6 +1,7 @@
 """Step and phases on a device by one estimator: they add up, whatever events cost; the device is known."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 from fake_device import KERNEL_NS, FakeDevice, FakeWork
@@ -9,7 +10,6 @@ from made_up_runs import CUDA_CASE, record_of, run_of
 from nncore_bench.cases import STEP_PHASES, BlockKind
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row
-from nncore_bench.runs import Block
 from nncore_bench.worker.blocks import run_block
 from nncore_bench.worker.clock import EventClock
 
@@ -34,7 +34,7 @@ def rows_with(work: FakeWork, rounds: int = 6) -> dict[str, Row]:
     for number in range(rounds):
         for kind in kinds if number % 2 else reversed(kinds):
             laps = run_block(work, clocks[kind], kind, 20)
-            blocks.append(Block(0, number % 2, number, kind, laps.host, laps.device, laps.wall_ns))
+            blocks.append(replace(laps, launch=number % 2, round=number))
     return {row.phase: row for row in rows_of(run_of([record_of(CUDA_CASE)]), blocks)}
 
 

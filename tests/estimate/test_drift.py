@@ -8,7 +8,7 @@ import pytest
 from made_up_runs import CPU_CASE, block_of, record_of, run_of
 from scipy import stats
 
-from nncore_bench.cases import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK
+from nncore_bench.companions import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK
 from nncore_bench.estimate.drift import dispatch_weight, drift_free_ratio, relative_time
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row

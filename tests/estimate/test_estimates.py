@@ -11,9 +11,9 @@ from nncore_bench.estimate.estimates import (
     Spread,
     between_launches,
     half_width,
-    lived_through,
+    low_time,
+    median_time,
     midmean,
-    undisturbed,
 )
 
 
@@ -21,7 +21,7 @@ def test_the_undisturbed_time_is_the_midmean_of_the_blocks_smallest_laps() -> No
     """Eight blocks, whose smallest laps are 100 to 106 and once 900: the middle four count."""
     smallest = [100.0, 101.0, 102.0, 103.0, 104.0, 105.0, 106.0, 900.0]
     blocks = [np.array([low + 30, low]) for low in smallest]
-    estimate = undisturbed([blocks[::2], blocks[1::2]])
+    estimate = low_time([blocks[::2], blocks[1::2]])
     assert estimate.value == (102 + 103 + 104 + 105) / 4
     assert estimate.basis == BETWEEN_LAUNCHES
 
@@ -36,13 +36,13 @@ def test_the_midmean_is_the_trimmed_mean_of_scipy(count: int) -> None:
 def test_what_the_user_lived_through_is_the_mean_of_the_launches_medians() -> None:
     """Medians 115 of all laps of the first launch and 120 of the second."""
     launches = [[np.array([100.0, 110.0]), np.array([120.0, 130.0])], [np.array([120.0, 10.0, 500.0])]]
-    assert lived_through(launches).value == pytest.approx((115.0 + 120.0) / 2)
+    assert median_time(launches).value == pytest.approx((115.0 + 120.0) / 2)
 
 
 def test_launches_of_one_round_each_give_students_interval_over_launches() -> None:
     """With a single cycle the processes are all that differs."""
     lows = [100.0, 103.0, 101.0, 108.0]
-    estimate = undisturbed([[np.array([low, low + 50])] for low in lows])
+    estimate = low_time([[np.array([low, low + 50])] for low in lows])
     half = stats.t.ppf(0.975, 3) * stats.sem(lows)
     assert estimate.value == 102.0
     assert (estimate.low, estimate.high) == pytest.approx((102.0 - half, 102.0 + half))
@@ -50,7 +50,7 @@ def test_launches_of_one_round_each_give_students_interval_over_launches() -> No
 
 def test_one_launch_is_marked_as_one_process() -> None:
     """Its interval is Student's over its rounds."""
-    estimate = undisturbed([[np.array([103.0, 100.0]), np.array([110.0]), np.array([104.0, 190.0])]])
+    estimate = low_time([[np.array([103.0, 100.0]), np.array([110.0]), np.array([104.0, 190.0])]])
     half = stats.t.ppf(0.975, 2) * stats.sem([100.0, 110.0, 104.0])
     assert estimate.basis == WITHIN_ONE_PROCESS
     assert estimate.value == pytest.approx((100.0 + 110.0 + 104.0) / 3)
@@ -59,13 +59,13 @@ def test_one_launch_is_marked_as_one_process() -> None:
 
 def test_a_single_block_has_no_interval() -> None:
     """Its spread is unknown, which is not zero."""
-    estimate = undisturbed([[np.array([3.0, 4.0])]])
+    estimate = low_time([[np.array([3.0, 4.0])]])
     assert (estimate.value, estimate.low, estimate.high) == (3.0, None, None)
 
 
 def test_blocks_that_never_differ_have_an_interval_of_no_width() -> None:
     """A spread of zero is known."""
-    estimate = undisturbed([[np.array([5.0]), np.array([5.0])], [np.array([5.0]), np.array([5.0])]])
+    estimate = low_time([[np.array([5.0]), np.array([5.0])], [np.array([5.0]), np.array([5.0])]])
     assert (estimate.low, estimate.value, estimate.high) == (5.0, 5.0, 5.0)
 
 
@@ -73,9 +73,9 @@ def test_a_launch_that_ran_a_round_more_costs_no_round_of_the_others() -> None:
     """The value uses every block, the interval the cycles that are whole."""
     whole = [[np.array([100.0]), np.array([104.0])], [np.array([101.0]), np.array([107.0])]]
     longer = [[*whole[0], np.array([90.0])], whole[1]]
-    assert undisturbed(longer).value == pytest.approx((100.0 + 101.0 + 104.0) / 3)
-    width = np.ptp([undisturbed(whole).low or 0.0, undisturbed(whole).high or 0.0])
-    assert np.ptp([undisturbed(longer).low or 0.0, undisturbed(longer).high or 0.0]) == pytest.approx(width)
+    assert low_time(longer).value == pytest.approx((100.0 + 101.0 + 104.0) / 3)
+    width = np.ptp([low_time(whole).low or 0.0, low_time(whole).high or 0.0])
+    assert np.ptp([low_time(longer).low or 0.0, low_time(longer).high or 0.0]) == pytest.approx(width)
 
 
 @pytest.mark.parametrize(

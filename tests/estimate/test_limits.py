@@ -7,19 +7,14 @@ import msgspec
 import pytest
 from made_up_runs import CPU_CASE, block_of, blocks_of, record_of, run_of
 
-from nncore_bench.cases import (
-    DEFAULT_ALLOCATOR,
-    DOES_NOT_APPLY,
-    KERNELS,
-    REFERENCE_KERNELS,
-    SMALLEST,
-    SMALLEST_NETWORK,
-)
+from nncore_bench.cases import DOES_NOT_APPLY, KERNELS
+from nncore_bench.companions import REFERENCE_KERNELS, SMALLEST, SMALLEST_NETWORK
 from nncore_bench.estimate.ceilings import COMPUTE, DISPATCH, MEMORY, UNKNOWN, Ceilings, ceilings_of, limit_of
 from nncore_bench.estimate.results import companion_rows, rows_of
 from nncore_bench.estimate.rows import Row
 from nncore_bench.records import CaseCounters, PhaseCounters
 from nncore_bench.runs import Block, Run
+from nncore_bench.variants import DEFAULT_ALLOCATOR
 
 CEILINGS = Ceilings(100e9, 50e9, 10e9, {"forward": (30e-6, 6), "zero_grad": (10e-6, 0)})
 KERNEL_CASE = replace(CPU_CASE, subject=REFERENCE_KERNELS, batch_size=1, hidden=DOES_NOT_APPLY)

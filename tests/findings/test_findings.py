@@ -7,15 +7,8 @@ from typing import Any
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, block_of, blocks_of, record_of, run_of
 
-from nncore_bench.cases import (
-    DEFAULT_ALLOCATOR,
-    DOES_NOT_APPLY,
-    KERNELS,
-    REFERENCE_KERNELS,
-    SMALLEST,
-    SMALLEST_NETWORK,
-    Case,
-)
+from nncore_bench.cases import DOES_NOT_APPLY, KERNELS, Case
+from nncore_bench.companions import REFERENCE_KERNELS, SMALLEST, SMALLEST_NETWORK
 from nncore_bench.estimate.ceilings import COMPUTE, DISPATCH, MEMORY
 from nncore_bench.estimate.results import companion_rows, rows_of
 from nncore_bench.estimate.rows import Row
@@ -30,6 +23,7 @@ from nncore_bench.records import (
     ProfiledOperator,
 )
 from nncore_bench.runs import Block, Run
+from nncore_bench.variants import DEFAULT_ALLOCATOR
 
 NAMES = [name for name, _ in CHECKS]
 KERNEL_CASE = replace(CPU_CASE, subject=REFERENCE_KERNELS, batch_size=1, hidden=DOES_NOT_APPLY)

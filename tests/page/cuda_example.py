@@ -14,7 +14,8 @@ import numpy as np
 from made_up_runs import STEP_NS, blocks_of, cuda_blocks_of, record_of, run_of
 
 from nncore_bench.campaign.session import Suite
-from nncore_bench.cases import DOES_NOT_APPLY, SMALLEST, SMALLEST_NETWORK, Case
+from nncore_bench.cases import DOES_NOT_APPLY, Case
+from nncore_bench.companions import SMALLEST, SMALLEST_NETWORK
 from nncore_bench.estimate.source import Source
 from nncore_bench.options import Options
 from nncore_bench.page.page import Material

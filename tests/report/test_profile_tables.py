@@ -18,7 +18,8 @@ from made_up_runs import (
     told,
 )
 
-from nncore_bench.cases import SMALLEST_NETWORK, Case
+from nncore_bench.cases import Case
+from nncore_bench.companions import SMALLEST_NETWORK
 from nncore_bench.records import Account, CaseProfile, DeviceActivity, ProfiledOperator
 from nncore_bench.report.report import Report
 

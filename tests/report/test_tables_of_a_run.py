@@ -22,7 +22,7 @@ from made_up_runs import (
     told,
 )
 
-from nncore_bench.cases import SMALLEST, SMALLEST_NETWORK
+from nncore_bench.companions import SMALLEST, SMALLEST_NETWORK
 from nncore_bench.estimate.source import Source
 from nncore_bench.records import (
     Account,

@@ -5,19 +5,13 @@ from typing import Any
 
 from made_up_runs import CPU_CASE, block_of, blocks_of, record_of, run_of, table_of
 
-from nncore_bench.cases import (
-    DEFAULT_ALLOCATOR,
-    DOES_NOT_APPLY,
-    KERNELS,
-    REFERENCE_KERNELS,
-    SMALLEST,
-    SMALLEST_NETWORK,
-    STEP_PHASES,
-)
+from nncore_bench.cases import DOES_NOT_APPLY, KERNELS, STEP_PHASES
+from nncore_bench.companions import REFERENCE_KERNELS, SMALLEST, SMALLEST_NETWORK
 from nncore_bench.estimate.source import Source
 from nncore_bench.records import CaseCounters, PhaseCounters
 from nncore_bench.report.report import Report, render
 from nncore_bench.runs import Block, Run
+from nncore_bench.variants import DEFAULT_ALLOCATOR
 
 FORWARD = PhaseCounters(
     flop=6_500_000, operators=6, autograd_nodes=7, allocations=3, allocated_bytes=34_000, peak_bytes=32_768,

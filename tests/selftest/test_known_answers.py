@@ -41,7 +41,7 @@ def wait_case(microseconds: int) -> Case:
 def blocks_of(work: CaseWorkload, host: FakeHost, number: int = 0) -> list[Block]:
     kinds: tuple[BlockKind, ...] = ("laps", "plain")
     return [
-        Block(number, launch, round_, kind, laps.host, laps.device, laps.wall_ns)
+        replace(laps, case=number, launch=launch, round=round_)
         for launch in range(LAUNCHES)
         for round_ in range(ROUNDS)
         for kind in kinds

@@ -87,7 +87,7 @@ def block_of(  # noqa: PLR0913 - the fields of a block
     host = constant(kind, laps)
     device = None if device_laps is None else constant(kind, device_laps)
     wall = int(host[1:].sum()) if wall_ns is None else wall_ns
-    return Block(case, launch, number, kind, host, device, wall)
+    return Block(kind, host, device, wall, 0, case, launch, number)
 
 
 def constant(kind: BlockKind, laps: Mapping[str, int]) -> Nanoseconds:

@@ -6,7 +6,8 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE
 
 from nncore_bench.campaign.session import Suite
-from nncore_bench.cases import BLOCK_LAPS, PHASES, STEP_PHASES, Case, case_id, grid, kinds_for, reference_case
+from nncore_bench.cases import BLOCK_LAPS, PHASES, STEP_PHASES, Case, case_id, grid, kinds_for
+from nncore_bench.companions import reference_case
 from nncore_bench.options import Options
 
 
@@ -105,5 +106,4 @@ def test_every_phase_is_a_lap_of_some_block() -> None:
 def test_the_reference_case_has_one_thread_and_is_nearest_to_batch_128_and_width_128() -> None:
     """It is the one that is profiled, and the example in the first sentence."""
     cases = [replace(CPU_CASE, threads=4, batch_size=128), replace(CPU_CASE, batch_size=1), CPU_CASE]
-    assert reference_case(dict(enumerate(cases))) == 2
-    assert reference_case({}) is None
+    assert reference_case(cases) == CPU_CASE

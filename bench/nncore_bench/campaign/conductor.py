@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec.structs
-import numpy as np
 
 from nncore_bench.campaign.launcher import REQUEST_TIMEOUT_S, Asked, WorkerError, memory_left, patience
 from nncore_bench.campaign.plan import Account, Plan, rounds_for
-from nncore_bench.cases import BLOCK_LAPS, BlockKind, Case
+from nncore_bench.cases import BlockKind, Case
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import Block, Campaign
 from nncore_bench.variants import DEFAULT_ALLOCATOR, words_of
@@ -36,10 +35,10 @@ BLOCK_S: dict[BlockKind, float] = {
 SPIN_UP_S = 0.2
 CUDA = "cuda"
 MEMORY, GPU_MEMORY, COMPUTE_MODE = "memory", "the GPU's memory", "the GPU's compute mode"
-"""What may keep launches from being there at the same time."""
+"""The possible reasons why launches cannot run at the same time."""
 
 MEMORY_TO_SPARE = 1.2
-"""Before another launch begins, so many times what one has taken so far must be free."""
+"""Start another worker only if free memory exceeds this multiple of what one takes."""
 
 
 class Progress(Protocol):
@@ -50,7 +49,7 @@ class Progress(Protocol):
 
 
 class Store(Protocol):
-    """Keep what is finished."""
+    """Keep finished rounds."""
 
     def save_round(self, number: int, blocks: Sequence[Block]) -> None:
         """Keep the blocks of a finished round."""
@@ -73,14 +72,14 @@ class Conductor:
     """Conduct a campaign: prepare every case in every launch, then run rounds within the budget."""
 
     cases: list[CaseRecord]
-    """What is measured, the companions of the cases last; blocks name it by its number here."""
+    """The user's cases, then their companions; blocks name them by their number here."""
 
     plan: Plan
     start_worker: StartWorker
     store: Store
     progress: Progress
     own: int | None = None
-    """How many of the cases are the user's (None: all); they alone decide how long the campaign takes."""
+    """The number of the user's cases (None: all); they alone decide how long the campaign takes."""
 
     now: Callable[[], float] = time.monotonic
     memory_left: Callable[[], int | None] = memory_left
@@ -93,10 +92,10 @@ class Conductor:
     started: float = 0.0
     rounds_done: int = 0
     rounds_planned: int = 0
+    kept_apart_by: str = ""
 
     def __post_init__(self) -> None:
         self.beside = self.plan.launches
-        self.kept_apart_by = ""
         self.random = random.Random(self.plan.seed)  # noqa: S311 - the order of blocks is no secret
 
     def run(self) -> Campaign:
@@ -113,7 +112,7 @@ class Conductor:
         return self.accounted()
 
     def _pilot(self) -> list[Block]:
-        """Run the first round of every launch, or of as many as fit side by side; each holds every case."""
+        """Run the first round of every launch, or of those that fit side by side; each holds every case."""
         blocks: list[Block] = []
         before = self.memory_left()
         for launch in range(self.plan.launches):
@@ -125,7 +124,7 @@ class Conductor:
         return blocks
 
     def _kept_apart_by(self, before: int | None, launch: int) -> str:
-        """Return what keeps another launch from being there beside those so far, or nothing."""
+        """Return the reason why another launch cannot run at the same time, or nothing."""
         if self.one_at_a_time:
             return COMPUTE_MODE
         left = self.memory_left()
@@ -139,7 +138,7 @@ class Conductor:
         return ""
 
     def _seen(self, launch: int) -> messages.Seen | None:
-        """Return how the GPU's memory stands after a launch, if one is used."""
+        """Return the state of the GPU's memory after a launch, if one is used."""
         if (CUDA, launch) not in self.workers:
             return None
         with suppress(WorkerError):  # its next request will say so
@@ -148,14 +147,13 @@ class Conductor:
         return None
 
     def _rounds(self, launches: range, rounds: int) -> None:
-        """Run so many rounds more, or as many as the budget allows, in turn by some launches."""
-        for launch in self._order_of_launches(launches, math.ceil(rounds / len(launches)))[: max(rounds, 0)]:
-            if self._is_over():
+        """Run more rounds within the budget: each launch once a cycle, in fresh random order."""
+        cycles = math.ceil(rounds / len(launches))
+        order = [launch for _ in range(cycles) for launch in self.random.sample(launches, len(launches))]
+        for launch in order[: max(rounds, 0)]:
+            if self._seconds_spent() + self._seconds_per_round() > self.plan.budget_s:
                 break
             self._round(launch)
-
-    def _is_over(self) -> bool:
-        return self._seconds_spent() + self._seconds_per_round() > self.plan.budget_s
 
     def retire(self, launch: int) -> None:
         """End the workers of a launch, so that another one has their memory."""
@@ -176,7 +174,7 @@ class Conductor:
         )
 
     def _first_round(self, launch: int) -> list[Block]:
-        """Warm a launch up and run its round of the pilot at once: what is killed early has something."""
+        """Warm a launch up and run its pilot round at once, so that a run killed early has results."""
         begin = self.now()
         for device in self._devices():
             self._prepare_all(device, launch)
@@ -189,7 +187,7 @@ class Conductor:
         )
 
     def _numbers(self, device: str) -> list[int]:
-        """Return what is to be measured on a device: what lies beside cases that all failed is not."""
+        """Return the cases to measure on a device; companions of cases that all failed are left out."""
         places = {record.case.place for record in self.cases[: self.own] if record.status == "ok"}
         return [
             n
@@ -268,7 +266,7 @@ class Conductor:
                     worker.ask(messages.Forget(number), REQUEST_TIMEOUT_S)
 
     def _replace_worker(self, pool: str, launch: int, culprit: int) -> None:
-        """Start a worker in place of one that is gone, with all the cases it had prepared but the culprit."""
+        """Replace a worker that is gone; prepare its cases again, except the culprit."""
         self.workers.pop((pool, launch), None)
         self._forget(pool, culprit)
         for number, record in enumerate(self.cases):
@@ -276,7 +274,7 @@ class Conductor:
                 self._prepare(launch, number)
 
     def _spin_up(self, launch: int) -> None:
-        """Have the clocks of the GPU rise before its cases are timed."""
+        """Raise the clocks of the GPU before its cases are timed."""
         worker = self._worker(CUDA, launch)
         try:
             reply = None if worker is None else worker.ask(messages.SpinUp(SPIN_UP_S), REQUEST_TIMEOUT_S)
@@ -284,10 +282,6 @@ class Conductor:
             reply = messages.Refused(f"its worker process {error}")
         if isinstance(reply, messages.Refused):
             self._fail_pool(CUDA, reply.reason)
-
-    def _order_of_launches(self, launches: range, cycles: int) -> list[int]:
-        """Return every launch once a cycle, in fresh random order."""
-        return [launch for _ in range(cycles) for launch in self.random.sample(launches, len(launches))]
 
     def _round(self, launch: int) -> list[Block]:
         """Run a block of each kind of every case, and save them when all are there."""
@@ -314,19 +308,12 @@ class Conductor:
             reply = self._ask(launch, number, messages.Measure(number, kind, record.steps_per_block[kind]))
             if not isinstance(reply, messages.Measured):
                 break
-            blocks.append(self._block(launch, number, kind, reply))
+            blocks.append(reply.block(kind, case=number, launch=launch, round=self.rounds_done))
+            self.account.add(blocks[-1])
             if reply.thrown_out:
                 thrown_out = self.cases[number].thrown_out + reply.thrown_out
                 self.cases[number] = msgspec.structs.replace(self.cases[number], thrown_out=thrown_out)
         return blocks
-
-    def _block(self, launch: int, number: int, kind: BlockKind, reply: messages.Measured) -> Block:
-        columns = len(BLOCK_LAPS[kind])
-        host = np.frombuffer(reply.host, np.int64).reshape(-1, columns)
-        device = None if reply.device is None else np.frombuffer(reply.device, np.int64).reshape(-1, columns)
-        block = Block(number, launch, self.rounds_done, kind, host, device, reply.wall_ns)
-        self.account.add(block)
-        return block
 
     def _planned(self, pilot: list[Block]) -> int:
         """Return the rounds that the target asks for, within what the budget allows."""
@@ -334,8 +321,8 @@ class Conductor:
         if not pilot or not self._devices():
             return self.rounds_done
         affordable = int(self.plan.budget_s / self._seconds_per_round())
-        on_device = {number for number, record in enumerate(self.cases) if record.case.on_device}
-        wanted = max(rounds_for(self.plan.target, pilot, on_device), self.plan.least_rounds)
+        cases = [record.case for record in self.cases]
+        wanted = max(rounds_for(self.plan.target, pilot, cases), self.plan.least_rounds)
         whole_cycles = math.ceil(wanted / self.plan.launches) * self.plan.launches
         return max(self.rounds_done, min(whole_cycles, affordable))
 

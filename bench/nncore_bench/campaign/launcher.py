@@ -19,7 +19,6 @@ from typing import Protocol, Self
 import msgspec
 
 from nncore_bench.errors import UserError
-from nncore_bench.variants import WORDS, words_of
 from nncore_bench.worker import messages
 
 ALLOCATOR_POLICY = {
@@ -33,16 +32,14 @@ START = Path(__file__).parents[1] / "worker" / "start.py"
 START_TIMEOUT_S = 300.0
 REQUEST_TIMEOUT_S = 180.0
 COMPILING_TIMEOUT_S = 600.0
-"""What torch.compile may take: a cold search for the fastest kernels of a ResNet takes minutes."""
+"""For torch.compile: a cold search for the fastest kernels of a ResNet takes minutes."""
 
 SIGNALS = {9: "was killed by signal 9, as the kernel does when memory runs out", 11: "crashed with signal 11"}
 
 
 def patience(request: messages.Request) -> float:
-    """Return how many seconds a request may take: to prepare a case may mean to compile its network."""
-    compiles = isinstance(request, messages.Prepare) and any(
-        WORDS[word].kind == "compiler" for word in words_of(request.case.variant)
-    )
+    """Return the timeout of a request in seconds: preparing a case may include compiling its network."""
+    compiles = isinstance(request, messages.Prepare) and request.case.form.compiled
     return COMPILING_TIMEOUT_S if compiles else REQUEST_TIMEOUT_S
 
 
@@ -108,16 +105,15 @@ class Ending(Protocol):
 
 
 def _without_policy(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which nothing steers glibc's allocator, whatever the user's does."""
+    """Return an environment without the variables that steer glibc's allocator."""
     return {k: v for k, v in environment.items() if not k.startswith("MALLOC_") and k != "GLIBC_TUNABLES"}
 
 
 class Launcher:
-    """Own the process that imported torch once, and the workers forked from it or spawned beside it.
+    """Own the process that imported torch once, and the workers forked from it or spawned.
 
-    `policy` is what the environment of all of them has beyond that of the user. Workers `of_any_code` import
-    the code that they measure themselves, each from where it is told; `python` is whose torch they
-    run, and `more` is set in their environment, too.
+    `policy` and `more` are added to the user's environment. Workers `of_any_code` import the code that they
+    measure themselves, each from its own folder; `python` is the interpreter whose torch they run.
     """
 
     def __init__(
@@ -193,7 +189,7 @@ class Launcher:
 
     @cached_property
     def forks_use_cuda(self) -> bool:
-        """Tell whether workers forked from this launcher can use CUDA, which a fork is tried for once."""
+        """Return whether workers forked from this launcher can use CUDA; tried once, in a fork."""
         _ = self.hello
         try:
             self._control.send(messages.Probe())
@@ -262,7 +258,7 @@ class Launcher:
 
 
 def memory_left() -> int | None:
-    """Return how many bytes of memory programs could still have on this machine, or None where unknown."""
+    """Return the bytes of memory available on this machine, or None where unknown."""
     import psutil  # noqa: PLC0415 - only a campaign asks
 
     try:

@@ -1,4 +1,4 @@
-"""The passes after the timed campaign: what cases do is counted, and where their operators spend time."""
+"""The passes after the timed campaign: count what cases do, and profile their operators."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,8 @@ import msgspec.structs
 
 from nncore_bench.campaign.conductor import Progress, StartWorker
 from nncore_bench.campaign.launcher import REQUEST_TIMEOUT_S, Asked, WorkerError, patience
-from nncore_bench.cases import FED, SMALLEST_NETWORK, reference_case, safe_label
+from nncore_bench.cases import FED, safe_label
+from nncore_bench.companions import COMPANIONS, SMALLEST_NETWORK, reference_case
 from nncore_bench.records import CaseCounters, CaseProfile, CaseRecord, Notice
 from nncore_bench.worker import messages
 from nncore_bench.worker.messages import NOT_HELD
@@ -21,13 +22,13 @@ Workers = Mapping[tuple[str, int], Asked]
 def count_cases(
     records: Sequence[CaseRecord], start_worker: StartWorker, progress: Progress
 ) -> tuple[list[CaseRecord], list[Notice]]:
-    """Return the records with what was counted of them, in a process of its own for each device."""
+    """Return the records with their counters, counted in a process of its own for each device."""
     workers: dict[str, Asked] = {}
     counted, notices = [], []
     for number, record in enumerate(records):
         progress("counters", number, len(records), None)
         found: CaseCounters | str | None = None
-        if record.status == "ok" and needs_counters(record):
+        if record.status == "ok" and (not record.role or COMPANIONS[record.role].counted):
             found = _counted(record, workers, start_worker)
         if isinstance(found, str):
             notices.append(
@@ -36,11 +37,6 @@ def count_cases(
             found = None
         counted.append(msgspec.structs.replace(record, counters=found))
     return counted, notices
-
-
-def needs_counters(record: CaseRecord) -> bool:
-    """Tell whether counters are needed: of cases, and of the smallest network, which is told per operator."""
-    return record.role in ("", SMALLEST_NETWORK)
 
 
 def _counted(record: CaseRecord, workers: dict[str, Asked], start_worker: StartWorker) -> CaseCounters | str:
@@ -70,9 +66,9 @@ def profile_cases(  # noqa: PLR0913 - what a pass needs
     *,
     every: bool,
 ) -> tuple[list[CaseProfile], list[Notice]]:
-    """Profile every case, or one of each device, and the smallest network beside it; traces go to the folder.
+    """Profile every case, or one of each device, and the smallest network; traces go to the folder.
 
-    The smallest network has next to nothing to do, which tells what an operator costs by itself.
+    The smallest network computes next to nothing, so its operators show the cost of dispatch.
     """
     chosen = {n: records[n] for n in to_profile(records, every=every)}
     profiles: list[CaseProfile] = []
@@ -90,19 +86,16 @@ def profile_cases(  # noqa: PLR0913 - what a pass needs
 
 
 def to_profile(records: Sequence[CaseRecord], *, every: bool) -> list[int]:
-    """Return the numbers of the cases to profile, and of the smallest network of each place they are at."""
+    """Return the numbers of the cases to profile, and of the smallest network of each of their places."""
     ok = {n: record for n, record in enumerate(records) if record.status == "ok"}
     cases = {n: record.case for n, record in ok.items() if not record.role}
-    chosen = list(cases)
     if not every:
-        by_device = [
-            reference_case({n: case for n, case in cases.items() if case.device == device})
-            for device in dict.fromkeys(case.device for case in cases.values())
-        ]
-        chosen = [number for number in by_device if number is not None]
-    places = {cases[number].place for number in chosen}
+        devices = dict.fromkeys(case.device for case in cases.values())
+        chosen = [reference_case(case for case in cases.values() if case.device == one) for one in devices]
+        cases = {n: case for n, case in cases.items() if case in chosen}
+    places = {case.place for case in cases.values()}
     smallest = [n for n, r in ok.items() if r.role == SMALLEST_NETWORK and r.case.place in places]
-    return [*chosen, *smallest]
+    return [*cases, *smallest]
 
 
 def _profiled(
@@ -110,11 +103,11 @@ def _profiled(
 ) -> CaseProfile | str:
     """Return the profile of a case, or in a few words why there is none.
 
-    In the worker that timed it or, where that is gone, in a new one, which those after it go on with.
+    It runs in the worker that timed it or, if that is gone, in a new one, which later cases use as well.
     """
     device = record.case.device
-    beside = f"{safe_label(record.role)}-" if record.role else ""
-    trace = Path(TRACES_FOLDER) / f"{beside}{record.case.key}.json.gz"
+    role = f"{safe_label(record.role)}-" if record.role else ""
+    trace = Path(TRACES_FOLDER) / f"{role}{record.case.key}.json.gz"
     path, fed = str((folder / trace).absolute()), not {*FED}.isdisjoint(record.phases)
     request = messages.Profile(number, record.case, PROFILED_STEPS, path, fed=fed)
     try:
@@ -130,8 +123,8 @@ def _profiled(
         return f"its worker process {error}"
     if isinstance(reply, messages.Profiled):
         profile = msgspec.structs.replace(reply.profile, role=record.role, trace=str(trace))
-        told = (profile.disagreement, lost_kernels(profile, record))
-        return msgspec.structs.replace(profile, disagreement="; ".join(filter(None, told)))
+        both = (profile.disagreement, lost_kernels(profile, record))
+        return msgspec.structs.replace(profile, disagreement="; ".join(filter(None, both)))
     return reply.reason if isinstance(reply, messages.Refused) else "no answer"
 
 

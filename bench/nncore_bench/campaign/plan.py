@@ -1,19 +1,19 @@
-"""The plan of a campaign, the rounds that a target asks for, and the account of where the time went."""
+"""The plan of a campaign, the rounds that a target needs, and the account of the time spent."""
 
 import math
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
 
+from nncore_bench.cases import Case
 from nncore_bench.options import Options
-from nncore_bench.runs import Block
+from nncore_bench.runs import NANO, Block
 
-NANO = 1e-9
 FEWEST_ROUNDS = 2
-"""Of a campaign that only its budget bounds: a single one would show nothing of how times vary."""
+"""For a campaign that only its budget bounds: a single round shows no spread."""
 
 ROUNDS_OF_THE_SUITE = 4
 """Rounds a launch of the suite: its budget is a minute, and an interval of fewer is too wide for tables."""
@@ -24,7 +24,7 @@ ROUNDS_OF_A_COMMAND = 1
 
 @dataclass(frozen=True)
 class Plan:
-    """Say how long the campaign may take and what precision it is planned for."""
+    """The budget of a campaign in seconds, its target precision, and its random seed."""
 
     launches: int
     budget_s: float
@@ -52,20 +52,17 @@ class Account:
         self.leading_s += float(block.host[0].sum()) * NANO
 
 
-def rounds_for(target: float, pilot: Sequence[Block], on_device: Collection[int] = ()) -> int:
-    """Return how many rounds the half-width of a 95 % interval of a block's time needs to reach a target.
+def rounds_for(target: float, pilot: Sequence[Block], cases: Sequence[Case]) -> int:
+    """Return the rounds needed for the half-width of a 95 % interval of a block's time to reach a target.
 
     By the normal approximation n = (z · s / (target · mean))², with s from the pilot's plain blocks, or from
-    whatever kind there is; nine tenths of the cases need no more rounds. The time of a block is its smallest
-    iteration; of a case on a device, where the host runs ahead, the wall time of an iteration.
+    the first kind by name; nine tenths of the cases need no more rounds. Blocks number the `cases`.
     """
     kinds = {block.kind for block in pilot}
     by_case: dict[int, list[float]] = {}
     for block in pilot:
         if block.kind == ("plain" if "plain" in kinds else min(kinds)):
-            wall = block.wall_ns / (len(block.host) - 1)
-            smallest = float(block.host[1:].sum(axis=1).min())
-            by_case.setdefault(block.case, []).append(wall if block.case in on_device else smallest)
+            by_case.setdefault(block.case, []).append(block.iteration_ns(cases[block.case]))
     spreads = [np.std(times, ddof=1) / np.mean(times) for times in by_case.values() if len(times) > 1]
     if not spreads:
         return 1

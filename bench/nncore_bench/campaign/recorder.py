@@ -13,7 +13,7 @@ from nncore_bench.campaign.conductor import COMPUTE_MODE, CUDA, Conductor, Progr
 from nncore_bench.campaign.launcher import ALLOCATOR_POLICY, Asked, Launcher, WorkerError
 from nncore_bench.campaign.passes import count_cases, profile_cases
 from nncore_bench.campaign.plan import Plan
-from nncore_bench.cases import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK
+from nncore_bench.companions import COMPANIONS
 from nncore_bench.machine.facts import code_measured, host_name, machine_facts
 from nncore_bench.machine.fingerprint import GPU
 from nncore_bench.machine.gpu import EXCLUSIVE, chosen_gpu, told_by_torch, visible
@@ -25,13 +25,6 @@ from nncore_bench.records import CaseRecord, Notice
 from nncore_bench.runs import Block, Campaign, Run, RunFolder
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 from nncore_bench.worker import messages
-
-MISSED = {
-    REFERENCE_KERNELS: "the times of the cases are complete; what limits them is unknown",
-    SMALLEST_NETWORK: "the times of the cases are complete; what limits them is unknown, and the drift",
-    MIDDLE_NETWORK: "the times of the cases are complete; the machine's drift is unknown",
-    DEFAULT_ALLOCATOR: "the times of the cases are complete; what the allocator does to them is unknown",
-}
 
 
 class Recorder:
@@ -75,10 +68,10 @@ class Recorder:
         self.folder.save(self.run)
 
     def _of_the_gpu(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what is to be changed in the facts so that they are those of the GPU that torch has.
+        """Return the changes that make the facts those of the GPU that torch has.
 
-        The worker that tells its UUID is kept to be the first of the campaign. One that cannot be had is
-        asked for again by the campaign, whose cases say why it cannot.
+        The worker that reports its UUID is kept as the first of the campaign. If none can be started, the
+        campaign tries again, and its cases record the reason.
         """
         try:
             self._opened, uuid = self._open_gpu()
@@ -99,7 +92,7 @@ class Recorder:
         return worker, reply.uuid if isinstance(reply, messages.Seen) else ""
 
     def record(self, plan: Plan, progress: Progress) -> Run:
-        """Run the campaign and the profiler pass; what was finished stays when it is cut short."""
+        """Run the campaign and the profiler pass; finished rounds stay if it is interrupted."""
         measured = [*self.run.cases, *self.run.companions]
         own = len(self.run.cases)
         alone = self._with_gpu and self.run.machine.get("gpu_compute_mode") in EXCLUSIVE
@@ -121,13 +114,13 @@ class Recorder:
         return self.run
 
     def _end_workers(self, conductor: Conductor) -> None:
-        """End every worker, so that others have their memory, and a GPU that is for one process alone."""
+        """End every worker, to free their memory, and a GPU that admits a single process."""
         while self._started:
             self._started.pop().close()
         conductor.workers.clear()
 
     def _conduct(self, conductor: Conductor) -> Campaign:
-        """Run the campaign, and note what else the machine did meanwhile, also where it is cut short."""
+        """Run the campaign, and record what else the machine did meanwhile, also if it is interrupted."""
         before = self._state_now()
         try:
             return conductor.run()
@@ -142,7 +135,7 @@ class Recorder:
         return state_now(with_gpu=self._with_gpu, environment=self._environment)
 
     def _look_closer(self, conductor: Conductor, progress: Progress) -> None:
-        """Count and profile, after the timed campaign and never during it; what is there is saved at once."""
+        """Count and profile after the timed campaign, and save the results of each at once."""
         own = len(self.run.cases)
         apart = too_little_memory(conductor)
         if apart:
@@ -212,10 +205,11 @@ def too_little_memory(conductor: Conductor) -> list[Notice]:
 
 
 def _missed(companions: Sequence[CaseRecord]) -> list[Notice]:
-    """Return a notice for everything beside the cases that could not be measured."""
+    """Return a notice for every companion that could not be measured."""
     return [
         Notice(
-            f"the {record.role} beside the cases could not be measured ({record.reason})", MISSED[record.role]
+            f"the {record.role} beside the cases could not be measured ({record.reason})",
+            f"the times of the cases are complete; {COMPANIONS[record.role].lost}",
         )
         for record in companions
         if record.status == "failed"

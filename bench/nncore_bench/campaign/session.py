@@ -1,9 +1,9 @@
-"""The suite's state in one pytest session: its options, cases and workers, and what they recorded."""
+"""The suite's state in one pytest session: options, cases, workers, and the recorded run."""
 
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,25 +18,21 @@ from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.campaign.recorder import Recorder
 from nncore_bench.cases import (
     FED,
-    KERNELS,
-    MIDDLE_NETWORK,
-    REFERENCE_KERNELS,
+    KIND_OF_PHASE,
     SIMPLENN,
-    SMALLEST_NETWORK,
-    STEP_PHASES,
     Case,
-    companions_of,
     grid,
 )
+from nncore_bench.companions import companions_of
 from nncore_bench.errors import UserError
 from nncore_bench.estimate.laps import published
-from nncore_bench.estimate.rows import KIND_OF_PHASE, NANO, Row
+from nncore_bench.estimate.rows import Row
 from nncore_bench.handover import HandOver
 from nncore_bench.machine.gpu import chosen_gpu
 from nncore_bench.options import Options
 from nncore_bench.records import CaseRecord
-from nncore_bench.runs import SCHEMA_VERSION, Block, unwritable
-from nncore_bench.variants import DEFAULT_ALLOCATOR, misfit
+from nncore_bench.runs import NANO, SCHEMA_VERSION, BlocksOfCase, by_case, unwritable
+from nncore_bench.variants import misfit
 from nncore_bench.worker import messages
 
 if TYPE_CHECKING:
@@ -46,7 +42,7 @@ NO_CUDA = "no CUDA device was found"
 
 
 class Suite:
-    """Hold one session of the suite; nothing is started before it is needed."""
+    """One session of the suite; nothing is started before it is needed."""
 
     def __init__(self, options: Options, launcher: Launcher | None = None) -> None:
         self.options = options
@@ -91,10 +87,10 @@ class Suite:
 
     @cached_property
     def cells(self) -> list[tuple[Case, str]]:
-        """Return each case with each of its phases, as they are measured where nothing is chosen of them.
+        """Return each case with each of its phases, as measured unless the user selects some.
 
         A DataLoader takes 13 to 40 µs for a sample: five batches of 65,536 would take as long as three rounds
-        of everything else. What only CUDA has by default is not fed, therefore.
+        of everything else. So the batch sizes that only CUDA has by default are not fed.
         """
         more = self.options.more_batch_sizes
         return [
@@ -105,13 +101,13 @@ class Suite:
         ]
 
     def get_ready(self) -> None:
-        """Refuse what cannot be written, and have both launchers import torch at the same time."""
+        """Refuse a folder that cannot be written, and let both launchers import torch at the same time."""
         self.refuse_unwritable_results()
         if "cpu" in self.options.devices and allocator_can_be_chosen():
             self.launcher.beside()
 
     def refuse_what_cannot_be(self) -> None:
-        """Raise UserError for what this machine cannot do, before anything is measured."""
+        """Raise UserError for options that this machine cannot meet, before anything is measured."""
         _ = self.launcher.hello
         gpu = next((device for device in self.options.devices if device != "cpu"), "")
         no_other = "cpu" not in self.options.devices or self.options.gpu_number is not None
@@ -160,40 +156,36 @@ class Suite:
     def measure(
         self, selected: Iterable[tuple[Case, str]], plan: Plan, progress: Progress, *, alone: bool = False
     ) -> None:
-        """Measure the selected cases and phases; what was finished stays when it is cut short.
+        """Measure the selected cases and phases; finished rounds stay if it is interrupted.
 
-        `alone` leaves out what is measured beside them otherwise: ceilings, drift, and the default allocator.
+        `alone` leaves out their companions.
         """
-        while self._checkers:  # they hold data, and a GPU that may be for one process alone
+        while self._checkers:  # they hold data, and a GPU that may admit a single process
             self._checkers.popitem()[1].close()
         phases: dict[Case, list[str]] = defaultdict(list)
         for case, phase in selected:
             phases[case].append(phase)
-        records = [self._record(case, names) for case, names in phases.items()]
-        companions = [] if alone else self._companions(records)
+        reasons = {case: self.skip_reason(case) for case in phases}
+        records = [
+            CaseRecord(case, tuple(names), status="skipped" if reasons[case] else "ok", reason=reasons[case])
+            for case, names in phases.items()
+        ]
+        ok = [record for record in records if record.status == "ok"]
+        twins = [r.case for r in ok if "step" in r.phases and allocator_can_be_chosen()]
+        companions = [] if alone else companions_of([record.case for record in ok], twins)
         self.recorder = Recorder(self.options, records, self.launcher, companions)
         self.recorder.record(plan, progress)
 
-    def _record(self, case: Case, phases: Sequence[str]) -> CaseRecord:
-        reason = self.skip_reason(case)
-        return CaseRecord(case, tuple(phases), status="skipped" if reason else "ok", reason=reason)
-
-    def _companions(self, records: Sequence[CaseRecord]) -> list[CaseRecord]:
-        """Return the records of what is measured beside the cases, in the same rounds."""
-        measured = [record for record in records if record.status == "ok"]
-        twins = [r.case for r in measured if "step" in r.phases and allocator_can_be_chosen()]
-        return [_companion(role, case) for role, case in companions_of([r.case for r in measured], twins)]
-
     @property
     def folder(self) -> Path:
-        """Return the folder of what was measured; raises UserError where nothing was."""
+        """Return the folder of the recorded run; raises UserError where there is none."""
         if self.recorder is None:
             raise UserError("nothing was recorded")
         return self.recorder.folder.path
 
     @cached_property
     def source(self) -> "Source":
-        """Return what was measured, read back; raises UserError where nothing was."""
+        """Return the recorded run, read back; raises UserError where there is none."""
         from nncore_bench.estimate.source import read_source  # noqa: PLC0415 - pandas takes a second to import
 
         return read_source(self.folder)
@@ -204,21 +196,18 @@ class Suite:
         return {} if self.recorder is None else {(row.case, row.phase): row for row in self.source.rows}
 
     @cached_property
-    def _blocks_by_case(self) -> Mapping[Case, list[Block]]:
-        by_case: dict[Case, list[Block]] = defaultdict(list)
-        if self.recorder is not None:
-            for block in self.source.blocks:
-                if block.case < len(self.source.run.cases):  # the others are of what was measured beside them
-                    by_case[self.source.run.cases[block.case].case].append(block)
-        return by_case
+    def _blocks_of_case(self) -> Mapping[Case, BlocksOfCase]:
+        if self.recorder is None:
+            return {}
+        numbered = by_case(self.source.blocks)
+        return {record.case: numbered[number] for number, record in enumerate(self.source.run.cases)}
 
     def hand_over(self, case: Case, phase: str, stats: list[Any]) -> HandOver:
-        """Return what the test of a case and phase reports; its statistics will go to `stats`."""
+        """Return the report of the test of a case and phase; its statistics will go to `stats`."""
         row = self.rows.get((case, phase))
         means = [
-            float(np.mean(published(block, phase, on_device=case.on_device))) * NANO
-            for block in self._blocks_by_case[case]
-            if block.kind == KIND_OF_PHASE[phase]
+            float(np.mean(published(block, phase, case))) * NANO
+            for block in self._blocks_of_case.get(case, {}).get(KIND_OF_PHASE[phase], ())
         ]
         record = {} if row is None else row.as_record()
         failed = row is not None and row.status == "failed"
@@ -226,7 +215,7 @@ class Suite:
 
 
 def measured_grid(options: Options, progress: Progress, launcher: Launcher | None = None) -> "Source":
-    """Return what a campaign over the whole grid measured; raises UserError."""
+    """Measure the whole grid, and return the run; raises UserError."""
     suite = Suite(options, launcher)
     try:
         suite.get_ready()
@@ -237,22 +226,8 @@ def measured_grid(options: Options, progress: Progress, launcher: Launcher | Non
     return suite.source
 
 
-PHASES_OF_ROLE = {
-    REFERENCE_KERNELS: KERNELS,
-    SMALLEST_NETWORK: (*STEP_PHASES, "step", "inference"),
-    MIDDLE_NETWORK: (*STEP_PHASES, "step", "inference"),
-    DEFAULT_ALLOCATOR: ("step",),
-}
-BLOCK_SHARES = {REFERENCE_KERNELS: 0.25, SMALLEST_NETWORK: 0.25, MIDDLE_NETWORK: 0.5, DEFAULT_ALLOCATOR: 1.0}
-"""How long their blocks are, as a share of those of the cases."""
-
-
-def _companion(role: str, case: Case) -> CaseRecord:
-    return CaseRecord(case, PHASES_OF_ROLE[role], role=role, block_share=BLOCK_SHARES[role])
-
-
 def own_part(source: "Source") -> dict[str, Any]:
-    """Return what a `benchmark.json` holds of ours beside the rows of its tests."""
+    """Return our part of `benchmark.json` besides the rows of its tests."""
     return {
         "schema_version": SCHEMA_VERSION,
         "run": msgspec.to_builtins(source.run),

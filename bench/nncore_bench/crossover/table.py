@@ -15,7 +15,7 @@ from nncore_bench.estimate.rows import Row
 from nncore_bench.text.format import count, from_to, number
 from nncore_bench.text.frame import bounds, identity, shown_columns
 from nncore_bench.text.table import Table
-from nncore_bench.variants import EAGER, made_faster, words_of
+from nncore_bench.variants import EAGER, made_faster
 
 MODES = ("resident", "copied", "loaded")
 """How the batches of a step come; the caption says what each means."""
@@ -28,7 +28,7 @@ CAPTION = (
     " are taken to be straight on logarithmic axes; the interval is where the bounds of the speed-up cross."
     " Sizes that were measured on one device alone are left out."
 )
-PINNED, RESIDENT = "pinned", "resident"
+RESIDENT = "resident"
 MEGA = 1_000_000
 HOUR_S = 3600.0
 MOST_DECIMALS = 6
@@ -117,7 +117,7 @@ def _points(group: Cells, mode: str) -> Iterator[Point]:
             continue
         on_device = case.on_device
         for fed, parts in group.items():
-            if RESIDENT in words_of(fed.variant):
+            if fed.form.resident:
                 continue
             joins = made_faster(fed.variant) == "feeding" and (mode == "copied" or case.variant == EAGER)
             if fed == case or (joins and on_device):

@@ -1,33 +1,36 @@
-"""Ceilings: what a machine can do at best, and which of its limits a phase runs into."""
+"""Ceilings: the best rates of a machine, and which of its limits a phase reaches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from nncore_bench.cases import REFERENCE_KERNELS, SMALLEST_NETWORK, Case, Place
+from nncore_bench.cases import Case, Place
+from nncore_bench.companions import REFERENCE_KERNELS, SMALLEST_NETWORK
 from nncore_bench.estimate.rows import Row
-from nncore_bench.records import CaseRecord, PhaseCounters
+from nncore_bench.records import CaseCounters, CaseRecord, PhaseCounters
 
 DISPATCH, COMPUTE, MEMORY, UNKNOWN = "dispatch", "compute", "memory", "unknown"
 LEAST_SHARE = 0.10
-"""A limit that explains less of a phase's time than this is none: something else takes it."""
+"""Name a limit only if it explains at least this share of the time of a phase."""
 
 MOST_DISPATCH = 1.1
-"""A phase that takes less than its dispatch does not wait for it: a device works behind its host."""
+"""Ignore the dispatch floor where it exceeds the time by 10 %: an asynchronous device overlaps it."""
 
 WORK = {"gemm": "gemm_flop", "copy_cached": "cached_bytes", "copy_cold": "cold_bytes"}
-"""The work of one lap of each reference kernel, by the name under which its record has it."""
+"""The work of one lap of each reference kernel, by its name in the record."""
+
+COUNTED_OF_CASE = ("parameter_bytes", "state_bytes", "leaked_bytes")
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What one place (device, threads, precision) can do.
+    """The best rates of one place (device, threads, precision), by undisturbed times.
 
     `gemm_flop_per_s` is the rate of a square matrix product; `cached_bytes_per_s` and `cold_bytes_per_s` are
-    what a copy reads and writes within a core's own caches and beyond, by undisturbed times. `dispatch` has
-    the time in seconds and the operators of each phase of the smallest network (batch 1, eight hidden units),
-    in which there is next to nothing to compute or to move; `smallest_step_s` is the time of its step, and
-    `smallest_launches` how many kernels that launches on a device. None, or no entry, is unknown.
+    the bytes that a copy reads and writes within a core's own caches and beyond. `dispatch` has the time in
+    seconds and the operators of each phase of the smallest network (batch 1, eight hidden units), which
+    computes and moves next to nothing; `smallest_step_s` is the time of its step, and `smallest_launches` the
+    number of kernels that its step launches on a device. None, or no entry, is unknown.
     """
 
     gemm_flop_per_s: float | None = None
@@ -39,11 +42,11 @@ class Ceilings:
 
     @property
     def launch_s(self) -> float | None:
-        """Return the seconds of a launch in a step that has nothing to do: that step over its launches."""
+        """Return the seconds of a launch: the step of the smallest network over its launches."""
         return _over(self.smallest_step_s, self.smallest_launches)
 
     def dispatch_s(self, phase: str, operators: int | None) -> float | None:
-        """Return the seconds that so many operators of a phase take when they have nothing to do."""
+        """Return the seconds that this number of operators of a phase takes to dispatch."""
         if operators is None or phase not in self.dispatch:
             return None
         time_s, of = self.dispatch[phase]
@@ -51,7 +54,7 @@ class Ceilings:
 
 
 def ceilings_of(companions: Sequence[CaseRecord], beside: Sequence[Row]) -> dict[Place, Ceilings]:
-    """Return the ceilings of every place, from what was measured beside the cases and its rows."""
+    """Return the ceilings of every place, from the records of the references and their rows."""
     times: dict[Case, dict[str, float]] = {}
     for row in beside:
         if row.time_s:
@@ -96,8 +99,13 @@ def _launches(record: CaseRecord) -> int | None:
     return None if step is None else step.kernel_launches
 
 
-def with_counters(row: Row, counters: PhaseCounters | None, ceilings: Ceilings) -> Row:
-    """Return a row with what was counted of its phase, the rates that follow, and its limit."""
+def with_counters(row: Row, of_case: CaseCounters | None, ceilings: Ceilings) -> Row:
+    """Return a row with the counters of its phase, the rates that follow, and its limit."""
+    if of_case is None:
+        return row
+    if row.phase == "step":
+        row = replace(row, **{name: getattr(of_case, name) for name in COUNTED_OF_CASE})
+    counters = of_case.phases.get(row.phase)
     if counters is None:
         return row
     counted = replace(row, **{name: getattr(counters, name) for name in counters.__struct_fields__})

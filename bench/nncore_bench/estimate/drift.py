@@ -1,4 +1,4 @@
-"""Drift: how far two runs are apart once the machine's own change of speed is taken out.
+"""Drift: the ratio of two runs, corrected for the machine's own change of speed.
 
 A shared machine is a few percent faster or slower from one minute to the next, in everything it does, and no
 run can see that in itself. Two networks of fixed size, measured in the same rounds, can: what they do never
@@ -9,12 +9,14 @@ dispatch, and against that of a middle one by the rest.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import exp, log
+from typing import TypeAlias
 
 import numpy as np
 
-from nncore_bench.cases import MIDDLE_NETWORK, SMALLEST_NETWORK, Case, Place
+from nncore_bench.cases import KIND_OF_PHASE, Case, Place
+from nncore_bench.companions import MIDDLE_NETWORK, SMALLEST_NETWORK
 from nncore_bench.estimate.estimates import (
     BETWEEN_RUNS,
     Estimate,
@@ -25,69 +27,53 @@ from nncore_bench.estimate.estimates import (
     spread_of,
 )
 from nncore_bench.estimate.laps import published
-from nncore_bench.estimate.rows import KIND_OF_PHASE, NANO, Row
+from nncore_bench.estimate.rows import Row
 from nncore_bench.records import CaseRecord
-from nncore_bench.runs import Block
+from nncore_bench.runs import NANO, BlocksOfCase
 
 RUN_TO_RUN = Spread(0.006, 20.0)
-"""What a run is off by beyond what it sees in itself, drift taken out.
+"""Extra standard error between runs that no single run can observe, after drift correction.
 
 Chosen on six series of ten runs, whose intervals held zero in 83 to 98 % of pairs without it (92 % in all)
 and in 91 to 99 % with it (95 % in all).
 """
 
 LEAST_COMMON = 0.9
-"""A row is compared only if nearly all of its rounds have their references."""
+"""Compare a row only if this share of its rounds has references."""
 
 Times = Mapping[tuple[int, int], float]
 """The logarithm of the smallest lap of a block, in seconds, by launch and round."""
 
 
-@dataclass
-class References:
-    """The reference times of one place: of each phase of the smallest and of the middle network."""
-
-    smallest: dict[str, Times] = field(default_factory=dict)
-    middle: dict[str, Times] = field(default_factory=dict)
+References: TypeAlias = Mapping[str, Mapping[str, Times]]
+"""The reference times of one place: by role and phase."""
 
 
 def references_of(
-    companions: Sequence[CaseRecord], blocks: Iterable[Block], first: int
-) -> dict[Place, References]:
-    """Return the references of every place (device, threads, precision)."""
-    by_case: dict[int, list[Block]] = defaultdict(list)
-    for block in blocks:
-        by_case[block.case].append(block)
-    found: dict[Place, References] = defaultdict(References)
+    companions: Sequence[CaseRecord], blocks: Mapping[int, BlocksOfCase], first: int
+) -> Mapping[Place, References]:
+    """Return the references of every place (device, threads, precision); blocks number them from `first`."""
+    found: dict[Place, dict[str, Mapping[str, Times]]] = {}
     for number, record in enumerate(companions, first):
-        if record.status != "ok":
-            continue
-        times = {phase: block_times(by_case[number], phase, record.case) for phase in record.phases}
-        if record.role == SMALLEST_NETWORK:
-            found[record.case.place].smallest = times
-        elif record.role == MIDDLE_NETWORK:
-            found[record.case.place].middle = times
-    return dict(found)
+        if record.status == "ok" and record.role in (SMALLEST_NETWORK, MIDDLE_NETWORK):
+            times = {phase: block_times(blocks[number], phase, record.case) for phase in record.phases}
+            found.setdefault(record.case.place, {})[record.role] = times
+    return found
 
 
-def block_times(blocks: Iterable[Block], phase: str, case: Case) -> Times:
-    """Return the smallest lap of a phase in each block."""
-    on_device = case.on_device
-    return {
-        (block.launch, block.round): log(low_estimate(published(block, phase, on_device=on_device)) * NANO)
-        for block in blocks
-        if block.kind == KIND_OF_PHASE[phase] and published(block, phase, on_device=on_device).min() > 0
-    }
+def block_times(blocks: BlocksOfCase, phase: str, case: Case) -> Times:
+    """Return the logarithm of the smallest lap of a phase, in seconds, in each block."""
+    smallest = {b.turn: low_estimate(published(b, phase, case)) for b in blocks[KIND_OF_PHASE[phase]]}
+    return {turn: log(lap * NANO) for turn, lap in smallest.items() if lap > 0}
 
 
-def with_reference(row: Row, blocks: Sequence[Block], references: References) -> Row:
-    """Return a row with what two runs of it are compared by, if nearly all of its rounds have references.
+def with_reference(row: Row, blocks: BlocksOfCase, references: References) -> Row:
+    """Return a row with its reference times, if nearly all of its rounds have them.
 
     A phase that the two networks do not have (data, copy) is held against their whole steps.
     """
-    smallest, middle = (
-        times.get(row.phase, times.get("step", {})) for times in (references.smallest, references.middle)
-    )
+    networks = (references.get(role, {}) for role in (SMALLEST_NETWORK, MIDDLE_NETWORK))
+    smallest, middle = (times.get(row.phase, times.get("step", {})) for times in networks)
     times = block_times(blocks, row.phase, row.case)
     common = sorted(set(times) & set(smallest) & set(middle), key=lambda key: (key[1], key[0]))
     if not row.time_s or len(common) < LEAST_COMMON * len(times):
@@ -107,7 +93,7 @@ def with_reference(row: Row, blocks: Sequence[Block], references: References) ->
 
 
 def _grid(keys: Sequence[tuple[int, int]], values: Laps) -> Laps:
-    """Return values as [launches, cycles]: the rounds of each launch in order, as many as all have."""
+    """Return values as [launches, cycles]: the rounds of each launch in order, cut to the fewest."""
     by_launch: dict[int, list[float]] = defaultdict(list)
     for (launch, _round), value in zip(keys, values, strict=True):
         by_launch[launch].append(float(value))

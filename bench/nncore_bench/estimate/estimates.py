@@ -1,4 +1,4 @@
-"""Estimates: a number with its interval, from laps that are neither independent nor undisturbed.
+"""Estimates: a number with its interval, from laps that are neither independent nor free of noise.
 
 Pure functions: arrays in, values out. Why these estimators and not others: README, "How we know".
 """
@@ -93,7 +93,7 @@ def _both(basis: str, other: str) -> str:
 
 
 def low_estimate(block: Laps) -> float:
-    """Return the undisturbed time that a block shows: its smallest lap."""
+    """Return the smallest lap of a block, its undisturbed time."""
     return float(block.min())
 
 
@@ -104,14 +104,14 @@ def midmean(values: Laps) -> float:
     return float(ordered[cut : len(ordered) - cut].mean())
 
 
-def undisturbed(launches: Launches) -> Estimate:
+def low_time(launches: Launches) -> Estimate:
     """Estimate the undisturbed time from the blocks of every launch: the midmean of their smallest laps."""
     smallest = np.array([low_estimate(block) for blocks in launches for block in blocks])
     return _estimate(launches, midmean(smallest), low_estimate)
 
 
-def lived_through(launches: Launches) -> Estimate:
-    """Estimate the median lap, disturbances and all: the mean of every launch's median."""
+def median_time(launches: Launches) -> Estimate:
+    """Estimate the median lap, noise included: the mean of the medians of the launches."""
     medians = [float(np.median(np.concatenate(list(blocks)))) for blocks in launches]
     return _estimate(launches, float(np.mean(medians)), lambda block: float(np.median(block)))
 
@@ -175,7 +175,7 @@ def spread_of(grid: Laps) -> Spread | None:
 
 
 def between_launches(launches: Launches) -> float | None:
-    """Return by how much processes differ: the standard deviation of their undisturbed times, as a share.
+    """Return the standard deviation of the undisturbed times of processes, as a share of their mean.
 
     It is the launch component of the interval, sqrt((MS_launch - MS_rest) / cycles) over the mean (see
     `half_width`), and 0 where launches differ by no more than their blocks would by chance. None with a

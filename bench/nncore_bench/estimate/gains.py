@@ -1,4 +1,4 @@
-"""Advice: by how much variants of a step are faster than the plain one, and when that pays."""
+"""Gains: how much faster variants of a step are than the plain one, and when they pay off."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +11,10 @@ from scipy.special import stdtrit
 
 from nncore_bench.cases import DOES_NOT_APPLY, BlockKind, Case
 from nncore_bench.estimate.estimates import COVERAGE, Estimate, midmean, spread_of
-from nncore_bench.estimate.laps import wall_of
 from nncore_bench.records import CaseRecord
-from nncore_bench.runs import Block
+from nncore_bench.runs import NANO, Block, BlocksOfCase, by_case
 from nncore_bench.variants import EAGER, PRECISIONS, WORDS, canonical, made_faster, words_of
 
-NANO = 1e-9
 PLAIN_PRECISION = PRECISIONS[0]
 ERRORS = ("loss_error", "gradient_error", "parameter_error")
 Judgement: TypeAlias = Literal[
@@ -26,25 +24,24 @@ Times: TypeAlias = Mapping[tuple[int, int], float]
 """Seconds of an iteration by launch and round."""
 
 WORTH_IT = 1.01
-"""What makes less of a difference is not worth a line of code, however sure it is."""
+"""The least speed-up that is worth a line of code, however sure it is."""
 
 SAME_WITHIN = 1.05
-"""What may be so many times as fast or as slow has not been shown to make no difference."""
+"""Report no difference only if the interval lies within this factor."""
 
 KINDS: Mapping[str, BlockKind] = {"step": "plain", "inference": "inference", "feeding": "feed"}
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What a variant gains on the plain step, in the same rounds of the same processes.
+    """The gain of a variant over the plain step, in the same rounds of the same processes.
 
-    `about` is what it is about: the step, inference, or the loop that feeds the step. `speed_up` is how many
-    times as fast it is, with an interval that holds for all variants of a table together; None where nothing
-    was measured. `time_s` is of one iteration. `error` is how far its numbers are off after some steps, the
-    largest of loss, gradients and parameters, as a share; `extra_bytes` the memory that a step has alive at
-    most beyond that of the plain one; `once_s` what its first step takes longer than the others, and
-    `pays_after` the steps after which that has been saved (infinite where it never is). `optimizer_code` is
-    what makes the subject's own optimizer in this form.
+    `about` is its aim: the step, inference, or the loop that feeds the step. `speed_up` is the ratio of the
+    times, with an interval that holds for all variants of a table together; None where nothing was measured.
+    `time_s` is of one iteration. `error` is the largest relative error of loss, gradients and parameters
+    after some steps; `extra_bytes` the peak memory of a step beyond that of the plain one; `once_s` the time
+    that the first step takes beyond the others, and `pays_after` the steps after which that has been saved
+    (infinite where it never is). `optimizer_code` makes the subject's own optimizer in this form.
     """
 
     case: Case
@@ -61,12 +58,12 @@ class Gain:
 
     @property
     def worth_it(self) -> bool:
-        """Say whether it is surely faster, by 1 % or more, and its numbers are those of the plain step."""
+        """Return whether it is surely faster, by 1 % or more, with the numbers of the plain step."""
         return self.judgement == "faster" and self._looks_faster
 
     @property
     def may_be_worth_it(self) -> bool:
-        """Say whether it is undecided, looked faster, and may be so by 5 % or more."""
+        """Return whether it is undecided, looked faster, and may be so by 5 % or more."""
         high = self.speed_up.high if self.speed_up else None
         return self.judgement == "undecided" and self._looks_faster and (high or 0.0) >= SAME_WITHIN
 
@@ -76,16 +73,16 @@ class Gain:
 
     @property
     def least_speed_up(self) -> float:
-        """How many times as fast it is at least; 0 where nothing was measured."""
+        """Return the lower bound of the speed-up; 0 where nothing was measured."""
         return (self.speed_up.low or 0.0) if self.speed_up else 0.0
 
 
 def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[Case, list[Gain]]:
-    """Return by plain case what the others of its device, batch size and width gain on it.
+    """Return by plain case the gains of the others of its device, batch size and width.
 
-    A case is plain if it was measured eager, in float32, on the fewest threads; one beside which nothing but
-    other thread counts was measured has a table of its own elsewhere, and is left out, and so is a variant
-    of which what it is about was not asked for.
+    A case is plain if it was measured eager, in float32, on the fewest threads. Left out are plain cases with
+    nothing but other thread counts alongside, which have a table of their own, and variants whose aim (step,
+    inference, feeding) was not measured.
     """
     groups: dict[Case, dict[Case, CaseRecord]] = {}
     for record in records:
@@ -93,49 +90,45 @@ def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[
         groups.setdefault(key, {})[record.case] = record
     found = {}
     for group in groups.values():
-        forms = {case: (case.variant, case.precision) == (EAGER, PLAIN_PRECISION) for case in group}
-        plain = [case for case, is_plain in forms.items() if is_plain and group[case].status == "ok"]
-        others = [case for case, is_plain in forms.items() if not is_plain]
-        if plain and others:
-            base = min(plain, key=lambda case: case.threads)
-            told = [
+        plain = [case for case in group if (case.variant, case.precision) == (EAGER, PLAIN_PRECISION)]
+        measured = [case for case in plain if group[case].status == "ok"]
+        if measured and len(plain) < len(group):
+            base = min(measured, key=lambda case: case.threads)
+            among = [
                 case
                 for case, record in group.items()
                 if KINDS[made_faster(case.variant)] in {*record.kinds} & {*group[base].kinds}
             ]
-            found[base] = gains(records, blocks, base, told)
+            found[base] = gains(records, blocks, base, among)
     return {base: gained for base, gained in found.items() if gained}
 
 
 def gains(
     records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case, among: Collection[Case] | None = None
 ) -> list[Gain]:
-    """Return what each case, or each of `among`, gains on the base, in their order; the base is left out."""
-    numbers = {record.case: number for number, record in enumerate(records)}
-    of_case: dict[int, list[Block]] = {}
-    for block in blocks:
-        of_case.setdefault(block.case, []).append(block)
-    plain = records[numbers[base]]
+    """Return the gain of each case, or of each of `among`, over the base, in their order."""
+    numbered = by_case(blocks)
+    of_case = {record.case: numbered[number] for number, record in enumerate(records)}
+    plain = next(record for record in records if record.case == base)
     others = [record for record in records if record.case != base and (among is None or record.case in among)]
     counts = {about: sum(made_faster(record.case.variant) == about for record in others) for about in KINDS}
-    return [
-        _gain(record, plain, of_case.get(numbers[record.case], []), of_case.get(numbers[base], []), counts)
-        for record in others
-    ]
+    return [_gain(record, plain, of_case[record.case], of_case[base], counts) for record in others]
 
 
 def _gain(
     record: CaseRecord,
     plain: CaseRecord,
-    blocks: Sequence[Block],
-    plain_blocks: Sequence[Block],
+    blocks: BlocksOfCase,
+    plain_blocks: BlocksOfCase,
     counts: Mapping[str, int],
 ) -> Gain:
     about = made_faster(record.case.variant)
     if record.status != "ok":
         return Gain(record.case, about, "cannot run", record.reason)
-    on_device = record.case.on_device
-    times, plain_times = (times_of(of, KINDS[about], on_device=on_device) for of in (blocks, plain_blocks))
+    times, plain_times = (
+        {block.turn: block.iteration_ns(record.case) * NANO for block in of[KINDS[about]]}
+        for of in (blocks, plain_blocks)
+    )
     ratios = _log_ratios(times, plain_times)
     spread = spread_of(ratios[:, None]) if len(ratios) else None
     if spread is None:
@@ -172,33 +165,16 @@ def _judgement(speed_up: Estimate, error: float, tolerance: float) -> Judgement:
     return "no difference" if same else "undecided"
 
 
-def times_of(blocks: Sequence[Block], kind: BlockKind, *, on_device: bool) -> dict[tuple[int, int], float]:
-    """Return the seconds of an iteration in each launch and round, as blocks of a kind show them.
-
-    The smallest of a block; of the loop that feeds, where what comes is fetched ahead in bursts, and on a
-    device, where the host runs ahead, the wall clock's mean.
-    """
-    mean = on_device or kind == "feed"
-    return {
-        (block.launch, block.round): _ns(block, mean=mean) * NANO for block in blocks if block.kind == kind
-    }
-
-
-def _ns(block: Block, *, mean: bool) -> float:
-    return wall_of(block) if mean else float(block.host[1:].sum(axis=1).min())
-
-
 def _smallest(times: Times) -> dict[int, float]:
     """Return the smallest time of each launch."""
     return {launch: min(t for (other, _), t in times.items() if other == launch) for launch, _ in times}
 
 
 def _log_ratios(times: Times, plain_times: Times) -> npt.NDArray[np.float64]:
-    """Return how many times as fast each launch shows a variant to be, as logarithms.
+    """Return the logarithm of the speed-up of a variant in each launch.
 
-    By the smallest times of the launch: a block in which the machine was busy with something else costs the
-    ratio of its round nothing then. Of a single launch the rounds have to do, which lie closer together than
-    launches would.
+    By the smallest times of the launch, which one block on a busy machine does not change.
+    Of a single launch it is that of each round; rounds lie closer together than launches would.
     """
     own: Mapping[Any, float] = _smallest(times)
     plain: Mapping[Any, float] = _smallest(plain_times)
@@ -208,8 +184,8 @@ def _log_ratios(times: Times, plain_times: Times) -> npt.NDArray[np.float64]:
 
 
 def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:
-    """Return the memory beyond the plain step's; of what is compiled the counters see the eager operators."""
-    if any(WORDS[word].kind == "compiler" for word in words_of(record.case.variant)):
+    """Return the memory beyond the plain step's; None if compiled, where counters see the eager operators."""
+    if record.case.form.compiled:
         return None
     peaks = [
         one.counters.phases["step"].peak_bytes if one.counters and "step" in one.counters.phases else None
@@ -219,11 +195,10 @@ def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:
 
 
 def combinations(found: Sequence[Gain], base: Case) -> list[Case]:
-    """Return the cases that join what makes the step faster, of each kind the fastest; none, one or two.
+    """Return the cases that join the fastest change of each kind; none, one or two.
 
-    One of what is surely faster, and one that has what is undecided as well, where it looked faster: what the
-    noise of one change hides may show where it is measured with others. A single change is no combination;
-    it was measured already.
+    One joins the changes that are surely faster; the other also those that looked faster but are undecided,
+    since their gain may show together. A single change is no combination: it was measured already.
     """
     of_step = [gain for gain in found if gain.about == "step"]
     sure = _best_of_each_kind([gain for gain in of_step if gain.worth_it], base)
@@ -233,7 +208,7 @@ def combinations(found: Sequence[Gain], base: Case) -> list[Case]:
 
 
 def _best_of_each_kind(found: Sequence[Gain], base: Case) -> dict[str, Gain]:
-    """Return by kind what is fastest by the lower end of its interval."""
+    """Return the fastest by kind, by the lower end of the interval."""
     best: dict[str, Gain] = {}
     for gain in found:
         for kind in _kinds(gain.case, base):
@@ -252,7 +227,7 @@ def _joined(best: Mapping[str, Gain], base: Case) -> Case:
 
 
 def _kinds(case: Case, base: Case) -> list[str]:
-    """Return in what a case differs from the base: kinds of words, precision, threads."""
+    """Return the kinds of difference between a case and the base: of words, precision, threads."""
     kinds = [WORDS[word].kind for word in words_of(case.variant)]
     kinds += ["precision"] if case.precision != base.precision else []
     return [*kinds, "threads"] if case.threads != base.threads else kinds

@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from nncore_bench.cases import Case
 from nncore_bench.estimate.estimates import Laps
 from nncore_bench.runs import Block
 
 
-def published(block: Block, phase: str, *, on_device: bool, mark_ns: float = 0.0) -> Laps:
+def published(block: Block, phase: str, case: Case, mark_ns: float = 0.0) -> Laps:
     """Return the laps that are the time of a phase, in nanoseconds.
 
     On the CPU, and for `data` everywhere, they are the host's, one an iteration. On a device it is one value
@@ -14,10 +15,10 @@ def published(block: Block, phase: str, *, on_device: bool, mark_ns: float = 0.0
     event (see `spans_of`), and of the wall clock for what has no events (whole step, inference). Means of
     spans add up to the whole that they are parts of; the smallest of each come from different iterations.
     """
-    if not on_device or phase == "data":
+    if phase == "data" or not case.on_device:
         return block.column(phase)
     if block.device is None:
-        return np.array([wall_of(block)])
+        return np.array([block.wall_mean_ns])
     return spans_of(block, mark_ns)[[block.laps.index(phase)]]
 
 
@@ -41,8 +42,3 @@ def _evenly(laps: Laps, total: float) -> Laps:
     enough = each <= rising
     level = each[enough.argmax()] if enough.any() else rising[-1]
     return np.minimum(laps, max(level, 0.0))
-
-
-def wall_of(block: Block) -> float:
-    """Return the wall time of an iteration of a block in nanoseconds, the mean over the counted ones."""
-    return block.wall_ns / (len(block.host) - 1)

@@ -9,12 +9,12 @@ from nncore_bench.estimate.rows import Row
 from nncore_bench.records import CaseProfile
 
 ALIKE = 1.1
-"""A step that takes at most so many times as long as a launch-bound one of the same operators is, too."""
+"""Call a step launch-bound if it takes at most this many times as long as a launch-bound one of its kind."""
 
 
 @dataclass(frozen=True)
 class LaunchBound:
-    """Hold cases that differ in size alone, whose steps are all launch-bound.
+    """Cases that differ in size alone, whose steps are all launch-bound.
 
     `example` is the profiled one with most to do: the device alone would take `device_s` of its `step_s`.
     The longest of all steps takes `spread` times as long as the shortest.
@@ -32,7 +32,7 @@ def device_alone_s(profile: CaseProfile) -> float | None:
     account = profile.account("step")
     if account is None or profile.device is None:
         return None
-    return (account.kernel_s + account.copy_s + account.memset_s) or None
+    return account.device_s or None
 
 
 def launch_bound(steps: Mapping[Case, Row], profiles: Iterable[CaseProfile]) -> list[LaunchBound]:

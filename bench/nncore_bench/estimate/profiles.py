@@ -1,16 +1,17 @@
-"""What profiles say: work against dispatch, the profiler's own cost, and what bounds a step on a device."""
+"""Profiles: work against dispatch, the cost of the profiler, and the bound of a step on a device."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 
-from nncore_bench.cases import SMALLEST_NETWORK, STEP_PHASES, Case
+from nncore_bench.cases import STEP_PHASES, Case
+from nncore_bench.companions import SMALLEST_NETWORK
 from nncore_bench.estimate.rows import Row
-from nncore_bench.records import Account, CaseProfile, ProfiledOperator
+from nncore_bench.records import CaseProfile, ProfiledOperator
 
 HOST, DEVICE, COPY, DATA, UNKNOWN = "host", "device", "copy", "data", "unknown"
 BUSY_FROM = 0.8
-"""A device that is idle for more than a fifth of the step waits for its host."""
+"""Below this share of the step at work, a device waits for its host."""
 
 MOSTLY = 0.5
 
@@ -31,18 +32,15 @@ def profile_of(profiles: Iterable[CaseProfile], case: Case) -> CaseProfile | Non
 
 def smallest_of(profiles: Iterable[CaseProfile], case: Case) -> CaseProfile | None:
     """Return the profile of the smallest network at the place of a case."""
-    return next(
-        (p for p in profiles if p.role == SMALLEST_NETWORK and p.case.place == case.place),
-        None,
-    )
+    return next((p for p in profiles if p.role == SMALLEST_NETWORK and p.case.place == case.place), None)
 
 
 def split_of(profile: CaseProfile, smallest: CaseProfile | None) -> Split | None:
-    """Return what of a profiled step on the CPU is work, dispatch and Python; None where it is unknown.
+    """Split a profiled step on the CPU into work, dispatch and Python; None where it is unknown.
 
-    What an operator takes in the smallest network, which has next to nothing to do, is dispatch: finding the
-    kernel, checking shapes, allocating the output, autograd's bookkeeping. The rest is its kernel.
-    An operator that the smallest network does not have is held against the median of those that it has.
+    The time of an operator in the smallest network, which computes next to nothing, is dispatch: finding the
+    kernel, checking shapes, allocating the output, autograd's bookkeeping. The rest is its kernel. The
+    dispatch of an operator that the smallest network lacks is the median of those that it has.
     """
     account = profile.account("step")
     if smallest is None or account is None or not account.whole_s or profile.case.on_device:
@@ -72,20 +70,20 @@ def _kind(operator: ProfiledOperator) -> tuple[str, str, str]:
 
 
 def slowed_by(profile: CaseProfile, row: Row | None) -> float | None:
-    """Return how many times as long the step takes under the profiler as in the median without.
+    """Return the step time under the profiler over the median without.
 
     On a device it is the wall clock of the profiled steps that counts: the host's laps, of which
     `median_step_s` is the median, end before the device has done the step.
     """
-    profiled_s = profile.median_step_s if not profile.case.on_device else profile.step_s
+    profiled_s = profile.step_s if profile.case.on_device else profile.median_step_s
     if row is None or not row.median_s or profiled_s is None:
         return None
     return profiled_s / row.median_s
 
 
 def unaccounted(profile: CaseProfile) -> float | None:
-    """Return by what share the account of the step misses the step by the worker's own clock."""
-    account: Account | None = profile.account("step")
+    """Return the relative error of the account of the step against the worker's own clock."""
+    account = profile.account("step")
     return None if account is None or not profile.step_s else account.whole_s / profile.step_s - 1
 
 

@@ -1,31 +1,27 @@
-"""The rows of a run: its times, what was counted beside them, and the limits that follow from both."""
+"""The rows of a run: times, counters, and the limits that follow from both."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from nncore_bench.estimate.ceilings import Ceilings, ceilings_of, with_counters
-from nncore_bench.estimate.drift import References, references_of, with_reference
+from nncore_bench.estimate.drift import references_of, with_reference
 from nncore_bench.estimate.profiles import bound_of, busy_share, device_seconds
 from nncore_bench.estimate.rows import Row, timed_rows
-from nncore_bench.records import CaseProfile, CaseRecord
-from nncore_bench.runs import Block, Run
+from nncore_bench.records import CaseProfile
+from nncore_bench.runs import Block, Run, by_case
 
 
 def rows_of(run: Run, blocks: Iterable[Block]) -> list[Row]:
     """Return the rows of a run, in the order of its cases and phases."""
-    blocks, first = list(blocks), len(run.cases)
-    ceilings = ceilings_of(run.companions, companion_rows(run, blocks))
-    references = references_of(run.companions, blocks, first)
-    by_case: dict[int, list[Block]] = defaultdict(list)
-    for block in blocks:
-        by_case[block.case].append(block)
-    rows = iter(timed_rows(run.cases, blocks))
+    of_case, first = by_case(blocks), len(run.cases)
+    ceilings = ceilings_of(run.companions, timed_rows(run.companions, of_case, first))
+    references = references_of(run.companions, of_case, first)
+    rows = iter(timed_rows(run.cases, of_case))
     found = [
         with_reference(
-            _counted(next(rows), record, ceilings.get(record.case.place, Ceilings())),
-            by_case[number],
-            references.get(record.case.place, References()),
+            with_counters(next(rows), record.counters, ceilings.get(record.case.place, Ceilings())),
+            of_case[number],
+            references.get(record.case.place, {}),
         )
         for number, record in enumerate(run.cases)
         for _ in record.phases
@@ -46,20 +42,6 @@ def _profiled(rows: Sequence[Row], profiles: Sequence[CaseProfile]) -> list[Row]
     return [replace(row, bound=bounds[row.case]) if row.case in bounds else row for row in rows]
 
 
-def companion_rows(run: Run, blocks: Sequence[Block]) -> list[Row]:
-    """Return the rows of what was measured beside the cases of a run."""
-    return timed_rows(run.companions, blocks, first=len(run.cases))
-
-
-def _counted(row: Row, record: CaseRecord, ceilings: Ceilings) -> Row:
-    counters = record.counters
-    if counters is None:
-        return row
-    if row.phase == "step":
-        row = replace(
-            row,
-            parameter_bytes=counters.parameter_bytes,
-            state_bytes=counters.state_bytes,
-            leaked_bytes=counters.leaked_bytes,
-        )
-    return with_counters(row, counters.phases.get(row.phase), ceilings)
+def companion_rows(run: Run, blocks: Iterable[Block]) -> list[Row]:
+    """Return the rows of the references of a run."""
+    return timed_rows(run.companions, by_case(blocks), first=len(run.cases))

@@ -1,43 +1,39 @@
 """Rows of the tidy frame: one per case and phase, computed from the laps of a run."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
-from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, UNATTRIBUTED, BlockKind, Case
+from nncore_bench.cases import KIND_OF_PHASE, STEP_PHASES, UNATTRIBUTED, Case
 from nncore_bench.estimate.estimates import (
     Estimate,
     Laps,
     between_launches,
-    lived_through,
+    low_time,
+    median_time,
     paired_difference,
     paired_ratio,
-    undisturbed,
 )
-from nncore_bench.estimate.laps import published, spans_of, wall_of
+from nncore_bench.estimate.laps import published, spans_of
 from nncore_bench.records import CaseRecord
-from nncore_bench.runs import Block
+from nncore_bench.runs import NANO, Block, BlocksOfCase
 
-NANO = 1e-9
 CASE_COLUMNS = tuple(field.name for field in fields(Case))
 EVENTS_TOLERATED = 0.03
-"""Events that make a step on a device longer by a larger share are taken off its phases."""
+"""Subtract the time of events from the phases of a device where they lengthen a step by more than this."""
 
 SEEN_IN_CHECK = ("first_step_s", "loss_error", "gradient_error", "parameter_error")
-KIND_OF_PHASE: dict[str, BlockKind] = {
-    lap: kind for kind, laps in BLOCK_LAPS.items() for lap in laps if lap not in ("rest", UNATTRIBUTED)
-}
 
 
 @dataclass(frozen=True)
 class Row:
-    """Hold what is known of one phase of one case; None is unknown, never zero.
+    """All that is known of one phase of one case; None is unknown, never zero.
 
     `time_s` is the undisturbed time with its interval `time_low_s` to `time_high_s`; `median_s`, likewise, is
-    what the user lived through, and `samples_per_s` comes from it; `disturbance` is their ratio;
+    the median with all noise, and `samples_per_s` comes from it; `disturbance` is their ratio;
     `between_launches` is by what share processes differ, which is part of the interval. `host_s` and
     `device_s` are the medians of the time to enqueue and of the span on the device; `wall_s` is the median
     over blocks of the wall time of an iteration. `share` is of the mean laps over the same steps: of the
@@ -47,18 +43,19 @@ class Row:
     the plain step) and `unattributed_s`.
 
     The counters are those of `PhaseCounters`. `flop_per_s` and `bytes_per_s` are FLOP and moved
-    bytes over the undisturbed time, `flop_share` and `bytes_share` what that is of this machine's matrix
-    product and of its copy within a cache, and `limit` with `limit_share` what `limits` says.
+    bytes over the undisturbed time, `flop_share` and `bytes_share` their shares of the rates of this
+    machine's matrix product and of its copy within a cache, and `limit` with `limit_share` those of
+    `ceilings.limit_of`.
 
     `reference_smallest_s` and `reference_middle_s` are the undisturbed times of the same phase of two
-    networks of fixed size, in the same rounds: what `drift` compares two
-    runs by, with `relative_error`, the standard error as a share, and its degrees of freedom.
+    networks of fixed size, in the same rounds, by which `drift` compares two runs; `relative_error` is the
+    standard error as a share, with its degrees of freedom.
 
     On a device `kernel_s` is how long it was at work (kernels, copies, fills) on the phase, by the profile of
     the case, and of the step `launch_floor_s` is what its launches take by `Ceilings.launch_s`.
 
-    Of the step, `first_step_s` is what the first one took, compiling included; of a variant, `loss_error`,
-    `gradient_error` and `parameter_error` are how far it is off eager float32, as `comparison` says.
+    Of the step, `first_step_s` is the time of the first one, compiling included; of a variant, `loss_error`,
+    `gradient_error` and `parameter_error` are its distances from eager float32 (`numerical_error`).
     """
 
     phase: str
@@ -149,35 +146,31 @@ class Row:
         return asdict(self)
 
 
-def timed_rows(records: Sequence[CaseRecord], blocks: Iterable[Block], first: int = 0) -> list[Row]:
-    """Return the rows of some records, in order, of which blocks number the leading one `first`.
+def timed_rows(
+    records: Sequence[CaseRecord], blocks: Mapping[int, BlocksOfCase], first: int = 0
+) -> list[Row]:
+    """Return the rows of some records, in order; blocks number these from `first`.
 
     A phase without a single finished block has a row without times, whose reason says so.
     """
-    by_case: dict[int, list[Block]] = defaultdict(list)
-    for block in blocks:
-        by_case[block.case - first].append(block)
-    return [row for n, record in enumerate(records) for row in _case_rows(record, by_case.get(n, []))]
+    return [
+        _phase_row(record, phase, blocks[number])
+        for number, record in enumerate(records, first)
+        for phase in record.phases
+    ]
 
 
-def _case_rows(record: CaseRecord, blocks: list[Block]) -> list[Row]:
-    by_kind: dict[BlockKind, list[Block]] = defaultdict(list)
-    for block in sorted(blocks, key=lambda b: b.round):
-        by_kind[block.kind].append(block)
-    return [_phase_row(record, phase, by_kind) for phase in record.phases]
-
-
-def _phase_row(record: CaseRecord, phase: str, by_kind: dict[BlockKind, list[Block]]) -> Row:
+def _phase_row(record: CaseRecord, phase: str, by_kind: BlocksOfCase) -> Row:
     case = record.case
     blank = Row(
-        **case.parameters(phase),  # type: ignore[arg-type] # the parameters are the leading columns
-        dataset=case.dataset,
+        phase,
+        **vars(case),
         status=record.status,
         reason=record.reason,
         steady=record.steady,
-        bound="host" if not case.on_device else "unknown",
+        bound="unknown" if case.on_device else "host",
     )
-    blocks = by_kind.get(KIND_OF_PHASE[phase], [])
+    blocks = by_kind[KIND_OF_PHASE[phase]]
     if record.status != "ok":
         return blank  # what a case did before it failed is in the samples, and no result of it
     if not blocks:
@@ -188,44 +181,44 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: dict[BlockKind, list[Blo
     if phase != "step":
         return row
     seen: dict[str, Any] = {name: record.correct.get(name) for name in SEEN_IN_CHECK}
-    return replace(row, **seen, **(_checks(pairs, mark_ns) if pairs else {}))
+    return replace(row, **seen, **(_checks(pairs, case, mark_ns) if pairs else {}))
 
 
 def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> dict[str, Any]:
-    on_device = case.on_device
-    chosen = [published(block, phase, on_device=on_device, mark_ns=mark_ns) for block in blocks]
+    chosen = [published(block, phase, case, mark_ns) for block in blocks]
     launches: dict[int, list[Laps]] = defaultdict(list)
     for block, laps in zip(blocks, chosen, strict=True):
         launches[block.launch].append(laps)
-    time, median = undisturbed(list(launches.values())), lived_through(list(launches.values()))
+    of_launches = list(launches.values())
+    time, median = (estimate(of_launches).scaled(NANO) for estimate in (low_time, median_time))
     everything = np.concatenate(chosen)
     return {
-        "time_s": time.value * NANO,
-        "time_low_s": _seconds(time.low),
-        "time_high_s": _seconds(time.high),
+        "time_s": time.value,
+        "time_low_s": time.low,
+        "time_high_s": time.high,
         "interval": time.basis,
-        "between_launches": between_launches(list(launches.values())),
-        "median_s": median.value * NANO,
-        "median_low_s": _seconds(median.low),
-        "median_high_s": _seconds(median.high),
+        "between_launches": between_launches(of_launches),
+        "median_s": median.value,
+        "median_low_s": median.low,
+        "median_high_s": median.high,
         "mean_s": float(everything.mean()) * NANO,
         "disturbance": median.value / time.value if time.value else None,
-        "samples_per_s": case.batch_size / (median.value * NANO) if median.value else None,
+        "samples_per_s": case.batch_size / median.value if median.value else None,
         "share": _share(blocks, chosen, mark_ns) if len(blocks[0].laps) > 1 else None,
         "launches": len(launches),
         "rounds": len(blocks),
         "laps": len(everything),
-        **(_three_times(blocks, phase) if on_device else {}),
+        **(_three_times(blocks, phase) if case.on_device else {}),
     }
 
 
 def _three_times(blocks: Sequence[Block], phase: str) -> dict[str, float | None]:
-    """Return the medians of the three times of a device: enqueued by the host, on the device, wall clock."""
+    """Return the medians of the three times of a device: to enqueue, on the device, by the wall clock."""
     spans = [column for block in blocks if (column := block.device_column(phase)) is not None]
     return {
         "host_s": float(np.median(np.concatenate([block.column(phase) for block in blocks]))) * NANO,
         "device_s": float(np.median(np.concatenate(spans))) * NANO if spans else None,
-        "wall_s": float(np.median([wall_of(block) for block in blocks])) * NANO,
+        "wall_s": float(np.median([block.wall_mean_ns for block in blocks])) * NANO,
     }
 
 
@@ -235,69 +228,59 @@ def _share(blocks: Sequence[Block], laps: Sequence[Laps], mark_ns: float) -> flo
     A loop that feeds a device is as long as the clock on the wall says: the host fetches while the device
     still computes, so neither's laps add up to it.
     """
-    part = sum(
-        float(of_block.mean()) * (len(block.host) - 1) for block, of_block in zip(blocks, laps, strict=True)
-    )
+    part = sum(float(one.mean()) * block.iterations for block, one in zip(blocks, laps, strict=True))
     return part / sum(_whole_ns(block, mark_ns) for block in blocks)
 
 
 def _whole_ns(block: Block, mark_ns: float) -> float:
     if block.device is None:
-        return float(block.host[1:].sum())
-    iterations = len(block.host) - 1
-    return (
-        float(block.wall_ns) if block.kind == "feed" else float(spans_of(block, mark_ns).sum()) * iterations
-    )
+        return float(block.each_ns.sum())
+    if block.kind == "feed":
+        return float(block.wall_ns)
+    return float(spans_of(block, mark_ns).sum()) * block.iterations
 
 
-def _seconds(nanoseconds: float | None) -> float | None:
-    return None if nanoseconds is None else nanoseconds * NANO
-
-
-def _pairs(by_kind: Mapping[BlockKind, Sequence[Block]]) -> list[tuple[Block, Block]]:
-    """Return the blocks with laps, each with the plain block that ran beside it in the same round."""
-    plain_of = {(b.launch, b.round): b for b in by_kind.get("plain", ())}
-    lapped = [b for b in by_kind.get("laps", ()) if (b.launch, b.round) in plain_of]
-    return [(b, plain_of[b.launch, b.round]) for b in lapped]
+def _pairs(by_kind: BlocksOfCase) -> list[tuple[Block, Block]]:
+    """Return the blocks with laps, each with the plain block of the same round."""
+    plain_of = {block.turn: block for block in by_kind["plain"]}
+    return [(block, plain_of[block.turn]) for block in by_kind["laps"] if block.turn in plain_of]
 
 
 def _mark_ns(pairs: Sequence[tuple[Block, Block]]) -> float:
-    """Return what recording an event on a device takes in nanoseconds, where its laps are to lose that.
+    """Return the nanoseconds of recording an event on a device, to be subtracted from its laps.
 
-    It is what a step with events takes longer by the wall clock than one without, the median over rounds,
-    divided by the events of a step. Up to EVENTS_TOLERATED of the step nothing is taken off.
+    It is the wall time of a step with events less that of one without, the median over rounds, divided by the
+    events of a step; 0 up to EVENTS_TOLERATED of the step.
     """
     if not pairs:
         return 0.0
     overhead = paired_difference(*_walls(pairs))
-    plain = float(np.median([wall_of(plain) for _, plain in pairs]))
+    plain = float(np.median([plain.wall_mean_ns for _, plain in pairs]))
     if overhead <= EVENTS_TOLERATED * plain:
         return 0.0
-    iterations = len(pairs[0][0].host) - 1
-    return overhead / (len(BLOCK_LAPS["laps"]) + 1 / iterations)  # a block ends with one more
+    lapped = pairs[0][0]
+    return overhead / (len(lapped.laps) + 1 / lapped.iterations)  # a block ends with one more
 
 
 def _walls(pairs: Sequence[tuple[Block, Block]]) -> tuple[list[Laps], list[Laps]]:
     """Return the wall time of an iteration with laps and without, for each pair of blocks."""
-    return [np.array([wall_of(lapped)]) for lapped, _ in pairs], [
-        np.array([wall_of(plain)]) for _, plain in pairs
-    ]
+    lapped, plain = ([np.array([block.wall_mean_ns]) for block in of] for of in zip(*pairs, strict=True))
+    return lapped, plain
 
 
-def _checks(pairs: Sequence[tuple[Block, Block]], mark_ns: float) -> dict[str, Any]:
-    """Compare the blocks with laps to the plain blocks that ran beside them in the same rounds.
+def _checks(pairs: Sequence[tuple[Block, Block]], case: Case, mark_ns: float) -> dict[str, Any]:
+    """Compare the blocks with laps to the plain blocks of the same rounds.
 
     On the CPU by the smallest iteration of each; on a device by the mean one, as the times are.
     """
-    on_device = pairs[0][0].device is not None
-    if on_device:
+    if case.on_device:
         everything, walls = _walls(pairs)
         phases = [spans_of(lapped, mark_ns)[: len(STEP_PHASES)].sum(keepdims=True) for lapped, _ in pairs]
     else:
         walls = [plain.column("step") for _, plain in pairs]
-        everything = [lapped.host[1:].sum(axis=1) for lapped, _ in pairs]
+        everything = [lapped.each_ns for lapped, _ in pairs]
         phases = [lapped.host[1:, : len(STEP_PHASES)].sum(axis=1) for lapped, _ in pairs]
-    left_over = [published(lapped, UNATTRIBUTED, on_device=on_device, mark_ns=mark_ns) for lapped, _ in pairs]
+    left_over = [published(lapped, UNATTRIBUTED, case, mark_ns) for lapped, _ in pairs]
     return {
         "lap_overhead_s": paired_difference(everything, walls) * NANO,
         "phases_over_step": paired_ratio(phases, walls),

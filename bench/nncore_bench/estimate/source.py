@@ -18,12 +18,12 @@ from nncore_bench.runs import (
     BENCHMARK_FILE,
     OUR_KEY,
     RUN_FILE,
-    SCHEMA_VERSION,
     Block,
     Run,
     RunError,
     read_blocks,
     read_run,
+    refuse_other_schema,
 )
 
 HINT = "(give the folder of a run, such as one in results)"
@@ -31,9 +31,9 @@ HINT = "(give the folder of a run, such as one in results)"
 
 @dataclass(frozen=True)
 class Source:
-    """A run, its rows and those of what was measured beside it, its folder and laps where it has them.
+    """A run, its rows and those of its companions (`beside`), and its folder and blocks if it has them.
 
-    What follows from these is worked out once, when it is first asked for.
+    All that follows from these is computed once, on first use.
     """
 
     run: Run
@@ -44,17 +44,17 @@ class Source:
 
     @classmethod
     def of(cls, run: Run, blocks: Sequence[Block], folder: Path | None) -> "Source":
-        """Return what the laps of a run say."""
+        """Compute the rows of a run from its blocks."""
         return cls(run, rows_of(run, blocks), companion_rows(run, blocks), folder, blocks)
 
     @cached_property
     def gains(self) -> Mapping[Case, Sequence[Gain]]:
-        """Return by plain case what its variants gain; nothing without laps."""
+        """Return the gains of variants by plain case; none without blocks."""
         return variants_in(self.run.cases, self.blocks) if self.blocks else {}
 
     @cached_property
     def ceilings(self) -> Mapping[Place, Ceilings]:
-        """Return the rates of the machine that were measured beside the cases."""
+        """Return the ceilings of the machine by place."""
         return ceilings_of(self.run.companions, self.beside)
 
     @cached_property
@@ -64,7 +64,7 @@ class Source:
 
     @cached_property
     def cells(self) -> Cells:
-        """Return those of the cases that were tried."""
+        """Return the rows of the cases that were tried."""
         return without_skipped(self.all_cells)
 
 
@@ -80,16 +80,12 @@ def _located(path: Path) -> tuple[Path, Path]:
     """Return the folder of a run and the file to begin with."""
     if not path.exists():
         raise RunError(f"{str(path)!r} does not exist {HINT}")
-    folder = path if path.is_dir() else path.parent
-    if path.is_dir():
-        file = next((path / name for name in (RUN_FILE, BENCHMARK_FILE) if (path / name).exists()), None)
-        if file is None:
-            raise RunError(
-                f"{str(path)!r} is not a run: it has neither {RUN_FILE} nor {BENCHMARK_FILE} {HINT}"
-            )
-    else:
-        file = path
-    return folder, file
+    if not path.is_dir():
+        return path.parent, path
+    for name in (RUN_FILE, BENCHMARK_FILE):
+        if (path / name).exists():
+            return path, path / name
+    raise RunError(f"{str(path)!r} is not a run: it has neither {RUN_FILE} nor {BENCHMARK_FILE} {HINT}")
 
 
 def _from_samples(folder: Path) -> Source:
@@ -111,11 +107,7 @@ def _from_benchmarks(file: Path, folder: Path | None) -> Source:
     ours = content.get(OUR_KEY) if isinstance(content, dict) else None
     if not isinstance(ours, dict):
         raise RunError(f"{str(file)!r} is not a run of this suite: it has no key {OUR_KEY!r}")
-    if ours.get("schema_version") != SCHEMA_VERSION:
-        raise RunError(
-            f"{str(file)!r} has schema version {ours.get('schema_version')}, and this version reads"
-            f" {SCHEMA_VERSION} (read it with the version of nncore-bench that wrote it)"
-        )
+    refuse_other_schema(file, ours.get("schema_version"))
     try:
         run = msgspec.convert(ours.get("run"), Run)
         records = [*(test["extra_info"] for test in content["benchmarks"]), *ours.get("rows", [])]

@@ -23,6 +23,7 @@ from nncore_bench.campaign.launcher import Asked, WorkerError, patience
 from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, BlockKind, Case
 from nncore_bench.gate.cores import Cores
 from nncore_bench.gate.ratios import MEASURED, STEP, PairRatios
+from nncore_bench.runs import NANO
 from nncore_bench.worker import messages
 from nncore_bench.worker.blocks import LEAST_ITERATIONS
 
@@ -49,7 +50,6 @@ LENGTHS = 3
 
 BASE, CANDIDATE = 0, 1
 COLUMNS = [BLOCK_LAPS["laps"].index(phase) for phase in STEP_PHASES]
-NANO = 1e-9
 
 
 class SideWorker(Asked, Protocol):
@@ -151,7 +151,7 @@ class Pairing:
             self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds[kinds[0]]))
 
     def _kinds(self, number: int) -> tuple[BlockKind, ...]:
-        return ON_CPU if not self.cases[number].on_device else ON_DEVICE
+        return ON_DEVICE if self.cases[number].on_device else ON_CPU
 
     def _sample(
         self, sides: Mapping[int, SideWorker], number: int, cores: tuple[int, ...]
@@ -187,7 +187,7 @@ class Pairing:
 
 def sample_of(reply: messages.Measured) -> Sample:
     """Return the sample of one side on the CPU: counted laps, and the step as the sum of its laps."""
-    laps = _counted(reply.host, "laps")
+    laps = reply.block("laps").host[1:].astype(np.float64)
 
     def measured(laps: Times) -> Times:
         return np.column_stack([laps.sum(axis=1), laps[:, COLUMNS]])
@@ -202,17 +202,11 @@ def device_sample_of(plain: messages.Measured, laps: messages.Measured) -> Sampl
     The step is the wall time of the plain block, without the time that others had the core where the host
     sets the pace; the phases are spans between events, none shorter than a tick of theirs.
     """
-    host = _counted(plain.host, "plain")
-    waited_ns = plain.waited_ns if host.sum() >= HOST_SETS_THE_PACE * plain.wall_ns else 0
-    spans = _counted(laps.device or laps.host, "laps")[:, COLUMNS].mean(axis=0)
-    steps = len(host)
-    mean = np.array([(plain.wall_ns - waited_ns) / steps, *np.maximum(spans, TICK_NS)])
-    return Sample(mean, mean, plain.wall_ns / steps)
-
-
-def _counted(laps: bytes, kind: BlockKind) -> Times:
-    """Return the counted laps of a reply, of shape [iterations, laps]."""
-    return np.frombuffer(laps, np.int64).reshape(-1, len(BLOCK_LAPS[kind]))[1:].astype(np.float64)
+    step, parts = plain.block("plain"), laps.block("laps")
+    waited_ns = step.waited_ns if step.each_ns.sum() >= HOST_SETS_THE_PACE * step.wall_ns else 0
+    spans = (parts.host if parts.device is None else parts.device)[1:, COLUMNS].mean(axis=0)
+    mean = np.array([(step.wall_ns - waited_ns) / step.iterations, *np.maximum(spans, TICK_NS)])
+    return Sample(mean, mean, step.wall_mean_ns)
 
 
 def without_waiting(laps: Times, waited_ns: float) -> Times:

@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from nncore_bench.machine.reading import UNKNOWN, known
+from nncore_bench.runs import NANO
 
 GIBI = 2**30
 MILLI = 1e-3
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-NANO = 1e-9
 ON = {0: "off", 1: "on"}
 COMPUTE_MODES = {0: "default", 1: "exclusive thread", 2: "prohibited", 3: "exclusive process"}
 EXCLUSIVE = {COMPUTE_MODES[1], COMPUTE_MODES[3]}

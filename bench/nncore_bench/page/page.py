@@ -18,7 +18,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from nncore_bench.advise.text import advice_sentences
 from nncore_bench.compare.compare import Comparison, compare_cases
 from nncore_bench.crossover.table import (
-    PINNED,
     RESIDENT,
     Curve,
     cheaper_said,
@@ -43,7 +42,6 @@ from nncore_bench.runs import replace_file
 from nncore_bench.text.format import percentage
 from nncore_bench.text.frame import identity
 from nncore_bench.text.table import Table, is_wordy
-from nncore_bench.variants import words_of
 
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
 WIDE = ("shares", "memory", "roofline", "ratios", "history")
@@ -238,7 +236,7 @@ def _worth(told: Told) -> Section:
         missing.append(f"No crossover: {why} (on a machine with a GPU, --step-devices=cpu,cuda).")
     if not told.prices:
         missing.append("Cost per million samples: give --price cpu=0.10 --price cuda=2.50 (per hour).")
-    if told.found and not any(PINNED in words_of(case.variant) for case in told.cells):
+    if told.found and not any(case.form.pinned for case in told.cells):
         missing.append("Pinned memory was not measured: --step-variants=eager,pinned.")
     lead = [_said(curve, columns_of(told.found)) for curve in told.found if curve.mode == RESIDENT]
     maps = [figure for figure in (speed_up_figure(told.found),) if figure is not None]

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pandas as pd
 
-from nncore_bench.cases import STEP_PHASES, Case, Place, reference_case
+from nncore_bench.cases import STEP_PHASES, Case, Place
+from nncore_bench.companions import reference_case
 from nncore_bench.estimate.ceilings import UNKNOWN, Ceilings
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import Row
@@ -56,11 +57,11 @@ WHAT_LIMITS = (
 
 def anatomy_table(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Table | None:
     """Return what each phase of the reference case does, a line per phase; None where nothing was counted."""
-    counted = {number: case for number, case in enumerate(cells) if _is_counted(cells[case])}
-    chosen = reference_case(counted)
-    if chosen is None:
+    counted = [case for case, row_of in cells.items() if _is_counted(row_of)]
+    if not counted:
         return None
-    case, row_of = counted[chosen], cells[counted[chosen]]
+    case = reference_case(counted)
+    row_of = cells[case]
     rows = [row_of[phase] for phase in COUNTED if phase in row_of]
     unit = unit_for(row.time_s for row in rows)
     lines = [

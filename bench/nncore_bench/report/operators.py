@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from nncore_bench.cases import STEP_PHASES, Case, reference_case
+from nncore_bench.cases import STEP_PHASES, Case
+from nncore_bench.companions import reference_case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.profiles import busy_share, slowed_by, smallest_of, split_of, unaccounted
 from nncore_bench.estimate.rows import Row
@@ -36,11 +37,9 @@ def operator_tables(profiles: Sequence[CaseProfile]) -> list[Table]:
     raw = [_raw(profile, operator, columns) for profile in own.values() for operator in profile.operators]
     tables: list[Table] = []
     for device in dict.fromkeys(case.device for case in own):
-        cases = {number: case for number, case in enumerate(own) if case.device == device}
-        reference = reference_case(cases)
-        if reference is not None:
-            name = f"operators_{device}" if tables else "operators"
-            tables.append(_operator_table(name, own[cases[reference]], pd.DataFrame(raw)))
+        reference = reference_case(case for case in own if case.device == device)
+        name = f"operators_{device}" if tables else "operators"
+        tables.append(_operator_table(name, own[reference], pd.DataFrame(raw)))
     return tables
 
 

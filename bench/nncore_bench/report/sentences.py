@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from statistics import median
 
-from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case, reference_case
+from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
+from nncore_bench.companions import reference_case
 from nncore_bench.crossover import devices
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import Row
@@ -57,12 +58,6 @@ def best_throughput(cells: Cells) -> str:
     return f"{text}."
 
 
-def _reference(cases: Iterable[Case]) -> Case:
-    """Return the case that stands for all of its device, the one that is profiled."""
-    numbered = dict(enumerate(cases))
-    return numbered[reference_case(numbered) or 0]
-
-
 def _shares(row_of: Mapping[str, Row]) -> dict[str, float]:
     return {name: row.share for name in STEP_PHASES if (row := row_of.get(name)) and row.share is not None}
 
@@ -74,7 +69,7 @@ def _on_device(device: str, shares: Mapping[Case, Mapping[str, float]], cells: C
     others = "".join(f", {name} in {count}" for name, count in slowest.most_common()[1:])
     where = f"slowest in {'all of them' if times == len(shares) else times}{others}"
     cases = f" (median over {len(shares)} cases; {where})" if len(shares) > 1 else ""
-    example = _reference(shares)
+    example = reference_case(shares)
     own = f"{percentage(shares[example].get(phase))} %, "
     link = f"; for example {own}" if len(shares) > 1 else ": "
     all_parts = all(len(of_case) == len(STEP_PHASES) for of_case in shares.values())

@@ -17,7 +17,8 @@ from nncore_bench.campaign.conductor import Conductor, Progress
 from nncore_bench.campaign.launcher import Launcher, Worker, WorkerError
 from nncore_bench.campaign.plan import Plan
 from nncore_bench.campaign.session import own_part
-from nncore_bench.cases import DOES_NOT_APPLY, REFERENCE_KERNELS, STEP_PHASES, Case
+from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
+from nncore_bench.companions import REFERENCE_KERNELS
 from nncore_bench.estimate.estimates import Launches
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row
@@ -190,10 +191,10 @@ def device_check(worker: Worker) -> Check:
     if isinstance(reply, messages.Prepared):
         reply = worker.ask(messages.Measure(0, "kernels", DEVICE_ITERATIONS))
     worker.close()
-    if not isinstance(reply, messages.Measured) or reply.device is None:
+    block = reply.block("kernels") if isinstance(reply, messages.Measured) else None
+    if block is None or block.device is None:
         return Check("clock on CUDA", passed=False, figure=str(reply))
-    spans = np.frombuffer(reply.device, np.int64).reshape(DEVICE_ITERATIONS + 1, -1)[1:]
-    return truth.synchronised(int(spans.sum()), reply.wall_ns)
+    return truth.synchronised(int(block.device[1:].sum()), block.wall_ns)
 
 
 def counter_checks(worker: Worker) -> Iterator[Check]:

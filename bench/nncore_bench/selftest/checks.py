@@ -15,9 +15,9 @@ from nncore_bench.estimate.estimates import (
     Launches,
     half_width,
     low_estimate,
-    undisturbed,
+    low_time,
 )
-from nncore_bench.runs import Block
+from nncore_bench.runs import NANO, Block
 
 WAIT_WITHIN, WAIT_WITHIN_S = 0.02, 1e-6
 PLANTED_WITHIN, PLANTED_WITHIN_S = 0.05, 3e-6
@@ -29,7 +29,6 @@ COSTLIEST_READING_S = 1e-6
 CLOCKS_AGREE_WITHIN = 0.001
 SPANS_WITHIN = 0.05
 MICRO = 1e-6
-NANO = 1e-9
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ def _against_plain(blocks: Sequence[Block], laps: Sequence[str]) -> Sum | None:
     plain, lapped = launches_of(blocks, "plain", ("step",)), launches_of(blocks, "laps", laps)
     if not plain or not lapped:
         return None
-    return Sum(undisturbed(plain).value * NANO, difference(lapped, plain))
+    return Sum(low_time(plain).value * NANO, difference(lapped, plain))
 
 
 def _unattributed(blocks: Sequence[Block]) -> float | None:

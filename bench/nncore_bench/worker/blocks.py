@@ -3,11 +3,10 @@
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 from nncore_bench.cases import BLOCK_LAPS, BlockKind
-from nncore_bench.runs import Nanoseconds
+from nncore_bench.runs import Block
 from nncore_bench.worker.clock import Clock
 from nncore_bench.worker.waiting import Waiting
 
@@ -30,23 +29,10 @@ class Workload(Protocol):
 
 
 LEAST_ITERATIONS = 4
-"""A block has at least so many counted iterations."""
+"""The fewest counted iterations of a block."""
 
 
-@dataclass(frozen=True)
-class Laps:
-    """Hold the laps of a block, shape [iterations, laps] in nanoseconds, the leading iteration first.
-
-    `waited_ns` is for how long others had the core during the counted iterations.
-    """
-
-    host: Nanoseconds
-    device: Nanoseconds | None
-    wall_ns: int
-    waited_ns: int
-
-
-def run_block(workload: Workload, clock: Clock, kind: BlockKind, iterations: int) -> Laps:
+def run_block(workload: Workload, clock: Clock, kind: BlockKind, iterations: int) -> Block:
     """Run one leading and some counted iterations from the restored state, and return all their laps.
 
     Nothing waits inside an iteration. The device is waited for after the leading iteration and at the end,
@@ -71,12 +57,12 @@ def run_block(workload: Workload, clock: Clock, kind: BlockKind, iterations: int
     shape = (iterations + 1, len(BLOCK_LAPS[kind]))
     device = clock.device_laps()
     device = None if device is None else device.reshape(shape)
-    return Laps(clock.host_laps().reshape(shape), device, wall_ns, waited)
+    return Block(kind, clock.host_laps().reshape(shape), device, wall_ns, waited)
 
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Hold the garbage collector; what it would have done falls between the blocks."""
+    """Disable automatic garbage collection within a block; collections then run between blocks."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,16 +1,18 @@
-"""What the campaign and its worker processes say to each other, and the pipe they say it over."""
+"""The messages between the campaign and its worker processes, and the channel that carries them."""
 
 import socket
 import struct
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import msgspec
+import numpy as np
 
-from nncore_bench.cases import BlockKind, Case
+from nncore_bench.cases import BLOCK_LAPS, BlockKind, Case
 from nncore_bench.records import CaseCounters, CaseProfile
+from nncore_bench.runs import Block
 
 NOT_HELD = "is not held by this worker"
-"""How a request about a case that was never prepared is refused."""
+"""The refusal of a request about a case that was never prepared."""
 
 _LENGTH = struct.Struct("!Q")
 Message = TypeVar("Message")
@@ -97,7 +99,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, tag=True):
-    """Answer Prepare: seconds of an iteration of each kind of block, what was checked, and what assumed.
+    """Answer Prepare: seconds of an iteration of each kind of block, checks, and assumed defaults.
 
     `optimizer_code` is what makes the subject's optimizer in the form of the case.
     """
@@ -110,10 +112,9 @@ class Prepared(msgspec.Struct, frozen=True, tag=True):
 
 
 class Measured(msgspec.Struct, frozen=True, tag=True):
-    """Answer Measure: laps as int64 nanoseconds, iteration after iteration, the leading one first.
+    """Answer Measure: a block, its laps as int64 nanoseconds, iteration after iteration.
 
-    `waited_ns` is for how long others had the core during all but the leading one; `thrown_out` blocks before
-    this one had something compiled within.
+    `thrown_out` blocks before this one had something compiled within.
     """
 
     host: bytes
@@ -121,6 +122,19 @@ class Measured(msgspec.Struct, frozen=True, tag=True):
     wall_ns: int
     waited_ns: int = 0
     thrown_out: int = 0
+
+    @classmethod
+    def of(cls, block: Block, thrown_out: int) -> Self:
+        """Pack a block."""
+        device = None if block.device is None else block.device.tobytes()
+        return cls(block.host.tobytes(), device, block.wall_ns, block.waited_ns, thrown_out)
+
+    def block(self, kind: BlockKind, **place: int) -> Block:
+        """Return the block of a kind; `case`, `launch` and `round` are its place in a campaign."""
+        shape = -1, len(BLOCK_LAPS[kind])
+        host = np.frombuffer(self.host, np.int64).reshape(shape)
+        device = None if self.device is None else np.frombuffer(self.device, np.int64).reshape(shape)
+        return Block(kind, host, device, self.wall_ns, self.waited_ns, **place)
 
 
 class Profiled(msgspec.Struct, frozen=True, tag=True):

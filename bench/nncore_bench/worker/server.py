@@ -1,18 +1,19 @@
-"""What measures: it holds cases, and answers one request after another; `processes` runs it."""
+"""The measuring side of a worker process: it holds cases and answers requests; `processes` runs it."""
 
 import gc
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 
 from nncore_bench.cases import BlockKind
+from nncore_bench.runs import NANO, Block
 from nncore_bench.worker import messages
-from nncore_bench.worker.blocks import LEAST_ITERATIONS, IncorrectError, Laps, run_block
+from nncore_bench.worker.blocks import LEAST_ITERATIONS, IncorrectError, run_block
 from nncore_bench.worker.clock import Clock, EventClock, HostClock
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.device_memory import give_back_cached, seen_gpu
@@ -23,7 +24,6 @@ from nncore_bench.worker.subjects.known_answers import busy_wait
 from nncore_bench.worker.subjects.probes import release_buffers
 from nncore_bench.worker.subjects.subject import Subject, release_batches
 
-NANO = 1e-9
 Answers: TypeAlias = dict[type, Callable[[Any], messages.Reply]]
 STEADY_WITHIN = 0.10
 WARM_UP_HALF_S = 0.010
@@ -37,10 +37,10 @@ HINTS = {
     "busy or unavailable": "another process holds the GPU for itself, or its compute mode is prohibited;"
     " nvidia-smi -q -d COMPUTE,PIDS tells",
 }
-"""What some errors of CUDA, known by a part of their text, usually mean, and where to look."""
+"""The usual cause of some errors of CUDA, by a part of their text, and where to look."""
 
 MOST_THROWN_OUT = 3
-"""So many blocks in a row in which something was compiled are a case that cannot be measured."""
+"""Give up on a case after this many blocks in a row in which torch.compile recompiled."""
 
 
 class Worker:
@@ -106,33 +106,29 @@ class Worker:
         return {first: seconds, **rest}, steady
 
     def _seconds(self, number: int, kind: BlockKind, iterations: int) -> float:
-        laps = self._block(number, kind, iterations)
-        if self.subjects[number].device.type == "cpu":
-            return float(median(laps.host[1:].sum(axis=1).tolist())) * NANO
-        return laps.wall_ns * NANO / iterations
+        block = self._block(number, kind, iterations)
+        on_cpu = self.subjects[number].device.type == "cpu"
+        return (float(np.median(block.each_ns)) if on_cpu else block.wall_mean_ns) * NANO
 
     def _measure(self, request: messages.Measure) -> messages.Reply:
         for thrown_out in range(MOST_THROWN_OUT):
             before = compilations()
-            laps = self._block(request.number, request.kind, request.iterations)
+            block = self._block(request.number, request.kind, request.iterations)
             if compilations() == before:
-                device = None if laps.device is None else laps.device.tobytes()
-                return messages.Measured(
-                    laps.host.tobytes(), device, laps.wall_ns, laps.waited_ns, thrown_out
-                )
+                return messages.Measured.of(block, thrown_out)
         raise IncorrectError(
             f"torch.compile compiled inside each of {MOST_THROWN_OUT} timed blocks in a row, so it never"
             " settles (TORCH_LOGS=recompiles,graph_breaks tells why)"
         )
 
-    def _block(self, number: int, kind: BlockKind, iterations: int) -> Laps:
+    def _block(self, number: int, kind: BlockKind, iterations: int) -> Block:
         subject = self.subjects[number]
         self._set_threads(number)
         self._turn_to(number, subject.device.type)
         return run_block(subject, self._clock(subject.device.type, kind), kind, iterations)
 
     def _turn_to(self, number: int, device: str) -> None:
-        """Make room for a case on a GPU, where another one was busy last."""
+        """Free the cached memory of the previous case on a GPU."""
         if number != self.last and device != "cpu":
             give_back_cached()
         self.last = number

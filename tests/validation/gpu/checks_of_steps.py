@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from claims import Claim, Finding, Told, listed
 from day import Day, Measured
 
-from nncore_bench.cases import SIMPLENN, SMALLEST_NETWORK, Case
+from nncore_bench.cases import SIMPLENN, Case
+from nncore_bench.companions import SMALLEST_NETWORK
 from nncore_bench.estimate.rows import Row
 
 MICRO = 1e-6

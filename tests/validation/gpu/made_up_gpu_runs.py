@@ -5,13 +5,14 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import msgspec.structs
 from checks_of_counts import flop_of
 from made_up_probe import KERNELS, STEP_US, UUID
 from made_up_runs import CUDA_CASE, STEP_NS, block_of, blocks_of, cases_of, cuda_blocks_of, record_of, run_of
 
-from nncore_bench.campaign.session import PHASES_OF_ROLE
 from nncore_bench.cases import KERNELS as REFERENCE
-from nncore_bench.cases import REFERENCE_KERNELS, Case, companions_of
+from nncore_bench.cases import Case
+from nncore_bench.companions import REFERENCE_KERNELS, companions_of
 from nncore_bench.records import Account, CaseCounters, CaseProfile, CaseRecord, DeviceActivity, PhaseCounters
 from nncore_bench.runs import Block, Run
 
@@ -55,7 +56,10 @@ def made_up_run(
 ) -> tuple[Run, list[Block]]:
     """Return a run of these cases with all that is measured beside them, and its blocks."""
     records = [record_of(case, counters=_counters(case)) for case in cases]
-    companions = [_companion(role, case) for role, case in companions_of(cases, ())]
+    companions = [
+        msgspec.structs.replace(one, correct=WORK) if one.role == REFERENCE_KERNELS else one
+        for one in companions_of(cases, ())
+    ]
     profiles = tuple(_profile(case) for case in profiled)
     run = run_of(records, companions=companions, machine=MACHINE, options=options or {}, profiles=profiles)
     return run, _blocks((*records, *companions))
@@ -72,11 +76,6 @@ def _advised() -> tuple[Run, list[Block]]:
     records.append(record_of(channels, status="failed", reason="the network has no images"))
     records.append(record_of(allocator, status="skipped", reason="it is about the CPU's memory"))
     return run_of(records, machine=MACHINE, options={}), _blocks(records)
-
-
-def _companion(role: str, case: Case) -> CaseRecord:
-    work = WORK if role == REFERENCE_KERNELS else {}
-    return record_of(case, role=role, phases=PHASES_OF_ROLE[role], correct=work)
 
 
 def _blocks(records: Sequence[CaseRecord]) -> list[Block]:

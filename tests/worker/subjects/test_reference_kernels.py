@@ -6,19 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nncore_bench.cases import (
-    BLOCK_LAPS,
-    DEFAULT_ALLOCATOR,
-    DOES_NOT_APPLY,
-    KERNELS,
-    MIDDLE_NETWORK,
-    REFERENCE_KERNELS,
-    SMALLEST_NETWORK,
-    Case,
-    companions_of,
-    grid,
-    kinds_for,
-)
+from nncore_bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, KERNELS, Case, grid, kinds_for
+from nncore_bench.companions import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK, companions_of
+from nncore_bench.variants import DEFAULT_ALLOCATOR
 from nncore_bench.worker.blocks import IncorrectError, run_block
 from nncore_bench.worker.clock import HostClock
 from nncore_bench.worker.subjects.catalog import workload_of
@@ -45,17 +35,18 @@ def test_every_place_has_its_kernels_and_its_two_networks() -> None:
     beside = companions_of(cases(), twins=[])
     places = [("cpu", 1), ("cpu", 2), ("cuda", DOES_NOT_APPLY)]
     for role in (REFERENCE_KERNELS, SMALLEST_NETWORK, MIDDLE_NETWORK):
-        assert [(c.device, c.threads) for found, c in beside if found == role] == places
+        assert [(r.case.device, r.case.threads) for r in beside if r.role == role] == places
     assert len(beside) == 3 * len(places)
 
 
 def test_one_case_is_measured_under_the_default_allocator_as_well() -> None:
     """The reference case of the CPU among those whose step is timed."""
-    role, twin = companions_of(cases(), twins=cases())[-1]
-    assert (role, twin) == (DEFAULT_ALLOCATOR, replace(cases()[2], variant=DEFAULT_ALLOCATOR))
+    record = companions_of(cases(), twins=cases())[-1]
+    twin = record.case
+    assert (record.role, twin) == (DEFAULT_ALLOCATOR, replace(cases()[2], variant=DEFAULT_ALLOCATOR))
     assert (twin.threads, twin.batch_size, twin.hidden) == (1, 128, 128)
     on_cuda = [case for case in cases() if case.device == "cuda"]
-    assert all(role != DEFAULT_ALLOCATOR for role, _ in companions_of(on_cuda, twins=on_cuda))
+    assert all(one.role != DEFAULT_ALLOCATOR for one in companions_of(on_cuda, twins=on_cuda))
 
 
 def test_the_work_of_a_lap_is_the_closed_form() -> None:
@@ -105,7 +96,7 @@ def test_every_kernel_has_its_lap() -> None:
 
 def test_the_smallest_network_trains() -> None:
     """With one hidden unit it may not: its only unit can be dead from the start."""
-    case = next(case for role, case in companions_of(cases(), twins=[]) if role == SMALLEST_NETWORK)
+    case = next(one.case for one in companions_of(cases(), twins=[]) if one.role == SMALLEST_NETWORK)
     assert workload_of(case).check()["moved"] == 1.0
 
 

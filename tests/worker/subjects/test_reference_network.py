@@ -5,15 +5,8 @@ from torch import Tensor
 
 from nncore.model import SimpleNN
 from nncore.step import TrainStep
-from nncore_bench.cases import (
-    DOES_NOT_APPLY,
-    REFERENCE_NETWORK,
-    SMALLEST,
-    SMALLEST_NETWORK,
-    STEP_PHASES,
-    Case,
-    companions_of,
-)
+from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
+from nncore_bench.companions import REFERENCE_NETWORK, SMALLEST, SMALLEST_NETWORK, companions_of
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.subjects.catalog import workload_of
 from nncore_bench.worker.subjects.reference_network import ReferenceNetwork
@@ -68,5 +61,5 @@ def test_it_does_what_the_network_that_is_measured_does() -> None:
 def test_it_is_what_is_measured_beside_the_cases() -> None:
     """Whatever the subject of the cases is."""
     case = Case("simplenn", "digits", "cpu", 1, "float32", "eager", 32, 128)
-    beside = dict(companions_of([case], []))
+    beside = {record.role: record.case for record in companions_of([case], [])}
     assert beside[SMALLEST_NETWORK] == CASE

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 from nncore_bench.cases import FED, STEP_PHASES
 from nncore_bench.records import OUTSIDE, ProfiledOperator
+from nncore_bench.runs import NANO
 from nncore_bench.worker.counters.operators import Call
-from nncore_bench.worker.profile.breakdown import NANO, Interval
+from nncore_bench.worker.profile.breakdown import Interval
 from nncore_bench.worker.profile.trace import LABEL, ON_DEVICE, OPERATOR, RUNTIME, Event, Node
 
 FIRST = STEP_PHASES[0]

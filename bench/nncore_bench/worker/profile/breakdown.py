@@ -12,9 +12,9 @@ from typing import TypeAlias
 import numpy as np
 
 from nncore_bench.records import Account, DeviceActivity
+from nncore_bench.runs import NANO
 from nncore_bench.worker.profile.trace import COPY, KERNEL, MEMSET, ON_DEVICE, OPERATOR, RUNTIME, Event
 
-NANO = 1e-9
 GRAPH_LAUNCH = "GraphLaunch"
 """Part of the name of the call that launches a whole graph, in CUDA and in HIP."""
 

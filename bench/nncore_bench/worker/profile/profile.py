@@ -14,6 +14,7 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from nncore_bench.cases import FED, STEP_PHASES, Case
 from nncore_bench.records import Account, CaseProfile
+from nncore_bench.runs import NANO
 from nncore_bench.worker.blocks import no_collection
 from nncore_bench.worker.counters.operators import Call, count_operators
 from nncore_bench.worker.counters.steps import train_once
@@ -26,7 +27,7 @@ from nncore_bench.worker.profile.attribution import (
     with_calls,
     with_makers,
 )
-from nncore_bench.worker.profile.breakdown import NANO, Interval, account_of, activity_of
+from nncore_bench.worker.profile.breakdown import Interval, account_of, activity_of
 from nncore_bench.worker.profile.modules import running_modules
 from nncore_bench.worker.profile.trace import ON_DEVICE, RUNTIME, Event, nested, read_trace
 from nncore_bench.worker.subjects.subject import Subject

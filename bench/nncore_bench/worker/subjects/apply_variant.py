@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -13,16 +13,11 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from nncore.step import TrainStep
-from nncore_bench.variants import HALVES
+from nncore_bench.variants import HALVES, form_of
 from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.messages import COMPILER_CACHE
 from nncore_bench.worker.subjects.load import Inputs, called
 
-COMPILE_MODES: Mapping[str, str] = {
-    "compile": "default",
-    "compile-max": "max-autotune",
-    "reduce-overhead": "reduce-overhead",
-}
 IMAGE_DIMENSIONS = 4
 PASSES = 32
 """Halve the loss scale at most this often: from 65536, GradScaler's initial scale, to far below 1."""
@@ -36,10 +31,8 @@ def formed_model(model: nn.Module, words: Words) -> nn.Module:
         if not any(parameter.ndim == IMAGE_DIMENSIONS for parameter in model.parameters()):
             raise IncorrectError("channels-last: the network has no weights of four dimensions, so no images")
         model = model.to(memory_format=torch.channels_last)
-    for word, mode in COMPILE_MODES.items():
-        if word in words:
-            return cast("nn.Module", torch.compile(model, mode=mode, dynamic=False))
-    return model
+    mode = form_of(words).compile_mode
+    return cast("nn.Module", torch.compile(model, mode=mode, dynamic=False)) if mode else model
 
 
 def formed_inputs(inputs: Inputs, words: Words) -> Inputs:
@@ -147,13 +140,12 @@ def compiler_cache_of(words: Words) -> Iterator[None]:
     Otherwise one mode's cached kernels would make the next one's first step look cheap, and the import would
     be charged to whichever compiles first.
     """
-    compiler = next((word for word in COMPILE_MODES if word in words), None)
-    folder = os.environ.get(COMPILER_CACHE)
-    if compiler is None or folder is None:
+    mode, folder = form_of(words).compile_mode, os.environ.get(COMPILER_CACHE)
+    if not mode or folder is None:
         yield
         return
     importlib.import_module("torch._inductor.compile_fx")
-    os.environ[COMPILER_CACHE] = str(Path(folder) / compiler)
+    os.environ[COMPILER_CACHE] = str(Path(folder) / mode)
     try:
         yield
     finally:

@@ -4,7 +4,8 @@ from typing import Protocol
 
 import torch
 
-from nncore_bench.cases import REFERENCE_KERNELS, REFERENCE_NETWORK, BlockKind, Case
+from nncore_bench.cases import BlockKind, Case
+from nncore_bench.companions import REFERENCE_KERNELS, REFERENCE_NETWORK
 from nncore_bench.worker.blocks import Workload
 from nncore_bench.worker.subjects.known_answers import BusyWait, DelayedPhase
 from nncore_bench.worker.subjects.probes import ReferenceKernels

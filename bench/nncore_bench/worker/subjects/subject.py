@@ -20,7 +20,7 @@ from nncore.evaluate import evaluating
 from nncore.model import SimpleNN
 from nncore.step import TrainStep
 from nncore_bench.cases import BlockKind, Case
-from nncore_bench.variants import EAGER, GRAPHED, words_of
+from nncore_bench.variants import EAGER, Form, form_of, words_of
 from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.subjects.apply_variant import (
     ScaledStep,
@@ -41,8 +41,8 @@ from nncore_bench.worker.subjects.optimizers import carry_over, formed_optimizer
 Mark = Callable[[], None]
 Batches = list[tuple[Inputs, Tensor]]
 SEED = 0
-WORKERS, PREFETCHED = 2, 2
-"""Worker processes of a prefetching DataLoader, and batches prefetched by each (torch's default)."""
+PREFETCHED = 2
+"""Batches prefetched by each worker process of a DataLoader (torch's default)."""
 
 MOST_BATCHES, MOST_BYTES = 8, 64 * 2**20
 """Limits on the batches made by repeating the example batch: their number, and their bytes in all."""
@@ -73,8 +73,8 @@ class Subject:
         self.batches = [
             (formed_inputs(inputs, self.words), targets) for inputs, targets in self._batches(made)
         ]
-        self.feed = cycle(self.batches) if "resident" in self.words else self._loader(made)
-        self.held_ready = WORKERS * PREFETCHED if "workers-2" in self.words else 0
+        self.feed = cycle(self.batches) if self.form.resident else self._loader(made)
+        self.held_ready = PREFETCHED * self.form.fetchers
         # `to` moves parameters in place, so the optimizer still holds the right ones.
         model = formed_model(made.model.to(self.device), self.words)
         self.optimizer_code = optimizer_code(made.optimizer, self.words, made.model)
@@ -83,7 +83,7 @@ class Subject:
         inputs = self.batches[0][0]
         self.step = formed_step(model, loss, optimizer, self.words, self.precision, inputs)
         self._saved: list[Tensor] = []
-        if "cudagraph" in self.words:
+        if self.replays:
             self.kinds = ("plain",)
 
     def _made(self) -> Made:
@@ -103,8 +103,8 @@ class Subject:
             data.train_targets,
             self.case.batch_size,
             seed=SEED,
-            num_workers=WORKERS if "workers-2" in self.words else 0,
-            pin_memory="pinned" in self.words,
+            num_workers=self.form.fetchers,
+            pin_memory=self.form.pinned,
         )
 
     def iteration(self, kind: BlockKind) -> Callable[[int, Mark], None]:
@@ -115,10 +115,10 @@ class Subject:
         """
         for _ in range(self.held_ready if kind == "feed" else 0):
             next(self.feed)
-        plain = isinstance(self.batches[0][0], Tensor) and "pinned" not in self.words
+        plain = isinstance(self.batches[0][0], Tensor) and not self.form.pinned
         iterations: dict[BlockKind, Callable[[int, Mark], None]] = {
             "laps": self._lapped,
-            "plain": self._replayed if "cudagraph" in self.words else self._plain,
+            "plain": self._replayed if self.replays else self._plain,
             "feed": self._fed if plain else self._fed_otherwise,
             "inference": self._infer if plain else self._infer_otherwise,
         }
@@ -127,7 +127,7 @@ class Subject:
     @contextmanager
     def mode(self, kind: BlockKind) -> Iterator[None]:
         """Set the precision, and for inference also eval mode without gradients."""
-        if self.device.type == "cuda" and not set(GRAPHED).isdisjoint(self.words):
+        if self.device.type == "cuda" and self.form.replays_kernels:
             # A forward without its backward would prevent the next one from being replayed.
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with precision_set(self.precision):
@@ -191,9 +191,14 @@ class Subject:
         self._run(*batch)
 
     @property
+    def form(self) -> Form:
+        """Return the facts of its words."""
+        return form_of(self.words)
+
+    @property
     def replays(self) -> bool:
         """Whether the step is captured and replayed as a whole, without phases."""
-        return "cudagraph" in self.words
+        return self.form.captures_step
 
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes: parameters, buffers and the optimizer's state."""
@@ -232,7 +237,7 @@ class Subject:
 
     def _whole(self) -> Whole:
         """Return the callable that runs a whole step: the step itself, or a CUDA graph captured now."""
-        return CapturedStep(self.step, self.batches[0]) if "cudagraph" in self.words else self.step
+        return CapturedStep(self.step, self.batches[0]) if self.replays else self.step
 
     def _compared(self) -> dict[str, float]:
         """Compare a variant with the plain step, and restore its initial state."""
@@ -243,7 +248,7 @@ class Subject:
             begin = time.perf_counter()
             self._whole()(*self.batches[0])
             first_s = time.perf_counter() - begin
-        capture = self._whole if "cudagraph" in self.words else None
+        capture = self._whole if self.replays else None
         errors = compared(self.step, plain.step, self.batches, plain.batches, self.precision, capture)
         return {"first_step_s": first_s, **errors, "tolerance": TOLERANCES[self.precision]}
 
@@ -321,8 +326,8 @@ class FactorySubject(Subject):
             self.case.batch_size,
             sampler=RandomSampler(samples, replacement=True, num_samples=2**40, generator=generator),
             generator=generator,
-            num_workers=WORKERS if "workers-2" in self.words else 0,
-            pin_memory="pinned" in self.words,
+            num_workers=self.form.fetchers,
+            pin_memory=self.form.pinned,
         )
         return iter(loader)
 
