@@ -171,14 +171,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("devices", devices, "cpu,cuda", "cpu,cuda", "LIST", "cpu, cuda; or another GPU, such as cuda:1"),
     Option("threads", thread_counts, "1,all", "1", "LIST", "CPU threads; all: torch's own default"),
     Option("precisions", choices(*PRECISIONS), "float32", "float32", "LIST", f"of {', '.join(PRECISIONS)}"),
-    Option(
-        "variants",
-        variants,
-        EAGER,
-        EAGER,
-        "LIST",
-        f"{EAGER}, or any of {', '.join(WORDS)}, joined by {JOINT}",
-    ),
+    Option("variants", variants, EAGER, EAGER, "LIST", f"{EAGER}; or {', '.join(WORDS)}, joined by {JOINT}"),
     Option("batch-sizes", sizes, "1,32,128,1024", "32,128", "LIST", "samples per step", more="8192,65536"),
     Option("hidden", sizes, "32,128,512", "128,512", "LIST", "hidden widths of SimpleNN", more="2048"),
     Option(

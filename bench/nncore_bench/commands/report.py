@@ -33,10 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, metavar="PATH", help="write a page (report.html), or a folder of several formats"
     )
     parser.add_argument(
-        "--format",
-        default="html",
-        metavar="LIST",
-        help=f"any of {', '.join(FORMATS)} (default: html, a page)",
+        "--format", default="html", metavar="LIST", help=f"{', '.join(FORMATS)} (default: html, a page)"
     )
     parser.add_argument(
         "--price", action="append", default=[], metavar="DEVICE=PRICE", help="price per hour: cuda=2.50"
