@@ -28,6 +28,7 @@ from nncore_bench.crossover.table import (
 )
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.source import Source
+from nncore_bench.findings.text import costliest
 from nncore_bench.page.drawing import Figure
 from nncore_bench.page.figures import (
     memory_figure,
@@ -205,15 +206,9 @@ def _verdict(told: Told) -> list[tuple[str, str]]:
 
 
 def _next(told: Told) -> str:
-    findings = told.report.named("findings")
-    shown = findings[0].shown if findings else pd.DataFrame()
-    if "next step" in shown and len(shown):
-        first = shown.iloc[0]
-        where = f"{first['finding']}, may save {first['may save']} in {first['worst case']}"
-        return f"{first['next step']} ({where})"
-    if advice := _advice(told):
-        return advice[0]
-    return "measure variants of the step: nncore-bench advise"
+    """Return the next step of the costliest finding, else the advice measured, else how to get some."""
+    measure = "measure variants of the step: nncore-bench advise"
+    return costliest(told.report.findings) or next(iter(_advice(told)), measure)
 
 
 def _quality(told: Told) -> str:
