@@ -228,7 +228,7 @@ def _text(name: str, value: float | str) -> str:
         return f"{count(round(value))} bytes" if small else f"{count(round(value / KILO))} kB"
     if name.endswith("_s"):
         microseconds = value / MICROSECONDS.seconds
-        return f"{decimals(microseconds, 0 if microseconds >= 10 else 1)} µs"  # noqa: PLR2004 - two digits
+        return f"{count(round(microseconds)) if microseconds >= 10 else decimals(microseconds, 1)} µs"  # noqa: PLR2004 - two digits
     if name.endswith("_times"):
         return "once" if value == 1 else f"{count(value)} times"
     if name == "share":
