@@ -6,7 +6,7 @@ import torch
 
 from nncore_bench.cases import REFERENCE_KERNELS, REFERENCE_NETWORK, BlockKind, Case
 from nncore_bench.worker.blocks import Workload
-from nncore_bench.worker.subjects.known_answers import BusyWait, Planted
+from nncore_bench.worker.subjects.known_answers import BusyWait, DelayedPhase
 from nncore_bench.worker.subjects.probes import ReferenceKernels
 from nncore_bench.worker.subjects.reference_network import ReferenceNetwork
 from nncore_bench.worker.subjects.subject import FactorySubject, Subject
@@ -39,7 +39,7 @@ def workload_of(case: Case) -> CaseWorkload:
         case "busy-wait":
             return BusyWait(1_000 * int(detail))
         case "planted":
-            return Planted(case, detail)
+            return DelayedPhase(case, detail)
         case _ if name == REFERENCE_KERNELS:
             return ReferenceKernels(case)
         case _ if name == REFERENCE_NETWORK:

@@ -71,7 +71,7 @@ class BusyWait:
         return 0
 
 
-class Planted(Subject):
+class DelayedPhase(Subject):
     """Train as usual, but wait in one phase of every third iteration; its neighbours show what it would take.
 
     Plain blocks are as usual: they have no phases to plant a delay in.
