@@ -164,10 +164,7 @@ def test_an_optimizer_at_its_floor_has_nothing_to_gain() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "why"),
-    [
-        ({}, "fused unknown"),
-        ({"parameter_bytes": 4_000, "state_bytes": 4_000}, "fewer than two moments"),
-    ],
+    [({}, "fused unknown"), ({"parameter_bytes": 4_000, "state_bytes": 4_000}, "fewer than two moments")],
     ids=["sizes unknown", "one moment"],
 )
 def test_what_a_fused_optimizer_would_save_is_not_guessed(sizes: dict[str, int], why: str) -> None:
@@ -285,8 +282,7 @@ def test_the_optimizers_own_reads_are_no_finding() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "gain_s"),
-    [(MEMORY, 130e-6 * 0.75 / 2), (COMPUTE, 130e-6 * 0.5 / 2), (DISPATCH, None)],
+    ("limit", "gain_s"), [(MEMORY, 130e-6 * 0.75 / 2), (COMPUTE, 130e-6 * 0.5 / 2), (DISPATCH, None)]
 )
 def test_float64_is_found_with_half_of_what_it_has_of_a_limited_phase(
     limit: str, gain_s: float | None
@@ -435,12 +431,7 @@ def test_products_that_tensor_cores_cannot_take_whole_are_found(
     run = run_with(counters_of(ODD, biased), replace(CUDA_CASE, precision=precision), matmul_allow_tf32=fact)
     one = found(run, "gemm-shapes")
     assert one.phase == "backward"
-    assert one.figures == {
-        "odd_products": 3,
-        "products": 5,
-        "multiple": multiple,
-        "shapes": "10x32, 32x128",
-    }
+    assert one.figures == {"odd_products": 3, "products": 5, "multiple": multiple, "shapes": "10x32, 32x128"}
     assert one.gain_s is None
 
 

@@ -152,10 +152,7 @@ def copies_in_step(known: Evidence) -> Finding:
         return NOT_FOUND
     account = known.profile.account("step") if known.profile else None
     return found(
-        "copies",
-        copies,
-        account.copy_s if account else None,
-        "copying alone" if account else "not profiled",
+        "copies", copies, account.copy_s if account else None, "copying alone" if account else "not profiled"
     )
 
 

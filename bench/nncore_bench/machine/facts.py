@@ -42,8 +42,8 @@ def machine_facts(
 ) -> dict[str, Any]:
     """Return the facts that decide the speed of this machine; one that cannot be read is the word unknown.
 
-    `policy` holds the variables set for the workers, of which the allocator's are recorded; `environment` holds
-    those they inherit.
+    `policy` holds the variables set for the workers, of which the allocator's are recorded, and `environment`
+    those that they inherit.
     """
     return {
         **processor_facts(root),
