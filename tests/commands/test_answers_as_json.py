@@ -130,14 +130,14 @@ def test_a_selftest_names_the_first_check_that_failed(
     """With exit code 1, and on the screen nothing but the document where that was asked for."""
 
     def checks(*_: object) -> Iterator[Check]:
-        yield Check("clock", passed=True, figure="fine")
-        yield Check("observer", passed=False, figure="+9 %")
+        yield Check("clock", passed=True, words="fine")
+        yield Check("observer", passed=False, words="by {off:.0%}", figures={"off": 0.09})
 
     monkeypatch.setattr(selftest, "selftest", checks)
     assert command.main(["selftest", "--json", "-"]) == 1
     file.write_text(capsys.readouterr().out)
     found = answered(file)
-    failed = {"check": "observer", "passed": False, "figure": "+9 %"}
+    failed = {"check": "observer", "passed": False, "figure": "by 9%", "off": 0.09}
     assert (found.verdict, found.cause) == ("failed", failed)
     assert found.tables["checks"][1] == failed
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nncore_bench.machine.facts import code_measured, machine_facts
+from nncore_bench.machine.facts import code_measured, machine_facts, software_facts, threading_environment
 from nncore_bench.machine.fingerprint import HARD, unclassified
 from nncore_bench.machine.reading import known, text
-from nncore_bench.machine.software import software_facts, threading_environment
 from nncore_bench.worker.torch_facts import torch_facts
 
 USED_BY_REPORTS = ("cpu_model", "cores_allowed", "memory_gib", "kernel", "python")
@@ -59,7 +58,7 @@ def test_variables_that_steer_threads_are_on_record_and_secrets_are_not() -> Non
 
 def test_a_package_that_is_not_there_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     """The other facts are as they were."""
-    monkeypatch.setattr("nncore_bench.machine.software.PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr("nncore_bench.machine.facts.PACKAGES", ("numpy", "no-such-package"))
     facts = software_facts({})
     assert facts["package_no_such_package"] == "unknown"
     assert facts["package_numpy"][0].isdigit()

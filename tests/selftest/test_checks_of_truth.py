@@ -15,7 +15,8 @@ def test_a_good_clock_passes_with_its_resolution_and_cost() -> None:
     """40 ns a reading, and spans that agree with the other clock; one that was interrupted does not count."""
     check = truth.clock(READINGS, [1_000_000, 1_000_100, 9_000_000], 1_000_000)
     assert check.passed
-    assert check.figure.startswith("resolution at most 40 ns, a reading costs 40 ns, never back in 1,000")
+    assert (check.figures["resolution_ns"], check.figures["reading_ns"]) == (40, 40)
+    assert check.figures["drift"] == pytest.approx(0)
 
 
 def test_a_clock_that_goes_backwards_fails_clearly() -> None:
@@ -23,12 +24,12 @@ def test_a_clock_that_goes_backwards_fails_clearly() -> None:
     backwards = READINGS.copy()
     backwards[500] = -25
     check = truth.clock(backwards, [1_000_000], 1_000_000)
-    assert (check.passed, check.figure) == (False, "went backwards by 25 ns")
+    assert (check.passed, check.figures) == (False, {"back_ns": 25})
 
 
 def test_a_clock_that_stands_still_fails_clearly() -> None:
     """Whether between readings or over a span."""
-    assert truth.clock(READINGS * 0, [0], 2_000_000).figure == "stood still for 2 ms"
+    assert truth.clock(READINGS * 0, [0], 2_000_000).figures == {"still_ms": 2}
     assert not truth.clock(READINGS, [0], 2_000_000).passed
 
 
@@ -63,8 +64,9 @@ def test_laps_that_make_the_whole_pass_and_say_what_is_unattributed() -> None:
     """650 of 660 µs are in phases, and 10 µs unattributed."""
     check = truth.parts_and_whole([steps_of()])
     assert check.passed
+    assert check.figures["median"] == pytest.approx(np.log(650 / 660))
+    assert check.figures["unattributed_low_us"] == pytest.approx(10, rel=0.06)
     assert check.figure.startswith("the laps miss the step by -1.5% in the median case (-1.5% to -1.5%)")
-    assert "unattributed 10." in check.figure
 
 
 def test_laps_that_miss_the_whole_fail() -> None:
@@ -138,7 +140,7 @@ def test_counts_must_be_the_same_in_all_repeats() -> None:
     """19 of 20 is a failure, whether one differs or is missing."""
     assert truth.same_every_time("counts", [7] * 20, 20).passed
     assert not truth.same_every_time("counts", [7] * 19 + [8], 20).passed
-    assert truth.same_every_time("counts", [7] * 19, 20).figure == "the same in 19 of 20 repeats"
+    assert truth.same_every_time("counts", [7] * 19, 20).figures == {"same": 19, "limit": 20}
     assert not truth.same_every_time("counts", [7] * 19, 20).passed
 
 

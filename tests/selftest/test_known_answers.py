@@ -64,7 +64,8 @@ def test_known_times_come_out_exactly_in_table_json_and_csv() -> None:
     run, blocks = waited(FakeHost())
     checks = list(known_times(run, rows_of(run, blocks)))
     assert [check.passed for check in checks] == [True] * 4
-    assert all(check.figure.count("(+0.00%)") == 3 for check in checks)
+    assert [check.figures["table_us"] for check in checks] == pytest.approx([20, 200, 2_000, 20_000])
+    assert [check.figures["JSON_error"] for check in checks] == pytest.approx([0] * 4)
 
 
 def test_a_clock_that_runs_three_percent_fast_fails_every_known_time() -> None:
@@ -93,9 +94,12 @@ def test_a_planted_delay_lands_in_its_phase_and_no_other(phase: str) -> None:
     blocks = planted_blocks(phase, FakeHost(reading_ns=40))
     check = truth.planted_delay(phase, PLANTED_S, blocks)
     assert check.passed
-    assert check.figure == (
-        "300.0 of 300 µs there (300.0 to 300.0 in 2 launches), at most 0.0 µs elsewhere (0.0 in one launch)"
-    )
+    assert check.figures == {
+        **dict.fromkeys(("planted_us", "found_us", "least_us", "most_us"), pytest.approx(300)),
+        **dict.fromkeys(("elsewhere_us", "most_elsewhere_us"), pytest.approx(0)),
+        "limit_us": pytest.approx(15),
+        "launches": 2,
+    }
 
 
 def test_a_delay_that_lands_elsewhere_fails_for_both_phases() -> None:
@@ -115,7 +119,7 @@ def test_a_delay_missed_in_one_launch_fails() -> None:
     missed = [replace(block, host=block.host * (block.launch != 1)) for block in blocks]
     check = truth.planted_delay("loss", PLANTED_S, missed)
     assert not check.passed
-    assert check.figure.startswith("300.0 of 300 µs there (0.0 to 300.0 in 4 launches)")
+    assert (check.figures["least_us"], check.figures["launches"]) == (pytest.approx(0), 4)
 
 
 def test_plain_blocks_hold_no_planted_delay() -> None:

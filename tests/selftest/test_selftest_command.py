@@ -15,7 +15,7 @@ from nncore_bench.selftest import campaign as selftest
 from nncore_bench.selftest.checks import Check
 
 ROOT = Path(__file__).parents[2]
-GOOD, BAD = Check("clock", passed=True, figure="fine"), Check("observer", passed=False, figure="+9 %")
+GOOD, BAD = Check("clock", passed=True, words="fine"), Check("observer", passed=False, words="+9 %")
 
 
 def answering(*checks: Check, error: Exception | None = None) -> object:

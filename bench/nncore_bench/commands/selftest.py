@@ -49,7 +49,7 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
                     checks.append(check)
     except UserError as error:
         raise UserError(f"this machine cannot be tested: {error}") from None
-    records = [{"check": one.name, "passed": one.passed, "figure": one.figure} for one in checks]
+    records = [one.record for one in checks]
     failed = [record for record in records if not record["passed"]]
     say(f"{len(checks) - len(failed)} of {len(checks)} checks passed")
     figures = {"tables": {"checks": records}}

@@ -1,27 +1,24 @@
-"""Checks of what a step does: its operators, waits, copies and matrix products, as counted."""
+"""Checks of what a step does: its operators, waits, copies, matrix products and types, as counted."""
 
-from collections import Counter
+from math import prod
 
 from nncore_bench.cases import STEP_PHASES
-from nncore_bench.findings.evidence import (
+from nncore_bench.estimate.ceilings import COMPUTE, MEMORY
+from nncore_bench.findings.evidence import Evidence, calls_by_phase, times_called, types_of
+from nncore_bench.findings.finding import (
     NO_CUDA,
+    NOT_FOUND,
     UNCOUNTED,
-    Evidence,
-    Outcome,
-    Seen,
+    Finding,
     busiest,
-    calls_by_phase,
-    in_bytes,
-    in_percent,
-    listed,
-    times,
-    times_called,
+    found,
+    not_applicable,
 )
 from nncore_bench.records import OperatorCount
 from nncore_bench.variants import HALVES
 
 FUSED_OPERATORS = 2
-"""A fused optimizer dispatches two: it adds one to the step counters, and does all the rest."""
+"""A fused optimizer dispatches two: one adds 1 to the step counters, the other does all the rest."""
 
 MOST_OPERATORS = 4
 """An optimizer of no more operators has nothing to fuse."""
@@ -33,39 +30,40 @@ ADAM_MOMENTS = 2
 FILLS = ("aten::zero_", "aten::_foreach_zero_", "aten::fill_")
 ACCUMULATION = "aten::add_"
 READ = "aten::_local_scalar_dense"
-"""What `.item()`, `float()` and printing a tensor come to."""
+"""The operator behind `.item()`, `float()` and printing a tensor."""
 
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm")
-HALF_MULTIPLE, TF32_MULTIPLE = 8, 4
+TILES = {**dict.fromkeys(HALVES, 8), "tf32": 4}
 """Tensor cores take 16 bytes at a time: eight halves, or four numbers of TF32."""
 
+CONVERSION = "aten::_to_copy"
+FLOAT_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 BEFORE_OPTIMIZER = STEP_PHASES[:-1]
+COMPUTING = STEP_PHASES[1:]
+"""The dtype of gradients that zero_grad only drops does not matter."""
 
 
-def optimizer_loop(known: Evidence) -> Outcome:
-    """See whether the optimizer dispatches operators for each tensor, or for each list of them."""
+def optimizer_loop(known: Evidence) -> Finding:
+    """Find an optimizer that dispatches operators for each tensor, or for each list of tensors."""
     if not known.has_inventory:
-        return UNCOUNTED
+        return not_applicable(UNCOUNTED)
     calls = known.calls("optimizer")
     operators = times_called(calls)
     if operators <= MOST_OPERATORS or any("_fused_" in call.operator for call in calls):
-        return None
+        return NOT_FOUND
     over_lists = times_called([call for call in calls if "_foreach_" in call.operator])
-    how = f"{over_lists:,} of them _foreach_" if over_lists else "in a plain loop over the tensors"
-    share = known.share("optimizer")
-    of_step = "" if share is None else f", {in_percent(share)} of the step"
-    gain_s, gain = _beyond_fused(known)
-    return Seen(
+    return found(
+        "optimizer loop",
         "optimizer",
-        f"dispatches {operators:,} operators a step, {how}{of_step}",
-        "fused=True, where the optimizer has it, as Adam, AdamW and SGD have",
-        gain_s,
-        gain,
+        *_beyond_fused(known),
+        operators=operators,
+        foreach_operators=over_lists,
+        share=known.share("optimizer"),
     )
 
 
 def _beyond_fused(known: Evidence) -> tuple[float | None, str]:
-    """Return the time above what a fused operator needs at least: its dispatch, or its bytes.
+    """Return the time above the least a fused operator needs: its dispatch, or moving its bytes.
 
     It is a bound and no forecast: roots and divisions take their time, and state may not fit a cache.
     """
@@ -74,152 +72,201 @@ def _beyond_fused(known: Evidence) -> tuple[float | None, str]:
     parameters = known.counters.parameter_bytes if known.counters else None
     state = known.counters.state_bytes if known.counters else None
     if time_s is None or not rate or dispatch_s is None or parameters is None or state is None:
-        return None, "unknown: what a fused one would take was not measured"
+        return None, "fused unknown"
     if state < ADAM_MOMENTS * parameters:
-        return None, "unknown: this is no optimizer with two moments, such as Adam"
-    floor_s = max(dispatch_s, ADAM_MOVES * parameters / rate)
-    return max(
-        0.0, time_s - floor_s
-    ), "at most its time above two dispatches, or above moving Adam's bytes once"
+        return None, "fewer than two moments"
+    return max(0.0, time_s - max(dispatch_s, ADAM_MOVES * parameters / rate)), "above fused"
 
 
-def gradients_kept(known: Evidence) -> Outcome:
-    """See whether zero_grad fills gradients with zeros instead of dropping them."""
+def gradients_kept(known: Evidence) -> Finding:
+    """Find a zero_grad that fills gradients with zeros instead of dropping them."""
     if not known.has_inventory:
-        return UNCOUNTED
+        return not_applicable(UNCOUNTED)
     fills = [call for call in known.calls("zero_grad") if call.operator in FILLS]
     if not fills:
-        return None
-    moved = in_bytes(sum(call.moved_bytes for call in fills))
-    names = ", ".join(dict.fromkeys(call.operator for call in fills))
-    gain_s, gain = _without_kept(known)
-    return Seen(
+        return NOT_FOUND
+    return found(
+        "fills",
         "zero_grad",
-        f"fills gradients {times(times_called(fills))} a step, {moved} ({names})",
-        "zero_grad(set_to_none=True), the default",
-        gain_s,
-        gain,
+        *_without_kept(known),
+        fill_times=times_called(fills),
+        moved_bytes=sum(call.moved_bytes for call in fills),
+        operator=", ".join(dict.fromkeys(call.operator for call in fills)),
     )
 
 
 def _without_kept(known: Evidence) -> tuple[float | None, str]:
-    """Return the time of zero_grad, and of what backward adds to the gradients where that was profiled."""
+    """Return the time of zero_grad, plus the profiled time in which backward adds to the gradients."""
     zero_s = known.time_s("zero_grad")
     if zero_s is None:
-        return None, "unknown: zero_grad was not measured"
+        return None, "no zero_grad"
     added_s = known.undisturbed_s(known.profiled(("backward",), ACCUMULATION))
-    if added_s is None:
-        return zero_s, "zero_grad alone: no profile shows what backward adds to them"
-    return zero_s + added_s, f"zero_grad, and {ACCUMULATION} in backward by its profiled time"
+    return (zero_s, "zero_grad alone") if added_s is None else (zero_s + added_s, "zero_grad and additions")
 
 
-def synchronisation(known: Evidence) -> Outcome:
-    """See whether the host waits for results within the step."""
+def synchronisation(known: Evidence) -> Finding:
+    """Find a host that waits for results within the step."""
     return _waits(known) if known.on_cuda else _reads(known)
 
 
-def _waits(known: Evidence) -> Outcome:
+def _waits(known: Evidence) -> Finding:
     waits = known.counted("synchronisations")
     if not waits:
-        return UNCOUNTED
+        return not_applicable(UNCOUNTED)
     if not any(waits.values()):
-        return None
+        return NOT_FOUND
     sites = known.counters.waits if known.counters else {}
-    most = busiest(sites) if sites else busiest(waits)
-    others = f" and {len(sites) - 1} more" if len(sites) > 1 else ""
-    host_s = sum(one.host_s for one in known.profiled(STEP_PHASES, READ))
-    return Seen(
-        busiest(waits),
-        f"the host waits {times(sum(waits.values()))} a step: {most}{others}",
-        "read it every hundredth step, or keep the tensor and read it later",
-        host_s or None,
-        # Without the wait the host runs ahead by that much at most, and then the device may still be slower.
-        f"at most the host's time in {READ}, profiled" if host_s else "unknown: no profile shows the wait",
+    # Without the wait the host runs ahead by that much at most, and then the device may still be slower.
+    host_s = sum(one.host_s for one in known.profiled(STEP_PHASES, READ)) or None
+    return found(
+        "waits",
+        waits,
+        host_s,
+        "host in reads" if host_s else "no profile of waits",
+        wait_times=sum(waits.values()),
+        busiest=busiest(sites or waits),
+        more_sites=max(len(sites) - 1, 0),
     )
 
 
-def _reads(known: Evidence) -> Outcome:
+def _reads(known: Evidence) -> Finding:
     if not known.has_inventory:
-        return UNCOUNTED
+        return not_applicable(UNCOUNTED)
     # The optimizer is left out: Adam reads its own step counter once for each tensor of parameters, and how
     # many of those there are is not on record.
-    reads = Counter[str]()
-    for call in known.calls(*BEFORE_OPTIMIZER):
-        reads[call.phase] += call.calls if call.operator == READ else 0
+    reads = calls_by_phase([call for call in known.calls(*BEFORE_OPTIMIZER) if call.operator == READ])
     if not reads.total():
-        return None
-    return Seen(
-        busiest(reads),
-        f"reads a number from a tensor: {listed(reads)} a step ({READ})",
-        "read it every hundredth step, or keep the tensor and read it later",
-        known.undisturbed_s(known.profiled(BEFORE_OPTIMIZER, READ)),
-        "little on the CPU; a GPU's host would stop for it at every step",
-    )
+        return NOT_FOUND
+    gain_s = known.undisturbed_s(known.profiled(BEFORE_OPTIMIZER, READ))
+    return found("reads", reads, gain_s, "reads on the CPU", operator=READ)
 
 
-def copies_in_step(known: Evidence) -> Outcome:
-    """See whether data go between host and device within the step."""
+def copies_in_step(known: Evidence) -> Finding:
+    """Find copies between host and device within the step."""
     if not known.on_cuda:
-        return NO_CUDA
+        return not_applicable(NO_CUDA)
     copies = known.counted("copies")
     if not copies:
-        return UNCOUNTED
+        return not_applicable(UNCOUNTED)
     if not any(copies.values()):
-        return None
+        return NOT_FOUND
     account = known.profile.account("step") if known.profile else None
-    return Seen(
-        busiest(copies),
-        f"copies between host and device: {listed(copies)} a step",
-        "make tensors on the device, or copy them before the loop",
-        account.copy_s if account else None,
-        "at most the profiled copying while no kernel runs" if account else "unknown: not profiled",
+    return found(
+        "copies", copies, account.copy_s if account else None, "copying alone" if account else "not profiled"
     )
 
 
-def gemm_shapes(known: Evidence) -> Outcome:
-    """See whether matrix products have dimensions that tensor cores cannot take whole."""
+def gemm_shapes(known: Evidence) -> Finding:
+    """Find matrix products with dimensions that do not fill the tiles of tensor cores."""
     if not known.on_cuda:
-        return NO_CUDA
-    multiple = {**dict.fromkeys(HALVES, HALF_MULTIPLE), "tf32": TF32_MULTIPLE}.get(known.case.precision)
+        return not_applicable(NO_CUDA)
+    multiple = TILES.get(known.case.precision)
     if multiple is None:
-        return "float32 products without TF32 do not run on tensor cores"
+        return not_applicable("no tensor cores")
     if not known.has_inventory:
-        return UNCOUNTED
+        return not_applicable(UNCOUNTED)
     products = [call for call in known.calls(*STEP_PHASES) if call.operator in PRODUCTS]
     odd = [call for call in products if any(length % multiple for length in _lengths(call))]
     if not odd:
-        return None
-    amount = f"{times_called(odd):,} of {times_called(products):,}"
-    return Seen(
-        busiest(calls_by_phase(odd)),
-        f"{amount} products have a length that {multiple} does not divide: {_matrices(odd[0])}",
-        f"make batch, widths and classes multiples of {multiple}",
+        return NOT_FOUND
+    return found(
+        "odd products",
+        calls_by_phase(odd),
         None,
-        "unknown: it depends on the kernels that cuBLAS has",
+        "depends on kernels",
+        odd_products=times_called(odd),
+        products=times_called(products),
+        multiple=multiple,
+        shapes=_matrices(odd[0]),
     )
 
 
 def _matrices(call: OperatorCount) -> str:
-    """Return the shapes of the two factors: addmm has what it adds before them."""
+    """Return the shapes of the two factors; addmm lists the summand before them."""
     return ", ".join(call.shapes.split(", ")[-2:])
 
 
 def _lengths(call: OperatorCount) -> list[int]:
-    """Return the lengths of a product's factors, without the number of matrices in a batch of them."""
+    """Return the lengths of a product's factors, without the batch dimension."""
     return [int(length) for shape in _matrices(call).split(", ") for length in shape.split("x")[-2:]]
 
 
-def garbage_collected(known: Evidence) -> Outcome:
-    """See whether the step calls for the garbage collector; while counting it does not run by itself."""
+def garbage_collected(known: Evidence) -> Finding:
+    """Find a step that calls the garbage collector, which does not run by itself during counting."""
     collections = known.counted("collections")
     if not collections:
-        return UNCOUNTED
+        return not_applicable(UNCOUNTED)
     if not any(collections.values()):
-        return None
-    return Seen(
-        busiest(collections),
-        f"collects garbage: {listed(collections)} a step",
-        "take gc.collect() out of the loop",
-        None,
-        "unknown: a collection is not timed by itself",
+        return NOT_FOUND
+    return found("collections", collections, None, "collections not timed")
+
+
+def float64(known: Evidence) -> Finding:
+    """Find computation in float64 that was not asked for."""
+    if not known.has_inventory:
+        return not_applicable(UNCOUNTED)
+    if known.case.precision == "float64":
+        return not_applicable("float64 chosen")
+    doubles = [call for call in known.calls(*COMPUTING) if "float64" in types_of(call)]
+    if not doubles:
+        return NOT_FOUND
+    calls = calls_by_phase(doubles)
+    halves = [half_s for phase in calls if (half_s := _half_of_double(known, phase)) is not None]
+    return found(
+        "float64",
+        calls,
+        sum(halves) if halves else None,
+        "half of float64" if halves else "no limited phase",
+        moved_bytes=sum(call.moved_bytes for call in doubles),
     )
+
+
+def _half_of_double(known: Evidence, phase: str) -> float | None:
+    """Return half the time of float64 in a phase: its share of the work that limits the phase."""
+    limit, time_s = known.rows[phase].limit if phase in known.rows else "", known.time_s(phase)
+    work = {
+        MEMORY: [(call.moved_bytes, call) for call in known.calls(phase)],
+        COMPUTE: [(call.flop or 0, call) for call in known.calls(phase)],
+    }.get(limit, [])
+    whole = sum(amount for amount, _ in work)
+    if not whole or time_s is None:
+        return None
+    return time_s * sum(amount for amount, call in work if "float64" in types_of(call)) / whole / 2
+
+
+def mixed_dtypes(known: Evidence) -> Finding:
+    """Find conversions between floating types in a step whose tensors are all float32."""
+    if not known.has_inventory:
+        return not_applicable(UNCOUNTED)
+    if known.case.precision not in ("float32", "tf32"):
+        return not_applicable("precision converts")
+    calls = known.calls(*STEP_PHASES)
+    sizes = {FLOAT_BYTES[name] for call in calls for name in types_of(call) if name in FLOAT_BYTES}
+    casts = [call for call in calls if _converts(call, sizes)]
+    if not casts:
+        return NOT_FOUND
+    lines = {(call.phase, call.shapes, call.dtypes) for call in casts}
+    profiled = known.profiled(STEP_PHASES, CONVERSION)
+    gain_s = known.undisturbed_s([one for one in profiled if (one.phase, one.shapes, one.dtypes) in lines])
+    return found(
+        "conversions",
+        calls_by_phase(casts),
+        gain_s,
+        "not profiled" if gain_s is None else "profiled conversions",
+        moved_bytes=sum(call.moved_bytes for call in casts),
+    )
+
+
+def _converts(call: OperatorCount, sizes: set[int]) -> bool:
+    """Tell whether a call turns floats into floats of another size.
+
+    The dtype that a conversion writes is not on record, so its size is taken from the bytes moved, and it
+    counts as a float where another operator of the step has floats of that size.
+    """
+    types = types_of(call)
+    if call.operator != CONVERSION or len(types) != 1 or types[0] not in FLOAT_BYTES:
+        return False
+    elements = call.calls * prod(int(n) for n in call.shapes.replace("scalar", "1").split("x"))
+    read = FLOAT_BYTES[types[0]]
+    written = call.moved_bytes / elements - read if elements else read
+    return written != read and written in sizes

@@ -1,49 +1,166 @@
-"""The table of findings: what costs time, where it costs most, and what to do about it."""
+"""The sentences and the table of findings: what costs time, where it costs most, and what to do about it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import pandas as pd
 
 from nncore_bench.estimate.rows import CASE_COLUMNS
-from nncore_bench.findings.findings import Finding, NotApplicable
-from nncore_bench.text.format import duration
+from nncore_bench.findings.finding import Finding, Status
+from nncore_bench.text.format import MICROSECONDS, count, decimals, duration
 from nncore_bench.text.table import Table
 
-FOUND, DOES_NOT_APPLY = "found", "does not apply"
-DETAILS = ("phase", "evidence", "next_step", "gain_s", "gain")
-COLUMNS = ("finding", "status", *CASE_COLUMNS, *DETAILS, "reason")
+COLUMNS = (
+    *("finding", "status", *CASE_COLUMNS),
+    *("phase", "evidence", "next_step", "gain_s", "gain", "reason"),
+)
 TITLE = "Findings, each with a next step"
+KILO = 1e3
+
+Texts: TypeAlias = Mapping[str, str]
 
 
-def finding_table(findings: Sequence[Finding], not_applicable: Sequence[NotApplicable]) -> Table | None:
+def _optimizer(figures: Texts) -> str:
+    lists = figures["foreach_operators"]
+    how = "in a plain loop over the tensors" if lists == "0" else f"{lists} of them _foreach_"
+    of_step = f", {figures['share']} of the step" if "share" in figures else ""
+    return f"dispatches {figures['operators']} operators a step, {how}{of_step}"
+
+
+def _waits(figures: Texts) -> str:
+    more = "" if figures["more_sites"] == "0" else f" and {figures['more_sites']} more"
+    return f"the host waits {figures['wait_times']} a step: {figures['busiest']}{more}"
+
+
+def _too_many_threads(figures: Texts) -> str:
+    cores = figures["cores"]
+    return f"takes {figures['threads']} threads on {cores} core{'' if cores == '1' else 's'}"
+
+
+EVIDENCE: Mapping[str, Callable[[Texts], str]] = {
+    "optimizer loop": _optimizer,
+    "fills": "fills gradients {fill_times} a step, {moved_bytes} ({operator})".format_map,
+    "waits": _waits,
+    "reads": "reads a number from a tensor: {counts} a step ({operator})".format_map,
+    "copies": "copies between host and device: {counts} a step".format_map,
+    "odd products": (
+        "{odd_products} of {products} products have a length that {multiple} does not divide: {shapes}"
+    ).format_map,
+    "collections": "collects garbage: {counts} a step".format_map,
+    "float64": "calls with float64: {counts}, moving {moved_bytes}".format_map,
+    "conversions": "converts floats: {counts}, moving {moved_bytes}".format_map,
+    "copy": "pageable batches take {time_s} to copy, {share} of the feeding loop".format_map,
+    "data": "fetching a batch takes {time_s}, {share} of the feeding loop".format_map,
+    "too many threads": _too_many_threads,
+    "own threads": "sets its own threads: {threads} asked for, {threads_left} afterwards".format_map,
+    "default allocator": "{ratio} times as long under the default allocator".format_map,
+}
+READ_LATER = "read it every hundredth step, or keep the tensor and read it later"
+NEXT_STEPS = {
+    "optimizer loop": "fused=True, where the optimizer has it, as Adam, AdamW and SGD have",
+    "fills": "zero_grad(set_to_none=True), the default",
+    "waits": READ_LATER,
+    "reads": READ_LATER,
+    "copies": "make tensors on the device, or copy them before the loop",
+    "odd products": "make batch, widths and classes multiples of {multiple}",
+    "collections": "take gc.collect() out of the loop",
+    "float64": "make the inputs and the model float32 before the loop",
+    "conversions": "make the inputs and the model one type before the loop",
+    "copy": "DataLoader(..., pin_memory=True) and .to(device, non_blocking=True)",
+    "data": "DataLoader workers with prefetch, or tensors that stay on the device",
+    "too many threads": "--step-threads={cores}, or torch.set_num_threads({cores})",
+    "own threads": "take out what sets them, or torch.set_num_threads({threads})",
+    "default allocator": (
+        "set MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ as the suite does"
+    ),
+}
+BASES = {
+    "above fused": "at most its time above two dispatches, or above moving Adam's bytes once",
+    "fused unknown": "unknown: what a fused one would take was not measured",
+    "fewer than two moments": "unknown: this is no optimizer with two moments, such as Adam",
+    "zero_grad and additions": "zero_grad, and aten::add_ in backward by its profiled time",
+    "zero_grad alone": "zero_grad alone: no profile shows what backward adds to them",
+    "no zero_grad": "unknown: zero_grad was not measured",
+    "host in reads": "at most the host's time in aten::_local_scalar_dense, profiled",
+    "no profile of waits": "unknown: no profile shows the wait",
+    "reads on the CPU": "little on the CPU; a GPU's host would stop for it at every step",
+    "copying alone": "at most the profiled copying while no kernel runs",
+    "not profiled": "unknown: not profiled",
+    "depends on kernels": "unknown: it depends on the kernels that cuBLAS has",
+    "collections not timed": "unknown: a collection is not timed by itself",
+    "half of float64": "half the float64 share of phases limited by memory or compute",
+    "no limited phase": "unknown: no phase of these is limited by memory or compute",
+    "profiled conversions": "the profiled time of aten::_to_copy",
+    "whole copy": "at most the whole copy, where it is hidden behind the step",
+    "time of data": "at most the time of data, in a loop that feeds",
+    "threads": "unknown: measure both numbers of threads",
+    "allocator difference": "the difference, for a script that runs without",
+}
+REASONS = {
+    "no CUDA": "no case of this run ran on CUDA",
+    "uncounted": "what a step does was not counted",
+    "no case": "no case of this run was measured",
+    "no tensor cores": "float32 products without TF32 do not run on tensor cores",
+    "float64 chosen": "float64 is what was asked for",
+    "precision converts": "a precision other than float32 converts on purpose",
+    "no copy": "the phase copy was not measured",
+    "no data": "the phase data was not measured",
+    "threads on CUDA": "threads are chosen for cases of the CPU alone",
+    "cores unknown": "how many cores there are is not on record",
+    "no default allocator": "the step was not measured under the default allocator",
+    "no interval of default allocator": "the interval of the step under the default allocator is unknown",
+}
+
+
+def evidence(finding: Finding) -> str:
+    """Return what was seen, in words."""
+    return EVIDENCE[finding.sight](_texts(finding))
+
+
+def next_step(finding: Finding) -> str:
+    """Return what to do about it, in words."""
+    return NEXT_STEPS[finding.sight].format_map(_texts(finding))
+
+
+def costliest(findings: Sequence[Finding]) -> str | None:
+    """Return the next step of the costliest finding and what it may save; None without findings."""
+    for one in _worst(findings):
+        return f"{next_step(one)} ({one.check}, may save {_gain(one)} in {_case_key(one)})"
+    return None
+
+
+def finding_table(findings: Sequence[Finding]) -> Table | None:
     """Return a line for each kind of finding, at the case where it costs most; the files have every case.
 
-    Where nothing was found it is no table for the screen, and its lines are the checks that do not apply;
-    None where there are none of these, either.
+    Where nothing was found the table is not for the screen and lists the checks that do not apply; None where
+    there are none of these, either.
     """
-    if not findings and not not_applicable:
+    if not findings:
         return None
     raw = pd.DataFrame(
-        [*map(_found, findings), *map(_not_applicable, not_applicable)],
+        [_record(one) for one in findings],
         columns=list(COLUMNS),
         dtype=object,  # a batch size stays a whole number beside a line that has none
     )
-    if not findings:
-        lines = [{"check": one.name, "why it does not apply": one.reason} for one in not_applicable]
+    worst = _worst(findings)
+    skipped = [one for one in findings if one.status is Status.NOT_APPLICABLE]
+    if not worst:
+        lines = [{"check": one.check, "why it does not apply": _reason(one)} for one in skipped]
         caption = "Every other check was made, and found nothing."
         return Table("findings", "No findings", caption, pd.DataFrame(lines), raw, on_screen=False)
-    worst = _worst(findings)
-    lines = [_line(one, sum(one.name == other.name for other in findings)) for one in worst]
-    return Table("findings", TITLE, _caption(worst, not_applicable), pd.DataFrame(lines), raw)
+    lines = [_line(one, sum(one.check == other.check for other in findings)) for one in worst]
+    return Table("findings", TITLE, _caption(worst, skipped), pd.DataFrame(lines), raw)
 
 
 def _worst(findings: Sequence[Finding]) -> list[Finding]:
-    """Return of each kind the finding that costs most; the costliest of them first, unknown ones last."""
-    of_name: dict[str, Finding] = {}
+    """Return the costliest finding of each kind; the costliest of them first, unknown ones last."""
+    of_check: dict[str, Finding] = {}
     for one in findings:
-        if one.name not in of_name or _cost(one) > _cost(of_name[one.name]):
-            of_name[one.name] = one
-    return sorted(of_name.values(), key=_cost, reverse=True)
+        if one.status is Status.FOUND and (
+            one.check not in of_check or _cost(one) > _cost(of_check[one.check])
+        ):
+            of_check[one.check] = one
+    return sorted(of_check.values(), key=_cost, reverse=True)
 
 
 def _cost(finding: Finding) -> float:
@@ -52,32 +169,68 @@ def _cost(finding: Finding) -> float:
 
 def _line(worst: Finding, cases: int) -> dict[str, str]:
     return {
-        "finding": worst.name,
+        "finding": worst.check,
         "cases": str(cases),
-        "worst case": worst.case.key,
-        "evidence there": worst.evidence,
-        "may save": "unknown" if worst.gain_s is None else duration(worst.gain_s),
-        "next step": worst.next_step,
+        "worst case": _case_key(worst),
+        "evidence there": evidence(worst),
+        "may save": _gain(worst),
+        "next step": next_step(worst),
     }
 
 
-def _caption(worst: Sequence[Finding], not_applicable: Sequence[NotApplicable]) -> str:
-    """Return how each gain was estimated, and which checks were not made."""
-    estimates = "; ".join(f"{one.name}: {one.gain}" for one in worst)
+def _caption(worst: Sequence[Finding], skipped: Sequence[Finding]) -> str:
+    """Return how each gain was estimated, and which checks do not apply."""
+    estimates = "; ".join(f"{one.check}: {BASES[one.basis]}" for one in worst)
     caption = f"may save: time per step there, by estimate ({estimates})."
-    if not_applicable:
-        caption += f" Not checked, for reasons in the CSV: {', '.join(one.name for one in not_applicable)}."
+    if skipped:
+        caption += f" Not checked, for reasons in the CSV: {', '.join(one.check for one in skipped)}."
     return caption
 
 
-def _found(finding: Finding) -> dict[str, object]:
+def _record(one: Finding) -> dict[str, object]:
+    if one.status is Status.NOT_APPLICABLE:
+        return {"finding": one.check, "status": one.status.value, "reason": _reason(one)}
     return {
-        "finding": finding.name,
-        "status": FOUND,
-        **{name: getattr(finding.case, name) for name in CASE_COLUMNS},
-        **{name: getattr(finding, name) for name in DETAILS},
+        "finding": one.check,
+        "status": one.status.value,
+        **{name: getattr(one.case, name) for name in CASE_COLUMNS},
+        "phase": one.phase,
+        "evidence": evidence(one),
+        "next_step": next_step(one),
+        "gain_s": one.gain_s,
+        "gain": BASES[one.basis],
     }
 
 
-def _not_applicable(one: NotApplicable) -> dict[str, object]:
-    return {"finding": one.name, "status": DOES_NOT_APPLY, "reason": one.reason}
+def _reason(finding: Finding) -> str:
+    return "; ".join(REASONS[reason] for reason in finding.reasons)
+
+
+def _case_key(finding: Finding) -> str:
+    return finding.case.key if finding.case else ""
+
+
+def _gain(finding: Finding) -> str:
+    return "unknown" if finding.gain_s is None else duration(finding.gain_s)
+
+
+def _texts(finding: Finding) -> Texts:
+    counts = ", ".join(f"{phase} {number:,}" for phase, number in finding.counts.items() if number)
+    return {"counts": counts, **{name: _text(name, value) for name, value in finding.figures.items()}}
+
+
+def _text(name: str, value: float | str) -> str:
+    """Return a figure with the unit that the end of its name tells: 814 kB, 41 µs, 41 %, 3 times, 1.10."""
+    if isinstance(value, str):
+        return value
+    if name.endswith("_bytes"):
+        small = value < 10 * KILO
+        return f"{count(round(value))} bytes" if small else f"{count(round(value / KILO))} kB"
+    if name.endswith("_s"):
+        microseconds = value / MICROSECONDS.seconds
+        return f"{count(round(microseconds)) if microseconds >= 10 else decimals(microseconds, 1)} µs"  # noqa: PLR2004 - two digits
+    if name.endswith("_times"):
+        return "once" if value == 1 else f"{count(value)} times"
+    if name == "share":
+        return f"{decimals(100 * value, 0)} %"
+    return decimals(value, 2) if name == "ratio" else count(value)

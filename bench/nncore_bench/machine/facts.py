@@ -1,9 +1,11 @@
 """Facts of the machine and of the code measured, gathered without torch."""
 
 import os
+import platform
 import socket
 import subprocess
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,37 @@ from nncore_bench.machine.cgroup import limit_facts
 from nncore_bench.machine.cpu import processor_facts
 from nncore_bench.machine.gpu import gpu_facts
 from nncore_bench.machine.reading import ROOT, known
-from nncore_bench.machine.software import software_facts
 from nncore_bench.runs import Code
+
+UNSET = "unset"
+PACKAGES = (
+    "torchvision",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pandas",
+    "pytest",
+    "pytest-benchmark",
+    "msgspec",
+)
+PASSED_ON = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"),
+    *("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "CUDA_LAUNCH_BLOCKING", "CUBLAS_WORKSPACE_CONFIG"),
+    *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "ATEN_CPU_CAPABILITY"),
+)
+"""Variables with a field of their own, named like them."""
+
+THREADING = ("OMP_", "KMP_", "GOMP_", "MKL_", "DNNL_", "ONEDNN_", "OPENBLAS_")
+"""Prefixes of variables that place threads, keep them awake, or choose instruction sets."""
 
 
 def machine_facts(
     policy: Mapping[str, str], root: Path = ROOT, environment: Mapping[str, str] = os.environ
 ) -> dict[str, Any]:
-    """Return what decides the speed of this machine, name by name; what cannot be read is the word unknown.
+    """Return the facts that decide the speed of this machine; one that cannot be read is the word unknown.
 
-    `policy` holds the variables that the workers are started with, of which the allocator's are a fact, and
-    `environment` all that steers them beside.
+    `policy` holds the variables set for the workers, of which the allocator's are recorded, and `environment`
+    those that they inherit.
     """
     return {
         **processor_facts(root),
@@ -33,6 +55,27 @@ def machine_facts(
     }
 
 
+def software_facts(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the versions of the software around torch, and the variables that steer it."""
+    return {
+        "kernel": known(platform.release),
+        "system": known(platform.system),
+        "libc": known(lambda: " ".join(platform.libc_ver()).strip()),
+        "python": known(platform.python_version),
+        "python_implementation": known(platform.python_implementation),
+        "python_compiler": known(platform.python_compiler),
+        **{f"package_{name.replace('-', '_')}": known(version, name) for name in PACKAGES},
+        **{name.lower(): environment.get(name) or UNSET for name in PASSED_ON},
+        "threading_environment": threading_environment(environment),
+    }
+
+
+def threading_environment(environment: Mapping[str, str]) -> str:
+    """Return the variables that steer threads and have no field of their own, in one line."""
+    found = {name: value for name, value in environment.items() if name.startswith(THREADING)}
+    return " ".join(f"{name}={found[name]}" for name in sorted(found) if name not in PASSED_ON) or UNSET
+
+
 def host_name() -> str:
     """Return the machine's name in letters that are safe in file names."""
     name = socket.gethostname().split(".")[0]
@@ -40,7 +83,7 @@ def host_name() -> str:
 
 
 def code_measured(directory: Path) -> Code:
-    """Return which code is measured: the directory, its commit, and whether it was changed since."""
+    """Return the code measured: its directory, its commit, and whether it has uncommitted changes."""
     commit = _git(directory, "rev-parse", "HEAD")
     return Code(str(directory), commit or "unknown", dirty=bool(_git(directory, "status", "--porcelain")))
 

@@ -175,12 +175,7 @@ def memory_figure(cells: Cells) -> Figure | None:
     """Return a map of the most bytes alive in each phase above parameters, state and batches."""
     data = pd.DataFrame(
         [
-            {
-                **_keys(case),
-                "case": _label(case, cells),
-                "phase": name,
-                "megabytes": row.peak_bytes / MEGA,
-            }
+            {**_keys(case), "case": _label(case, cells), "phase": name, "megabytes": row.peak_bytes / MEGA}
             for case, row_of in _first(cells)
             for name in STEP_PHASES
             if (row := row_of.get(name)) is not None and row.peak_bytes is not None

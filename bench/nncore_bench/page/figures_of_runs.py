@@ -38,9 +38,7 @@ def ratio_figure(frame: pd.DataFrame) -> Figure | None:
     chart = (
         base.mark_rule().encode(x=alt.X("low:Q", title=RATIO), x2="high:Q", color=colour)
         + base.mark_point(filled=True, size=50).encode(
-            x=domain,
-            color=colour,
-            tooltip=["case", "outcome", alt.Tooltip("ratio:Q", format=".3f")],
+            x=domain, color=colour, tooltip=["case", "outcome", alt.Tooltip("ratio:Q", format=".3f")]
         )
         + alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(strokeDash=[4, 4]).encode(x="one:Q")
     ).properties(width="container", height=ROW_HEIGHT * len(frame))

@@ -1,4 +1,4 @@
-"""The page: one file that answers what people ask of a run, and loads nothing from outside."""
+"""The page: one file that answers the questions about a run, and loads nothing from outside."""
 
 import hashlib
 import os
@@ -25,8 +25,8 @@ from nncore_bench.crossover.table import (
     curves,
     faster_said,
 )
-from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.source import Source
+from nncore_bench.findings.text import costliest
 from nncore_bench.page.drawing import Figure
 from nncore_bench.page.figures import (
     memory_figure,
@@ -56,7 +56,7 @@ MACHINE = ("ceilings", "quality", "machine", "facts")
 
 @dataclass(frozen=True)
 class ShownTable:
-    """Hold a table as the template wants it: columns with whether they hold words, and rows of text."""
+    """A table for the template: columns, with whether they hold words, and rows of text."""
 
     name: str
     title: str
@@ -68,7 +68,7 @@ class ShownTable:
 
 @dataclass(frozen=True)
 class Section:
-    """Hold a part of the page: what it says first, what is missing and how to get it, and its evidence."""
+    """A part of the page: its first sentences, what is missing and how to get it, and its evidence."""
 
     anchor: str
     title: str
@@ -81,39 +81,34 @@ class Section:
 
 @dataclass(frozen=True)
 class Material:
-    """Hold what a page or files are made from.
+    """Runs, oldest first, from which a page or files are made.
 
-    `sources` are the runs, oldest first. `command` is what the user typed, and `prices` are of an hour by
-    device.
+    `command` is what the user typed; `prices` are per hour by device.
     """
 
     sources: Sequence[Source]
     command: str
     prices: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def source(self) -> Source:
+        """The newest run."""
+        return self.sources[-1]
+
+    @cached_property
+    def curves(self) -> Sequence[Curve]:
+        """Return the speed-ups of CUDA over the CPU in the newest run."""
+        return curves(self.source.cells, self.prices)
+
     @cached_property
     def report(self) -> Report:
         """Return the report of the newest run."""
-        return render(self.sources[-1], self.prices)
+        return render(self.source, self.prices)
 
     @cached_property
     def comparison(self) -> Comparison | None:
         """Return how the newest run compares with the one before."""
-        return compare_cases(self.sources[-2], self.sources[-1]) if len(self.sources) > 1 else None
-
-
-@dataclass(frozen=True)
-class Told:
-    """Hold all that the page is made of: the newest run, its report, and how it compares with the others."""
-
-    source: Source
-    report: Report
-    cells: Cells
-    found: Sequence[Curve]
-    prices: Mapping[str, float]
-    comparison: Comparison | None
-    history: Figure | None
-    folder: Path | None
+        return compare_cases(self.sources[-2], self.source) if len(self.sources) > 1 else None
 
 
 def page(material: Material, folder: Path | None = None) -> str:
@@ -123,13 +118,12 @@ def page(material: Material, folder: Path | None = None) -> str:
     """
     if not material.sources:
         raise ValueError("no run was given")
-    told = _told(material, folder)
-    sections = _sections(told)
+    sections = _sections(material, folder)
     figures = [figure for section in sections for figure in section.figures]
     text: str = _template().render(
-        title=f"Where the time of a training step goes: {told.source.run.host}",
-        subtitle=named(told.source.run),
-        verdict=_verdict(told),
+        title=f"Where the time of a training step goes: {material.source.run.host}",
+        subtitle=named(material.source.run),
+        verdict=_verdict(material),
         filters=_filters(sections),
         sections=sections,
         specs={figure.name: figure.spec for figure in figures},
@@ -143,20 +137,13 @@ def page(material: Material, folder: Path | None = None) -> str:
 
 def parts(material: Material) -> tuple[Report, list[Table], list[Figure]]:
     """Return what the page is made of: the report of the newest run, all tables, and all pictures."""
-    told = _told(material, None)
-    tables = [*told.report.tables, *(told.comparison.tables if told.comparison else ())]
-    return told.report, tables, [figure for section in _sections(told) for figure in section.figures]
+    compared = material.comparison.tables if material.comparison else ()
+    tables = [*material.report.tables, *compared]
+    return material.report, tables, [figure for section in _sections(material) for figure in section.figures]
 
 
-def _sections(told: Told) -> list[Section]:
-    return [of(told) for of in (_worth, _where, _changed, _faster, _machine)]
-
-
-def _told(material: Material, folder: Path | None) -> Told:
-    newest, prices = material.sources[-1], material.prices
-    found = curves(newest.cells, prices)
-    history = history_figure(material.sources)
-    return Told(newest, material.report, newest.cells, found, prices, material.comparison, history, folder)
+def _sections(material: Material, folder: Path | None = None) -> list[Section]:
+    return [*(of(material) for of in (_worth, _where, _changed, _faster)), _machine(material, folder)]
 
 
 @cache
@@ -183,40 +170,34 @@ def bundle() -> str:
     return made
 
 
-def _verdict(told: Told) -> list[tuple[str, str]]:
-    """Return what was found, why, what to do next, and how good the measurement is."""
-    slowest, best, worth = told.report.sentences
+def _verdict(material: Material) -> list[tuple[str, str]]:
+    """Return the verdict, its reason, the next step, and the quality of the measurement."""
+    slowest, best, worth = material.report.sentences
     lines = [
         ("Verdict", worth),
         ("", best),
         ("Why", slowest),
-        ("Next", _next(told)),
-        ("Quality", _quality(told)),
+        ("Next", _next(material)),
+        ("Quality", _quality(material)),
     ]
-    if told.comparison is not None:
-        suspects = len(told.comparison.suspects)
-        of = len(told.comparison.results)
+    if material.comparison is not None:
+        suspects = len(material.comparison.suspects)
+        of = len(material.comparison.results)
         lines.insert(
             0, ("Changed", f"{suspects} of {of} cases are suspected to be slower than in the run before.")
         )
     return lines
 
 
-def _next(told: Told) -> str:
-    findings = told.report.named("findings")
-    shown = findings[0].shown if findings else pd.DataFrame()
-    if "next step" in shown and len(shown):
-        first = shown.iloc[0]
-        where = f"{first['finding']}, may save {first['may save']} in {first['worst case']}"
-        return f"{first['next step']} ({where})"
-    if advice := _advice(told):
-        return advice[0]
-    return "measure variants of the step: nncore-bench advise"
+def _next(material: Material) -> str:
+    """Return the next step of the costliest finding, else the advice measured, else how to get some."""
+    measure = "measure variants of the step: nncore-bench advise"
+    return costliest(material.report.findings) or next(iter(_advice(material)), measure)
 
 
-def _quality(told: Told) -> str:
-    steps = [row for row_of in told.cells.values() if (row := row_of.get("step")) and row.time_s]
-    widths = [row.time_high_s / row.time_s - 1 for row in steps if row.time_s and row.time_high_s]
+def _quality(material: Material) -> str:
+    steps = [row for row_of in material.source.cells.values() if (row := row_of.get("step")) and row.time_s]
+    widths = [half / one.value for row in steps if (one := row.time) and (half := one.half_width) is not None]
     disturbances = [row.disturbance - 1 for row in steps if row.disturbance]
     if not widths or not disturbances:
         return "unknown: no step has an interval"
@@ -228,25 +209,25 @@ def _quality(told: Told) -> str:
     )
 
 
-def _worth(told: Told) -> Section:
+def _worth(material: Material) -> Section:
     missing = []
-    if not told.found:
-        none = all(not case.on_device for case in told.cells)
+    if not material.curves:
+        none = all(not case.on_device for case in material.source.cells)
         why = "no CUDA results in this run" if none else "no size was measured on both devices"
         missing.append(f"No crossover: {why} (on a machine with a GPU, --step-devices=cpu,cuda).")
-    if not told.prices:
+    if not material.prices:
         missing.append("Cost per million samples: give --price cpu=0.10 --price cuda=2.50 (per hour).")
-    if told.found and not any(case.form.pinned for case in told.cells):
+    if material.curves and not any(case.form.pinned for case in material.source.cells):
         missing.append("Pinned memory was not measured: --step-variants=eager,pinned.")
-    lead = [_said(curve, columns_of(told.found)) for curve in told.found if curve.mode == RESIDENT]
-    maps = [figure for figure in (speed_up_figure(told.found),) if figure is not None]
+    lead = [_said(curve, columns_of(material.curves)) for curve in material.curves if curve.mode == RESIDENT]
+    maps = [figure for figure in (speed_up_figure(material.curves),) if figure is not None]
     return Section(
         "worth",
         "Is the GPU worth it?",
         lead,
         missing,
-        [*throughput_figures(told.cells, told.found), *maps],
-        _shown([*told.report.named(*WORTH), *told.report.named(*SCALING, prefix="throughput_")]),
+        [*throughput_figures(material.source.cells, material.curves), *maps],
+        _shown([*material.report.named(*WORTH), *material.report.named(*SCALING, prefix="throughput_")]),
     )
 
 
@@ -259,10 +240,10 @@ def _said(curve: Curve, columns: Sequence[str]) -> str:
     return f"Batches {curve.mode}{where}: CUDA is faster {faster_said(curve)}{cheaper}."
 
 
-def _where(told: Told) -> Section:
-    run = told.source.run
-    roofline = roofline_figure(told.cells, told.source.ceilings)
-    figures = (phase_figure(told.cells), memory_figure(told.cells), roofline)
+def _where(material: Material) -> Section:
+    run = material.source.run
+    roofline = roofline_figure(material.source.cells, material.source.ceilings)
+    figures = (phase_figure(material.source.cells), memory_figure(material.source.cells), roofline)
     missing = []
     if not any(record.counters for record in run.cases):
         missing.append("Counters, memory and limits: this run has none (measure it again with this version).")
@@ -274,12 +255,12 @@ def _where(told: Told) -> Section:
         [],
         missing,
         [figure for figure in figures if figure is not None],
-        _shown(told.report.named(*WHERE, prefix="operators")),
+        _shown(material.report.named(*WHERE, prefix="operators")),
     )
 
 
-def _changed(told: Told) -> Section:
-    if told.comparison is None:
+def _changed(material: Material) -> Section:
+    if material.comparison is None:
         return Section(
             "changed",
             "What changed?",
@@ -294,48 +275,52 @@ def _changed(told: Told) -> Section:
                 "high": step.high,
                 "outcome": one.outcome,
             }
-            for one in told.comparison.results
+            for one in material.comparison.results
             if (step := one.ratios.get("step")) is not None
         ],
         columns=["case", "ratio", "low", "high", "outcome"],
     )
-    lead = [f"A: {named(told.comparison.base)}", f"B: {named(told.comparison.candidate)}"]
-    lead += [line.removeprefix("- ") for line in told.comparison.remarks]
-    figures = [figure for figure in (ratio_figure(frame), told.history) if figure is not None]
-    return Section("changed", "What changed?", lead, [], figures, _shown(told.comparison.tables))
+    lead = [f"A: {named(material.comparison.base)}", f"B: {named(material.comparison.candidate)}"]
+    lead += [line.removeprefix("- ") for line in material.comparison.remarks]
+    figures = [
+        figure for figure in (ratio_figure(frame), history_figure(material.sources)) if figure is not None
+    ]
+    return Section("changed", "What changed?", lead, [], figures, _shown(material.comparison.tables))
 
 
-def _faster(told: Told) -> Section:
+def _faster(material: Material) -> Section:
     missing = []
-    if not told.report.named("findings"):
+    if not material.report.named("findings"):
         missing.append("Findings: none were looked for, since nothing was profiled (--step-profile).")
-    if not told.source.gains:
+    if not material.source.gains:
         missing.append("What variants of the step gain, measured side by side: nncore-bench advise.")
-    tables = told.report.named("findings", prefix="advice")
-    return Section("faster", "How do I make it faster?", _advice(told), missing, [], _shown(tables))
+    tables = material.report.named("findings", prefix="advice")
+    return Section("faster", "How do I make it faster?", _advice(material), missing, [], _shown(tables))
 
 
-def _advice(told: Told) -> list[str]:
-    """Return what variants of the run gain, in sentences; nothing where they are of several cases."""
-    alone = told.source.gains if len(told.source.gains) == 1 else {}
+def _advice(material: Material) -> list[str]:
+    """Return the gains of the run's variants in sentences; nothing if they belong to several cases."""
+    alone = material.source.gains if len(material.source.gains) == 1 else {}
     return [line for base, gains in alone.items() for line in advice_sentences(base, gains)]
 
 
-def _machine(told: Told) -> Section:
-    tables = _shown(told.report.named(*MACHINE))
+def _machine(material: Material, folder: Path | None) -> Section:
+    tables = _shown(material.report.named(*MACHINE))
     title = "Machine and measurement"
-    return Section("machine", title, told.report.remarks, [], [], tables, list(_traces(told)))
+    return Section(
+        "machine", title, material.report.remarks, [], [], tables, list(_traces(material.source, folder))
+    )
 
 
-def _traces(told: Told) -> Iterable[tuple[str, str]]:
-    """Return what to call each trace of the run, and where it is as seen from the page."""
-    run, here = told.source.folder, told.folder
+def _traces(source: Source, here: Path | None) -> Iterable[tuple[str, str]]:
+    """Return the title of each trace of a run, and its path as seen from the page."""
+    run = source.folder
     if run is not None and here is not None:
-        for profile in told.source.run.profiles:
+        for profile in source.run.profiles:
             file = run / profile.trace
             if profile.trace and file.exists():
-                place = Path(os.path.relpath(file.absolute(), here.absolute())).as_posix()
-                yield f"trace of {profile.role or profile.case.key}", quote(place)
+                path = Path(os.path.relpath(file.absolute(), here.absolute())).as_posix()
+                yield f"trace of {profile.role or profile.case.key}", quote(path)
 
 
 def _shown(tables: Iterable[Table]) -> list[ShownTable]:
@@ -353,13 +338,13 @@ def _shown(tables: Iterable[Table]) -> list[ShownTable]:
 
 
 def _filters(sections: Sequence[Section]) -> list[tuple[str, list[str]]]:
-    """Return what the tables of the page can be filtered by, and the values each of it has."""
+    """Return the columns by which tables can be filtered, each with its values."""
     values: dict[str, dict[str, None]] = {}
     for section in sections:
         for table in section.tables:
-            for place, (name, _) in enumerate(table.columns):
+            for index, (name, _) in enumerate(table.columns):
                 if name in FILTERS:
-                    values.setdefault(name, {}).update(dict.fromkeys(row[place] for row in table.rows))
+                    values.setdefault(name, {}).update(dict.fromkeys(row[index] for row in table.rows))
     return [(name, sorted(values[name], key=_by_number)) for name in FILTERS if len(values.get(name, ())) > 1]
 
 

@@ -10,6 +10,7 @@ from nncore_bench.advise.text import advice_tables
 from nncore_bench.crossover.devices import device_table
 from nncore_bench.crossover.table import crossover_table, curves, price_table
 from nncore_bench.estimate.source import Source
+from nncore_bench.findings.finding import Finding
 from nncore_bench.findings.findings import findings_of
 from nncore_bench.findings.text import finding_table
 from nncore_bench.report.counters import (
@@ -42,6 +43,7 @@ class Report:
     tables: tuple[Table, ...]
     remarks: tuple[str, ...]
     sentences: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def text(self) -> str:
@@ -76,6 +78,7 @@ def render(source: Source, prices: Mapping[str, float] | None = None) -> Report:
     """Return the report of a run; nothing is written or printed. `prices` are of an hour by device."""
     run, rows, cells, all_cells = source.run, source.rows, source.cells, source.all_cells
     found = curves(cells, prices)
+    findings = findings_of(run, rows, source.beside)
     tables = (
         time_table(cells),
         share_table(cells),
@@ -84,7 +87,7 @@ def render(source: Source, prices: Mapping[str, float] | None = None) -> Report:
         *operator_tables(run.profiles),
         account_table(run.profiles, cells),
         activity_table(run.profiles, cells),
-        finding_table(*findings_of(run, rows, source.beside)),
+        finding_table(findings),
         *advice_tables(source.gains),
         *throughput_tables(cells),
         crossover_table(found),
@@ -112,6 +115,7 @@ def render(source: Source, prices: Mapping[str, float] | None = None) -> Report:
         tables=tuple(table for table in tables if table is not None),
         remarks=remarks,
         sentences=three_sentences(cells, all_cells, run.profiles),
+        findings=tuple(findings),
     )
 
 

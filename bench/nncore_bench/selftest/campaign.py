@@ -1,7 +1,7 @@
 """The self-test: the instrument measures what is known beforehand, on the user's own machine.
 
-It runs the same campaign as the suite, with the same workers, blocks, estimates and tables; only what it
-measures is of its own: busy-waits, delays planted in a phase, and cases entered twice.
+It runs the same campaign as the suite, with the same workers, blocks, estimates and tables; only its
+subjects are its own: busy-waits, delays planted in a phase, and cases entered twice.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ from nncore_bench.estimate.source import Source, read_source
 from nncore_bench.records import CaseCounters, CaseRecord
 from nncore_bench.report.report import render, write_tables
 from nncore_bench.runs import BENCHMARK_FILE, OUR_KEY, Block, Campaign, Code, Run, plain_json, replace_file
-from nncore_bench.selftest import checks as truth
+from nncore_bench.selftest import checks
 from nncore_bench.selftest.checks import Check
 from nncore_bench.text.format import UNITS
 from nncore_bench.worker import messages
@@ -45,7 +45,7 @@ MICRO = 1e-6
 
 @dataclass(frozen=True)
 class Effort:
-    """Say how much is measured: launches, seconds of the campaign, and the sizes of the twins."""
+    """Extent of a self-test: launches, seconds of the campaign, and the sizes of the twins."""
 
     launches: int
     budget_s: float
@@ -58,7 +58,7 @@ QUICK = Effort(2, 12.0, ((32, 32), (32, 128), (128, 128)))
 
 @dataclass
 class Kept:
-    """Keep a campaign's blocks and records in memory."""
+    """Recorder that keeps the blocks and records of a campaign in memory."""
 
     blocks: list[Block] = field(default_factory=list)
     records: list[CaseRecord] = field(default_factory=list)
@@ -69,12 +69,12 @@ class Kept:
         self.blocks += blocks
 
     def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
-        """Keep the records and the account."""
+        """Keep the records and the summary of the campaign."""
         self.records, self.campaign = list(cases), campaign
 
 
 def cases_of(effort: Effort) -> list[Case]:
-    """Return what is measured: busy-waits, a delay in each phase, and pairs of twins."""
+    """Return the cases: busy-waits, a delay in each phase, and pairs of twins."""
     waits = [replace(PLANTED_CASE, subject=f"busy-wait:{wait}", dataset=DOES_NOT_APPLY, batch_size=1,
                      hidden=DOES_NOT_APPLY) for wait in WAITS_US]  # fmt: skip
     planted = [replace(PLANTED_CASE, subject=f"planted:{phase}") for phase in STEP_PHASES]
@@ -101,15 +101,15 @@ def selftest(effort: Effort, progress: Progress) -> Iterator[Check]:
 
 
 def checks_of(check: Callable[[], Sequence[Check]], name: str) -> Sequence[Check]:
-    """Return what a check finds, or a failed one where its worker process dies."""
+    """Make some checks, or report a failed one if their worker process dies."""
     try:
         return check()
     except WorkerError as error:
-        return [Check(name, passed=False, figure=f"its worker process {error}")]
+        return [Check(name, passed=False, words=f"its worker process {error}")]
 
 
 def run_of(kept: Kept) -> Run:
-    """Return what was kept as a run, for the tables."""
+    """Make a run of a recorded campaign, for the tables."""
     return Run(
         "selftest", "here", "", "finished", {}, Code(".", "unknown", dirty=False), {}, tuple(kept.records),
         campaign=kept.campaign,
@@ -120,7 +120,7 @@ def campaign_checks(run: Run, blocks: Sequence[Block]) -> Iterator[Check]:
     """Yield the checks of what was measured in rounds; a case that failed fails the self-test."""
     for record in run.cases:
         if record.status != "ok":
-            yield Check(record.case.key, passed=False, figure=record.reason)
+            yield Check(record.case.key, passed=False, words=record.reason)
     rows = rows_of(run, blocks)
     of_case = {record.case: [b for b in blocks if b.case == n] for n, record in enumerate(run.cases)}
     yield from known_times(run, rows)
@@ -128,11 +128,11 @@ def campaign_checks(run: Run, blocks: Sequence[Block]) -> Iterator[Check]:
         name, _, phase = record.case.subject.partition(":")
         if name == "planted":
             laps = [block for block in of_case[record.case] if block.kind == "laps"]
-            yield truth.planted_delay(phase, PLANTED_S, laps)
+            yield checks.planted_delay(phase, PLANTED_S, laps)
     networks = [of_case[case] for case in of_case if case.subject in ("simplenn", "twin:simplenn")]
-    yield truth.parts_and_whole(networks)
-    yield truth.observer(networks)
-    yield truth.identical_twins([truth.difference(*pair) for pair in twins_of(of_case)])
+    yield checks.parts_and_whole(networks)
+    yield checks.observer(networks)
+    yield checks.identical_twins([checks.difference(*pair) for pair in twins_of(of_case)])
 
 
 def twins_of(of_case: Mapping[Case, Sequence[Block]]) -> Iterator[tuple[Launches, Launches]]:
@@ -140,11 +140,11 @@ def twins_of(of_case: Mapping[Case, Sequence[Block]]) -> Iterator[tuple[Launches
     for case, blocks in of_case.items():
         twin = of_case.get(replace(case, subject="twin:simplenn"))
         if case.subject == "simplenn" and twin and blocks:
-            yield truth.launches_of(blocks, "plain", ("step",)), truth.launches_of(twin, "plain", ("step",))
+            yield checks.launches_of(blocks, "plain", ("step",)), checks.launches_of(twin, "plain", ("step",))
 
 
 def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:
-    """Yield the check of each busy-wait, as it stands in the table, in JSON and in CSV."""
+    """Yield the check of each busy-wait, as read from the table, in JSON and in CSV."""
     waits = tuple(r for r in run.cases if r.case.subject.startswith("busy-wait:") and r.status == "ok")
     cases = [record.case for record in waits]
     own = [row for row in rows if row.case in cases]
@@ -163,8 +163,8 @@ def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:
         replace_file(file, plain_json({"benchmarks": tests, OUR_KEY: own_part(source)}))
         json = [row.time_s for row in read_source(file).rows if row.phase == "step"]
     for row, in_table, in_json, in_csv in zip(steps, shown, json, csv, strict=True):
-        told = {"table": in_table, "JSON": in_json or float("nan"), "CSV": float(in_csv)}
-        yield truth.known_time(int(row.subject.partition(":")[2]) * MICRO, told)
+        read = {"table": in_table, "JSON": in_json or float("nan"), "CSV": float(in_csv)}
+        yield checks.known_time(int(row.subject.partition(":")[2]) * MICRO, read)
 
 
 def shown_steps(markdown: str) -> list[float]:
@@ -180,8 +180,8 @@ def clock_check(worker: Worker) -> Check:
     """Check the clock that the laps are read from."""
     reply = worker.ask(messages.ReadClock(CLOCK_READINGS, CLOCK_SPANS, CLOCK_SPAN_NS))
     if not isinstance(reply, messages.ClockRead):
-        return Check("clock", passed=False, figure=str(reply))
-    return truth.clock(np.frombuffer(reply.between, np.int64), reply.spans_ns, CLOCK_SPAN_NS)
+        return Check("clock", passed=False, words=str(reply))
+    return checks.clock(np.frombuffer(reply.between, np.int64), reply.spans_ns, CLOCK_SPAN_NS)
 
 
 def device_check(worker: Worker) -> Check:
@@ -193,8 +193,8 @@ def device_check(worker: Worker) -> Check:
     worker.close()
     block = reply.block("kernels") if isinstance(reply, messages.Measured) else None
     if block is None or block.device is None:
-        return Check("clock on CUDA", passed=False, figure=str(reply))
-    return truth.synchronised(int(block.device[1:].sum()), block.wall_ns)
+        return Check("clock on CUDA", passed=False, words=str(reply))
+    return checks.synchronised(int(block.device[1:].sum()), block.wall_ns)
 
 
 def counter_checks(worker: Worker) -> Iterator[Check]:
@@ -202,8 +202,8 @@ def counter_checks(worker: Worker) -> Iterator[Check]:
     counted = {size: count(worker, size, times=1) for size in COUNTED_SIZES}
     flop = {named(size): found[0].phases["step"].flop for size, found in counted.items() if found}
     expected = {named(size): step_flop(*size) for size in COUNTED_SIZES}
-    yield truth.closed_form("FLOP of a step", flop, expected)
-    yield truth.same_every_time("counters of a step", count(worker, COUNTED_SIZES[0], REPEATS), REPEATS)
+    yield checks.closed_form("FLOP of a step", flop, expected)
+    yield checks.same_every_time("counters of a step", count(worker, COUNTED_SIZES[0], REPEATS), REPEATS)
 
 
 def named(size: tuple[int, int]) -> str:
@@ -218,7 +218,7 @@ def step_flop(batch: int, hidden: int) -> int:
 
 
 def count(worker: Worker, size: tuple[int, int], times: int) -> list[CaseCounters]:
-    """Return the counters of a size, counted so many times; fewer where that cannot be done."""
+    """Return the counters of a size from a number of repeats; none if it cannot be prepared."""
     batch, hidden = size
     case = replace(PLANTED_CASE, batch_size=batch, hidden=hidden)
     if not isinstance(worker.ask(messages.Prepare(0, case, warm_up=False)), messages.Prepared):

@@ -1,8 +1,8 @@
 """The checks of a self-test: what was measured against what was known beforehand. Pure functions."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import log
+from dataclasses import dataclass, field, replace
+from math import isfinite, log
 
 import numpy as np
 from scipy.stats import binom, binomtest
@@ -29,27 +29,44 @@ COSTLIEST_READING_S = 1e-6
 CLOCKS_AGREE_WITHIN = 0.001
 SPANS_WITHIN = 0.05
 MICRO = 1e-6
+BOUNDS = "{count} of {of} ({low_percent:.1f} to {high_percent:.1f} %)"
 
 
 @dataclass(frozen=True)
 class Check:
-    """Hold one line of the self-test: what was checked, whether it held, and the figure."""
+    """One line of the self-test: what was checked, whether it held, and its figures with their limit.
+
+    `words` is the sentence with the figures left open, as `str.format` takes it, or in full without figures.
+    """
 
     name: str
     passed: bool
-    figure: str
+    words: str
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+
+    @property
+    def figure(self) -> str:
+        """Return the sentence with its figures."""
+        return self.words.format_map(self.figures) if self.figures else self.words
+
+    @property
+    def record(self) -> dict[str, object]:
+        """Return the check as a flat record; a figure that is not finite is None."""
+        known = {name: value for name, value in self.figures.items() if value is not None and isfinite(value)}
+        figures = {**dict.fromkeys(self.figures), **known}
+        return {"check": self.name, "passed": self.passed, "figure": self.figure, **figures}
 
 
-def known_time(expected_s: float, told: Mapping[str, float]) -> Check:
-    """Check a busy-wait of known length, in seconds, wherever it is told (table, JSON, CSV)."""
-    allowed = max(WAIT_WITHIN * expected_s, WAIT_WITHIN_S)
-    errors = {place: value - expected_s for place, value in told.items()}
-    said = ", ".join(
-        f"{place} {told[place] / MICRO:,.6g} µs ({error / expected_s:+.2%})"
-        for place, error in errors.items()
-    )
-    passed = bool(errors) and all(abs(error) <= allowed for error in errors.values())
-    return Check(f"known time of {expected_s / MICRO:,.0f} µs", passed, said or "no time was told")
+def known_time(expected_s: float, read: Mapping[str, float]) -> Check:
+    """Check a busy-wait of known length, in seconds, as read from each place (table, JSON, CSV)."""
+    allowed_s = max(WAIT_WITHIN * expected_s, WAIT_WITHIN_S)
+    figures: dict[str, float | None] = {"limit_us": allowed_s / MICRO} if read else {}
+    for place, value in read.items():
+        figures |= {f"{place}_us": value / MICRO, f"{place}_error": (value - expected_s) / expected_s}
+    words = ", ".join(f"{place} {{{place}_us:,.6g}} µs ({{{place}_error:+.2%}})" for place in read)
+    passed = bool(read) and all(abs(value - expected_s) <= allowed_s for value in read.values())
+    name = f"known time of {expected_s / MICRO:,.0f} µs"
+    return Check(name, passed, words or "no time was told", figures)
 
 
 def planted_delay(phase: str, planted_s: float, blocks: Sequence[Block]) -> Check:
@@ -60,19 +77,27 @@ def planted_delay(phase: str, planted_s: float, blocks: Sequence[Block]) -> Chec
     name = f"delay planted in {phase}"
     by_launch = [_delays(of_launch) for of_launch in _launches(blocks)]
     if not by_launch:
-        return Check(name, passed=False, figure="no block was finished")
+        return Check(name, passed=False, words="no block was finished")
     planted = {other: planted_s * (other == phase) for other in STEP_PHASES}
-    size = max(PLANTED_WITHIN * planted_s, PLANTED_WITHIN_S)
+    limit_s = max(PLANTED_WITHIN * planted_s, PLANTED_WITHIN_S)
     middle = {other: float(np.median([delays[other] for delays in by_launch])) for other in STEP_PHASES}
-    there = [delays[phase] / MICRO for delays in by_launch]
-    elsewhere = {other: max(abs(d[other]) for d in by_launch) for other in STEP_PHASES if other != phase}
+    there = [delays[phase] for delays in by_launch]
+    elsewhere = [other for other in STEP_PHASES if other != phase]
+    seconds = {
+        "planted": planted_s,
+        "found": middle[phase],
+        "least": min(there),
+        "most": max(there),
+        "elsewhere": max(abs(middle[other]) for other in elsewhere),
+        "most_elsewhere": max(abs(delays[other]) for delays in by_launch for other in elsewhere),
+        "limit": limit_s,
+    }
     return Check(
         name,
-        all(_is_found(delays, planted, size) for delays in by_launch),
-        f"{middle[phase] / MICRO:.1f} of {planted_s / MICRO:.0f} µs there ({min(there):.1f} to"
-        f" {max(there):.1f} in {len(there)} launches), at most"
-        f" {max(abs(middle[other]) for other in elsewhere) / MICRO:.1f} µs elsewhere"
-        f" ({max(elsewhere.values()) / MICRO:.1f} in one launch)",
+        all(_is_found(delays, planted, limit_s) for delays in by_launch),
+        "{found_us:.1f} of {planted_us:.0f} µs there ({least_us:.1f} to {most_us:.1f} in {launches}"
+        " launches), at most {elsewhere_us:.1f} µs elsewhere ({most_elsewhere_us:.1f} in one launch)",
+        {"launches": len(there), **{f"{key}_us": value / MICRO for key, value in seconds.items()}},
     )
 
 
@@ -106,24 +131,28 @@ def _excess(blocks: Sequence[Block], phase: str) -> float:
 
 def bounds(count: int, of: int) -> str:
     """Return a count with the one-sided 95 % bounds of its share (Clopper and Pearson)."""
+    return BOUNDS.format_map(_bounds(count, of))
+
+
+def _bounds(count: int, of: int) -> dict[str, float | None]:
+    if not of:
+        return {}
     found = binomtest(count, of).proportion_ci(2 * COVERAGE - 1, method="exact")
-    return f"{count} of {of} ({100 * found.low:.1f} to {100 * found.high:.1f} %)"
+    return {"count": count, "of": of, "low_percent": 100 * found.low, "high_percent": 100 * found.high}
 
 
 def at_most(name: str, what: str, count: int, of: int, share: float) -> Check:
     """Check that something that happens with at most a share did not happen more often (99.9 % bound)."""
     passed = of > 0 and count <= binom.ppf(CERTAINTY, of, share)
-    return Check(
-        name, bool(passed), f"{bounds(count, of) if of else 'none'} {what}, meant at most {share:.1%}"
-    )
+    words = f"{BOUNDS if of else 'none'} {what}, meant at most {{limit:.1%}}"
+    return Check(name, bool(passed), words, {**_bounds(count, of), "limit": share})
 
 
 def at_least(name: str, what: str, count: int, of: int, share: float) -> Check:
     """Check that something that happens with at least a share did not happen less often (99.9 % bound)."""
     passed = of > 0 and count >= binom.ppf(1 - CERTAINTY, of, share)
-    return Check(
-        name, bool(passed), f"{bounds(count, of) if of else 'none'} {what}, meant at least {share:.0%}"
-    )
+    words = f"{BOUNDS if of else 'none'} {what}, meant at least {{limit:.0%}}"
+    return Check(name, bool(passed), words, {**_bounds(count, of), "limit": share})
 
 
 def launches_of(blocks: Sequence[Block], kind: BlockKind, laps: Sequence[str]) -> Launches:
@@ -149,11 +178,15 @@ def difference(a: Launches, b: Launches) -> Estimate:
 
 
 def parts_and_whole(steps: Sequence[Sequence[Block]]) -> Check:
-    """Check, case by case, that the laps of a step add up to the step of the plain blocks beside them."""
+    """Check, case by case, that the laps of a step add up to the step of the neighbouring plain blocks."""
     found = [_against_plain(blocks, STEP_PHASES) for blocks in steps]
     left = [value / MICRO for blocks in steps for value in [_unattributed(blocks)] if value is not None]
-    said = f", unattributed {min(left):.1f} to {max(left):.1f} µs" if left else ""
-    return _sums("parts and whole", "the laps miss the step", found, (PARTS_WITHIN, PARTS_WITHIN_S), said)
+    check = _sums("parts and whole", "the laps miss the step", found, (PARTS_WITHIN, PARTS_WITHIN_S))
+    if not left or not check.figures:
+        return check
+    words = f"{check.words}, unattributed {{unattributed_low_us:.1f}} to {{unattributed_high_us:.1f}} µs"
+    unattributed = {"unattributed_low_us": min(left), "unattributed_high_us": max(left)}
+    return replace(check, words=words, figures={**check.figures, **unattributed})
 
 
 def observer(steps: Sequence[Sequence[Block]]) -> Check:
@@ -162,24 +195,12 @@ def observer(steps: Sequence[Sequence[Block]]) -> Check:
     return _sums("observer", "clock reads change it", found, (OBSERVER_WITHIN, OBSERVER_WITHIN_S))
 
 
-@dataclass(frozen=True)
-class Sum:
-    """Hold how far the laps of a case are from its plain step of `step_s` seconds, as a log-ratio."""
-
-    step_s: float
-    off: Estimate
-
-    def beyond(self, limits: tuple[float, float]) -> bool:
-        """Tell whether the interval lies outside a share of the step and outside some seconds."""
-        surely = abs(self.off.value) - (self.off.half_width or 0.0)
-        return surely > max(limits[0], limits[1] / self.step_s)
-
-
-def _against_plain(blocks: Sequence[Block], laps: Sequence[str]) -> Sum | None:
+def _against_plain(blocks: Sequence[Block], laps: Sequence[str]) -> tuple[float, Estimate] | None:
+    """Return the plain step in seconds, and the log-ratio of the sum of some laps to it."""
     plain, lapped = launches_of(blocks, "plain", ("step",)), launches_of(blocks, "laps", laps)
     if not plain or not lapped:
         return None
-    return Sum(low_time(plain).value * NANO, difference(lapped, plain))
+    return low_time(plain).value * NANO, difference(lapped, plain)
 
 
 def _unattributed(blocks: Sequence[Block]) -> float | None:
@@ -188,54 +209,77 @@ def _unattributed(blocks: Sequence[Block]) -> float | None:
 
 
 def _sums(
-    name: str, words: str, found: Sequence[Sum | None], limits: tuple[float, float], said: str = ""
+    name: str, words: str, found: Sequence[tuple[float, Estimate] | None], limits: tuple[float, float]
 ) -> Check:
-    """Check that no case is surely beyond the limits, and that the median case is not beyond them at all."""
+    """Check that no case is surely beyond both limits, a share and seconds, and the median case is not."""
     known = [one for one in found if one is not None]
     if not known:
-        return Check(name, passed=False, figure="no step was measured both ways")
-    values = [one.off.value for one in known]
-    middle = float(np.median(values))
-    off = sum(one.beyond(limits) for one in known)
-    usual = float(np.median([one.step_s for one in known]))
-    good = off == 0 and abs(middle) <= max(limits[0], limits[1] / usual)
-    figure = (
-        f"{words} by {middle:+.1%} in the median case ({min(values):+.1%} to {max(values):+.1%}),"
-        f" {len(known)} cases, {off} surely beyond {limits[0]:.0%} and {limits[1] / MICRO:.0f} µs{said}"
+        return Check(name, passed=False, words="no step was measured both ways")
+    values = [off.value for _, off in known]
+    middle, usual_s = float(np.median(values)), float(np.median([step_s for step_s, _ in known]))
+    share, seconds = limits
+    beyond = sum(
+        abs(off.value) - (off.half_width or 0.0) > max(share, seconds / step_s) for step_s, off in known
     )
-    return Check(name, good, figure)
+    return Check(
+        name,
+        beyond == 0 and abs(middle) <= max(share, seconds / usual_s),
+        f"{words} by {{median:+.1%}} in the median case ({{low:+.1%}} to {{high:+.1%}}), {{cases}} cases,"
+        " {beyond} surely beyond {limit:.0%} and {limit_us:.0f} µs",
+        {
+            "median": middle,
+            "low": min(values),
+            "high": max(values),
+            "cases": len(known),
+            "beyond": beyond,
+            "limit": share,
+            "limit_us": seconds / MICRO,
+        },
+    )
 
 
 def identical_twins(twins: Sequence[Estimate]) -> Check:
     """Check twins by the binomial bound: how many intervals may miss zero where each does in 5 %."""
-    missed = sum(twin.high is None or twin.exceeds(0) is not None for twin in twins)
-    allowed = int(binom.ppf(CERTAINTY, len(twins), 1 - COVERAGE)) if twins else 0
     if not twins:
-        return Check("identical twins", passed=False, figure="no pair was measured")
+        return Check("identical twins", passed=False, words="no pair was measured")
+    missed = sum(twin.high is None or twin.exceeds(0) is not None for twin in twins)
+    allowed = int(binom.ppf(CERTAINTY, len(twins), 1 - COVERAGE))
     sizes = [abs(twin.value) for twin in twins]
     widths = [twin.half_width for twin in twins if twin.half_width is not None]
-    width = f"{float(np.median(widths)):.1%}" if widths else "n/a"
+    width = "{half_width:.1%}" if widths else "n/a"
     return Check(
         "identical twins",
         missed <= allowed,
-        f"differ by {float(np.median(sizes)):.1%} in the median, {max(sizes):.1%} at most; intervals"
-        f" (± {width}) miss zero in {missed} of {len(twins)}, {allowed} allowed",
+        f"differ by {{median:.1%}} in the median, {{most:.1%}} at most; intervals (± {width}) miss zero in"
+        " {missed} of {pairs}, {limit} allowed",
+        {
+            "median": float(np.median(sizes)),
+            "most": max(sizes),
+            "half_width": float(np.median(widths)) if widths else None,
+            "missed": missed,
+            "pairs": len(twins),
+            "limit": allowed,
+        },
     )
 
 
 def same_every_time(name: str, repeats: Sequence[object], wanted: int) -> Check:
     """Check that a count came out the same in every one of the repeats that were wanted."""
     same = sum(repeat == repeats[0] for repeat in repeats)
-    return Check(name, wanted > 1 and same == wanted, f"the same in {same} of {wanted} repeats")
+    figures = {"same": same, "limit": wanted}
+    return Check(name, wanted > 1 and same == wanted, "the same in {same} of {limit} repeats", figures)
 
 
 def closed_form(name: str, counted: Mapping[str, float | None], expected: Mapping[str, float]) -> Check:
     """Check counts against the numbers that follow from the sizes."""
-    wrong = [size for size, value in expected.items() if counted.get(size) != value]
-    said = ", ".join(
+    figures: dict[str, float | None] = {}
+    for size, value in expected.items():
+        figures |= {f"{size} counted": counted.get(size), f"{size} expected": value}
+    words = ", ".join(
         f"{size}: {_whole(counted.get(size))} of {value:,.0f}" for size, value in expected.items()
     )
-    return Check(name, bool(expected) and not wrong, said)
+    passed = bool(expected) and all(counted.get(size) == value for size, value in expected.items())
+    return Check(name, passed, words, figures)
 
 
 def _whole(value: float | None) -> str:
@@ -245,15 +289,15 @@ def _whole(value: float | None) -> str:
 def clock(between_ns: Laps, spans_ns: Sequence[int], reference_ns: int) -> Check:
     """Check a clock: it never goes back, moves on, is fine and cheap enough, and agrees with another one.
 
-    `between_ns` are the nanoseconds between readings taken one right after another; `spans_ns` is what the
-    clock showed for spans of `reference_ns` by the other clock, of which the smallest counts, since whatever
-    comes between the two clocks makes a span too long.
+    `between_ns` are the nanoseconds between consecutive readings; `spans_ns` is what the clock showed for
+    spans of `reference_ns` by the other clock, of which the smallest counts, since whatever comes between the
+    two clocks makes a span too long.
     """
     elapsed_ns = float(min(spans_ns))
     if (between_ns < 0).any():
-        return Check("clock", passed=False, figure=f"went backwards by {-int(between_ns.min()):,} ns")
+        return Check("clock", False, "went backwards by {back_ns:,} ns", {"back_ns": -int(between_ns.min())})  # noqa: FBT003 - it failed
     if elapsed_ns <= 0 or not (between_ns > 0).any():
-        return Check("clock", passed=False, figure=f"stood still for {reference_ns / 1e6:,.0f} ms")
+        return Check("clock", False, "stood still for {still_ms:,.0f} ms", {"still_ms": reference_ns / 1e6})  # noqa: FBT003 - it failed
     resolution, cost = float(between_ns[between_ns > 0].min()), float(between_ns.mean())
     drift = elapsed_ns / reference_ns - 1
     good = (
@@ -264,8 +308,17 @@ def clock(between_ns: Laps, spans_ns: Sequence[int], reference_ns: int) -> Check
     return Check(
         "clock",
         good,
-        f"resolution at most {resolution:.0f} ns, a reading costs {cost:.0f} ns, never back in"
-        f" {len(between_ns):,} readings, {drift:+.3%} against a second clock",
+        "resolution at most {resolution_ns:.0f} ns, a reading costs {reading_ns:.0f} ns, never back in"
+        " {readings:,} readings, {drift:+.3%} against a second clock",
+        {
+            "resolution_ns": resolution,
+            "resolution_limit_ns": COARSEST_RESOLUTION_S / NANO,
+            "reading_ns": cost,
+            "reading_limit_ns": COSTLIEST_READING_S / NANO,
+            "readings": len(between_ns),
+            "drift": drift,
+            "drift_limit": CLOCKS_AGREE_WITHIN,
+        },
     )
 
 
@@ -278,5 +331,6 @@ def synchronised(spans_ns: int, wall_ns: int) -> Check:
     return Check(
         "clock on CUDA",
         abs(share - 1) <= SPANS_WITHIN,
-        f"spans on the device are {share:.1%} of the wall time",
+        "spans on the device are {share:.1%} of the wall time",
+        {"share": share, "limit": SPANS_WITHIN},
     )
