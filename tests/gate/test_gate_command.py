@@ -177,9 +177,9 @@ def test_two_pythons_measure_the_same_code(project: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
-def test_a_full_disk_costs_the_file_and_not_the_verdict(project: Path) -> None:
+def test_a_full_disk_costs_the_file_and_not_the_verdict(project: Path, tmp_path: Path) -> None:
     """Exit code 2 and one sentence, after all that was found."""
-    file = project / "outcome.json"
+    file = tmp_path / "outcome.json"
     done = gate(project, "--base", "main", "--summary", "/dev/full", "--cases", "b32", "--json", str(file))
     assert done.returncode == 2
     assert "# Gate: working tree against main" in done.stdout
