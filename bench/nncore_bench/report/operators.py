@@ -1,6 +1,6 @@
 """What is in the phases: operators, and where the wall clock of a profiled step goes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
@@ -8,16 +8,33 @@ from nncore_bench.cases import STEP_PHASES, Case, reference_case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.profiles import busy_share, slowed_by, smallest_of, split_of, unaccounted
 from nncore_bench.estimate.rows import Row
-from nncore_bench.records import Account, CaseProfile, ProfiledOperator
+from nncore_bench.records import Account, CaseProfile, DeviceActivity, ProfiledOperator
 from nncore_bench.report.counters import CEILINGS_WITHIN, least_share
-from nncore_bench.text.format import NOT_AVAILABLE, count, decimals, number, percentage, slowdown, unit_for
-from nncore_bench.text.frame import identity, shared_by, shown_columns
-from nncore_bench.text.table import Table
+from nncore_bench.text.format import (
+    NOT_AVAILABLE,
+    count,
+    decimals,
+    micro,
+    number,
+    percentage,
+    slowdown,
+    unit_for,
+)
+from nncore_bench.text.frame import case_columns, identity, shared_by, shown_columns
+from nncore_bench.text.table import Column, Table
 
 ON_SCREEN = 12
 ABSENT = "-"
-MICRO = 1e-6
 PARTS = ("kernel_s", "copy_s", "memset_s", "runtime_s", "operator_s", "python_s")
+ACTIVITY: dict[str, tuple[str, Callable[[float], str]]] = {
+    "busy_share": ("busy % profiled", percentage),
+    "kernels": ("kernels/step", count),
+    "gaps": ("gaps/step", count),
+    "gap_total_s": ("gaps µs/step", micro),
+    "gap_p50_s": ("gap p50 µs", micro),
+    "gap_p95_s": ("gap p95 µs", micro),
+    "queue_depth": ("queue", lambda depth: decimals(depth, 1)),
+}
 NEVER_STEP_TIMES = (
     "From a pass of its own under torch.profiler, which slows the step: believe names, calls and shares, and"
     " take step times from the other tables."
@@ -169,38 +186,18 @@ def activity_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | Non
     own = {case: profile for case, profile in own_profiles(profiles).items() if profile.device}
     if not own:
         return None
-    columns = shown_columns(own)
-    lines, raw = [], []
-    for case, profile in own.items():
-        device = profile.device
-        if device is None:
-            continue
-        row = _row(cells, case)
-        busy, bound = busy_share(row), next(iter(cells[case].values())).bound
-        lines.append(
-            {
-                **identity(case, columns),
-                "bound": bound,
-                "busy % of plain step": percentage(busy),
-                "busy % profiled": percentage(device.busy_share),
-                "kernels/step": count(device.kernels),
-                "gaps/step": count(device.gaps),
-                "gaps µs/step": number(device.gap_total_s / MICRO),
-                "gap p50 µs": number(device.gap_p50_s / MICRO),
-                "gap p95 µs": number(device.gap_p95_s / MICRO),
-                "queue": decimals(device.queue_depth, 1),
-            }
-        )
-        values = {name: getattr(device, name) for name in device.__struct_fields__}
-        raw.append(
-            {
-                **{name: getattr(case, name) for name in columns},
-                "bound": bound,
-                "kernel_s": None if row is None else row.kernel_s,
-                "busy_share_of_plain_step": busy,
-                **values,
-            }
-        )
+    columns = [
+        *case_columns(shown_columns(own)),
+        Column("bound", "bound", lambda profile: next(iter(cells[profile.case].values())).bound, words=True),
+        Column("", "kernel_s", lambda profile: getattr(_row(cells, profile.case), "kernel_s", None)),
+        Column(
+            "busy % of plain step",
+            "busy_share_of_plain_step",
+            lambda profile: busy_share(_row(cells, profile.case)),
+            percentage,
+        ),
+        *(_activity(name) for name in DeviceActivity.__struct_fields__),
+    ]
     caption = (
         "busy: how long a kernel, a copy or a memset ran in a profiled step, as a share of the undisturbed"
         " plain step, and of the profiled one, in which the host is slower and kernels are not; gaps: idle"
@@ -210,7 +207,12 @@ def activity_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | Non
         f" timed. {NEVER_STEP_TIMES}"
     )
     title = f"How the device spends the step ({shared_by(own)})"
-    return Table("device", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
+    return Table.of("device", title, caption, columns, own.values())
+
+
+def _activity(name: str) -> Column:
+    title, text = ACTIVITY.get(name, ("", str))
+    return Column(title, name, lambda profile: getattr(profile.device, name), text)
 
 
 def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
