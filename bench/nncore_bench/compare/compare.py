@@ -29,12 +29,12 @@ from nncore_bench.runs import Run, replace_file
 from nncore_bench.text.format import (
     MICROSECONDS,
     NOT_AVAILABLE,
-    decimals,
     first_of,
     from_to,
     micro,
     percentage,
     signed,
+    span,
 )
 from nncore_bench.text.frame import case_columns, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table, only_in_files, write_files
@@ -241,11 +241,7 @@ def _cases(cases: Sequence[Case], everything: Sequence[Case]) -> str:
 
 
 def _span(seconds: Sequence[float | None]) -> str:
-    known = sorted(value / MICROSECONDS.seconds for value in seconds if value is not None)
-    if not known:
-        return NOT_AVAILABLE
-    low, high = decimals(known[0], 1), decimals(known[-1], 1)
-    return low if low == high else f"{low} to {high}"
+    return span([value / MICROSECONDS.seconds for value in seconds if value is not None])
 
 
 def _largest_share(group: Sequence[tuple[Compared, Cause]]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from nncore_bench.cases import STEP_PHASES, Case, Place, reference_case
+from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case, Place, reference_case
 from nncore_bench.estimate.ceilings import UNKNOWN, Ceilings
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import Row
@@ -26,7 +26,6 @@ from nncore_bench.variants import DEFAULT_ALLOCATOR
 
 COUNTED = (*STEP_PHASES, "step", "inference")
 MEGA, GIGA, KILO, MICRO = 1e6, 1e9, 1e3, 1e-6
-ABSENT = "-"
 CEILINGS_WITHIN = 0.05
 """A ceiling is a rate measured once, and another shape may do a little better."""
 
@@ -92,7 +91,7 @@ def limit_table(cells: Cells) -> Table | None:
     lines = [
         {
             **identity(case, columns),
-            **{phase: limit_cell(row_of[phase]) if phase in row_of else ABSENT for phase in phases},
+            **{phase: limit_cell(row_of[phase]) if phase in row_of else DOES_NOT_APPLY for phase in phases},
         }
         for case, row_of in counted.items()
     ]

@@ -4,27 +4,27 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from nncore_bench.cases import STEP_PHASES, Case, reference_case
+from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case, reference_case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.profiles import busy_share, slowed_by, smallest_of, split_of, unaccounted
 from nncore_bench.estimate.rows import Row
 from nncore_bench.records import Account, CaseProfile, DeviceActivity, ProfiledOperator
 from nncore_bench.report.counters import CEILINGS_WITHIN, least_share
 from nncore_bench.text.format import (
-    NOT_AVAILABLE,
     count,
     decimals,
+    in_unit,
     micro,
-    number,
     percentage,
+    several,
     slowdown,
+    span,
     unit_for,
 )
 from nncore_bench.text.frame import case_columns, identity, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table
 
 ON_SCREEN = 12
-ABSENT = "-"
 PARTS = ("kernel_s", "copy_s", "memset_s", "runtime_s", "operator_s", "python_s")
 ACTIVITY: dict[str, tuple[str, Callable[[float], str]]] = {
     "busy_share": ("busy % profiled", percentage),
@@ -83,8 +83,8 @@ def _lines(operators: Sequence[ProfiledOperator]) -> list[dict[str, str]]:
             "of": _of(operator),
             "shapes": operator.shapes,
             "calls/step": count(operator.calls) if operator.calls else "",
-            f"host {host.symbol}": number(operator.host_s / host.seconds),
-            **({f"device {device.symbol}": _in(operator.device_s, device.seconds)} if on_device else {}),
+            f"host {host.symbol}": in_unit(operator.host_s, host.seconds),
+            **({f"device {device.symbol}": in_unit(operator.device_s, device.seconds)} if on_device else {}),
             "% of phase": percentage(operator.share),
         }
         for operator in operators
@@ -106,10 +106,6 @@ def _raw(profile: CaseProfile, operator: ProfiledOperator, columns: Sequence[str
 
 def _self_time(operator: ProfiledOperator) -> float:
     return operator.host_s if operator.device_s is None else operator.device_s
-
-
-def _in(seconds: float | None, unit: float) -> str:
-    return NOT_AVAILABLE if seconds is None else number(seconds / unit)
 
 
 def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None:
@@ -136,7 +132,7 @@ def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None
         " of the profiled steps to that of plain ones."
     )
     title = f"Where the wall clock of a step goes ({shared_by(own)})"
-    shown = pd.DataFrame(lines).fillna(ABSENT)  # a CPU and a device are told by different columns
+    shown = pd.DataFrame(lines).fillna(DOES_NOT_APPLY)  # a CPU and a device are told by different columns
     return Table("accounting", title, caption, shown, pd.DataFrame(raw))
 
 
@@ -223,11 +219,10 @@ def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
     off = [abs(miss) for profile in own.values() if (miss := unaccounted(profile)) is not None]
     slowed = [s for case, p in own.items() if (s := slowed_by(p, _row(cells, case))) is not None]
     differing = [profile for profile in own.values() if profile.disagreement]
-    cost = f"; it makes the step {_range(slowed)} times as long" if slowed else ""
-    cases = f"{len(own)} case{'' if len(own) == 1 else 's'}"
+    cost = f"; it makes the step {span(slowed)} times as long" if slowed else ""
     line = (
-        f"The profiler looked into {cases}{cost}. Its accounts miss the step by the worker's clock by"
-        f" {percentage(max(off, default=None))} % at most, and it saw what was counted in"
+        f"The profiler looked into {several(len(own), 'case')}{cost}. Its accounts miss the step by the worker's"
+        f" clock by {percentage(max(off, default=None))} % at most, and it saw what was counted in"
         f" {len(own) - len(differing)} of {len(own)}."
     )
     told = [f"Disagreement in {p.case.key}: {p.disagreement}." for p in differing[:ON_SCREEN]]
@@ -244,8 +239,3 @@ def _too_busy(cases: Iterable[Case], cells: Cells) -> list[str]:
         for case, row in rows
         if (busy := busy_share(row)) is not None and busy * least_share(row) > 1 + CEILINGS_WITHIN
     ]
-
-
-def _range(values: Sequence[float]) -> str:
-    low, high = decimals(min(values), 1), decimals(max(values), 1)
-    return low if low == high else f"{low} to {high}"

@@ -6,7 +6,7 @@ from nncore_bench.cases import Case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import EVENTS_TOLERATED, Row
 from nncore_bench.runs import Campaign, Run
-from nncore_bench.text.format import MICROSECONDS, count, decimals, duration, percentage, slowdown
+from nncore_bench.text.format import MICROSECONDS, count, decimals, duration, percentage, several, slowdown
 from nncore_bench.text.frame import case_columns, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table, only_in_files
 
@@ -78,9 +78,9 @@ def _disturbed(steps: Mapping[Case, Row]) -> list[str]:
     worst = sorted(found, key=lambda key: -found[key])
     named = [f"{key} ({slowdown(found[key])})" for key in worst[:WORST_LISTED]]
     more = [f"{len(worst) - WORST_LISTED} more"] if len(worst) > WORST_LISTED else []
-    cases = f"{len(worst)} case{'' if len(worst) == 1 else 's'}"
     line = (
-        f"Disturbance above {100 * (LARGEST_DISTURBANCE - 1):.0f} % in {cases}: {', '.join([*named, *more])}."
+        f"Disturbance above {percentage(LARGEST_DISTURBANCE - 1)} % in {several(len(worst), 'case')}:"
+        f" {', '.join([*named, *more])}."
         " Next: end other programs and measure again, or compare the undisturbed steps."
     )
     return [line] if worst else []
