@@ -221,8 +221,8 @@ def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
     differing = [profile for profile in own.values() if profile.disagreement]
     cost = f"; it makes the step {span(slowed)} times as long" if slowed else ""
     line = (
-        f"The profiler looked into {several(len(own), 'case')}{cost}. Its accounts miss the step by the worker's"
-        f" clock by {percentage(max(off, default=None))} % at most, and it saw what was counted in"
+        f"The profiler looked into {several(len(own), 'case')}{cost}. Its accounts miss the step by the"
+        f" worker's clock by {percentage(max(off, default=None))} % at most, and it saw what was counted in"
         f" {len(own) - len(differing)} of {len(own)}."
     )
     told = [f"Disagreement in {p.case.key}: {p.disagreement}." for p in differing[:ON_SCREEN]]
