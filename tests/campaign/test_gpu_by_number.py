@@ -66,7 +66,7 @@ def test_a_gpu_may_be_asked_for_by_number(
         ("cuda:x", "'cuda:x' is not one of cpu, cuda (or cuda:1 and the like)"),
         ("cpu:1", "'cpu:1' is not one of"),
         ("cuda:", "'cuda:' is not one of"),
-        ("cuda,cuda:1", "cuda and cuda:1 are two GPUs, and a run measures one"),
+        ("cuda,cuda:1", "cuda and cuda:1 are two GPUs, but a run measures one"),
     ],
 )
 def test_a_run_measures_one_gpu(text: str, said: str) -> None:

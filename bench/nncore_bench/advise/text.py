@@ -10,8 +10,8 @@ import pandas as pd
 from nncore_bench.cases import Case
 from nncore_bench.estimate.gains import Gain
 from nncore_bench.text.format import NOT_AVAILABLE, decimals, from_to, magnitude, micro, several, signed
-from nncore_bench.text.frame import bounds, identity, shown_columns
-from nncore_bench.text.table import Table
+from nncore_bench.text.frame import identity, shown_columns
+from nncore_bench.text.table import Table, bounds
 from nncore_bench.variants import EAGER, code_of
 
 TITLES = {

@@ -55,7 +55,7 @@ def _options(given: argparse.Namespace) -> Options:
 
 def _answer(advice: "Advice", figures: dict[str, object]) -> Answer:
     from nncore_bench.advise.text import name_of
-    from nncore_bench.text.frame import bounds
+    from nncore_bench.text.table import bounds
     from nncore_bench.variants import code_of
 
     best = best_of(advice)

@@ -19,26 +19,25 @@ from nncore_bench.compare.explain import (
     Side,
     compared,
 )
-from nncore_bench.compare.side_by_side import machines_line
+from nncore_bench.compare.side_by_side import compared_line, heading, machines_line
 from nncore_bench.estimate.cells import cells_of
 from nncore_bench.estimate.drift import drift_free_ratios
 from nncore_bench.estimate.profiles import profile_of
 from nncore_bench.estimate.source import Source
 from nncore_bench.machine.fingerprint import differences
-from nncore_bench.report.facts import named
 from nncore_bench.runs import Run, replace_file
 from nncore_bench.text.format import (
     MICROSECONDS,
     NOT_AVAILABLE,
-    decimals,
     first_of,
     from_to,
     micro,
     percentage,
     signed,
+    span,
 )
-from nncore_bench.text.frame import bounds, identity, shared_by, shown_columns
-from nncore_bench.text.table import Table, write_files
+from nncore_bench.text.frame import case_columns, shared_by, shown_columns
+from nncore_bench.text.table import Column, Table, only_in_files, write_files
 
 CAUSES_ON_SCREEN = 4
 CASES_NAMED = 5
@@ -82,10 +81,7 @@ class Comparison:
     def text(self) -> str:
         """Return everything as it is printed and written to compare.md."""
         lines = [
-            f"A: {named(self.base)}",
-            f"B: {named(self.candidate)}",
-            *(["A and B are one and the same run."] if self.base.id == self.candidate.id else []),
-            "",
+            *heading(self.base, self.candidate),
             *(table.markdown() for table in self.tables),
             *self.remarks,
         ]
@@ -160,21 +156,20 @@ def ratio_table(comparison: Comparison) -> Table | None:
     if not comparison.results:
         return None
     cases = [result.case for result in comparison.results]
-    columns = shown_columns(cases)
-    lines = [
-        {
-            **identity(result.case, columns),
-            "A step µs": micro(result.steps_s[0]),
-            "B step µs": micro(result.steps_s[1]),
-            **{f"{phase} B/A": from_to(result.ratios.get(phase)) for phase in _shown(comparison.results)},
-            "outcome": _outcome(result),
-        }
-        for result in comparison.results
+    columns = [
+        *case_columns(shown_columns(cases)),
+        Column("A step µs", "base_s", lambda result: result.steps_s[0], micro),
+        Column("B step µs", "candidate_s", lambda result: result.steps_s[1], micro),
+        *(_ratio(phase, shown=phase in _shown(comparison.results)) for phase in JUDGED),
+        Column("outcome", "", _outcome, words=True),
+        *only_in_files(["outcome"]),
+        Column("", "suspects", lambda result: " ".join(result.suspects)),
+        Column("", "difference_s", lambda result: sum(p.difference_s for p in result.parts.values())),
+        Column("", "unexplained_s", lambda result: sum(p.unexplained_s for p in result.parts.values())),
     ]
-    raw = [_raw_ratio(result, columns) for result in comparison.results]
     title = f"Two runs ({shared_by(cases)})"
     caption = VERDICTS.format(margin=percentage(comparison.margin))
-    return Table("compared", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
+    return Table.of("compared", title, caption, columns, comparison.results)
 
 
 def _shown(results: Sequence[Compared]) -> list[str]:
@@ -188,17 +183,10 @@ def _outcome(result: Compared) -> str:
     return result.outcome + (f" ({', '.join(result.suspects)})" if where else "")
 
 
-def _raw_ratio(result: Compared, columns: Sequence[str]) -> dict[str, object]:
-    record: dict[str, object] = {name: getattr(result.case, name) for name in columns}
-    record |= dict(zip(("base_s", "candidate_s"), result.steps_s, strict=True))
-    for phase in JUDGED:
-        record |= bounds(result.ratios.get(phase), f"{phase}_ratio", f"{phase}_low", f"{phase}_high")
-    return record | {
-        "outcome": result.outcome,
-        "suspects": " ".join(result.suspects),
-        "difference_s": sum(part.difference_s for part in result.parts.values()),
-        "unexplained_s": sum(part.unexplained_s for part in result.parts.values()),
-    }
+def _ratio(phase: str, *, shown: bool) -> Column:
+    names = (f"{phase}_ratio", f"{phase}_low", f"{phase}_high")
+    title = f"{phase} B/A" if shown else ""
+    return Column(title, names, lambda result: result.ratios.get(phase), from_to)
 
 
 def why_table(results: Sequence[Compared]) -> Table | None:
@@ -253,11 +241,7 @@ def _cases(cases: Sequence[Case], everything: Sequence[Case]) -> str:
 
 
 def _span(seconds: Sequence[float | None]) -> str:
-    known = sorted(value / MICROSECONDS.seconds for value in seconds if value is not None)
-    if not known:
-        return NOT_AVAILABLE
-    low, high = decimals(known[0], 1), decimals(known[-1], 1)
-    return low if low == high else f"{low} to {high}"
+    return span([value / MICROSECONDS.seconds for value in seconds if value is not None])
 
 
 def _largest_share(group: Sequence[tuple[Compared, Cause]]) -> str:
@@ -345,13 +329,11 @@ def _partners(words: str, cases: Sequence[Case]) -> list[str]:
 
 def summary(comparison: Comparison) -> str:
     """Return the last line: how much was compared, and with what outcome."""
-    results, whole = comparison.results, len(comparison.results) + len(comparison.missing)
+    results = comparison.results
     counts = {
         outcome: sum(result.outcome == outcome for result in results)
         for outcome in ("ok", SUSPECT, NOT_COMPARABLE)
     }
     said = ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number)
-    return (
-        f"compared {len(results)} of {whole}, {len(comparison.new)} new, {len(comparison.missing)} missing"
-        + (f": {said}" if said else "")
-    )
+    line = compared_line(len(results), len(comparison.new), len(comparison.missing))
+    return f"{line}: {said}" if said else line

@@ -1,22 +1,21 @@
 """Two runs side by side, also of two machines: how many samples a second each gets through, at best."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from statistics import median
 
-import pandas as pd
-
 from nncore_bench.cases import Case
-from nncore_bench.crossover.devices import fastest, matched
+from nncore_bench.crossover.devices import Matched, fastest, matched
 from nncore_bench.estimate.drift import drift_free_ratios
 from nncore_bench.estimate.estimates import Estimate
+from nncore_bench.estimate.rows import Row
 from nncore_bench.estimate.source import Source
 from nncore_bench.machine.fingerprint import differences
 from nncore_bench.report.facts import named
 from nncore_bench.report.throughput import throughput
 from nncore_bench.runs import Run
 from nncore_bench.text.format import first_of, from_to, percentage, plus_minus, several
-from nncore_bench.text.frame import bounds, identity, place, shared_by, shown_columns, size
-from nncore_bench.text.table import Table
+from nncore_bench.text.frame import case_columns, place, shared_by, shown_columns, size
+from nncore_bench.text.table import Column, Table
 
 MOST_NAMED = 5
 
@@ -35,16 +34,24 @@ def side_by_side(base: Source, candidate: Source) -> str:
     )
     return "\n".join(
         [
-            f"A: {named(base.run)}",
-            f"B: {named(candidate.run)}",
-            *(["A and B are one and the same run."] if base.run.id == candidate.run.id else []),
-            "",
+            *heading(base.run, candidate.run),
             *([table.markdown()] if table else []),
             *machines_line(base.run, candidate.run),
             *agreement(base, candidate),
-            f"compared {common} of {len(a)}, {new} new, {missing} missing",
+            compared_line(common, new, missing),
         ]
     )
+
+
+def heading(base: Run, candidate: Run) -> list[str]:
+    """Return the lines that name two compared runs."""
+    same = ["A and B are one and the same run."] if base.id == candidate.id else []
+    return [f"A: {named(base)}", f"B: {named(candidate)}", *same, ""]
+
+
+def compared_line(common: int, new: int, missing: int) -> str:
+    """Return how many cases of A are compared, and how many are in one run only."""
+    return f"compared {common} of {common + missing}, {new} new, {missing} missing"
 
 
 def machines_line(base: Run, candidate: Run) -> list[str]:
@@ -108,28 +115,22 @@ def versus_table(base: Source, candidate: Source) -> Table | None:
     if not pairs:
         return None
     common = [pair.case for pair in pairs]
-    columns = shown_columns(common)
-    lines = [
-        {
-            **identity(pair.case, columns),
-            "A samples/s": plus_minus(throughput(pair.first)),
-            "A on": place(pair.first.case),
-            "B samples/s": plus_minus(throughput(pair.second)),
-            "B on": place(pair.second.case),
-            "B/A": from_to(pair.speed_up),
-        }
-        for pair in pairs
-    ]
-    raw = [
-        {
-            **{name: getattr(pair.case, name) for name in columns},
-            "a_samples_per_s": pair.first.samples_per_s,
-            "a_case": pair.first.case.key,
-            "b_samples_per_s": pair.second.samples_per_s,
-            "b_case": pair.second.case.key,
-            **bounds(pair.speed_up, "ratio", "ratio_low", "ratio_high"),
-        }
-        for pair in pairs
+    columns = [
+        *case_columns(shown_columns(common)),
+        *_side("A", lambda pair: pair.first),
+        *_side("B", lambda pair: pair.second),
+        Column("B/A", ("ratio", "ratio_low", "ratio_high"), lambda pair: pair.speed_up, from_to),
     ]
     title = f"Throughput of two runs ({shared_by(common)})"
-    return Table("versus", title, CAPTION, pd.DataFrame(lines), pd.DataFrame(raw))
+    return Table.of("versus", title, CAPTION, columns, pairs)
+
+
+def _side(run: str, row: Callable[[Matched], Row]) -> list[Column]:
+    """Return the columns of one run: its rate, and where that was reached."""
+    name = run.lower()
+    return [
+        Column(f"{run} samples/s", "", lambda pair: throughput(row(pair)), plus_minus),
+        Column("", f"{name}_samples_per_s", lambda pair: row(pair).samples_per_s),
+        Column(f"{run} on", "", lambda pair: place(row(pair).case), words=True),
+        Column("", f"{name}_case", lambda pair: row(pair).case.key),
+    ]

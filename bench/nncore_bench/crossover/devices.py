@@ -1,9 +1,7 @@
 """Is the GPU worth it: the best CPU step against the CUDA step, case by case, and nothing in between."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-
-import pandas as pd
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
 from nncore_bench.estimate.cells import Cells
@@ -11,12 +9,11 @@ from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.estimate.launches import LaunchBound, launch_bound
 from nncore_bench.estimate.rows import Row
 from nncore_bench.records import CaseProfile
-from nncore_bench.text.format import from_to, in_unit, percentage, plus_minus, unit_for
-from nncore_bench.text.frame import bounds, identity, series, shared_by, shown_columns, size
-from nncore_bench.text.table import Table
+from nncore_bench.text.format import Unit, from_to, in_unit, percentage, plus_minus, unit_for
+from nncore_bench.text.frame import case_columns, series, shared_by, shown_columns, size
+from nncore_bench.text.table import Column, Table
 
 WORTH_IT = {True: "yes", False: "no", None: "undecided"}
-MEDIAN = ("median_s", "median_low_s", "median_high_s")
 CAPTION = (
     "The CPU at its best thread count against CUDA: median times of the whole step, and how many times"
     " as fast CUDA is (95 % interval). worth it: yes or no where the interval leaves 1 out. Sizes that were"
@@ -76,20 +73,27 @@ def device_table(cells: Cells) -> Table | None:
     if not pairs:
         return None
     unit = unit_for(row.median_s for pair in pairs for row in (pair.first, pair.second))
-    columns = shown_columns(pair.case for pair in pairs)
-    lines = [
-        {
-            **identity(pair.case, columns),
-            "CPU threads": str(pair.first.threads),
-            f"CPU step {unit.symbol}": plus_minus(pair.first.median, unit.seconds),
-            f"CUDA step {unit.symbol}": plus_minus(pair.second.median, unit.seconds),
-            "CUDA is times as fast": from_to(pair.speed_up),
-            "worth it": WORTH_IT[pair.speed_up.exceeds(1)],
-        }
-        for pair in pairs
+    columns = [
+        *case_columns(shown_columns(pair.case for pair in pairs)),
+        Column("CPU threads", "cpu_threads", lambda pair: pair.first.threads),
+        _median("CPU", lambda pair: pair.first.median, unit),
+        _median("CUDA", lambda pair: pair.second.median, unit),
+        Column(
+            "CUDA is times as fast",
+            ("speed_up", "speed_up_low", "speed_up_high"),
+            lambda pair: pair.speed_up,
+            from_to,
+        ),
+        Column("worth it", "", lambda pair: pair.speed_up.exceeds(1), WORTH_IT.__getitem__, words=True),
     ]
     title = f"CPU against CUDA ({shared_by(pair.case for pair in pairs)})"
-    return Table("cpu_vs_cuda", title, CAPTION, pd.DataFrame(lines), _raw(pairs, columns))
+    return Table.of("cpu_vs_cuda", title, CAPTION, columns, pairs)
+
+
+def _median(device: str, median: Callable[[Matched], Estimate | None], unit: Unit) -> Column:
+    where = device.lower()
+    names = (f"{where}_median_s", f"{where}_median_low_s", f"{where}_median_high_s")
+    return Column(f"{device} step {unit.symbol}", names, median, lambda time: plus_minus(time, unit.seconds))
 
 
 def sentence(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = ()) -> str:
@@ -156,18 +160,3 @@ def _why_not(cells: Cells) -> str:
     if reasons:
         return "; ".join(reasons)
     return "no case has its step measured on both CPU and CUDA (--step-devices and -k step choose them)"
-
-
-def _raw(pairs: list[Matched], columns: tuple[str, ...]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                **{name: getattr(pair.case, name) for name in columns},
-                "cpu_threads": pair.first.threads,
-                **{f"cpu_{name}": getattr(pair.first, name) for name in MEDIAN},
-                **{f"cuda_{name}": getattr(pair.second, name) for name in MEDIAN},
-                **bounds(pair.speed_up, "speed_up", "speed_up_low", "speed_up_high"),
-            }
-            for pair in pairs
-        ]
-    )

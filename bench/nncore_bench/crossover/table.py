@@ -13,8 +13,8 @@ from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.estimate.rows import Row
 from nncore_bench.text.format import count, from_to, number
-from nncore_bench.text.frame import bounds, identity, shown_columns
-from nncore_bench.text.table import Table
+from nncore_bench.text.frame import identity, shown_columns
+from nncore_bench.text.table import Table, bounds
 from nncore_bench.variants import EAGER, made_faster
 
 MODES = ("resident", "copied", "loaded")

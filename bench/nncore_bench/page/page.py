@@ -41,7 +41,7 @@ from nncore_bench.report.report import Report, render
 from nncore_bench.runs import replace_file
 from nncore_bench.text.format import percentage
 from nncore_bench.text.frame import identity
-from nncore_bench.text.table import Table, is_wordy
+from nncore_bench.text.table import Table
 
 SNIPPET = "window.vegaEmbed = vegaEmbed;"
 WIDE = ("shares", "memory", "roofline", "ratios", "history")
@@ -330,7 +330,7 @@ def _shown(tables: Iterable[Table]) -> list[ShownTable]:
             table.title,
             table.caption,
             table.on_screen,
-            [(str(name), is_wordy(table.shown[name].tolist())) for name in table.shown.columns],
+            [(str(name), table.holds_words(str(name))) for name in table.shown.columns],
             [[str(cell) for cell in row] for row in table.shown.itertuples(index=False)],
         )
         for table in tables

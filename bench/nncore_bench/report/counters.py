@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from nncore_bench.cases import STEP_PHASES, Case, Place
+from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case, Place
 from nncore_bench.companions import reference_case
 from nncore_bench.estimate.ceilings import UNKNOWN, Ceilings
 from nncore_bench.estimate.cells import Cells
@@ -21,13 +21,12 @@ from nncore_bench.text.format import (
     rounded,
     unit_for,
 )
-from nncore_bench.text.frame import identity, place, shared_by, shown_columns
-from nncore_bench.text.table import Table
+from nncore_bench.text.frame import case_columns, identity, place, shared_by, shown_columns
+from nncore_bench.text.table import Column, Table, only_in_files
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 
 COUNTED = (*STEP_PHASES, "step", "inference")
 MEGA, GIGA, KILO, MICRO = 1e6, 1e9, 1e3, 1e-6
-ABSENT = "-"
 CEILINGS_WITHIN = 0.05
 """A ceiling is a rate measured once, and another shape may do a little better."""
 
@@ -93,13 +92,18 @@ def limit_table(cells: Cells) -> Table | None:
     lines = [
         {
             **identity(case, columns),
-            **{phase: limit_cell(row_of[phase]) if phase in row_of else ABSENT for phase in phases},
+            **{phase: limit_cell(row_of[phase]) if phase in row_of else DOES_NOT_APPLY for phase in phases},
         }
         for case, row_of in counted.items()
     ]
-    raw = _raw(counted, columns, phases, RATES)
     title = f"What limits each phase ({shared_by(counted)})"
-    return Table("limits", title, WHAT_LIMITS, pd.DataFrame(lines), raw, on_screen=False)
+    raw = [
+        {name: getattr(row, name) for name in (*columns, "phase", *RATES)}
+        for row_of in counted.values()
+        for phase in phases
+        if (row := row_of.get(phase))
+    ]
+    return Table("limits", title, WHAT_LIMITS, pd.DataFrame(lines), pd.DataFrame(raw), on_screen=False)
 
 
 def counter_table(cells: Cells) -> Table | None:
@@ -107,27 +111,20 @@ def counter_table(cells: Cells) -> Table | None:
     counted = {case: row_of for case, row_of in cells.items() if _is_counted(row_of)}
     if not counted:
         return None
-    columns = shown_columns(counted)
-    told = [row for row_of in counted.values() for row in row_of.values() if row.phase in COUNTED]
-    kinds = [name for name in COUNTER_LABELS if any(getattr(row, name) is not None for row in told)]
-    lines = [
-        {
-            **identity(case, columns),
-            "phase": phase,
-            **{COUNTER_LABELS[name][0]: _counted(row_of[phase], name) for name in kinds},
-        }
-        for case, row_of in counted.items()
-        for phase in COUNTED
-        if phase in row_of
+    rows = [row_of[phase] for row_of in counted.values() for phase in COUNTED if phase in row_of]
+    columns = [
+        *case_columns(shown_columns(counted)),
+        Column("phase", "phase", lambda row: row.phase, words=True),
+        *(_counter(name) for name in COUNTER_LABELS if any(getattr(row, name) is not None for row in rows)),
+        *only_in_files((*COUNTERS, *SIZES)),
     ]
     caption = (
         "Counted in a pass of its own, in one settled step. A multiply-add is 2 FLOP; n/a where torch has no"
         " formula for any operator. moved: every operator reads its inputs and writes its outputs once. peak:"
         " the most alive at one moment, above parameters, optimizer state and batches."
     )
-    raw = _raw(counted, columns, COUNTED, (*COUNTERS, *SIZES))
     title = f"What each phase does ({shared_by(counted)})"
-    return Table("counters", title, caption, pd.DataFrame(lines), raw, on_screen=False)
+    return Table.of("counters", title, caption, columns, rows, on_screen=False)
 
 
 def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
@@ -135,33 +132,15 @@ def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
     if not ceilings:
         return None
     launches = any(found.launch_s is not None for found in ceilings.values())
-    raw = pd.DataFrame(
-        [
-            {
-                "device": where[0],
-                "threads": where[1],
-                "precision": where[2],
-                "gemm_flop_per_s": found.gemm_flop_per_s,
-                "cached_bytes_per_s": found.cached_bytes_per_s,
-                "cold_bytes_per_s": found.cold_bytes_per_s,
-                "dispatch_step_s": found.smallest_step_s,
-                "launch_s": found.launch_s,
-            }
-            for where, found in ceilings.items()
-        ]
-    )
-    lines = [
-        {
-            "device": where[0],
-            "threads": str(where[1]),
-            "precision": where[2],
-            "GFLOP/s": in_unit(found.gemm_flop_per_s, GIGA),
-            "GB/s in cache": in_unit(found.cached_bytes_per_s, GIGA),
-            "GB/s of 32 MiB": in_unit(found.cold_bytes_per_s, GIGA),
-            "smallest step µs": in_unit(found.smallest_step_s, MICRO),
-            **({"launch µs": in_unit(found.launch_s, MICRO)} if launches else {}),
-        }
-        for where, found in ceilings.items()
+    columns = [
+        Column("device", "device", lambda line: line[0][0], words=True),
+        Column("threads", "threads", lambda line: line[0][1]),
+        Column("precision", "precision", lambda line: line[0][2], words=True),
+        _ceiling("GFLOP/s", "gemm_flop_per_s", "gemm_flop_per_s", GIGA),
+        _ceiling("GB/s in cache", "cached_bytes_per_s", "cached_bytes_per_s", GIGA),
+        _ceiling("GB/s of 32 MiB", "cold_bytes_per_s", "cold_bytes_per_s", GIGA),
+        _ceiling("smallest step µs", "dispatch_step_s", "smallest_step_s", MICRO),
+        _ceiling("launch µs" if launches else "", "launch_s", "launch_s", MICRO),
     ]
     caption = (
         "Measured beside the cases, in the same rounds, undisturbed: a square matrix product, a copy within a"
@@ -170,7 +149,12 @@ def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
     )
     if launches:
         caption += " launch: that step over the kernels that it launches."
-    return Table("ceilings", "What this machine can do", caption, pd.DataFrame(lines), raw, on_screen=False)
+    title = "What this machine can do"
+    return Table.of("ceilings", title, caption, columns, ceilings.items(), on_screen=False)
+
+
+def _ceiling(title: str, name: str, attribute: str, unit: float) -> Column:
+    return Column(title, name, lambda line: getattr(line[1], attribute), lambda value: in_unit(value, unit))
 
 
 def limit_cell(row: Row) -> str:
@@ -214,28 +198,15 @@ def _is_counted(row_of: Mapping[str, Row]) -> bool:
     return any(getattr(row, name) is not None for row in row_of.values() for name in COUNTERS)
 
 
-def _raw(cells: Cells, columns: Sequence[str], phases: Sequence[str], names: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                **{name: getattr(case, name) for name in columns},
-                "phase": phase,
-                **{name: getattr(row_of[phase], name) for name in names},
-            }
-            for case, row_of in cells.items()
-            for phase in phases
-            if phase in row_of
-        ]
-    )
-
-
 def _time(row: Row, unit: float) -> str:
     return (plus_minus if row.phase == "step" else rounded)(row.time, unit)
 
 
-def _counted(row: Row, name: str) -> str:
-    value, unit = getattr(row, name), COUNTER_LABELS[name][1]
-    return count(value) if unit == 1 else in_unit(value, unit)
+def _counter(name: str) -> Column:
+    """Return the column of a counter on the screen: a number of things, or in a unit of them."""
+    title, unit = COUNTER_LABELS[name]
+    text = count if unit == 1 else lambda value: in_unit(value, unit)
+    return Column(title, "", lambda row: getattr(row, name), text)
 
 
 def _rate(per_s: float | None, share: float | None) -> str:

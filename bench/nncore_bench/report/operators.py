@@ -1,24 +1,41 @@
 """What is in the phases: operators, and where the wall clock of a profiled step goes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from nncore_bench.cases import STEP_PHASES, Case
+from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
 from nncore_bench.companions import reference_case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.profiles import busy_share, slowed_by, smallest_of, split_of, unaccounted
 from nncore_bench.estimate.rows import Row
-from nncore_bench.records import Account, CaseProfile, ProfiledOperator
+from nncore_bench.records import Account, CaseProfile, DeviceActivity, ProfiledOperator
 from nncore_bench.report.counters import CEILINGS_WITHIN, least_share
-from nncore_bench.text.format import NOT_AVAILABLE, count, decimals, number, percentage, slowdown, unit_for
-from nncore_bench.text.frame import identity, shared_by, shown_columns
-from nncore_bench.text.table import Table
+from nncore_bench.text.format import (
+    count,
+    decimals,
+    in_unit,
+    micro,
+    percentage,
+    several,
+    slowdown,
+    span,
+    unit_for,
+)
+from nncore_bench.text.frame import case_columns, identity, shared_by, shown_columns
+from nncore_bench.text.table import Column, Table
 
 ON_SCREEN = 12
-ABSENT = "-"
-MICRO = 1e-6
 PARTS = ("kernel_s", "copy_s", "memset_s", "runtime_s", "operator_s", "python_s")
+ACTIVITY: dict[str, tuple[str, Callable[[float], str]]] = {
+    "busy_share": ("busy % profiled", percentage),
+    "kernels": ("kernels/step", count),
+    "gaps": ("gaps/step", count),
+    "gap_total_s": ("gaps µs/step", micro),
+    "gap_p50_s": ("gap p50 µs", micro),
+    "gap_p95_s": ("gap p95 µs", micro),
+    "queue_depth": ("queue", lambda depth: decimals(depth, 1)),
+}
 NEVER_STEP_TIMES = (
     "From a pass of its own under torch.profiler, which slows the step: believe names, calls and shares, and"
     " take step times from the other tables."
@@ -65,8 +82,8 @@ def _lines(operators: Sequence[ProfiledOperator]) -> list[dict[str, str]]:
             "of": _of(operator),
             "shapes": operator.shapes,
             "calls/step": count(operator.calls) if operator.calls else "",
-            f"host {host.symbol}": number(operator.host_s / host.seconds),
-            **({f"device {device.symbol}": _in(operator.device_s, device.seconds)} if on_device else {}),
+            f"host {host.symbol}": in_unit(operator.host_s, host.seconds),
+            **({f"device {device.symbol}": in_unit(operator.device_s, device.seconds)} if on_device else {}),
             "% of phase": percentage(operator.share),
         }
         for operator in operators
@@ -88,10 +105,6 @@ def _raw(profile: CaseProfile, operator: ProfiledOperator, columns: Sequence[str
 
 def _self_time(operator: ProfiledOperator) -> float:
     return operator.host_s if operator.device_s is None else operator.device_s
-
-
-def _in(seconds: float | None, unit: float) -> str:
-    return NOT_AVAILABLE if seconds is None else number(seconds / unit)
 
 
 def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None:
@@ -118,7 +131,7 @@ def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None
         " of the profiled steps to that of plain ones."
     )
     title = f"Where the wall clock of a step goes ({shared_by(own)})"
-    shown = pd.DataFrame(lines).fillna(ABSENT)  # a CPU and a device are told by different columns
+    shown = pd.DataFrame(lines).fillna(DOES_NOT_APPLY)  # a CPU and a device are told by different columns
     return Table("accounting", title, caption, shown, pd.DataFrame(raw))
 
 
@@ -168,38 +181,18 @@ def activity_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | Non
     own = {case: profile for case, profile in own_profiles(profiles).items() if profile.device}
     if not own:
         return None
-    columns = shown_columns(own)
-    lines, raw = [], []
-    for case, profile in own.items():
-        device = profile.device
-        if device is None:
-            continue
-        row = _row(cells, case)
-        busy, bound = busy_share(row), next(iter(cells[case].values())).bound
-        lines.append(
-            {
-                **identity(case, columns),
-                "bound": bound,
-                "busy % of plain step": percentage(busy),
-                "busy % profiled": percentage(device.busy_share),
-                "kernels/step": count(device.kernels),
-                "gaps/step": count(device.gaps),
-                "gaps µs/step": number(device.gap_total_s / MICRO),
-                "gap p50 µs": number(device.gap_p50_s / MICRO),
-                "gap p95 µs": number(device.gap_p95_s / MICRO),
-                "queue": decimals(device.queue_depth, 1),
-            }
-        )
-        values = {name: getattr(device, name) for name in device.__struct_fields__}
-        raw.append(
-            {
-                **{name: getattr(case, name) for name in columns},
-                "bound": bound,
-                "kernel_s": None if row is None else row.kernel_s,
-                "busy_share_of_plain_step": busy,
-                **values,
-            }
-        )
+    columns = [
+        *case_columns(shown_columns(own)),
+        Column("bound", "bound", lambda profile: next(iter(cells[profile.case].values())).bound, words=True),
+        Column("", "kernel_s", lambda profile: getattr(_row(cells, profile.case), "kernel_s", None)),
+        Column(
+            "busy % of plain step",
+            "busy_share_of_plain_step",
+            lambda profile: busy_share(_row(cells, profile.case)),
+            percentage,
+        ),
+        *(_activity(name) for name in DeviceActivity.__struct_fields__),
+    ]
     caption = (
         "busy: how long a kernel, a copy or a memset ran in a profiled step, as a share of the undisturbed"
         " plain step, and of the profiled one, in which the host is slower and kernels are not; gaps: idle"
@@ -209,7 +202,12 @@ def activity_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | Non
         f" timed. {NEVER_STEP_TIMES}"
     )
     title = f"How the device spends the step ({shared_by(own)})"
-    return Table("device", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
+    return Table.of("device", title, caption, columns, own.values())
+
+
+def _activity(name: str) -> Column:
+    title, text = ACTIVITY.get(name, ("", str))
+    return Column(title, name, lambda profile: getattr(profile.device, name), text)
 
 
 def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
@@ -220,11 +218,10 @@ def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
     off = [abs(miss) for profile in own.values() if (miss := unaccounted(profile)) is not None]
     slowed = [s for case, p in own.items() if (s := slowed_by(p, _row(cells, case))) is not None]
     differing = [profile for profile in own.values() if profile.disagreement]
-    cost = f"; it makes the step {_range(slowed)} times as long" if slowed else ""
-    cases = f"{len(own)} case{'' if len(own) == 1 else 's'}"
+    cost = f"; it makes the step {span(slowed)} times as long" if slowed else ""
     line = (
-        f"The profiler looked into {cases}{cost}. Its accounts miss the step by the worker's clock by"
-        f" {percentage(max(off, default=None))} % at most, and it saw what was counted in"
+        f"The profiler looked into {several(len(own), 'case')}{cost}. Its accounts miss the step by the"
+        f" worker's clock by {percentage(max(off, default=None))} % at most, and it saw what was counted in"
         f" {len(own) - len(differing)} of {len(own)}."
     )
     told = [f"Disagreement in {p.case.key}: {p.disagreement}." for p in differing[:ON_SCREEN]]
@@ -241,8 +238,3 @@ def _too_busy(cases: Iterable[Case], cells: Cells) -> list[str]:
         for case, row in rows
         if (busy := busy_share(row)) is not None and busy * least_share(row) > 1 + CEILINGS_WITHIN
     ]
-
-
-def _range(values: Sequence[float]) -> str:
-    low, high = decimals(min(values), 1), decimals(max(values), 1)
-    return low if low == high else f"{low} to {high}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from nncore_bench.cases import FED, PHASES, STEP_PHASES, UNATTRIBUTED, Case
+from nncore_bench.cases import DOES_NOT_APPLY, FED, PHASES, STEP_PHASES, UNATTRIBUTED, Case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import WITHIN_ONE_PROCESS
 from nncore_bench.estimate.profiles import BUSY_FROM, busy_share
@@ -25,7 +25,6 @@ from nncore_bench.text.table import Table
 
 INSIDE = ("step", *STEP_PHASES)
 OUTSIDE = (*FED, "inference")
-ABSENT = "-"
 FLOOR = "x floor"
 WHAT_FLOOR = (
     f"{FLOOR}: step / (launches * launch µs), where launch µs (table ceilings) is the step of the smallest"
@@ -101,7 +100,7 @@ def enqueue_table(cells: Cells) -> Table | None:
             f"kernels {unit.symbol}": in_unit(row.kernel_s, unit.seconds),
             "busy %": percentage(busy_share(row)),
             "launches": count(row.kernel_launches),
-            FLOOR: _over_floor(row) if row.phase == "step" else ABSENT,
+            FLOOR: _over_floor(row) if row.phase == "step" else DOES_NOT_APPLY,
             "bound": row.bound,
         }
         for case, of_case in rows.items()
@@ -134,7 +133,7 @@ def _launch_cells(cells: Cells) -> dict[Case, dict[str, str]]:
     steps = {case: row_of["step"] for case, row_of in cells.items() if "step" in row_of}
     if not any(step.kernel_launches is not None for step in steps.values()):
         return {}
-    blank = {"launches": ABSENT, FLOOR: ABSENT}
+    blank = {"launches": DOES_NOT_APPLY, FLOOR: DOES_NOT_APPLY}
     return {
         case: {"launches": count(steps[case].kernel_launches), FLOOR: _over_floor(steps[case])}
         if case.on_device and case in steps
@@ -165,7 +164,7 @@ def _share_line(
         **identity(case, columns),
         **{f"{name} %": percentage(share_of(row_of, name)) for name in parts},
         **{
-            f"{name} % of loop": percentage(share_of(row_of, name)) if name in row_of else ABSENT
+            f"{name} % of loop": percentage(share_of(row_of, name)) if name in row_of else DOES_NOT_APPLY
             for name in fed
         },
     }
@@ -174,7 +173,7 @@ def _share_line(
 def _time(row_of: Mapping[str, Row], phase: str, unit: Unit) -> str:
     """Return a cell: the step with its interval, all others with the digits that theirs leaves."""
     if phase not in row_of:
-        return ABSENT
+        return DOES_NOT_APPLY
     return (plus_minus if phase == "step" else rounded)(row_of[phase].time, unit.seconds)
 
 

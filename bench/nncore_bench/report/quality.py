@@ -2,15 +2,13 @@
 
 from collections.abc import Mapping
 
-import pandas as pd
-
 from nncore_bench.cases import Case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import EVENTS_TOLERATED, Row
 from nncore_bench.runs import Campaign, Run
-from nncore_bench.text.format import MICROSECONDS, count, decimals, duration, percentage, slowdown
-from nncore_bench.text.frame import identity, shared_by, shown_columns
-from nncore_bench.text.table import Table
+from nncore_bench.text.format import MICROSECONDS, count, decimals, duration, percentage, several, slowdown
+from nncore_bench.text.frame import case_columns, shared_by, shown_columns
+from nncore_bench.text.table import Column, Table, only_in_files
 
 LOWEST, HIGHEST = 0.97, 1.03
 LARGEST_OFFSET_S = 5e-6
@@ -37,17 +35,10 @@ def quality_table(cells: Cells) -> Table | None:
     steps = _steps(cells)
     if not steps:
         return None
-    columns = shown_columns(steps)
-    lines = [{**identity(case, columns), **_line(row)} for case, row in steps.items()]
-    raw = [
-        {
-            **{name: getattr(case, name) for name in columns},
-            **{name: getattr(row, name) for name in CHECKED},
-        }
-        for case, row in steps.items()
-    ]
+    identity = case_columns(shown_columns(steps))
+    columns = [*identity, *SHOWN, *only_in_files(CHECKED)]
     title = f"Checks of the measurement ({shared_by(steps)})"
-    return Table("quality", title, CAPTION, pd.DataFrame(lines), pd.DataFrame(raw), on_screen=False)
+    return Table.of("quality", title, CAPTION, columns, steps.values(), on_screen=False)
 
 
 def check_lines(run: Run, cells: Cells) -> list[str]:
@@ -87,9 +78,9 @@ def _disturbed(steps: Mapping[Case, Row]) -> list[str]:
     worst = sorted(found, key=lambda key: -found[key])
     named = [f"{key} ({slowdown(found[key])})" for key in worst[:WORST_LISTED]]
     more = [f"{len(worst) - WORST_LISTED} more"] if len(worst) > WORST_LISTED else []
-    cases = f"{len(worst)} case{'' if len(worst) == 1 else 's'}"
     line = (
-        f"Disturbance above {100 * (LARGEST_DISTURBANCE - 1):.0f} % in {cases}: {', '.join([*named, *more])}."
+        f"Disturbance above {percentage(LARGEST_DISTURBANCE - 1)} % in {several(len(worst), 'case')}:"
+        f" {', '.join([*named, *more])}."
         " Next: end other programs and measure again, or compare the undisturbed steps."
     )
     return [line] if worst else []
@@ -108,19 +99,8 @@ def _steps(cells: Cells) -> dict[Case, Row]:
     }
 
 
-def _line(row: Row) -> dict[str, str]:
-    overhead = row.lap_overhead_s
-    return {
-        "disturbance": slowdown(row.disturbance),
-        "launches": str(row.launches),
-        "between them %": percentage(row.between_launches),
-        "rounds": str(row.rounds),
-        "values": count(row.laps),
-        "lap overhead µs": decimals(None if overhead is None else overhead / MICROSECONDS.seconds, 1),
-        "lap overhead %": percentage(_overhead_share(row)),
-        "phases/step": decimals(row.phases_over_step, 3),
-        "steady": "yes" if row.steady else "no",
-    }
+def _microseconds(seconds: float | None) -> str:
+    return decimals(None if seconds is None else seconds / MICROSECONDS.seconds, 1)
 
 
 def _overhead_share(row: Row) -> float | None:
@@ -187,3 +167,16 @@ def _off(case: Case, row: Row) -> str:
         f"Off: the phases of {case.key} add up to {ratio} times its step ({decimals(offset, 0)} µs),"
         f" by the {laps} laps of neighbouring blocks."
     )
+
+
+SHOWN = (
+    Column("disturbance", "", lambda row: row.disturbance, slowdown),
+    Column("launches", "", lambda row: row.launches),
+    Column("between them %", "", lambda row: row.between_launches, percentage),
+    Column("rounds", "", lambda row: row.rounds),
+    Column("values", "", lambda row: row.laps, count),
+    Column("lap overhead µs", "", lambda row: row.lap_overhead_s, _microseconds),
+    Column("lap overhead %", "", _overhead_share, percentage),
+    Column("phases/step", "", lambda row: row.phases_over_step, lambda ratio: decimals(ratio, 3)),
+    Column("steady", "", lambda row: row.steady, lambda steady: "yes" if steady else "no", words=True),
+)

@@ -11,8 +11,8 @@ from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.estimate.rows import CASE_COLUMNS, Row
 from nncore_bench.report.scaling_fit import LEAST_SIZES, REACH, Scaling, scaling_of
 from nncore_bench.text.format import NOT_AVAILABLE, count, decimals, from_to, percentage, plus_minus, unit_for
-from nncore_bench.text.frame import bounds, identity, shared_by, shown_columns, threads_in_words
-from nncore_bench.text.table import Table
+from nncore_bench.text.frame import identity, shared_by, shown_columns, threads_in_words
+from nncore_bench.text.table import Table, bounds
 
 SCALING_CAPTION = (
     "Undisturbed step time = fixed + per sample · batch, by least squares of relative distances; intervals"

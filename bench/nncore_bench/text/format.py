@@ -106,6 +106,14 @@ def decimals(value: float | None, places: int) -> str:
     return f"{round(value, places) + 0.0:.{places}f}"  # adding 0.0 takes the sign off a zero
 
 
+def span(values: Sequence[float]) -> str:
+    """Return the least and the largest of some numbers: `1.2 to 3.4`, or one where both print alike."""
+    if not values:
+        return NOT_AVAILABLE
+    low, high = decimals(min(values), 1), decimals(max(values), 1)
+    return low if low == high else f"{low} to {high}"
+
+
 def count(value: float | None) -> str:
     """Return how many: a whole number as it is, a mean of several with its digits."""
     return f"{value:,.0f}" if value is not None and float(value).is_integer() else number(value)

@@ -2,27 +2,22 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
+from operator import attrgetter
 
 import pandas as pd
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
-from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.estimate.rows import CASE_COLUMNS, Row
+from nncore_bench.text.table import Column
 
 ALWAYS_SHOWN = ("batch_size", "hidden")
+NUMBERS = ("batch_size", "hidden", "threads")
 LABELS = {"batch_size": "batch"}
 
 
 def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
     """Return the rows as a frame; columns are those of Row, seconds are seconds, unknown is empty."""
     return pd.DataFrame([row.as_record() for row in rows], columns=[field.name for field in fields(Row)])
-
-
-def bounds(estimate: Estimate | None, value: str, low: str, high: str) -> dict[str, float | None]:
-    """Return an estimate as three columns of these names, empty where it is unknown."""
-    if estimate is None:
-        return dict.fromkeys((value, low, high))
-    return {value: estimate.value, low: estimate.low, high: estimate.high}
 
 
 def shown_columns(cases: Iterable[Case]) -> tuple[str, ...]:
@@ -39,6 +34,14 @@ def shown_columns(cases: Iterable[Case]) -> tuple[str, ...]:
 def identity(case: Case, columns: Sequence[str]) -> dict[str, str]:
     """Return the leading cells of a case's line."""
     return {LABELS.get(name, name): str(getattr(case, name)) for name in columns}
+
+
+def case_columns(names: Iterable[str]) -> list[Column]:
+    """Return the leading columns of a table, which tell the `case` of each line from others."""
+    return [
+        Column(LABELS.get(name, name), name, attrgetter(f"case.{name}"), words=name not in NUMBERS)
+        for name in names
+    ]
 
 
 def shared_by(cases: Iterable[Case]) -> str:

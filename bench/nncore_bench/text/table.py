@@ -1,16 +1,20 @@
 """A table: what is shown of it, and the raw numbers behind it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
+from operator import attrgetter
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import pandas as pd
 import tabulate
 
+from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.runs import replace_file
+from nncore_bench.text.format import NOT_AVAILABLE
 
 TEXT_WIDTH = 110
 MOST_SUMMARY_BYTES = 60_000
@@ -18,10 +22,44 @@ MOST_SUMMARY_BYTES = 60_000
 
 
 @dataclass(frozen=True)
-class Table:
-    """Hold a table as text cells ready to print and as raw numbers in SI units.
+class Column:
+    """A column of a table: what people see of a line, and what files hold of it.
 
-    `name` is its file name; `on_screen` says whether it is for everybody or for who looks closer.
+    `title` includes the unit; a column without one is in files only, and one without a `name` only on screen.
+    `value` takes a line and returns the raw value in SI units, which `text` formats. An Estimate fills three
+    raw columns if `name` has the names of its value, low and high. Words are aligned to the left.
+    """
+
+    title: str
+    name: str | tuple[str, str, str]
+    value: Callable[[Any], Any]
+    text: Callable[[Any], str] = str
+    words: bool = False
+
+    def raw(self, line: object) -> dict[str, object]:
+        """Return the raw values of a line by column name; unknown is None."""
+        value = self.value(line)
+        return {self.name: value} if isinstance(self.name, str) else bounds(value, *self.name)
+
+
+def bounds(estimate: Estimate | None, value: str, low: str, high: str) -> dict[str, Any]:
+    """Return an estimate as three columns of these names, empty where it is unknown."""
+    if estimate is None:
+        return dict.fromkeys((value, low, high))
+    return {value: estimate.value, low: estimate.low, high: estimate.high}
+
+
+def only_in_files(names: Iterable[str]) -> list[Column]:
+    """Return columns that are not shown, with attributes of the lines."""
+    return [Column("", name, attrgetter(name)) for name in names]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as text cells ready to print and as raw numbers in SI units.
+
+    `name` is its file name. `on_screen`: printed by default; otherwise only with `--all` and in the files.
+    `words` are the titles of columns aligned to the left; None leaves that to the look of the cells.
     """
 
     name: str
@@ -30,15 +68,42 @@ class Table:
     shown: pd.DataFrame
     raw: pd.DataFrame
     on_screen: bool = True
+    words: frozenset[str] | None = None
+
+    @classmethod
+    def of(  # noqa: PLR0913 - what a table is made of
+        cls,
+        name: str,
+        title: str,
+        caption: str,
+        columns: Sequence[Column],
+        lines: Iterable[object],
+        *,
+        on_screen: bool = True,
+    ) -> "Table":
+        """Make a table with a row for each line from one description of its columns."""
+        lines, visible = list(lines), [column for column in columns if column.title]
+        shown = [{column.title: column.text(column.value(line)) for column in visible} for line in lines]
+        raw = [
+            {name: value for column in columns if column.name for name, value in column.raw(line).items()}
+            for line in lines
+        ]
+        words = frozenset(column.title for column in visible if column.words)
+        return cls(name, title, caption, pd.DataFrame(shown), pd.DataFrame(raw), on_screen, words)
+
+    def holds_words(self, title: str) -> bool:
+        """Return True for a column of words, aligned to the left; numbers are aligned to the right."""
+        if self.words is not None:
+            return title in self.words
+        return any(cell[:1].isalpha() and cell != NOT_AVAILABLE for cell in self.shown[title])
 
     def markdown(self) -> str:
         """Return heading, table and caption: one string for terminal, README and CI."""
-        words = {name for name in self.shown.columns if is_wordy(self.shown[name].tolist())}
         with _no_padding():
             table = self.shown.to_markdown(
                 index=False,
                 disable_numparse=True,  # the digits were chosen with care
-                colalign=["left" if name in words else "right" for name in self.shown.columns],
+                colalign=["left" if self.holds_words(name) else "right" for name in self.shown.columns],
             )
         caption = f"\n\n{fill(self.caption, TEXT_WIDTH)}" if self.caption else ""
         return f"## {self.title}\n\n{table}{caption}\n"
@@ -80,8 +145,3 @@ def fitting(texts: Sequence[str]) -> str:
     """Return the first of some texts, fullest first, that a job summary takes, or the last cut to that."""
     fits = (text for text in texts if len(text.encode()) <= MOST_SUMMARY_BYTES)
     return next(fits, texts[-1].encode()[:MOST_SUMMARY_BYTES].decode(errors="ignore"))
-
-
-def is_wordy(cells: Sequence[str]) -> bool:
-    """Tell whether a column holds words, which are set to the left, or numbers."""
-    return any(cell[:1].isalpha() and cell != "n/a" for cell in cells)
