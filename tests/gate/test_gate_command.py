@@ -121,7 +121,7 @@ def test_identical_code_is_not_slower_on_a_single_core(project: Path) -> None:
         (("--base", "nowhere"), "'nowhere' is no revision of"),
         (("--base", "main", "--cases", "b999"), "--cases: 'b999' matches no case of the grid"),
         (("--base", "main", "--cases", "b32 and"), "--cases: 'b32 and' is not an expression"),
-        (("--base", "main", "--step-budget=9"), "--step-budget: the gate has a time of its own"),
+        (("--base", "main", "--step-budget=9"), "--step-budget: the gate has its own time limit"),
         (("--base", "main", "--step-variants=inference-mode"), "inference-mode has no phases of a step"),
         (("--base", "main", "--margin=5"), "--margin: '5' is not between 0 and 100 %"),
         (("--base", "main", "--cand", "empty"), "has no package nncore, which is what is measured"),
