@@ -2,26 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
-import pandas as pd
-
-from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case, Place
+from nncore_bench.cases import STEP_PHASES, Case, Place
 from nncore_bench.companions import reference_case
 from nncore_bench.estimate.ceilings import UNKNOWN, Ceilings
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import Row
 from nncore_bench.records import PhaseCounters
-from nncore_bench.text.format import (
-    NOT_AVAILABLE,
-    count,
-    from_to,
-    in_unit,
-    percentage,
-    plus_minus,
-    rounded,
-    unit_for,
+from nncore_bench.report.phases import time_in
+from nncore_bench.text.format import NOT_AVAILABLE, count, from_to, in_unit, percentage, unit_for
+from nncore_bench.text.frame import (
+    case_columns,
+    frame_of,
+    identity_column,
+    phase_column,
+    place,
+    shared_by,
+    shown_columns,
 )
-from nncore_bench.text.frame import case_columns, identity, place, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table, only_in_files
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 
@@ -46,6 +45,7 @@ COUNTER_LABELS: dict[str, tuple[str, float]] = {
     "kernel_launches": ("launches", 1),
     "collections": ("collections", 1),
 }
+PHASE = Column("phase", "phase", attrgetter("phase"), words=True)
 WHAT_LIMITS = (
     "limit is the largest of three floors, with the share of the phase's time that it alone would take:"
     " compute, the FLOP at the rate of a matrix product; memory, the bytes moved at the rate of a copy within"
@@ -61,25 +61,22 @@ def anatomy_table(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Table | N
         return None
     case = reference_case(counted)
     row_of = cells[case]
-    rows = [row_of[phase] for phase in COUNTED if phase in row_of]
+    rows = _rows({case: row_of})
     unit = unit_for(row.time_s for row in rows)
-    lines = [
-        {
-            "phase": row.phase,
-            unit.symbol: _time(row, unit.seconds),
-            "operators": count(row.operators),
-            "MFLOP": in_unit(row.flop, MEGA),
-            "GFLOP/s": _rate(row.flop_per_s, row.flop_share),
-            "moved kB": in_unit(row.moved_bytes, KILO),
-            "GB/s": _rate(row.bytes_per_s, row.bytes_share),
-            "peak kB": in_unit(row.peak_bytes, KILO),
-            "limit": limit_cell(row),
-        }
-        for row in rows
+    columns = [
+        PHASE,
+        Column(unit.symbol, "", time_in(unit)),
+        _counter("operators"),
+        _counter("flop"),
+        Column("GFLOP/s", "", lambda row: _rate(row.flop_per_s, row.flop_share)),
+        _counter("moved_bytes"),
+        Column("GB/s", "", lambda row: _rate(row.bytes_per_s, row.bytes_share)),
+        _counter("peak_bytes"),
+        Column("limit", "", limit_cell, words=True),
     ]
     caption = f"{_machine_says(case, ceilings)} In brackets the share of that. {WHAT_LIMITS}"
-    raw = pd.DataFrame([row.as_record() for row in rows])
-    return Table("anatomy", f"What the phases of {case.key} do", caption, pd.DataFrame(lines), raw)
+    title = f"What the phases of {case.key} do"
+    return Table.of("anatomy", title, caption, columns, rows, raw=frame_of(rows))
 
 
 def limit_table(cells: Cells) -> Table | None:
@@ -87,23 +84,18 @@ def limit_table(cells: Cells) -> Table | None:
     counted = {case: row_of for case, row_of in cells.items() if _is_counted(row_of)}
     if not counted:
         return None
-    columns = shown_columns(counted)
-    phases = [phase for phase in COUNTED if any(phase in row_of for row_of in counted.values())]
-    lines = [
-        {
-            **identity(case, columns),
-            **{phase: limit_cell(row_of[phase]) if phase in row_of else DOES_NOT_APPLY for phase in phases},
-        }
-        for case, row_of in counted.items()
+    names, rows = shown_columns(counted), _rows(counted)
+    columns = [
+        *map(identity_column, names),
+        *(
+            phase_column(counted, phase, phase, limit_cell, words=True)
+            for phase in COUNTED
+            if any(phase in row_of for row_of in counted.values())
+        ),
     ]
     title = f"What limits each phase ({shared_by(counted)})"
-    raw = [
-        {name: getattr(row, name) for name in (*columns, "phase", *RATES)}
-        for row_of in counted.values()
-        for phase in phases
-        if (row := row_of.get(phase))
-    ]
-    return Table("limits", title, WHAT_LIMITS, pd.DataFrame(lines), pd.DataFrame(raw), on_screen=False)
+    raw = frame_of(rows)[[*names, "phase", *RATES]]
+    return Table.of("limits", title, WHAT_LIMITS, columns, counted, raw=raw, on_screen=False)
 
 
 def counter_table(cells: Cells) -> Table | None:
@@ -111,10 +103,10 @@ def counter_table(cells: Cells) -> Table | None:
     counted = {case: row_of for case, row_of in cells.items() if _is_counted(row_of)}
     if not counted:
         return None
-    rows = [row_of[phase] for row_of in counted.values() for phase in COUNTED if phase in row_of]
+    rows = _rows(counted)
     columns = [
         *case_columns(shown_columns(counted)),
-        Column("phase", "phase", lambda row: row.phase, words=True),
+        PHASE,
         *(_counter(name) for name in COUNTER_LABELS if any(getattr(row, name) is not None for row in rows)),
         *only_in_files((*COUNTERS, *SIZES)),
     ]
@@ -198,15 +190,15 @@ def _is_counted(row_of: Mapping[str, Row]) -> bool:
     return any(getattr(row, name) is not None for row in row_of.values() for name in COUNTERS)
 
 
-def _time(row: Row, unit: float) -> str:
-    return (plus_minus if row.phase == "step" else rounded)(row.time, unit)
+def _rows(cells: Cells) -> list[Row]:
+    return [row_of[phase] for row_of in cells.values() for phase in COUNTED if phase in row_of]
 
 
 def _counter(name: str) -> Column:
     """Return the column of a counter on the screen: a number of things, or in a unit of them."""
     title, unit = COUNTER_LABELS[name]
     text = count if unit == 1 else lambda value: in_unit(value, unit)
-    return Column(title, "", lambda row: getattr(row, name), text)
+    return Column(title, "", attrgetter(name), text)
 
 
 def _rate(per_s: float | None, share: float | None) -> str:
