@@ -10,18 +10,10 @@ from nncore_bench.estimate.ceilings import UNKNOWN, Ceilings
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import Row
 from nncore_bench.records import PhaseCounters
-from nncore_bench.report.phases import time_in
+from nncore_bench.report.phases import PHASE, phases_in, time_in
 from nncore_bench.text.format import NOT_AVAILABLE, count, from_to, in_unit, percentage, unit_for
-from nncore_bench.text.frame import (
-    case_columns,
-    frame_of,
-    identity_column,
-    phase_column,
-    place,
-    shared_by,
-    shown_columns,
-)
-from nncore_bench.text.table import Column, Table, only_in_files
+from nncore_bench.text.frame import frame_of, identity_column, phase_column, place, shared_by, shown_columns
+from nncore_bench.text.table import Column, Table
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 
 COUNTED = (*STEP_PHASES, "step", "inference")
@@ -45,7 +37,6 @@ COUNTER_LABELS: dict[str, tuple[str, float]] = {
     "kernel_launches": ("launches", 1),
     "collections": ("collections", 1),
 }
-PHASE = Column("phase", "phase", attrgetter("phase"), words=True)
 WHAT_LIMITS = (
     "limit is the largest of three floors, with the share of the phase's time that it alone would take:"
     " compute, the FLOP at the rate of a matrix product; memory, the bytes moved at the rate of a copy within"
@@ -56,12 +47,11 @@ WHAT_LIMITS = (
 
 def anatomy_table(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Table | None:
     """Return what each phase of the reference case does, a line per phase; None where nothing was counted."""
-    counted = [case for case, row_of in cells.items() if _is_counted(row_of)]
+    counted = _counted(cells)
     if not counted:
         return None
     case = reference_case(counted)
-    row_of = cells[case]
-    rows = _rows({case: row_of})
+    rows = _rows({case: cells[case]})
     unit = unit_for(row.time_s for row in rows)
     columns = [
         PHASE,
@@ -81,34 +71,29 @@ def anatomy_table(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Table | N
 
 def limit_table(cells: Cells) -> Table | None:
     """Return what limits each phase of each case, a line per case."""
-    counted = {case: row_of for case, row_of in cells.items() if _is_counted(row_of)}
+    counted = _counted(cells)
     if not counted:
         return None
-    names, rows = shown_columns(counted), _rows(counted)
+    names = shown_columns(counted)
     columns = [
         *map(identity_column, names),
-        *(
-            phase_column(counted, phase, phase, limit_cell, words=True)
-            for phase in COUNTED
-            if any(phase in row_of for row_of in counted.values())
-        ),
+        *(phase_column(counted, name, name, limit_cell, words=True) for name in phases_in(counted, COUNTED)),
     ]
     title = f"What limits each phase ({shared_by(counted)})"
-    raw = frame_of(rows)[[*names, "phase", *RATES]]
+    raw = frame_of(_rows(counted))[[*names, "phase", *RATES]]
     return Table.of("limits", title, WHAT_LIMITS, columns, counted, raw=raw, on_screen=False)
 
 
 def counter_table(cells: Cells) -> Table | None:
     """Return everything that was counted of each phase of each case."""
-    counted = {case: row_of for case, row_of in cells.items() if _is_counted(row_of)}
+    counted = _counted(cells)
     if not counted:
         return None
-    rows = _rows(counted)
+    names, rows = shown_columns(counted), _rows(counted)
     columns = [
-        *case_columns(shown_columns(counted)),
+        *map(identity_column, names),
         PHASE,
         *(_counter(name) for name in COUNTER_LABELS if any(getattr(row, name) is not None for row in rows)),
-        *only_in_files((*COUNTERS, *SIZES)),
     ]
     caption = (
         "Counted in a pass of its own, in one settled step. A multiply-add is 2 FLOP; n/a where torch has no"
@@ -116,7 +101,8 @@ def counter_table(cells: Cells) -> Table | None:
         " the most alive at one moment, above parameters, optimizer state and batches."
     )
     title = f"What each phase does ({shared_by(counted)})"
-    return Table.of("counters", title, caption, columns, rows, on_screen=False)
+    raw = frame_of(rows)[[*names, "phase", *COUNTERS, *SIZES]]
+    return Table.of("counters", title, caption, columns, rows, raw=raw, on_screen=False)
 
 
 def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
@@ -186,8 +172,12 @@ def least_share(row: Row) -> float:
     return row.time_s / row.time_high_s if row.time_s and row.time_high_s else 1.0
 
 
-def _is_counted(row_of: Mapping[str, Row]) -> bool:
-    return any(getattr(row, name) is not None for row in row_of.values() for name in COUNTERS)
+def _counted(cells: Cells) -> Cells:
+    return {
+        case: row_of
+        for case, row_of in cells.items()
+        if any(getattr(row, name) is not None for row in row_of.values() for name in COUNTERS)
+    }
 
 
 def _rows(cells: Cells) -> list[Row]:
@@ -210,8 +200,8 @@ def _machine_says(case: Case, ceilings: Mapping[Place, Ceilings]) -> str:
     found = ceilings.get(case.place, Ceilings())
     rates = (found.gemm_flop_per_s, found.cached_bytes_per_s, found.cold_bytes_per_s)
     gemm, cached, cold = (in_unit(rate, GIGA) for rate in rates)
-    size = "32 MiB" if not case.on_device else "256 MiB"
-    said = (
-        f"a matrix product {gemm} GFLOP/s, a copy within a cache {cached} GB/s and one of {size} {cold} GB/s"
+    size = "256 MiB" if case.on_device else "32 MiB"
+    return (
+        f"On this machine ({place(case)}): a matrix product {gemm} GFLOP/s, a copy within a cache {cached}"
+        f" GB/s and one of {size} {cold} GB/s."
     )
-    return f"On this machine ({place(case)}): {said}."

@@ -8,25 +8,8 @@ from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import WITHIN_ONE_PROCESS
 from nncore_bench.estimate.profiles import BUSY_FROM, busy_share
 from nncore_bench.estimate.rows import Row
-from nncore_bench.text.format import (
-    NOT_AVAILABLE,
-    Unit,
-    count,
-    decimals,
-    in_unit,
-    percentage,
-    plus_minus,
-    rounded,
-    unit_for,
-)
-from nncore_bench.text.frame import (
-    case_columns,
-    frame_of,
-    identity_column,
-    phase_column,
-    shared_by,
-    shown_columns,
-)
+from nncore_bench.text.format import Unit, count, decimals, in_unit, percentage, plus_minus, rounded, unit_for
+from nncore_bench.text.frame import frame_of, identity_column, phase_column, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table
 
 INSIDE = ("step", *STEP_PHASES)
@@ -36,30 +19,30 @@ WHAT_FLOOR = (
     f"{FLOOR}: step / (launches * launch µs), where launch µs (table ceilings) is the step of the smallest"
     " network over its launches: near 1 a step is launch-bound, below 1 a launch costs it less than that."
 )
+PHASE = Column("phase", "phase", attrgetter("phase"), words=True)
 LAUNCHES_QUEUED = 1_000
 """A device queues about this many launches, then the host waits (stackoverflow.com/q/53970187)."""
 
 
 def time_table(cells: Cells) -> Table | None:
     """Return the time of the step, of its phases and of what surrounds it, a line per case."""
-    reported = [phase for phase in (*INSIDE, *OUTSIDE) if any(phase in phases for phases in cells.values())]
+    reported = phases_in(cells, (*INSIDE, *OUTSIDE))
     if not reported:
         return None
-    unit = _unit(cells, "time_s")
+    rows = [row for row_of in cells.values() for row in row_of.values()]
+    unit = _unit(rows, "time_s")
     columns = [
         *map(identity_column, shown_columns(cells)),
         *(phase_column(cells, f"{name} {unit.symbol}", name, time_in(unit)) for name in reported),
         *_launch_columns(cells),
     ]
-    caption = " ".join(_what_is_shown(cells, reported))
-    raw = frame_of(row for phases in cells.values() for row in phases.values())
-    return Table.of("phases", f"Time of each phase ({shared_by(cells)})", caption, columns, cells, raw=raw)
+    title, caption = f"Time of each phase ({shared_by(cells)})", _what_is_shown(cells, rows, reported)
+    return Table.of("phases", title, caption, columns, cells, raw=frame_of(rows))
 
 
 def share_table(cells: Cells) -> Table | None:
     """Return the shares of the step and of the feeding loop, a line per case."""
-    reported = [phase for phase in STEP_PHASES if any(phase in phases for phases in cells.values())]
-    fed = [phase for phase in FED if any(phase in phases for phases in cells.values())]
+    reported, fed = phases_in(cells, STEP_PHASES), phases_in(cells, FED)
     if not reported and not fed:
         return None
     complete = len(reported) == len(STEP_PHASES)
@@ -89,10 +72,10 @@ def enqueue_table(cells: Cells) -> Table | None:
     rows = [row_of[phase] for row_of in on_device.values() for phase in PHASES if phase in row_of]
     if not any(row.host_s for row in rows):
         return None
-    unit = _unit(on_device, "host_s")
+    unit = _unit(rows, "host_s")
     columns = [
-        *case_columns(shown_columns(on_device)),
-        Column("phase", "", attrgetter("phase"), words=True),
+        *map(identity_column, shown_columns(on_device)),
+        PHASE,
         Column(f"host {unit.symbol}", "", lambda row: in_unit(row.host_s, unit.seconds)),
         Column(f"time {unit.symbol}", "", time_in(unit)),
         Column(f"kernels {unit.symbol}", "", lambda row: in_unit(row.kernel_s, unit.seconds)),
@@ -108,6 +91,11 @@ def enqueue_table(cells: Cells) -> Table | None:
     )
     title = f"Host and device in each phase ({shared_by(on_device)})"
     return Table.of("enqueue", title, caption, columns, rows, raw=frame_of(rows), on_screen=False)
+
+
+def phases_in(cells: Cells, phases: Sequence[str]) -> list[str]:
+    """Return those of some phases that at least one case has."""
+    return [phase for phase in phases if any(phase in row_of for row_of in cells.values())]
 
 
 def _who_waits(cells: Cells) -> str:
@@ -134,9 +122,8 @@ def _launch_columns(cells: Cells) -> list[Column]:
 
 
 def _over_floor(row: Row) -> str:
-    if row.time_s is None or not row.launch_floor_s:
-        return NOT_AVAILABLE
-    return decimals(row.time_s / row.launch_floor_s, 1)
+    ratio = row.time_s / row.launch_floor_s if row.time_s is not None and row.launch_floor_s else None
+    return decimals(ratio, 1)
 
 
 def share_of(row_of: Mapping[str, Row], phase: str) -> float | None:
@@ -156,15 +143,13 @@ def time_in(unit: Unit) -> Callable[[Row], str]:
     return lambda row: (plus_minus if row.phase == "step" else rounded)(row.time, unit.seconds)
 
 
-def _unit(cells: Cells, column: str) -> Unit:
+def _unit(rows: Sequence[Row], column: str) -> Unit:
     """Return one unit for the whole table, the step's, so that phases compare along the line."""
-    rows = [row for row_of in cells.values() for row in row_of.values()]
     steps = [row for row in rows if row.phase == "step" and getattr(row, column) is not None]
     return unit_for(getattr(row, column) for row in steps or rows)
 
 
-def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
-    rows = [row for row_of in cells.values() for row in row_of.values()]
+def _what_is_shown(cells: Cells, rows: Sequence[Row], reported: Sequence[str]) -> str:
     said = ["Undisturbed times: the smallest lap of each block, averaged over the middle half of the blocks."]
     if "step" in reported:
         said.append(
@@ -177,28 +162,27 @@ def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
     if outside:
         verb = "is" if len(outside) == 1 else "are"
         said.append(f"{_and(outside)} {verb} measured beside the step and no part of it.")
-    said += _fed_up_to(cells)
-    if any(case.on_device for case in cells):
+    on_device = {case: row_of for case, row_of in cells.items() if case.on_device}
+    if on_device:
+        said.append(_fed_up_to(on_device))
         said.append(
             "CUDA: phases are spans between events on the device, step and inference wall time per iteration."
         )
     if any(row.kernel_launches is not None for row in rows):
         said.append(WHAT_FLOOR)
-    return said
+    return " ".join(filter(None, said))
 
 
-def _fed_up_to(cells: Cells) -> list[str]:
+def _fed_up_to(on_device: Cells) -> str:
     """Say up to which batch a device was fed, where larger batches have only a step."""
-    on_device = {case: row_of for case, row_of in cells.items() if case.on_device}
     fed = [case.batch_size for case, row_of in on_device.items() if any(name in row_of for name in FED)]
     largest = max((case.batch_size for case, row_of in on_device.items() if "step" in row_of), default=0)
     if not fed or max(fed) >= largest:
-        return []
-    text = (
+        return ""
+    return (
         f"On CUDA {_and(FED)} were measured up to batch {max(fed):,}: a DataLoader takes long to fill larger"
         " ones (--step-batch-sizes measures them, too)."
     )
-    return [text]
 
 
 def _and(names: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """The tidy frame: one line per case and phase, and the ways of looking at it that tables share."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from operator import attrgetter
 
 import pandas as pd
@@ -39,16 +39,13 @@ def identity(case: Case, columns: Sequence[str]) -> dict[str, str]:
 
 def case_columns(names: Iterable[str]) -> list[Column]:
     """Return the leading columns of a table, which tell the `case` of each line from others."""
-    return [
-        Column(LABELS.get(name, name), name, attrgetter(f"case.{name}"), words=name not in NUMBERS)
-        for name in names
-    ]
+    return [replace(identity_column(name), name=name, value=attrgetter(f"case.{name}")) for name in names]
 
 
 def identity_column(name: str) -> Column:
-    """Return a leading column of a table whose lines are cases; files hold its cells as shown."""
+    """Return a leading column of a table whose lines are cases or rows; files hold its cells as shown."""
     label = LABELS.get(name, name)
-    return Column(label, label, lambda case: str(getattr(case, name)), words=name not in NUMBERS)
+    return Column(label, label, lambda line: str(getattr(line, name)), words=name not in NUMBERS)
 
 
 def phase_column(
