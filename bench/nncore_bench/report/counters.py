@@ -142,21 +142,17 @@ def limit_cell(row: Row) -> str:
 
 def allocator_line(cells: Cells, beside: Sequence[Row]) -> list[str]:
     """Say how much longer the step of the reference case takes under the default allocator."""
-    lines = []
-    for row in beside:
-        usual = cells.get(replace(row.case, variant="eager"), {}).get("step")
-        usual_time = None if usual is None else usual.time
-        if row.variant == DEFAULT_ALLOCATOR and row.phase == "step" and row.time and usual and usual_time:
-            lines.append(
-                f"Under the default allocator the step of {usual.case.key} takes"
-                f" {from_to(row.time.over(usual_time), ' times as long')}; all other figures are with the"
-                " policy."
-            )
-    return lines
+    return [
+        f"Under the default allocator the step of {usual.case.key} takes"
+        f" {from_to(row.time.over(usual.time), ' times as long')}; all other figures are with the policy."
+        for row in beside
+        if row.variant == DEFAULT_ALLOCATOR and row.phase == "step" and row.time
+        if (usual := cells.get(replace(row.case, variant="eager"), {}).get("step")) and usual.time
+    ]
 
 
 def impossible_lines(cells: Cells) -> list[str]:
-    """Return a line for every rate that is surely above what this machine can do: an error to be found."""
+    """Return a line for every rate surely above what this machine can do, which points to an error."""
     return [
         f"Impossible: {row.phase} of {case.key} comes to {percentage(share)} % of this machine's {what}, so"
         " one of its time, its counters and the ceiling is wrong; please report it."
@@ -168,7 +164,7 @@ def impossible_lines(cells: Cells) -> list[str]:
 
 
 def least_share(row: Row) -> float:
-    """Return by what factor a share of a row's time may be smaller, by the interval of that time."""
+    """Return the factor by which a row's shares may be smaller, from the interval of its time."""
     return row.time_s / row.time_high_s if row.time_s and row.time_high_s else 1.0
 
 
@@ -185,14 +181,14 @@ def _rows(cells: Cells) -> list[Row]:
 
 
 def _counter(name: str) -> Column:
-    """Return the column of a counter on the screen: a number of things, or in a unit of them."""
+    """Return the column of a counter on the screen, as a plain count or in its unit."""
     title, unit = COUNTER_LABELS[name]
     text = count if unit == 1 else lambda value: in_unit(value, unit)
     return Column(title, "", attrgetter(name), text)
 
 
 def _rate(per_s: float | None, share: float | None) -> str:
-    """Return a rate in units of 10⁹ a second, with the share it is of what the machine can do."""
+    """Return a rate in 10⁹ per second, with its share of what the machine can do."""
     return NOT_AVAILABLE if per_s is None else f"{in_unit(per_s, GIGA)} ({percentage(share)} %)"
 
 
