@@ -2,27 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
-import pandas as pd
-
-from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case, Place
+from nncore_bench.cases import STEP_PHASES, Case, Place
 from nncore_bench.companions import reference_case
 from nncore_bench.estimate.ceilings import UNKNOWN, Ceilings
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import Row
 from nncore_bench.records import PhaseCounters
-from nncore_bench.text.format import (
-    NOT_AVAILABLE,
-    count,
-    from_to,
-    in_unit,
-    percentage,
-    plus_minus,
-    rounded,
-    unit_for,
-)
-from nncore_bench.text.frame import case_columns, identity, place, shared_by, shown_columns
-from nncore_bench.text.table import Column, Table, only_in_files
+from nncore_bench.report.phases import PHASE, phases_in, time_in
+from nncore_bench.text.format import NOT_AVAILABLE, count, from_to, in_unit, percentage, unit_for
+from nncore_bench.text.frame import frame_of, identity_column, phase_column, place, shared_by, shown_columns
+from nncore_bench.text.table import Column, Table
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 
 COUNTED = (*STEP_PHASES, "step", "inference")
@@ -56,67 +47,53 @@ WHAT_LIMITS = (
 
 def anatomy_table(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Table | None:
     """Return what each phase of the reference case does, a line per phase; None where nothing was counted."""
-    counted = [case for case, row_of in cells.items() if _is_counted(row_of)]
+    counted = _counted(cells)
     if not counted:
         return None
     case = reference_case(counted)
-    row_of = cells[case]
-    rows = [row_of[phase] for phase in COUNTED if phase in row_of]
+    rows = _rows({case: cells[case]})
     unit = unit_for(row.time_s for row in rows)
-    lines = [
-        {
-            "phase": row.phase,
-            unit.symbol: _time(row, unit.seconds),
-            "operators": count(row.operators),
-            "MFLOP": in_unit(row.flop, MEGA),
-            "GFLOP/s": _rate(row.flop_per_s, row.flop_share),
-            "moved kB": in_unit(row.moved_bytes, KILO),
-            "GB/s": _rate(row.bytes_per_s, row.bytes_share),
-            "peak kB": in_unit(row.peak_bytes, KILO),
-            "limit": limit_cell(row),
-        }
-        for row in rows
+    columns = [
+        PHASE,
+        Column(unit.symbol, "", time_in(unit)),
+        _counter("operators"),
+        _counter("flop"),
+        Column("GFLOP/s", "", lambda row: _rate(row.flop_per_s, row.flop_share)),
+        _counter("moved_bytes"),
+        Column("GB/s", "", lambda row: _rate(row.bytes_per_s, row.bytes_share)),
+        _counter("peak_bytes"),
+        Column("limit", "", limit_cell, words=True),
     ]
     caption = f"{_machine_says(case, ceilings)} In brackets the share of that. {WHAT_LIMITS}"
-    raw = pd.DataFrame([row.as_record() for row in rows])
-    return Table("anatomy", f"What the phases of {case.key} do", caption, pd.DataFrame(lines), raw)
+    title = f"What the phases of {case.key} do"
+    return Table.of("anatomy", title, caption, columns, rows, raw=frame_of(rows))
 
 
 def limit_table(cells: Cells) -> Table | None:
     """Return what limits each phase of each case, a line per case."""
-    counted = {case: row_of for case, row_of in cells.items() if _is_counted(row_of)}
+    counted = _counted(cells)
     if not counted:
         return None
-    columns = shown_columns(counted)
-    phases = [phase for phase in COUNTED if any(phase in row_of for row_of in counted.values())]
-    lines = [
-        {
-            **identity(case, columns),
-            **{phase: limit_cell(row_of[phase]) if phase in row_of else DOES_NOT_APPLY for phase in phases},
-        }
-        for case, row_of in counted.items()
+    names = shown_columns(counted)
+    columns = [
+        *map(identity_column, names),
+        *(phase_column(counted, name, name, limit_cell, words=True) for name in phases_in(counted, COUNTED)),
     ]
     title = f"What limits each phase ({shared_by(counted)})"
-    raw = [
-        {name: getattr(row, name) for name in (*columns, "phase", *RATES)}
-        for row_of in counted.values()
-        for phase in phases
-        if (row := row_of.get(phase))
-    ]
-    return Table("limits", title, WHAT_LIMITS, pd.DataFrame(lines), pd.DataFrame(raw), on_screen=False)
+    raw = frame_of(_rows(counted))[[*names, "phase", *RATES]]
+    return Table.of("limits", title, WHAT_LIMITS, columns, counted, raw=raw, on_screen=False)
 
 
 def counter_table(cells: Cells) -> Table | None:
     """Return everything that was counted of each phase of each case."""
-    counted = {case: row_of for case, row_of in cells.items() if _is_counted(row_of)}
+    counted = _counted(cells)
     if not counted:
         return None
-    rows = [row_of[phase] for row_of in counted.values() for phase in COUNTED if phase in row_of]
+    names, rows = shown_columns(counted), _rows(counted)
     columns = [
-        *case_columns(shown_columns(counted)),
-        Column("phase", "phase", lambda row: row.phase, words=True),
+        *map(identity_column, names),
+        PHASE,
         *(_counter(name) for name in COUNTER_LABELS if any(getattr(row, name) is not None for row in rows)),
-        *only_in_files((*COUNTERS, *SIZES)),
     ]
     caption = (
         "Counted in a pass of its own, in one settled step. A multiply-add is 2 FLOP; n/a where torch has no"
@@ -124,7 +101,8 @@ def counter_table(cells: Cells) -> Table | None:
         " the most alive at one moment, above parameters, optimizer state and batches."
     )
     title = f"What each phase does ({shared_by(counted)})"
-    return Table.of("counters", title, caption, columns, rows, on_screen=False)
+    raw = frame_of(rows)[[*names, "phase", *COUNTERS, *SIZES]]
+    return Table.of("counters", title, caption, columns, rows, raw=raw, on_screen=False)
 
 
 def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
@@ -164,21 +142,17 @@ def limit_cell(row: Row) -> str:
 
 def allocator_line(cells: Cells, beside: Sequence[Row]) -> list[str]:
     """Say how much longer the step of the reference case takes under the default allocator."""
-    lines = []
-    for row in beside:
-        usual = cells.get(replace(row.case, variant="eager"), {}).get("step")
-        usual_time = None if usual is None else usual.time
-        if row.variant == DEFAULT_ALLOCATOR and row.phase == "step" and row.time and usual and usual_time:
-            lines.append(
-                f"Under the default allocator the step of {usual.case.key} takes"
-                f" {from_to(row.time.over(usual_time), ' times as long')}; all other figures are with the"
-                " policy."
-            )
-    return lines
+    return [
+        f"Under the default allocator the step of {usual.case.key} takes"
+        f" {from_to(row.time.over(usual.time), ' times as long')}; all other figures are with the policy."
+        for row in beside
+        if row.variant == DEFAULT_ALLOCATOR and row.phase == "step" and row.time
+        if (usual := cells.get(replace(row.case, variant="eager"), {}).get("step")) and usual.time
+    ]
 
 
 def impossible_lines(cells: Cells) -> list[str]:
-    """Return a line for every rate that is surely above what this machine can do: an error to be found."""
+    """Return a line for every rate surely above what this machine can do, which points to an error."""
     return [
         f"Impossible: {row.phase} of {case.key} comes to {percentage(share)} % of this machine's {what}, so"
         " one of its time, its counters and the ceiling is wrong; please report it."
@@ -190,27 +164,31 @@ def impossible_lines(cells: Cells) -> list[str]:
 
 
 def least_share(row: Row) -> float:
-    """Return by what factor a share of a row's time may be smaller, by the interval of that time."""
+    """Return the factor by which a row's shares may be smaller, from the interval of its time."""
     return row.time_s / row.time_high_s if row.time_s and row.time_high_s else 1.0
 
 
-def _is_counted(row_of: Mapping[str, Row]) -> bool:
-    return any(getattr(row, name) is not None for row in row_of.values() for name in COUNTERS)
+def _counted(cells: Cells) -> Cells:
+    return {
+        case: row_of
+        for case, row_of in cells.items()
+        if any(getattr(row, name) is not None for row in row_of.values() for name in COUNTERS)
+    }
 
 
-def _time(row: Row, unit: float) -> str:
-    return (plus_minus if row.phase == "step" else rounded)(row.time, unit)
+def _rows(cells: Cells) -> list[Row]:
+    return [row_of[phase] for row_of in cells.values() for phase in COUNTED if phase in row_of]
 
 
 def _counter(name: str) -> Column:
-    """Return the column of a counter on the screen: a number of things, or in a unit of them."""
+    """Return the column of a counter on the screen, as a plain count or in its unit."""
     title, unit = COUNTER_LABELS[name]
     text = count if unit == 1 else lambda value: in_unit(value, unit)
-    return Column(title, "", lambda row: getattr(row, name), text)
+    return Column(title, "", attrgetter(name), text)
 
 
 def _rate(per_s: float | None, share: float | None) -> str:
-    """Return a rate in units of 10⁹ a second, with the share it is of what the machine can do."""
+    """Return a rate in 10⁹ per second, with its share of what the machine can do."""
     return NOT_AVAILABLE if per_s is None else f"{in_unit(per_s, GIGA)} ({percentage(share)} %)"
 
 
@@ -218,8 +196,8 @@ def _machine_says(case: Case, ceilings: Mapping[Place, Ceilings]) -> str:
     found = ceilings.get(case.place, Ceilings())
     rates = (found.gemm_flop_per_s, found.cached_bytes_per_s, found.cold_bytes_per_s)
     gemm, cached, cold = (in_unit(rate, GIGA) for rate in rates)
-    size = "32 MiB" if not case.on_device else "256 MiB"
-    said = (
-        f"a matrix product {gemm} GFLOP/s, a copy within a cache {cached} GB/s and one of {size} {cold} GB/s"
+    size = "256 MiB" if case.on_device else "32 MiB"
+    return (
+        f"On this machine ({place(case)}): a matrix product {gemm} GFLOP/s, a copy within a cache {cached}"
+        f" GB/s and one of {size} {cold} GB/s."
     )
-    return f"On this machine ({place(case)}): {said}."

@@ -1,27 +1,16 @@
-"""Where the time of a step goes: the time of each phase, its share, and what the host does of it on CUDA."""
+"""Where the time of a step goes: the time and the share of each phase, and the host's part in it on CUDA."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 
-import pandas as pd
-
-from nncore_bench.cases import DOES_NOT_APPLY, FED, PHASES, STEP_PHASES, UNATTRIBUTED, Case
+from nncore_bench.cases import DOES_NOT_APPLY, FED, PHASES, STEP_PHASES, UNATTRIBUTED
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import WITHIN_ONE_PROCESS
 from nncore_bench.estimate.profiles import BUSY_FROM, busy_share
 from nncore_bench.estimate.rows import Row
-from nncore_bench.text.format import (
-    NOT_AVAILABLE,
-    Unit,
-    count,
-    decimals,
-    in_unit,
-    percentage,
-    plus_minus,
-    rounded,
-    unit_for,
-)
-from nncore_bench.text.frame import frame_of, identity, shared_by, shown_columns
-from nncore_bench.text.table import Table
+from nncore_bench.text.format import Unit, count, decimals, in_unit, percentage, plus_minus, rounded, unit_for
+from nncore_bench.text.frame import frame_of, identity_column, phase_column, shared_by, shown_columns
+from nncore_bench.text.table import Column, Table
 
 INSIDE = ("step", *STEP_PHASES)
 OUTSIDE = (*FED, "inference")
@@ -30,47 +19,42 @@ WHAT_FLOOR = (
     f"{FLOOR}: step / (launches * launch µs), where launch µs (table ceilings) is the step of the smallest"
     " network over its launches: near 1 a step is launch-bound, below 1 a launch costs it less than that."
 )
+PHASE = Column("phase", "phase", attrgetter("phase"), words=True)
 LAUNCHES_QUEUED = 1_000
-"""So many launches wait for a device, roughly, before the host has to (stackoverflow.com/q/53970187)."""
+"""A device queues about this many launches, then the host waits (stackoverflow.com/q/53970187)."""
 
 
 def time_table(cells: Cells) -> Table | None:
     """Return the time of the step, of its phases and of what surrounds it, a line per case."""
-    reported = [phase for phase in (*INSIDE, *OUTSIDE) if any(phase in phases for phases in cells.values())]
+    reported = phases_in(cells, (*INSIDE, *OUTSIDE))
     if not reported:
         return None
-    unit = _unit(cells, "time_s")
-    columns, launches = shown_columns(cells), _launch_cells(cells)
-    lines = [
-        {
-            **identity(case, columns),
-            **{f"{name} {unit.symbol}": _time(row_of, name, unit) for name in reported},
-            **launches.get(case, {}),
-        }
-        for case, row_of in cells.items()
+    rows = [row for row_of in cells.values() for row in row_of.values()]
+    unit = _unit(rows, "time_s")
+    columns = [
+        *map(identity_column, shown_columns(cells)),
+        *(phase_column(cells, f"{name} {unit.symbol}", name, time_in(unit)) for name in reported),
+        *_launch_columns(cells),
     ]
-    caption = " ".join(_what_is_shown(cells, reported))
-    raw = frame_of(row for phases in cells.values() for row in phases.values())
-    return Table("phases", f"Time of each phase ({shared_by(cells)})", caption, pd.DataFrame(lines), raw)
+    title, caption = f"Time of each phase ({shared_by(cells)})", _what_is_shown(cells, rows, reported)
+    return Table.of("phases", title, caption, columns, cells, raw=frame_of(rows))
 
 
 def share_table(cells: Cells) -> Table | None:
     """Return the shares of the step and of the feeding loop, a line per case."""
-    reported = [phase for phase in STEP_PHASES if any(phase in phases for phases in cells.values())]
-    fed = [phase for phase in FED if any(phase in phases for phases in cells.values())]
+    reported, fed = phases_in(cells, STEP_PHASES), phases_in(cells, FED)
     if not reported and not fed:
         return None
-    columns = shown_columns(cells)
-    lines = [_share_line(case, row_of, columns, reported, fed) for case, row_of in cells.items()]
-    raw = [
-        {
-            **identity(case, columns),
-            **{name: share_of(row_of, name) for name in (*reported, UNATTRIBUTED, *fed)},
-        }
-        for case, row_of in cells.items()
+    complete = len(reported) == len(STEP_PHASES)
+    columns = [
+        *map(identity_column, shown_columns(cells)),
+        *(_share(cells, f"{name} %", name) for name in reported),
+        _share(cells, f"{UNATTRIBUTED} %" if complete else "", UNATTRIBUTED),
+        *(phase_column(cells, f"{name} % of loop", name, lambda row: percentage(row.share)) for name in fed),
+        *(_share(cells, "", name) for name in fed),
     ]
     caption = "Shares of the mean laps over the same steps."
-    if len(reported) == len(STEP_PHASES):
+    if complete:
         caption += (
             " With unattributed, what lies between the last lap of a step and the first of the next, they add"
             " up to 100 %."
@@ -79,45 +63,43 @@ def share_table(cells: Cells) -> Table | None:
         theirs = "has its" if len(fed) == 1 else "have their"
         caption += f" {_and(fed)}, outside the step, {theirs} share of a loop that also feeds it."
     title = f"Share of each phase ({shared_by(cells)})"
-    return Table("shares", title, caption, pd.DataFrame(lines), pd.DataFrame(raw))
+    return Table.of("shares", title, caption, columns, cells)
 
 
 def enqueue_table(cells: Cells) -> Table | None:
     """Return the times of host and device in each phase on a device, and its launches, a line per phase."""
     on_device = {case: row_of for case, row_of in cells.items() if case.on_device}
-    rows = {
-        case: [row_of[phase] for phase in PHASES if phase in row_of] for case, row_of in on_device.items()
-    }
-    if not any(row.host_s for of_case in rows.values() for row in of_case):
+    rows = [row_of[phase] for row_of in on_device.values() for phase in PHASES if phase in row_of]
+    if not any(row.host_s for row in rows):
         return None
-    unit, columns = _unit(on_device, "host_s"), shown_columns(on_device)
-    lines = [
-        {
-            **identity(case, columns),
-            "phase": row.phase,
-            f"host {unit.symbol}": in_unit(row.host_s, unit.seconds),
-            f"time {unit.symbol}": _time(on_device[case], row.phase, unit),
-            f"kernels {unit.symbol}": in_unit(row.kernel_s, unit.seconds),
-            "busy %": percentage(busy_share(row)),
-            "launches": count(row.kernel_launches),
-            FLOOR: _over_floor(row) if row.phase == "step" else DOES_NOT_APPLY,
-            "bound": row.bound,
-        }
-        for case, of_case in rows.items()
-        for row in of_case
+    unit = _unit(rows, "host_s")
+    columns = [
+        *map(identity_column, shown_columns(on_device)),
+        PHASE,
+        Column(f"host {unit.symbol}", "", lambda row: in_unit(row.host_s, unit.seconds)),
+        Column(f"time {unit.symbol}", "", time_in(unit)),
+        Column(f"kernels {unit.symbol}", "", lambda row: in_unit(row.kernel_s, unit.seconds)),
+        Column("busy %", "", busy_share, percentage),
+        Column("launches", "", attrgetter("kernel_launches"), count),
+        Column(FLOOR, "", lambda row: _over_floor(row) if row.phase == "step" else DOES_NOT_APPLY),
+        Column("bound", "", attrgetter("bound"), words=True),
     ]
     caption = (
         "host: median time of the host to enqueue a phase; time: that of table phases; kernels: how long"
         " kernels, copies and fills of it take under the profiler, which does not slow them; busy: that as a"
         f" share of the time. {WHAT_FLOOR} {_who_waits(on_device)}"
     )
-    raw = frame_of(row for of_case in rows.values() for row in of_case)
     title = f"Host and device in each phase ({shared_by(on_device)})"
-    return Table("enqueue", title, caption, pd.DataFrame(lines), raw, on_screen=False)
+    return Table.of("enqueue", title, caption, columns, rows, raw=frame_of(rows), on_screen=False)
+
+
+def phases_in(cells: Cells, phases: Sequence[str]) -> list[str]:
+    """Return those of some phases that at least one case has."""
+    return [phase for phase in phases if any(phase in row_of for row_of in cells.values())]
 
 
 def _who_waits(cells: Cells) -> str:
-    """Say which of host and device waits where the two take as long, as far as the busy share decides it."""
+    """Say which of host and device waits where both take as long, as far as the busy share decides it."""
     said = (
         "Where host and time of the step come near, one waits for the other: the device for the host where"
         f" busy is below {percentage(BUSY_FROM)} %, and else the host for room in a full queue (about"
@@ -128,64 +110,46 @@ def _who_waits(cells: Cells) -> str:
     return said
 
 
-def _launch_cells(cells: Cells) -> dict[Case, dict[str, str]]:
-    """Return of each case the launches of the step and its time over their floor; none without a device."""
-    steps = {case: row_of["step"] for case, row_of in cells.items() if "step" in row_of}
-    if not any(step.kernel_launches is not None for step in steps.values()):
-        return {}
-    blank = {"launches": DOES_NOT_APPLY, FLOOR: DOES_NOT_APPLY}
-    return {
-        case: {"launches": count(steps[case].kernel_launches), FLOOR: _over_floor(steps[case])}
-        if case.on_device and case in steps
-        else blank
-        for case in cells
-    }
+def _launch_columns(cells: Cells) -> list[Column]:
+    """Return the kernel launches of the step and its time over their floor; none without a device."""
+    on_device = {case: row_of for case, row_of in cells.items() if case.on_device and "step" in row_of}
+    if all(row_of["step"].kernel_launches is None for row_of in on_device.values()):
+        return []
+    return [
+        phase_column(on_device, "launches", "step", lambda step: count(step.kernel_launches)),
+        phase_column(on_device, FLOOR, "step", _over_floor),
+    ]
 
 
 def _over_floor(row: Row) -> str:
-    if row.time_s is None or not row.launch_floor_s:
-        return NOT_AVAILABLE
-    return decimals(row.time_s / row.launch_floor_s, 1)
+    ratio = row.time_s / row.launch_floor_s if row.time_s is not None and row.launch_floor_s else None
+    return decimals(ratio, 1)
 
 
 def share_of(row_of: Mapping[str, Row], phase: str) -> float | None:
-    """Return the share of a phase; that of `unattributed` is what all phases of the step leave over."""
+    """Return the share of a phase; `unattributed` is the rest that the phases of the step leave."""
     if phase != UNATTRIBUTED:
         return row_of[phase].share if phase in row_of else None
     shares = [share for name in STEP_PHASES if (share := share_of(row_of, name)) is not None]
     return max(1 - sum(shares), 0.0) if len(shares) == len(STEP_PHASES) else None
 
 
-def _share_line(
-    case: Case, row_of: Mapping[str, Row], columns: Sequence[str], reported: Sequence[str], fed: Sequence[str]
-) -> dict[str, str]:
-    parts = [*reported, *([UNATTRIBUTED] if len(reported) == len(STEP_PHASES) else [])]
-    return {
-        **identity(case, columns),
-        **{f"{name} %": percentage(share_of(row_of, name)) for name in parts},
-        **{
-            f"{name} % of loop": percentage(share_of(row_of, name)) if name in row_of else DOES_NOT_APPLY
-            for name in fed
-        },
-    }
+def _share(cells: Cells, title: str, phase: str) -> Column:
+    return Column(title, phase, lambda case: share_of(cells[case], phase), percentage)
 
 
-def _time(row_of: Mapping[str, Row], phase: str, unit: Unit) -> str:
-    """Return a cell: the step with its interval, all others with the digits that theirs leaves."""
-    if phase not in row_of:
-        return DOES_NOT_APPLY
-    return (plus_minus if phase == "step" else rounded)(row_of[phase].time, unit.seconds)
+def time_in(unit: Unit) -> Callable[[Row], str]:
+    """Return a formatter of times: the step with its interval, others with the digits that theirs leaves."""
+    return lambda row: (plus_minus if row.phase == "step" else rounded)(row.time, unit.seconds)
 
 
-def _unit(cells: Cells, column: str) -> Unit:
-    """Return one unit for the whole table, the step's: whoever compares phases reads along the line."""
-    rows = [row for row_of in cells.values() for row in row_of.values()]
+def _unit(rows: Sequence[Row], column: str) -> Unit:
+    """Return one unit for the whole table, the step's, so that phases compare along the line."""
     steps = [row for row in rows if row.phase == "step" and getattr(row, column) is not None]
     return unit_for(getattr(row, column) for row in steps or rows)
 
 
-def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
-    rows = [row for row_of in cells.values() for row in row_of.values()]
+def _what_is_shown(cells: Cells, rows: Sequence[Row], reported: Sequence[str]) -> str:
     said = ["Undisturbed times: the smallest lap of each block, averaged over the middle half of the blocks."]
     if "step" in reported:
         said.append(
@@ -198,28 +162,27 @@ def _what_is_shown(cells: Cells, reported: Sequence[str]) -> list[str]:
     if outside:
         verb = "is" if len(outside) == 1 else "are"
         said.append(f"{_and(outside)} {verb} measured beside the step and no part of it.")
-    said += _fed_up_to(cells)
-    if any(case.on_device for case in cells):
+    on_device = {case: row_of for case, row_of in cells.items() if case.on_device}
+    if on_device:
+        said.append(_fed_up_to(on_device))
         said.append(
             "CUDA: phases are spans between events on the device, step and inference wall time per iteration."
         )
     if any(row.kernel_launches is not None for row in rows):
         said.append(WHAT_FLOOR)
-    return said
+    return " ".join(filter(None, said))
 
 
-def _fed_up_to(cells: Cells) -> list[str]:
-    """Say up to which batch a device was fed where larger ones have no more than a step."""
-    on_device = {case: row_of for case, row_of in cells.items() if case.on_device}
+def _fed_up_to(on_device: Cells) -> str:
+    """Say up to which batch a device was fed, where larger batches have only a step."""
     fed = [case.batch_size for case, row_of in on_device.items() if any(name in row_of for name in FED)]
     largest = max((case.batch_size for case, row_of in on_device.items() if "step" in row_of), default=0)
     if not fed or max(fed) >= largest:
-        return []
-    text = (
+        return ""
+    return (
         f"On CUDA {_and(FED)} were measured up to batch {max(fed):,}: a DataLoader takes long to fill larger"
         " ones (--step-batch-sizes measures them, too)."
     )
-    return [text]
 
 
 def _and(names: Sequence[str]) -> str:

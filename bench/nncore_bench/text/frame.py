@@ -1,12 +1,13 @@
 """The tidy frame: one line per case and phase, and the ways of looking at it that tables share."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
 from operator import attrgetter
 
 import pandas as pd
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
+from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import CASE_COLUMNS, Row
 from nncore_bench.text.table import Column
 
@@ -38,10 +39,21 @@ def identity(case: Case, columns: Sequence[str]) -> dict[str, str]:
 
 def case_columns(names: Iterable[str]) -> list[Column]:
     """Return the leading columns of a table, which tell the `case` of each line from others."""
-    return [
-        Column(LABELS.get(name, name), name, attrgetter(f"case.{name}"), words=name not in NUMBERS)
-        for name in names
-    ]
+    return [replace(identity_column(name), name=name, value=attrgetter(f"case.{name}")) for name in names]
+
+
+def identity_column(name: str) -> Column:
+    """Return a leading column of a table whose lines are cases or rows; files hold its cells as shown."""
+    label = LABELS.get(name, name)
+    return Column(label, label, lambda line: str(getattr(line, name)), words=name not in NUMBERS)
+
+
+def phase_column(
+    cells: Cells, title: str, phase: str, text: Callable[[Row], str], *, words: bool = False
+) -> Column:
+    """Return a column of one phase for a table whose lines are cases; a case without the phase has `-`."""
+    rows = {case: row_of[phase] for case, row_of in cells.items() if phase in row_of}
+    return Column(title, "", lambda case: text(rows[case]) if case in rows else DOES_NOT_APPLY, words=words)
 
 
 def shared_by(cases: Iterable[Case]) -> str:

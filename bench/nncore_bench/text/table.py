@@ -79,17 +79,19 @@ class Table:
         columns: Sequence[Column],
         lines: Iterable[object],
         *,
+        raw: pd.DataFrame | None = None,
         on_screen: bool = True,
     ) -> "Table":
-        """Make a table with a row for each line from one description of its columns."""
+        """Make a table with a row for each line; `raw`, where given, replaces the columns' values."""
         lines, visible = list(lines), [column for column in columns if column.title]
         shown = [{column.title: column.text(column.value(line)) for column in visible} for line in lines]
-        raw = [
-            {name: value for column in columns if column.name for name, value in column.raw(line).items()}
-            for line in lines
-        ]
+        if raw is None:
+            raw = pd.DataFrame(
+                {name: value for column in columns if column.name for name, value in column.raw(line).items()}
+                for line in lines
+            )
         words = frozenset(column.title for column in visible if column.words)
-        return cls(name, title, caption, pd.DataFrame(shown), pd.DataFrame(raw), on_screen, words)
+        return cls(name, title, caption, pd.DataFrame(shown), raw, on_screen, words)
 
     def holds_words(self, title: str) -> bool:
         """Return True for a column of words, aligned to the left; numbers are aligned to the right."""
