@@ -1,13 +1,12 @@
 """What was measured on."""
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
-
-import pandas as pd
 
 from nncore_bench.runs import Run
 from nncore_bench.text.format import NOT_AVAILABLE
-from nncore_bench.text.table import Table
+from nncore_bench.text.table import Column, Table
 
 MODELS = ("cpu_model", "gpu")
 MACHINE_FACTS = {
@@ -56,11 +55,11 @@ def facts_table(run: Run) -> Table:
 def _table(
     name: str, title: str, caption: str, facts: Mapping[str, object], *, on_screen: bool = True
 ) -> Table:
-    shown, raw = (
-        pd.DataFrame({"fact": list(facts), "value": list(map(of, facts.values()))}, dtype=object)
-        for of in (_plain, _typed)
-    )
-    return Table(name, title, caption, shown, raw, on_screen)
+    columns = [
+        Column("fact", "fact", itemgetter(0), words=True),
+        Column("value", "value", lambda fact: _typed(fact[1]), _plain, words=True),
+    ]
+    return Table.of(name, title, caption, columns, facts.items(), on_screen=on_screen)
 
 
 def _typed(value: object) -> object:
