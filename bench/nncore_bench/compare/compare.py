@@ -79,7 +79,7 @@ class Comparison:
 
     @property
     def text(self) -> str:
-        """Return everything as it is printed and written to compare.md."""
+        """Return the whole text that is printed and written to compare.md."""
         lines = [
             *heading(self.base, self.candidate),
             *(table.markdown() for table in self.tables),
@@ -231,7 +231,7 @@ def together(results: Sequence[Compared]) -> list[Group]:
 
 
 def _same_change(cause: Cause) -> str:
-    """Return what of a change tells causes apart: other sizes from case to case do not."""
+    """Return the part of a change that tells causes apart; sizes differ from case to case."""
     if cause.meaning == "other shapes":
         return ""
     return cause.change.partition(" per step")[0]

@@ -96,7 +96,7 @@ def _lines(operators: Sequence[ProfiledOperator]) -> list[dict[str, str]]:
 
 
 def _of(operator: ProfiledOperator) -> str:
-    """Return the module, and for the backward pass the forward operator, that an operator is of."""
+    """Return the module of an operator and, in the backward pass, its forward operator."""
     made_by = f"{operator.made_by.removeprefix('aten::')}'s backward" if operator.made_by else ""
     return ", ".join(part for part in (operator.module, made_by) if part)
 
@@ -222,7 +222,7 @@ def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
 
 
 def _too_busy(cases: Iterable[Case], cells: Cells) -> list[str]:
-    """Return a line for every device that is surely busy for longer than the step: an error to be found."""
+    """Return a line for every device that is surely busy for longer than the step, which is an error."""
     rows = [(case, row) for case in cases if (row := _row(cells, case)) is not None]
     return [
         f"Impossible: by its profile the device is at work for {percentage(busy)} % of the plain step of"
