@@ -41,7 +41,7 @@ def name_of(case: Case, base: Case) -> str:
 
 
 def ranked(found: Sequence[Gain]) -> list[Gain]:
-    """Return gains as they are told: what is surely faster first, of equals the fastest."""
+    """Sort gains for a reader: surely faster ones first, of equals the fastest."""
     return sorted(
         found,
         key=lambda gain: (ORDER.index(gain.judgement), -(gain.speed_up.value if gain.speed_up else 0.0)),
@@ -49,7 +49,7 @@ def ranked(found: Sequence[Gain]) -> list[Gain]:
 
 
 def advice_tables(found: Mapping[Case, Sequence[Gain]]) -> list[Table]:
-    """Return a table for each thing that something was tried for, from what was found by plain case."""
+    """Return a table for each aim that something was tried for, from the gains by plain case."""
     columns = shown_columns(found) if len(found) > 1 else ()
     tables = []
     for about, (name, title) in TITLES.items():
@@ -157,7 +157,7 @@ def advice_text(  # noqa: PLR0913, PLR0917 - what an advice holds
     seconds: float,
     folders: Sequence[Path],
 ) -> str:
-    """Return what `advise` prints."""
+    """Return the text that `advise` prints."""
     head = f"# Advice for {base.key}: the plain step takes {micro(plain_s)} µs"
     taken = [f"Taken, since the subject does not say: {'; '.join(assumed)}.\n"] if assumed else []
     tables = [table.markdown() for table in advice_tables({base: found})]

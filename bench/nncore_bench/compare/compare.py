@@ -1,7 +1,7 @@
 """Two runs compared case by case: how far they are apart, and why. A screen, never a verdict."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -79,7 +79,7 @@ class Comparison:
 
     @property
     def text(self) -> str:
-        """Return everything as it is printed and written to compare.md."""
+        """Return the whole text that is printed and written to compare.md."""
         lines = [
             *heading(self.base, self.candidate),
             *(table.markdown() for table in self.tables),
@@ -194,10 +194,10 @@ def why_table(results: Sequence[Compared]) -> Table | None:
     told = [result for result in results if result.causes]
     if not told:
         return None
-    groups = together(told)
+    everything = [result.case for result in results]
     lines = [
         {
-            "cases": _cases([result.case for result, _ in group], [result.case for result in results]),
+            "cases": _cases([result.case for result, _ in group], everything),
             "phase": "all" if cause.phase == WHOLE_CASE else cause.phase,
             "what": cause.what,
             "change": cause.change,
@@ -205,12 +205,15 @@ def why_table(results: Sequence[Compared]) -> Table | None:
             "% of difference": _largest_share(group),
             "meaning": cause.meaning,
         }
-        for cause, group in groups
+        for cause, group in together(told)
     ]
+    names = ["case", "rank", "phase", "what", "change", "meaning", "seconds", "share", "exact"]
     raw = [
-        _raw_cause(result, place, cause) for result in told for place, cause in enumerate(result.causes, 1)
+        asdict(cause) | {"case": result.case.key, "rank": rank, "share": result.share(cause)}
+        for result in told
+        for rank, cause in enumerate(result.causes, 1)
     ]
-    return Table("why", "Why", WHY, pd.DataFrame(lines), pd.DataFrame(raw))
+    return Table("why", "Why", WHY, pd.DataFrame(lines), pd.DataFrame(raw, columns=names))
 
 
 Group = tuple[Cause, list[tuple[Compared, Cause]]]
@@ -228,7 +231,7 @@ def together(results: Sequence[Compared]) -> list[Group]:
 
 
 def _same_change(cause: Cause) -> str:
-    """Return what of a change tells causes apart: other sizes from case to case do not."""
+    """Return the part of a change that tells causes apart; sizes differ from case to case."""
     if cause.meaning == "other shapes":
         return ""
     return cause.change.partition(" per step")[0]
@@ -247,20 +250,6 @@ def _span(seconds: Sequence[float | None]) -> str:
 def _largest_share(group: Sequence[tuple[Compared, Cause]]) -> str:
     shares = [share for result, cause in group if (share := result.share(cause)) is not None]
     return percentage(max(shares, key=abs)) if shares else NOT_AVAILABLE
-
-
-def _raw_cause(result: Compared, place: int, cause: Cause) -> dict[str, object]:
-    return {
-        "case": result.case.key,
-        "rank": place,
-        "phase": cause.phase,
-        "what": cause.what,
-        "change": cause.change,
-        "meaning": cause.meaning,
-        "seconds": cause.seconds,
-        "share": result.share(cause),
-        "exact": cause.exact,
-    }
 
 
 def setting_lines(base: Run, candidate: Run) -> list[str]:

@@ -160,13 +160,8 @@ def crossover_table(found: Sequence[Curve]) -> Table | None:
         for curve in found
     ]
     raw = pd.DataFrame([record for curve in found for record in _records(curve, columns)])
-    return Table(
-        "crossover",
-        f"From which batch size on CUDA is faster{' or cheaper' if found[0].cheaper else ''}",
-        CAPTION,
-        pd.DataFrame(lines),
-        raw,
-    )
+    title = f"From which batch size on CUDA is faster{' or cheaper' if found[0].cheaper else ''}"
+    return Table("crossover", title, CAPTION, pd.DataFrame(lines), raw)
 
 
 def columns_of(found: Sequence[Curve]) -> list[str]:
@@ -220,7 +215,7 @@ def _at_best(curve: Curve) -> str:
 
 def _records(curve: Curve, columns: Sequence[str]) -> Iterable[dict[str, object]]:
     """Return the points of a curve with its first crossings, in SI units."""
-    crossings = {**_first_crossing("crossover", curve.faster)}
+    crossings = _first_crossing("crossover", curve.faster)
     if curve.cheaper is not None:
         crossings |= {"worth": curve.worth, **_first_crossing("money_crossover", curve.cheaper)}
     for size, speed_up in curve.speed_ups.items():
@@ -240,7 +235,7 @@ def _records(curve: Curve, columns: Sequence[str]) -> Iterable[dict[str, object]
         }
 
 
-def _first_crossing(name: str, passes: Crossover) -> Mapping[str, object]:
+def _first_crossing(name: str, passes: Crossover) -> dict[str, object]:
     first = passes.crossings[0].batch_size if passes.crossings else None
     return bounds(first, f"{name}_batch", f"{name}_low", f"{name}_high")
 

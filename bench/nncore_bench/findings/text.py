@@ -148,7 +148,17 @@ def finding_table(findings: Sequence[Finding]) -> Table | None:
         lines = [{"check": one.check, "why it does not apply": _reason(one)} for one in skipped]
         caption = "Every other check was made, and found nothing."
         return Table("findings", "No findings", caption, pd.DataFrame(lines), raw, on_screen=False)
-    lines = [_line(one, sum(one.check == other.check for other in findings)) for one in worst]
+    lines = [
+        {
+            "finding": one.check,
+            "cases": str(sum(one.check == other.check for other in findings)),
+            "worst case": _case_key(one),
+            "evidence there": evidence(one),
+            "may save": _gain(one),
+            "next step": next_step(one),
+        }
+        for one in worst
+    ]
     return Table("findings", TITLE, _caption(worst, skipped), pd.DataFrame(lines), raw)
 
 
@@ -165,17 +175,6 @@ def _worst(findings: Sequence[Finding]) -> list[Finding]:
 
 def _cost(finding: Finding) -> float:
     return -1.0 if finding.gain_s is None else finding.gain_s
-
-
-def _line(worst: Finding, cases: int) -> dict[str, str]:
-    return {
-        "finding": worst.check,
-        "cases": str(cases),
-        "worst case": _case_key(worst),
-        "evidence there": evidence(worst),
-        "may save": _gain(worst),
-        "next step": next_step(worst),
-    }
 
 
 def _caption(worst: Sequence[Finding], skipped: Sequence[Finding]) -> str:

@@ -1,11 +1,10 @@
 """A gate's outcome as text for the terminal and for a job summary, and as data."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
+from operator import itemgetter
 from shlex import join
 from typing import Any
-
-import pandas as pd
 
 from nncore_bench.cases import STEP_PHASES, Case
 from nncore_bench.compare.explain import Cause
@@ -14,7 +13,7 @@ from nncore_bench.gate.decide import Decision, Ground, Verdict
 from nncore_bench.gate.outcome import Outcome
 from nncore_bench.gate.rule import Rule
 from nncore_bench.text.format import MICROSECONDS, decimals, from_to, micro, percentage, signed
-from nncore_bench.text.table import Table, fitting
+from nncore_bench.text.table import Column, Table, fitting
 
 MOST_PHASES = 3
 MOST_CAUSES = 3
@@ -165,30 +164,22 @@ def _cases(cases: list[Case], outcome: Outcome) -> str:
 def verdict_table(outcome: Outcome) -> Table:
     """Return a line for each case, phase, device and the suite, slower ones first."""
     base_s = {case.key: phases["step"][1] for case, phases in outcome.phases.items()}
-    records = decision_records(outcome)
-    lines = [
-        {
-            "verdict": one["verdict"],
-            "of": one["kind"],
-            "name": one["name"],
-            "base µs": micro(base_s.get(one["name"])),
-            "ratio": from_to(Estimate(one["ratio"], one["low"], one["high"])),
-            "detects %": percentage(one["detectable"]),
-            "pairs": str(one["pairs"]),
-            "why": one["reason"],
-        }
-        for one in records
+    columns = [
+        Column("verdict", "", itemgetter("verdict")),
+        Column("of", "", itemgetter("kind")),
+        Column("name", "", itemgetter("name")),
+        Column("base µs", "", lambda one: base_s.get(one["name"]), micro),
+        Column("ratio", "", lambda one: Estimate(one["ratio"], one["low"], one["high"]), from_to),
+        Column("detects %", "", itemgetter("detectable"), percentage),
+        Column("pairs", "", itemgetter("pairs")),
+        Column("why", "", itemgetter("reason")),
+        *(Column("", field.name, itemgetter(field.name)) for field in fields(Decision)),
+        Column("", "reason", itemgetter("reason")),
     ]
-    shares = {
-        "alpha": outcome.rule.alpha,
-        "suite": outcome.rule.suite_margin,
-        "mean": outcome.rule.mean_margin,
-    }
-    caption = CAPTION.format(**{name: percentage(share) for name, share in shares.items()})
-    shown = pd.DataFrame(
-        lines, columns=["verdict", "of", "name", "base µs", "ratio", "detects %", "pairs", "why"]
-    )
-    return Table("gate", "Verdicts", caption, shown, pd.DataFrame(records))
+    rule = outcome.rule
+    alpha, suite, mean = map(percentage, (rule.alpha, rule.suite_margin, rule.mean_margin))
+    caption = CAPTION.format(alpha=alpha, suite=suite, mean=mean)
+    return Table.of("gate", "Verdicts", caption, columns, decision_records(outcome))
 
 
 def explanations(outcome: Outcome) -> list[str]:

@@ -1,13 +1,12 @@
 """What was measured on."""
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
-
-import pandas as pd
 
 from nncore_bench.runs import Run
 from nncore_bench.text.format import NOT_AVAILABLE
-from nncore_bench.text.table import Table
+from nncore_bench.text.table import Column, Table
 
 MODELS = ("cpu_model", "gpu")
 MACHINE_FACTS = {
@@ -22,7 +21,7 @@ MACHINE_FACTS = {
 
 
 def machine_table(run: Run) -> Table:
-    """Return the facts by which a reader tells one machine from another."""
+    """Return the facts that tell one machine from another."""
     facts = {
         "host": run.host,
         **{label: run.machine.get(name) for label, name in MACHINE_FACTS.items()},
@@ -33,7 +32,7 @@ def machine_table(run: Run) -> Table:
 
 
 def _quota(run: Run) -> dict[str, Any]:
-    """Return how many cores' worth of time a container was allowed, where it was told of a limit."""
+    """Return the cores' worth of time that a container was allowed; nothing without a limit."""
     quota = run.machine.get("cgroup_cpus")
     return {"CPU quota, cores": quota} if isinstance(quota, int | float) else {}
 
@@ -56,15 +55,15 @@ def facts_table(run: Run) -> Table:
 def _table(
     name: str, title: str, caption: str, facts: Mapping[str, object], *, on_screen: bool = True
 ) -> Table:
-    shown, raw = (
-        pd.DataFrame({"fact": list(facts), "value": list(map(of, facts.values()))}, dtype=object)
-        for of in (_plain, _typed)
-    )
-    return Table(name, title, caption, shown, raw, on_screen)
+    columns = [
+        Column("fact", "fact", itemgetter(0), words=True),
+        Column("value", "value", lambda fact: _typed(fact[1]), _plain, words=True),
+    ]
+    return Table.of(name, title, caption, columns, facts.items(), on_screen=on_screen)
 
 
 def _typed(value: object) -> object:
-    """Return a fact as records have it: a number as it is, a list as text, unknown as None."""
+    """Return a fact for files: a number as it is, a list as text, None for unknown."""
     return (
         value if isinstance(value, int | float) else None if value is None or value == "" else _plain(value)
     )
@@ -81,7 +80,7 @@ def named(run: Run) -> str:
 
 
 def _plain(value: object) -> str:
-    """Return a fact on one line; a list loses its brackets, and an unknown one says so."""
+    """Return a fact on one line, a list without brackets."""
     if isinstance(value, list | tuple):
         return ",".join(map(str, value)) or "-"
     return NOT_AVAILABLE if value is None or value == "" else " ".join(str(value).split())

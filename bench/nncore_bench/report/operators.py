@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
+from msgspec.structs import asdict
 
 from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
 from nncore_bench.companions import reference_case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.profiles import busy_share, slowed_by, smallest_of, split_of, unaccounted
 from nncore_bench.estimate.rows import Row
-from nncore_bench.records import Account, CaseProfile, DeviceActivity, ProfiledOperator
+from nncore_bench.records import CaseProfile, DeviceActivity, ProfiledOperator
 from nncore_bench.report.counters import CEILINGS_WITHIN, least_share
 from nncore_bench.text.format import (
     count,
@@ -51,7 +52,11 @@ def operator_tables(profiles: Sequence[CaseProfile]) -> list[Table]:
     """Return the operators of one profiled case of each device; the first file has those of every case."""
     own = own_profiles(profiles)
     columns = shown_columns(own)
-    raw = [_raw(profile, operator, columns) for profile in own.values() for operator in profile.operators]
+    raw = [
+        {name: getattr(case, name) for name in columns} | asdict(operator)
+        for case, profile in own.items()
+        for operator in profile.operators
+    ]
     tables: list[Table] = []
     for device in dict.fromkeys(case.device for case in own):
         reference = reference_case(case for case in own if case.device == device)
@@ -91,16 +96,9 @@ def _lines(operators: Sequence[ProfiledOperator]) -> list[dict[str, str]]:
 
 
 def _of(operator: ProfiledOperator) -> str:
-    """Return the module, and for the backward pass the forward operator, that an operator is of."""
+    """Return the module of an operator and, in the backward pass, its forward operator."""
     made_by = f"{operator.made_by.removeprefix('aten::')}'s backward" if operator.made_by else ""
     return ", ".join(part for part in (operator.module, made_by) if part)
-
-
-def _raw(profile: CaseProfile, operator: ProfiledOperator, columns: Sequence[str]) -> dict[str, object]:
-    return {
-        **{name: getattr(profile.case, name) for name in columns},
-        **{name: getattr(operator, name) for name in operator.__struct_fields__},
-    }
 
 
 def _self_time(operator: ProfiledOperator) -> float:
@@ -114,11 +112,14 @@ def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None
         return None
     columns = shown_columns(own)
     lines = [
-        {**identity(case, columns), **_shares(profile, profiles), **_checks(profile, _row(cells, case))}
+        identity(case, columns)
+        | _shares(profile, profiles)
+        | {"operators": count(_calls(profile)), "profiler": slowdown(slowed_by(profile, _row(cells, case)))}
         for case, profile in own.items()
     ]
     raw = [
-        {**{name: getattr(case, name) for name in columns}, **_account(account), **_quality(profile, cells)}
+        {**{name: getattr(case, name) for name in columns}, **asdict(account), "whole_s": account.whole_s}
+        | _quality(profile, cells)
         for case, profile in own.items()
         for account in profile.accounts
     ]
@@ -131,7 +132,7 @@ def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None
         " of the profiled steps to that of plain ones."
     )
     title = f"Where the wall clock of a step goes ({shared_by(own)})"
-    shown = pd.DataFrame(lines).fillna(DOES_NOT_APPLY)  # a CPU and a device are told by different columns
+    shown = pd.DataFrame(lines).fillna(DOES_NOT_APPLY)  # a CPU and a device fill different columns
     return Table("accounting", title, caption, shown, pd.DataFrame(raw))
 
 
@@ -151,16 +152,8 @@ def _shares(profile: CaseProfile, profiles: Sequence[CaseProfile]) -> dict[str, 
     }
 
 
-def _checks(profile: CaseProfile, row: Row | None) -> dict[str, str]:
-    return {"operators": count(_calls(profile)), "profiler": slowdown(slowed_by(profile, row))}
-
-
 def _calls(profile: CaseProfile) -> float:
     return sum(o.calls for o in profile.operators if o.dispatched and o.phase in STEP_PHASES)
-
-
-def _account(account: Account) -> dict[str, object]:
-    return {name: getattr(account, name) for name in account.__struct_fields__} | {"whole_s": account.whole_s}
 
 
 def _quality(profile: CaseProfile, cells: Cells) -> dict[str, object]:
@@ -229,7 +222,7 @@ def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
 
 
 def _too_busy(cases: Iterable[Case], cells: Cells) -> list[str]:
-    """Return a line for every device that is surely busy for longer than the step: an error to be found."""
+    """Return a line for every device that is surely busy for longer than the step, which is an error."""
     rows = [(case, row) for case in cases if (row := _row(cells, case)) is not None]
     return [
         f"Impossible: by its profile the device is at work for {percentage(busy)} % of the plain step of"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from operator import attrgetter
 
 import pandas as pd
 
@@ -12,7 +13,7 @@ from nncore_bench.estimate.rows import CASE_COLUMNS, Row
 from nncore_bench.report.scaling_fit import LEAST_SIZES, REACH, Scaling, scaling_of
 from nncore_bench.text.format import NOT_AVAILABLE, count, decimals, from_to, percentage, plus_minus, unit_for
 from nncore_bench.text.frame import identity, shared_by, shown_columns, threads_in_words
-from nncore_bench.text.table import Table, bounds
+from nncore_bench.text.table import Column, Table
 
 SCALING_CAPTION = (
     "Undisturbed step time = fixed + per sample · batch, by least squares of relative distances; intervals"
@@ -36,26 +37,31 @@ def scaling_table(cells: Cells) -> Table | None:
     fits = {case: fit for case, rows in series.items() if (fit := _fit(rows))}
     if not fits:
         return None
-    fixed_unit = unit_for(fit.fixed.value for fit in fits.values())
-    unit = unit_for(fit.per_sample.value for fit in fits.values())
-    columns = [name for name in shown_columns(fits) if name != "batch_size"]
-    shown = [
-        identity(case, columns)
-        | {
-            f"fixed {fixed_unit.symbol}": plus_minus(fit.fixed, fixed_unit.seconds),
-            f"per sample {unit.symbol}": plus_minus(fit.per_sample, unit.seconds),
-            "90 % from batch": _plateau(case, fit),
-            "R²": decimals(fit.r_squared, 4),
-            "off by %": percentage(fit.worst_miss),
-        }
-        for case, fit in fits.items()
-    ]
-    raw = [
-        {name: getattr(case, name) for name in CASE_COLUMNS if name != "batch_size"} | _record(fit)
-        for case, fit in fits.items()
+    names, visible = [name for name in CASE_COLUMNS if name != "batch_size"], shown_columns(fits)
+    columns = [
+        *(Column(name if name in visible else "", name, attrgetter(name)) for name in names),
+        _cost("fixed", fits),
+        _cost("per_sample", fits),
+        Column("90 % from batch", "", lambda case: _plateau(case, fits[case])),
+        Column(
+            "",
+            ("plateau_batch", "plateau_batch_low", "plateau_batch_high"),
+            lambda case: fits[case].plateau_batch,
+        ),
+        Column("", "flat", lambda case: fits[case].flat),
+        Column("", "largest_batch", lambda case: fits[case].largest_batch),
+        Column("R²", "r_squared", lambda case: fits[case].r_squared, lambda share: decimals(share, 4)),
+        Column("off by %", "worst_miss", lambda case: fits[case].worst_miss, percentage),
     ]
     title = f"Scaling with the batch size ({shared_by(fits)})"
-    return Table("scaling", title, SCALING_CAPTION, pd.DataFrame(shown), pd.DataFrame(raw), on_screen=False)
+    return Table.of("scaling", title, SCALING_CAPTION, columns, fits, on_screen=False)
+
+
+def _cost(name: str, fits: Mapping[Case, Scaling]) -> Column:
+    unit = unit_for(getattr(fit, name).value for fit in fits.values())
+    names = (f"{name}_s", f"{name}_low_s", f"{name}_high_s")
+    title = f"{name.replace('_', ' ')} {unit.symbol}"
+    return Column(title, names, lambda case: getattr(fits[case], name), lambda s: plus_minus(s, unit.seconds))
 
 
 def threads_table(cells: Cells) -> Table | None:
@@ -122,13 +128,3 @@ def _plateau(case: Case, fit: Scaling) -> str:
         known = fit.fixed.value > 0 and fit.per_sample.exceeds(0)
         return f"not reached up to {count(fit.largest_batch)}" if known else NOT_AVAILABLE
     return from_to(batch)
-
-
-def _record(fit: Scaling) -> dict[str, float | None]:
-    """Return the raw numbers of a fit."""
-    return {
-        **bounds(fit.fixed, "fixed_s", "fixed_low_s", "fixed_high_s"),
-        **bounds(fit.per_sample, "per_sample_s", "per_sample_low_s", "per_sample_high_s"),
-        **bounds(fit.plateau_batch, "plateau_batch", "plateau_batch_low", "plateau_batch_high"),
-        **{name: getattr(fit, name) for name in ("flat", "largest_batch", "r_squared", "worst_miss")},
-    }

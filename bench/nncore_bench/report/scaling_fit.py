@@ -15,10 +15,10 @@ LEAST_SIZES = 3
 
 PLATEAU = 0.9
 REACH = 10
-"""A line is believed up to so many times the largest batch measured, and no farther."""
+"""A line is believed up to this many times the largest batch measured, and no farther."""
 
 ALIKE = 1.25
-"""Times of which the longest is at most so many times the shortest are alike: a bent curve's are not."""
+"""Times are alike if the longest is at most this many times the shortest: those of a bent curve are not."""
 
 BETWEEN_SIZES = "between batch sizes"
 
@@ -43,7 +43,7 @@ class Scaling:
     worst_miss: float
 
     def time_s(self, batch_size: float) -> float:
-        """Return the time that the line gives a batch size, in seconds."""
+        """Return the time of a batch size on the line, in seconds."""
         return self.fixed.value + self.per_sample.value * batch_size
 
 

@@ -27,7 +27,8 @@ class Column:
 
     `title` includes the unit; a column without one is in files only, and one without a `name` only on screen.
     `value` takes a line and returns the raw value in SI units, which `text` formats. An Estimate fills three
-    raw columns if `name` has the names of its value, low and high. Words are aligned to the left.
+    raw columns if `name` has the names of its value, low and high. Words are aligned to the left; where no
+    column is marked, the look of the cells decides.
     """
 
     title: str
@@ -90,8 +91,9 @@ class Table:
                 {name: value for column in columns if column.name for name, value in column.raw(line).items()}
                 for line in lines
             )
-        words = frozenset(column.title for column in visible if column.words)
-        return cls(name, title, caption, pd.DataFrame(shown), raw, on_screen, words)
+        words = frozenset(column.title for column in visible if column.words) or None
+        frame = pd.DataFrame(shown, columns=[column.title for column in visible])
+        return cls(name, title, caption, frame, raw, on_screen, words)
 
     def holds_words(self, title: str) -> bool:
         """Return True for a column of words, aligned to the left; numbers are aligned to the right."""
