@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec.structs
 
@@ -139,10 +139,9 @@ class Conductor:
 
     def _seen(self, launch: int) -> messages.Seen | None:
         """Return the state of the GPU's memory after a launch, if one is used."""
-        if (CUDA, launch) not in self.workers:
-            return None
+        worker = self.workers.get((CUDA, launch))
         with suppress(WorkerError):  # its next request will say so
-            reply = self.workers[CUDA, launch].ask(messages.Look(), REQUEST_TIMEOUT_S)
+            reply = worker.ask(messages.Look(), REQUEST_TIMEOUT_S) if worker else None
             return reply if isinstance(reply, messages.Seen) else None
         return None
 
@@ -182,9 +181,7 @@ class Conductor:
         return self._round(launch)
 
     def _devices(self) -> list[str]:
-        return list(
-            dict.fromkeys(record.case.device for record in self.cases[: self.own] if record.status == "ok")
-        )
+        return list(dict.fromkeys(r.case.device for r in self.cases[: self.own] if r.status == "ok"))
 
     def _numbers(self, device: str) -> list[int]:
         """Return the cases to measure on a device; companions of cases that all failed are left out."""
@@ -214,8 +211,8 @@ class Conductor:
             kind: max(LEAST_ITERATIONS, round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]))
             for kind in record.kinds
         }
-        self.cases[number] = msgspec.structs.replace(
-            record,
+        self._update(
+            number,
             steps_per_block=per_block,
             steady=record.steady and reply.steady,
             correct=record.correct or reply.correct,
@@ -250,8 +247,11 @@ class Conductor:
                 self._fail_pool(pool, str(error))
         return self.workers.get((pool, launch))
 
+    def _update(self, number: int, **changes: Any) -> None:  # noqa: ANN401 - fields of the record
+        self.cases[number] = msgspec.structs.replace(self.cases[number], **changes)
+
     def _fail(self, number: int, reason: str) -> None:
-        self.cases[number] = msgspec.structs.replace(self.cases[number], status="failed", reason=reason)
+        self._update(number, status="failed", reason=reason)
 
     def _fail_pool(self, pool: str, reason: str) -> None:
         for number, record in enumerate(self.cases):
@@ -311,8 +311,7 @@ class Conductor:
             blocks.append(reply.block(kind, case=number, launch=launch, round=self.rounds_done))
             self.account.add(blocks[-1])
             if reply.thrown_out:
-                thrown_out = self.cases[number].thrown_out + reply.thrown_out
-                self.cases[number] = msgspec.structs.replace(self.cases[number], thrown_out=thrown_out)
+                self._update(number, thrown_out=self.cases[number].thrown_out + reply.thrown_out)
         return blocks
 
     def _planned(self, pilot: list[Block]) -> int:

@@ -65,7 +65,7 @@ class Asked(Protocol):
 class Worker:
     """Speak with one worker process over its socket."""
 
-    def __init__(self, channel: messages.Channel, ending: "Ending") -> None:
+    def __init__(self, channel: messages.Channel, ending: "ForkedEnding | SpawnedEnding") -> None:
         self._channel = channel
         self._ending = ending
 
@@ -92,21 +92,6 @@ class Worker:
     def hang_up(self) -> None:
         """Close the pipe, upon which the worker ends by itself."""
         self._channel.close()
-
-
-class Ending(Protocol):
-    """Know how a worker process ends."""
-
-    def kill(self) -> None:
-        """Kill it, if it is still there."""
-
-    def describe(self) -> str:
-        """Wait for its end and say how it came about."""
-
-
-def _without_policy(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without the variables that steer glibc's allocator."""
-    return {k: v for k, v in environment.items() if not k.startswith("MALLOC_") and k != "GLIBC_TUNABLES"}
 
 
 class Launcher:
@@ -235,11 +220,13 @@ class Launcher:
 
     def _start(self, role: str, *arguments: str) -> tuple[messages.Channel, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()
+        allocator = ("MALLOC_", "GLIBC_TUNABLES")  # what steers glibc's is ours to choose
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(allocator)}
         with theirs:
             process = subprocess.Popen(  # noqa: S603 - this project's own program
                 [self._python, "-P", str(START), role, str(theirs.fileno()), *arguments],
                 pass_fds=(theirs.fileno(),),
-                env={**_without_policy(os.environ), **self._policy},
+                env={**inherited, **self._policy},
                 stdin=subprocess.DEVNULL,
                 stderr=self._errors,
             )

@@ -134,7 +134,7 @@ def lost_kernels(profile: CaseProfile, record: CaseRecord) -> str:
     Each launch is of one kernel, and a profiler that loses records (see `profiler.record`) has
     fewer. What came with a CUDA graph has no launch of its own.
     """
-    counted = record.counters.phases.get("step") if record.counters else None
+    counted = record.counted("step")
     if profile.device is None or counted is None or counted.kernel_launches is None:
         return ""
     seen = round((profile.device.kernels - profile.device.graph_kernels) * profile.steps)

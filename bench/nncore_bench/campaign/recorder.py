@@ -146,13 +146,7 @@ class Recorder:
         self._update(
             cases=tuple(counted[:own]),
             companions=tuple(counted[own:]),
-            notices=(
-                *self.run.notices,
-                *apart,
-                *thrown_out(counted),
-                *_missed(counted[own:]),
-                *notices,
-            ),
+            notices=(*self.run.notices, *apart, *thrown_out(counted), *_missed(counted[own:]), *notices),
         )
         profiles, notices = profile_cases(
             counted, conductor.workers, self._start_worker, self.folder.path, progress, every=self._every
