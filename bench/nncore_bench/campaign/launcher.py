@@ -117,7 +117,6 @@ class Launcher:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._control, self._process = self._start("launcher-of-any-code" if of_any_code else "launcher")
-        self._hello: messages.Hello | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -127,12 +126,10 @@ class Launcher:
     ) -> None:
         self.close()
 
-    @property
+    @cached_property
     def hello(self) -> messages.Hello:
         """Return what torch sees of this machine, waiting for its import where need be."""
-        if self._hello is None:
-            self._hello = self._greeting(self._control, self._process)
-        return self._hello
+        return self._greeting(self._control, self._process)
 
     def fork(self, code_path: str = "", cores: tuple[int, ...] = (), threads: int = 1) -> Worker:
         """Return a new worker forked from the process that has imported torch; raises WorkerError.
