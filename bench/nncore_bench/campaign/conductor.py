@@ -16,10 +16,10 @@ from typing import Any, Protocol
 import msgspec.structs
 
 from nncore_bench.campaign.launcher import REQUEST_TIMEOUT_S, Asked, WorkerError, memory_left, patience
-from nncore_bench.campaign.plan import Account, Plan, rounds_for
+from nncore_bench.campaign.plan import Plan, rounds_for
 from nncore_bench.cases import BlockKind, Case
 from nncore_bench.records import CaseRecord
-from nncore_bench.runs import Block, Campaign
+from nncore_bench.runs import NANO, Block, Campaign
 from nncore_bench.variants import DEFAULT_ALLOCATOR, words_of
 from nncore_bench.worker import messages
 from nncore_bench.worker.blocks import LEAST_ITERATIONS
@@ -87,7 +87,8 @@ class Conductor:
     """Whether the GPU lets one process in at a time, so that launches have to come one after another."""
 
     workers: dict[tuple[str, int], Asked] = field(default_factory=dict)
-    account: Account = field(default_factory=Account)
+    measured_s: float = 0.0
+    leading_s: float = 0.0
     warm_up_s: float = 0.0
     started: float = 0.0
     rounds_done: int = 0
@@ -163,8 +164,8 @@ class Conductor:
         """Return the account of the campaign so far."""
         return Campaign(
             wall_s=self._seconds_spent(),
-            measured_s=self.account.measured_s,
-            leading_s=self.account.leading_s,
+            measured_s=self.measured_s,
+            leading_s=self.leading_s,
             warm_up_s=self.warm_up_s,
             rounds_planned=self.rounds_planned,
             rounds_done=self.rounds_done,
@@ -309,7 +310,9 @@ class Conductor:
             if not isinstance(reply, messages.Measured):
                 break
             blocks.append(reply.block(kind, case=number, launch=launch, round=self.rounds_done))
-            self.account.add(blocks[-1])
+            # By the wall clock, since on a device the host runs ahead.
+            self.measured_s += blocks[-1].wall_ns * NANO
+            self.leading_s += float(blocks[-1].host[0].sum()) * NANO
             if reply.thrown_out:
                 self._update(number, thrown_out=self.cases[number].thrown_out + reply.thrown_out)
         return blocks
