@@ -70,15 +70,14 @@ def profile_cases(  # noqa: PLR0913 - what a pass needs
 
     The smallest network computes next to nothing, so its operators show the cost of dispatch.
     """
-    chosen = {n: records[n] for n in to_profile(records, every=every)}
-    profiles: list[CaseProfile] = []
-    notices: list[Notice] = []
+    chosen = to_profile(records, every=every)
+    profiles, notices = [], []
     usual = {device: worker for (device, launch), worker in workers.items() if launch == 0}
-    for done, (number, record) in enumerate(chosen.items()):
+    for done, number in enumerate(chosen):
         progress("profile", done, len(chosen), None)
-        found = _profiled(usual, start_worker, number, record, folder)
+        found = _profiled(usual, start_worker, number, records[number], folder)
         if isinstance(found, str):
-            cause = f"{record.case.key} could not be profiled ({found})"
+            cause = f"{records[number].case.key} could not be profiled ({found})"
             notices.append(Notice(cause, "the times are complete without its operators"))
         else:
             profiles.append(found)
