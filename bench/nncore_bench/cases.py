@@ -130,18 +130,9 @@ def kinds_for(phases: Iterable[str]) -> tuple[BlockKind, ...]:
     The step's laps and its plain blocks always come together: each checks the other.
     """
     wanted = set(phases)
-    kinds: list[BlockKind] = []
     if wanted & {*STEP_PHASES, "step"}:
-        kinds += ["laps", "plain"]
-    if wanted & {"data", "copy"}:
-        kinds.append("feed")
-    kinds += [kind for kind in ("inference", "kernels", "cold") if wanted & set(BLOCK_LAPS[kind])]
-    return tuple(kinds)
-
-
-def dataset_of(subject: str, dataset: str) -> str:
-    """Return the data set of a subject: only the SimpleNN has a choice."""
-    return dataset if subject == SIMPLENN else DOES_NOT_APPLY
+        wanted |= {*STEP_PHASES, "step"}
+    return tuple(kind for kind, laps in BLOCK_LAPS.items() if wanted & {*laps})
 
 
 def grid(  # noqa: PLR0913 - the axes of the grid are what they are
@@ -157,9 +148,11 @@ def grid(  # noqa: PLR0913 - the axes of the grid are what they are
 ) -> list[Case]:
     """Return the cells in reading order: device, threads, precision, variant, batch size, hidden width."""
     threads = tuple(threads)
-    widths: tuple[int | str, ...] = tuple(hidden) if subject == SIMPLENN else (DOES_NOT_APPLY,)
+    widths: tuple[int | str, ...] = tuple(hidden)
+    if subject != SIMPLENN:  # which alone has a choice of either
+        dataset, widths = DOES_NOT_APPLY, (DOES_NOT_APPLY,)
     return [
-        Case(subject, dataset_of(subject, dataset), device, count, precision, variant, batch_size, width)
+        Case(subject, dataset, device, count, precision, variant, batch_size, width)
         for device in devices
         for count in (threads if device == "cpu" else (DOES_NOT_APPLY,))
         for precision, variant, batch_size, width in product(precisions, variants, batch_sizes, widths)

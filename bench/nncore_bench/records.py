@@ -217,6 +217,10 @@ class CaseRecord(msgspec.Struct, frozen=True):
     optimizer_code: str = ""
     """The line that makes the subject's optimizer in the form of the case; empty where it needs none."""
 
+    def counted(self, phase: str) -> PhaseCounters | None:
+        """Return the counters of a phase, if they are known."""
+        return self.counters.phases.get(phase) if self.counters else None
+
     @property
     def kinds(self) -> tuple[BlockKind, ...]:
         """Return the kinds of block in each of its rounds; a step that is captured whole has no laps."""

@@ -192,13 +192,11 @@ def _misfit_on_cuda(words: tuple[str, ...], precision: str) -> str:
         return f"{DEFAULT_ALLOCATOR} is about the CPU's memory"
     graphed = next((word for word in words if WORDS[word].replays_kernels), None)
     if graphed and "set-to-none=false" in words:
-        return (
-            f"set-to-none=false keeps gradients, which the CUDA graphs of {graphed} overwrite (leave one out)"
-        )
+        kept = "set-to-none=false keeps gradients"
+        return f"{kept}, which the CUDA graphs of {graphed} overwrite (leave one out)"
     if precision == "float16" and "cudagraph" in words and "fused" not in words:
-        return (
-            "cudagraph in float16 needs fused, lest GradScaler asks the device whether to step (add +fused)"
-        )
+        asks = "GradScaler asks the device whether to step"
+        return f"cudagraph in float16 needs fused, lest {asks} (add +fused)"
     return ""
 
 
@@ -213,9 +211,8 @@ def code_of(variant: str, precision: str, threads: int | str, optimizer: str = "
     lines = [*([optimizer] if optimizer else []), *(WORDS[word].code for word in words)]
     if precision in PRECISION_CODE:
         lines += PRECISION_CODE[precision].splitlines()
-    return (
-        [*lines, f"torch.set_num_threads({threads})"] if isinstance(threads, int) and threads > 1 else lines
-    )
+    more_threads = isinstance(threads, int) and threads > 1
+    return [*lines, f"torch.set_num_threads({threads})"] if more_threads else lines
 
 
 def made_faster(variant: str) -> str:

@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec.structs
 
 from nncore_bench.campaign.launcher import REQUEST_TIMEOUT_S, Asked, WorkerError, memory_left, patience
-from nncore_bench.campaign.plan import Account, Plan, rounds_for
+from nncore_bench.campaign.plan import Plan, rounds_for
 from nncore_bench.cases import BlockKind, Case
 from nncore_bench.records import CaseRecord
-from nncore_bench.runs import Block, Campaign
+from nncore_bench.runs import NANO, Block, Campaign
 from nncore_bench.variants import DEFAULT_ALLOCATOR, words_of
 from nncore_bench.worker import messages
 from nncore_bench.worker.blocks import LEAST_ITERATIONS
@@ -87,7 +87,8 @@ class Conductor:
     """Whether the GPU lets one process in at a time, so that launches have to come one after another."""
 
     workers: dict[tuple[str, int], Asked] = field(default_factory=dict)
-    account: Account = field(default_factory=Account)
+    measured_s: float = 0.0
+    leading_s: float = 0.0
     warm_up_s: float = 0.0
     started: float = 0.0
     rounds_done: int = 0
@@ -139,10 +140,9 @@ class Conductor:
 
     def _seen(self, launch: int) -> messages.Seen | None:
         """Return the state of the GPU's memory after a launch, if one is used."""
-        if (CUDA, launch) not in self.workers:
-            return None
+        worker = self.workers.get((CUDA, launch))
         with suppress(WorkerError):  # its next request will say so
-            reply = self.workers[CUDA, launch].ask(messages.Look(), REQUEST_TIMEOUT_S)
+            reply = worker.ask(messages.Look(), REQUEST_TIMEOUT_S) if worker else None
             return reply if isinstance(reply, messages.Seen) else None
         return None
 
@@ -164,8 +164,8 @@ class Conductor:
         """Return the account of the campaign so far."""
         return Campaign(
             wall_s=self._seconds_spent(),
-            measured_s=self.account.measured_s,
-            leading_s=self.account.leading_s,
+            measured_s=self.measured_s,
+            leading_s=self.leading_s,
             warm_up_s=self.warm_up_s,
             rounds_planned=self.rounds_planned,
             rounds_done=self.rounds_done,
@@ -182,9 +182,7 @@ class Conductor:
         return self._round(launch)
 
     def _devices(self) -> list[str]:
-        return list(
-            dict.fromkeys(record.case.device for record in self.cases[: self.own] if record.status == "ok")
-        )
+        return list(dict.fromkeys(r.case.device for r in self.cases[: self.own] if r.status == "ok"))
 
     def _numbers(self, device: str) -> list[int]:
         """Return the cases to measure on a device; companions of cases that all failed are left out."""
@@ -214,8 +212,8 @@ class Conductor:
             kind: max(LEAST_ITERATIONS, round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]))
             for kind in record.kinds
         }
-        self.cases[number] = msgspec.structs.replace(
-            record,
+        self._update(
+            number,
             steps_per_block=per_block,
             steady=record.steady and reply.steady,
             correct=record.correct or reply.correct,
@@ -250,8 +248,11 @@ class Conductor:
                 self._fail_pool(pool, str(error))
         return self.workers.get((pool, launch))
 
+    def _update(self, number: int, **changes: Any) -> None:  # noqa: ANN401 - fields of the record
+        self.cases[number] = msgspec.structs.replace(self.cases[number], **changes)
+
     def _fail(self, number: int, reason: str) -> None:
-        self.cases[number] = msgspec.structs.replace(self.cases[number], status="failed", reason=reason)
+        self._update(number, status="failed", reason=reason)
 
     def _fail_pool(self, pool: str, reason: str) -> None:
         for number, record in enumerate(self.cases):
@@ -309,10 +310,11 @@ class Conductor:
             if not isinstance(reply, messages.Measured):
                 break
             blocks.append(reply.block(kind, case=number, launch=launch, round=self.rounds_done))
-            self.account.add(blocks[-1])
+            # By the wall clock, since on a device the host runs ahead.
+            self.measured_s += blocks[-1].wall_ns * NANO
+            self.leading_s += float(blocks[-1].host[0].sum()) * NANO
             if reply.thrown_out:
-                thrown_out = self.cases[number].thrown_out + reply.thrown_out
-                self.cases[number] = msgspec.structs.replace(self.cases[number], thrown_out=thrown_out)
+                self._update(number, thrown_out=self.cases[number].thrown_out + reply.thrown_out)
         return blocks
 
     def _planned(self, pilot: list[Block]) -> int:

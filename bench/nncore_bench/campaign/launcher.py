@@ -65,7 +65,7 @@ class Asked(Protocol):
 class Worker:
     """Speak with one worker process over its socket."""
 
-    def __init__(self, channel: messages.Channel, ending: "Ending") -> None:
+    def __init__(self, channel: messages.Channel, ending: "ForkedEnding | SpawnedEnding") -> None:
         self._channel = channel
         self._ending = ending
 
@@ -94,21 +94,6 @@ class Worker:
         self._channel.close()
 
 
-class Ending(Protocol):
-    """Know how a worker process ends."""
-
-    def kill(self) -> None:
-        """Kill it, if it is still there."""
-
-    def describe(self) -> str:
-        """Wait for its end and say how it came about."""
-
-
-def _without_policy(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without the variables that steer glibc's allocator."""
-    return {k: v for k, v in environment.items() if not k.startswith("MALLOC_") and k != "GLIBC_TUNABLES"}
-
-
 class Launcher:
     """Own the process that imported torch once, and the workers forked from it or spawned.
 
@@ -132,7 +117,6 @@ class Launcher:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._control, self._process = self._start("launcher-of-any-code" if of_any_code else "launcher")
-        self._hello: messages.Hello | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -142,12 +126,10 @@ class Launcher:
     ) -> None:
         self.close()
 
-    @property
+    @cached_property
     def hello(self) -> messages.Hello:
         """Return what torch sees of this machine, waiting for its import where need be."""
-        if self._hello is None:
-            self._hello = self._greeting(self._control, self._process)
-        return self._hello
+        return self._greeting(self._control, self._process)
 
     def fork(self, code_path: str = "", cores: tuple[int, ...] = (), threads: int = 1) -> Worker:
         """Return a new worker forked from the process that has imported torch; raises WorkerError.
@@ -235,11 +217,13 @@ class Launcher:
 
     def _start(self, role: str, *arguments: str) -> tuple[messages.Channel, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()
+        allocator = ("MALLOC_", "GLIBC_TUNABLES")  # what steers glibc's is ours to choose
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(allocator)}
         with theirs:
             process = subprocess.Popen(  # noqa: S603 - this project's own program
                 [self._python, "-P", str(START), role, str(theirs.fileno()), *arguments],
                 pass_fds=(theirs.fileno(),),
-                env={**_without_policy(os.environ), **self._policy},
+                env={**inherited, **self._policy},
                 stdin=subprocess.DEVNULL,
                 stderr=self._errors,
             )

@@ -70,15 +70,14 @@ def profile_cases(  # noqa: PLR0913 - what a pass needs
 
     The smallest network computes next to nothing, so its operators show the cost of dispatch.
     """
-    chosen = {n: records[n] for n in to_profile(records, every=every)}
-    profiles: list[CaseProfile] = []
-    notices: list[Notice] = []
+    chosen = to_profile(records, every=every)
+    profiles, notices = [], []
     usual = {device: worker for (device, launch), worker in workers.items() if launch == 0}
-    for done, (number, record) in enumerate(chosen.items()):
+    for done, number in enumerate(chosen):
         progress("profile", done, len(chosen), None)
-        found = _profiled(usual, start_worker, number, record, folder)
+        found = _profiled(usual, start_worker, number, records[number], folder)
         if isinstance(found, str):
-            cause = f"{record.case.key} could not be profiled ({found})"
+            cause = f"{records[number].case.key} could not be profiled ({found})"
             notices.append(Notice(cause, "the times are complete without its operators"))
         else:
             profiles.append(found)
@@ -134,7 +133,7 @@ def lost_kernels(profile: CaseProfile, record: CaseRecord) -> str:
     Each launch is of one kernel, and a profiler that loses records (see `profiler.record`) has
     fewer. What came with a CUDA graph has no launch of its own.
     """
-    counted = record.counters.phases.get("step") if record.counters else None
+    counted = record.counted("step")
     if profile.device is None or counted is None or counted.kernel_launches is None:
         return ""
     seen = round((profile.device.kernels - profile.device.graph_kernels) * profile.steps)

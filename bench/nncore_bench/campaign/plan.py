@@ -1,4 +1,4 @@
-"""The plan of a campaign, the rounds that a target needs, and the account of the time spent."""
+"""The plan of a campaign and the rounds that a target needs."""
 
 import math
 import random
@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from nncore_bench.cases import Case
 from nncore_bench.options import Options
-from nncore_bench.runs import NANO, Block
+from nncore_bench.runs import Block
 
 FEWEST_ROUNDS = 2
 """For a campaign that only its budget bounds: a single round shows no spread."""
@@ -37,19 +37,6 @@ class Plan:
         """Return the plan that options ask for, with a seed of its own."""
         seed, rounds = random.SystemRandom().randrange(2**32), rounds_a_launch * options.launches
         return cls(options.launches, options.budget, options.target, rounds, seed)
-
-
-@dataclass
-class Account:
-    """Add up where the campaign's time goes, in seconds."""
-
-    measured_s: float = 0.0
-    leading_s: float = 0.0
-
-    def add(self, block: Block) -> None:
-        """Count a block's iterations by the wall clock, since on a device the host runs ahead."""
-        self.measured_s += block.wall_ns * NANO
-        self.leading_s += float(block.host[0].sum()) * NANO
 
 
 def rounds_for(target: float, pilot: Sequence[Block], cases: Sequence[Case]) -> int:

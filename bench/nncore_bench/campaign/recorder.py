@@ -4,6 +4,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from nncore_bench.machine.fingerprint import GPU
 from nncore_bench.machine.gpu import EXCLUSIVE, chosen_gpu, told_by_torch, visible
 from nncore_bench.machine.notices import notices_after, notices_before, thrown_out
 from nncore_bench.machine.reading import UNKNOWN
-from nncore_bench.machine.state import State, meanwhile, state_now
+from nncore_bench.machine.state import meanwhile, state_now
 from nncore_bench.options import Options
 from nncore_bench.records import CaseRecord, Notice
 from nncore_bench.runs import Block, Campaign, Run, RunFolder
@@ -121,18 +122,16 @@ class Recorder:
 
     def _conduct(self, conductor: Conductor) -> Campaign:
         """Run the campaign, and record what else the machine did meanwhile, also if it is interrupted."""
-        before = self._state_now()
+        state = partial(state_now, with_gpu=self._with_gpu, environment=self._environment)
+        before = state()
         try:
             return conductor.run()
         finally:
-            after = self._state_now()
+            after = state()
             self._update(
                 machine={**self.run.machine, **meanwhile(before, after)},
                 notices=(*self.run.notices, *notices_after(before, after)),
             )
-
-    def _state_now(self) -> State:
-        return state_now(with_gpu=self._with_gpu, environment=self._environment)
 
     def _look_closer(self, conductor: Conductor, progress: Progress) -> None:
         """Count and profile after the timed campaign, and save the results of each at once."""
@@ -146,13 +145,7 @@ class Recorder:
         self._update(
             cases=tuple(counted[:own]),
             companions=tuple(counted[own:]),
-            notices=(
-                *self.run.notices,
-                *apart,
-                *thrown_out(counted),
-                *_missed(counted[own:]),
-                *notices,
-            ),
+            notices=(*self.run.notices, *apart, *thrown_out(counted), *_missed(counted[own:]), *notices),
         )
         profiles, notices = profile_cases(
             counted, conductor.workers, self._start_worker, self.folder.path, progress, every=self._every
@@ -187,21 +180,18 @@ def too_little_memory(conductor: Conductor) -> list[Notice]:
     if beside == launches:
         return []
     if conductor.kept_apart_by == COMPUTE_MODE:
-        return [
-            Notice(
-                "the GPU lets one process in at a time (its compute mode), so that"
-                f" {launches} worker processes ran one after another",
-                "set its compute mode to default (nvidia-smi -c DEFAULT, as root), if the machine was not"
-                " equally fast all the while",
-            )
-        ]
-    return [
-        Notice(
-            f"{conductor.kept_apart_by} sufficed for {beside} of {launches} worker processes at a time,"
-            " each of which holds every case; the others ran after them",
-            "measure fewer cases at a time, if the machine was not equally fast all the while",
+        cause = (
+            "the GPU lets one process in at a time (its compute mode), so that"
+            f" {launches} worker processes ran one after another"
         )
-    ]
+        remedy = "set its compute mode to default (nvidia-smi -c DEFAULT, as root)"
+    else:
+        cause = (
+            f"{conductor.kept_apart_by} sufficed for {beside} of {launches} worker processes at a time,"
+            " each of which holds every case; the others ran after them"
+        )
+        remedy = "measure fewer cases at a time"
+    return [Notice(cause, f"{remedy}, if the machine was not equally fast all the while")]
 
 
 def _missed(companions: Sequence[CaseRecord]) -> list[Notice]:

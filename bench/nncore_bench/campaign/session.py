@@ -16,13 +16,7 @@ from nncore_bench.campaign.conductor import Progress
 from nncore_bench.campaign.launcher import Launcher, Worker, WorkerError, allocator_can_be_chosen, patience
 from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.campaign.recorder import Recorder
-from nncore_bench.cases import (
-    FED,
-    KIND_OF_PHASE,
-    SIMPLENN,
-    Case,
-    grid,
-)
+from nncore_bench.cases import FED, KIND_OF_PHASE, SIMPLENN, Case, grid
 from nncore_bench.companions import companions_of
 from nncore_bench.errors import UserError
 from nncore_bench.estimate.laps import published
@@ -101,8 +95,14 @@ class Suite:
         ]
 
     def get_ready(self) -> None:
-        """Refuse a folder that cannot be written, and let both launchers import torch at the same time."""
-        self.refuse_unwritable_results()
+        """Let both launchers import torch at the same time; raises UserError for a folder it cannot write."""
+        results = self.options.results
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=results):
+                pass
+        except OSError as error:
+            raise UserError(unwritable(results, error)) from None
         if "cpu" in self.options.devices and allocator_can_be_chosen():
             self.launcher.beside()
 
@@ -117,16 +117,6 @@ class Suite:
             case = replace(self.cases[0], device="cpu", threads=1, batch_size=1, hidden=1)
             if reason := self.check(case):
                 raise UserError(f"--step-dataset: {reason.partition(': ')[2] or reason}")
-
-    def refuse_unwritable_results(self) -> None:
-        """Raise UserError when the results folder cannot be written."""
-        results = self.options.results
-        try:
-            results.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=results):
-                pass
-        except OSError as error:
-            raise UserError(unwritable(results, error)) from None
 
     def skip_reason(self, case: Case) -> str:
         """Return why a case cannot run on this machine, or nothing."""

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec.structs
+
 from nncore_bench.cases import Case, Place
 from nncore_bench.companions import REFERENCE_KERNELS, SMALLEST_NETWORK
 from nncore_bench.estimate.rows import Row
@@ -66,11 +68,12 @@ def ceilings_of(companions: Sequence[CaseRecord], beside: Sequence[Row]) -> dict
         if record.role == REFERENCE_KERNELS:
             found[place] = replace(ceilings, **_rates(record, known))
         elif record.role == SMALLEST_NETWORK:
+            step = record.counted("step")
             found[place] = replace(
                 ceilings,
                 dispatch=_dispatch(record, known),
                 smallest_step_s=known.get("step"),
-                smallest_launches=_launches(record),
+                smallest_launches=step.kernel_launches if step else None,
             )
     return found
 
@@ -86,17 +89,11 @@ def _rates(record: CaseRecord, times: Mapping[str, float]) -> dict[str, Any]:
 
 def _dispatch(record: CaseRecord, times: Mapping[str, float]) -> dict[str, tuple[float, int]]:
     """Return the time and the operators of each phase of the smallest network."""
-    counted = record.counters.phases if record.counters else {}
     return {
-        phase: (time_s, operators)
+        phase: (time_s, counted.operators)
         for phase, time_s in times.items()
-        if phase in counted and (operators := counted[phase].operators) is not None
+        if (counted := record.counted(phase)) and counted.operators is not None
     }
-
-
-def _launches(record: CaseRecord) -> int | None:
-    step = record.counters.phases.get("step") if record.counters else None
-    return None if step is None else step.kernel_launches
 
 
 def with_counters(row: Row, of_case: CaseCounters | None, ceilings: Ceilings) -> Row:
@@ -108,15 +105,13 @@ def with_counters(row: Row, of_case: CaseCounters | None, ceilings: Ceilings) ->
     counters = of_case.phases.get(row.phase)
     if counters is None:
         return row
-    counted = replace(row, **{name: getattr(counters, name) for name in counters.__struct_fields__})
+    counted = replace(row, **msgspec.structs.asdict(counters))
     launches, launch_s = counters.kernel_launches, ceilings.launch_s
     if row.phase == "step" and launches is not None and launch_s is not None:
         counted = replace(counted, launch_floor_s=launches * launch_s)
     if not row.time_s:
         return counted
-    flop_per_s, bytes_per_s = (
-        None if work is None else work / row.time_s for work in (counters.flop, counters.moved_bytes)
-    )
+    flop_per_s, bytes_per_s = _over(counters.flop, row.time_s), _over(counters.moved_bytes, row.time_s)
     limit, share = limit_of(row.phase, row.time_s, counters, ceilings)
     return replace(
         counted,

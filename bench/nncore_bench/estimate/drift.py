@@ -87,8 +87,8 @@ def with_reference(row: Row, blocks: BlocksOfCase, references: References) -> Ro
         row,
         reference_smallest_s=smallest_s,
         reference_middle_s=exp(midmean(mid)),
-        relative_error=None if spread is None else spread.error,
-        relative_freedom=None if spread is None else spread.freedom,
+        relative_error=spread.error if spread else None,
+        relative_freedom=spread.freedom if spread else None,
     )
 
 

@@ -203,13 +203,6 @@ def _mean_squares(grid: Laps) -> dict[str, tuple[float, int]]:
     return {name: (square / degrees, degrees) for name, (square, degrees) in squares.items() if degrees}
 
 
-def paired_ratio(numerators: Sequence[Laps], denominators: Sequence[Laps]) -> float:
-    """Return the median over rounds of the ratio of two neighbouring blocks' smallest values."""
-    pairs = zip(numerators, denominators, strict=True)
-    return float(np.median([a.min() / b.min() for a, b in pairs]))
-
-
-def paired_difference(minuends: Sequence[Laps], subtrahends: Sequence[Laps]) -> float:
-    """Return the median over rounds of the difference of two neighbouring blocks' smallest values."""
-    pairs = zip(minuends, subtrahends, strict=True)
-    return float(np.median([a.min() - b.min() for a, b in pairs]))
+def paired(compare: Callable[[float, float], float], a: Sequence[Laps], b: Sequence[Laps]) -> float:
+    """Return the median over rounds of a comparison of two neighbouring blocks' smallest values."""
+    return float(np.median([compare(x.min(), y.min()) for x, y in zip(a, b, strict=True)]))

@@ -187,11 +187,10 @@ def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:
     """Return the memory beyond the plain step's; None if compiled, where counters see the eager operators."""
     if record.case.form.compiled:
         return None
-    peaks = [
-        one.counters.phases["step"].peak_bytes if one.counters and "step" in one.counters.phases else None
-        for one in (record, plain)
-    ]
-    return None if None in peaks else peaks[0] - peaks[1]  # type: ignore[operator] # neither is None
+    own, usual = record.counted("step"), plain.counted("step")
+    if own is None or usual is None or own.peak_bytes is None or usual.peak_bytes is None:
+        return None
+    return own.peak_bytes - usual.peak_bytes
 
 
 def combinations(found: Sequence[Gain], base: Case) -> list[Case]:

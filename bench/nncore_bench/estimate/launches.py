@@ -30,9 +30,7 @@ class LaunchBound:
 def device_alone_s(profile: CaseProfile) -> float | None:
     """Return the seconds a step of kernels, copies and fills on the device; None where none was seen."""
     account = profile.account("step")
-    if account is None or profile.device is None:
-        return None
-    return account.device_s or None
+    return None if account is None or profile.device is None else account.device_s or None
 
 
 def launch_bound(steps: Mapping[Case, Row], profiles: Iterable[CaseProfile]) -> list[LaunchBound]:

@@ -3,20 +3,13 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from operator import sub, truediv
 from typing import Any
 
 import numpy as np
 
 from nncore_bench.cases import KIND_OF_PHASE, STEP_PHASES, UNATTRIBUTED, Case
-from nncore_bench.estimate.estimates import (
-    Estimate,
-    Laps,
-    between_launches,
-    low_time,
-    median_time,
-    paired_difference,
-    paired_ratio,
-)
+from nncore_bench.estimate.estimates import Estimate, Laps, between_launches, low_time, median_time, paired
 from nncore_bench.estimate.laps import published, spans_of
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, Block, BlocksOfCase
@@ -254,7 +247,7 @@ def _mark_ns(pairs: Sequence[tuple[Block, Block]]) -> float:
     """
     if not pairs:
         return 0.0
-    overhead = paired_difference(*_walls(pairs))
+    overhead = paired(sub, *_walls(pairs))
     plain = float(np.median([plain.wall_mean_ns for _, plain in pairs]))
     if overhead <= EVENTS_TOLERATED * plain:
         return 0.0
@@ -282,7 +275,7 @@ def _checks(pairs: Sequence[tuple[Block, Block]], case: Case, mark_ns: float) ->
         phases = [lapped.host[1:, : len(STEP_PHASES)].sum(axis=1) for lapped, _ in pairs]
     left_over = [published(lapped, UNATTRIBUTED, case, mark_ns) for lapped, _ in pairs]
     return {
-        "lap_overhead_s": paired_difference(everything, walls) * NANO,
-        "phases_over_step": paired_ratio(phases, walls),
+        "lap_overhead_s": paired(sub, everything, walls) * NANO,
+        "phases_over_step": paired(truediv, phases, walls),
         "unattributed_s": float(np.median(np.concatenate(left_over))) * NANO,
     }

@@ -71,9 +71,12 @@ class Source:
 def read_source(path: Path) -> Source:
     """Read a folder with `run.json` or `benchmark.json`, or one of these files; raise RunError otherwise."""
     folder, file = _located(path)
-    if file.name == RUN_FILE:
-        return _from_samples(folder)
-    return _from_benchmarks(file, folder if file.name == BENCHMARK_FILE else None)
+    if file.name != RUN_FILE:
+        return _from_benchmarks(file, folder if file.name == BENCHMARK_FILE else None)
+    run, blocks = read_run(folder), list(read_blocks(folder))
+    if not blocks and (folder / BENCHMARK_FILE).exists():  # published without its laps
+        return _from_benchmarks(folder / BENCHMARK_FILE, folder)
+    return Source.of(run, blocks, folder)
 
 
 def _located(path: Path) -> tuple[Path, Path]:
@@ -86,14 +89,6 @@ def _located(path: Path) -> tuple[Path, Path]:
         if (path / name).exists():
             return path, path / name
     raise RunError(f"{str(path)!r} is not a run: it has neither {RUN_FILE} nor {BENCHMARK_FILE} {HINT}")
-
-
-def _from_samples(folder: Path) -> Source:
-    run = read_run(folder)
-    blocks = list(read_blocks(folder))
-    if not blocks and (folder / BENCHMARK_FILE).exists():  # published without its laps
-        return _from_benchmarks(folder / BENCHMARK_FILE, folder)
-    return Source.of(run, blocks, folder)
 
 
 def _from_benchmarks(file: Path, folder: Path | None) -> Source:
@@ -120,14 +115,10 @@ def _from_benchmarks(file: Path, folder: Path | None) -> Source:
 
 def _completed(run: Run, rows: Sequence[Row], file: Path) -> list[Row]:
     """Return the rows in the order of the run, with those added that no test could pass."""
-    found = {_place(row): row for row in rows}
+    found = {(row.case, row.phase): row for row in rows}
     ok = {record.case for record in run.cases if record.status == "ok"}
     missing = f"no result of it is in {file.name}"
     return [
-        found.get(_place(row)) or (replace(row, reason=missing) if row.case in ok else row)
+        found.get((row.case, row.phase)) or (replace(row, reason=missing) if row.case in ok else row)
         for row in rows_of(run, [])
     ]
-
-
-def _place(row: Row) -> tuple[Case, str]:
-    return row.case, row.phase

@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 
-from nncore_bench.machine.reading import ROOT, known, text
+from nncore_bench.machine.reading import ROOT, UNKNOWN, known, text
 
 DECISIVE_FLAGS = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni"),
@@ -16,6 +16,7 @@ DECISIVE_FLAGS = (
 """The instruction sets that a matrix product or an elementwise loop picks its code by."""
 
 CPUS = "sys/devices/system/cpu"
+SWITCH: dict[str | None, str] = {"1": "on", "0": "off"}
 KIBI_PER_UNIT = {"K": 1, "M": 2**10, "G": 2**20}
 
 
@@ -31,14 +32,14 @@ def processor_facts(root: Path = ROOT) -> dict[str, Any]:
         "cpu_microcode": known(info.get, "microcode"),
         "cores_physical": known(lambda: psutil.cpu_count(logical=False)),
         "cores_logical": known(psutil.cpu_count),
-        "hyper_threading": hyper_threading(root),
+        "hyper_threading": SWITCH.get(text(root / CPUS / "smt/active"), UNKNOWN),
         "numa_nodes": known(lambda: len(list((root / "sys/devices/system/node").glob("node[0-9]*"))) or None),
         **{f"cache_{name}_kib": known(cache_kib, name, root) for name in ("l1d", "l2", "l3")},
         "cpu_governor": known(governor, root),
         "cpu_turbo": turbo(root),
         "cpu_mhz": known(lambda: round(psutil.cpu_freq().current)),
         "cpu_mhz_max": known(lambda: round(psutil.cpu_freq().max) or None),
-        "virtual_machine": known(lambda: _yes("hypervisor" in flags) if info.get("flags") else None),
+        "virtual_machine": known(lambda: ("no", "yes")["hypervisor" in flags] if info.get("flags") else None),
         "product": known(product, root),
         "power_supply": known(power_supply),
     }
@@ -56,17 +57,9 @@ def cache_kib(name: str, root: Path = ROOT) -> int | None:
     kinds = {"Data", "Unified"}  # an instruction cache holds no tensors
     for index in sorted((root / CPUS / "cpu0/cache").glob("index*")):
         if text(index / "level") == name[1] and text(index / "type") in kinds:
-            return _kib(text(index / "size"))
+            size = text(index / "size")
+            return int(size[:-1]) * KIBI_PER_UNIT[size[-1]] if size else None
     return None
-
-
-def _kib(size: str | None) -> int | None:
-    return int(size[:-1]) * KIBI_PER_UNIT[size[-1]] if size else None
-
-
-def hyper_threading(root: Path = ROOT) -> str:
-    """Tell whether two logical cores share a physical one: on, off or unknown."""
-    return {"1": "on", "0": "off"}.get(text(root / CPUS / "smt/active") or "", "unknown")
 
 
 def governor(root: Path = ROOT) -> str:
@@ -80,11 +73,11 @@ def turbo(root: Path = ROOT) -> str:
     forbidden, allowed = text(root / CPUS / "intel_pstate/no_turbo"), text(root / CPUS / "cpufreq/boost")
     if forbidden in ("0", "1"):
         return "off" if forbidden == "1" else "on"
-    return {"1": "on", "0": "off"}.get(allowed or "", "unknown")
+    return SWITCH.get(allowed, UNKNOWN)
 
 
 def product(root: Path = ROOT) -> str:
-    """Return the maker and the model of the machine, or of what plays the machine."""
+    """Return the maker and the model of the machine, virtual or not."""
     names = (text(root / "sys/class/dmi/id" / name) for name in ("sys_vendor", "product_name"))
     return " ".join(name for name in names if name)
 
@@ -94,7 +87,3 @@ def power_supply() -> str | None:
     battery = psutil.sensors_battery()
     plugged = battery.power_plugged if battery else None
     return None if plugged is None else "mains" if plugged else "battery"
-
-
-def _yes(answer: bool) -> str:  # noqa: FBT001 - the answer itself
-    return "yes" if answer else "no"

@@ -17,14 +17,7 @@ from nncore_bench.runs import Code
 
 UNSET = "unset"
 PACKAGES = (
-    "torchvision",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "pandas",
-    "pytest",
-    "pytest-benchmark",
-    "msgspec",
+    *("torchvision", "numpy", "scipy", "scikit-learn", "pandas", "pytest", "pytest-benchmark", "msgspec"),
 )
 PASSED_ON = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER"),

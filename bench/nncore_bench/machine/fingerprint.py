@@ -1,11 +1,13 @@
 """The fingerprint of a machine: which of its recorded facts decide whether two runs may be compared.
 
-Every fact is of one of three kinds. Only the hard ones decide; the tests fail for a fact of no kind.
+Only the hard ones do; the tests fail for a fact that is neither hard nor indecisive.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from nncore_bench.machine.reading import UNKNOWN
 
 HARD = frozenset(
     {
@@ -29,30 +31,23 @@ HARD = frozenset(
 )
 """A step may take another time where one of these is another."""
 
-VOLATILE = frozenset(
+INDECISIVE = frozenset(
     {
+        # These change from minute to minute: they explain a disturbance, and a notice tells of them.
         *("load_before", "load_after", "others_cores_during", "stolen_share_during", "cpu_mhz"),
         *("cpu_throttles_during", "swapped_in_mib_during", "memory_available_gib", "swap_used_gib"),
         *("power_supply", "gpu_sm_mhz_before", "gpu_sm_mhz_after", "gpu_memory_mhz_before"),
         *("gpu_power_before_w", "gpu_celsius_before", "gpu_memory_used_gib", "gpu_throttle_before"),
-        *("gpu_programs_before", "gpu_busy_before"),
-        *("gpu_throttle_after", "gpu_power_held_share_during", "gpu_thermal_held_share_during"),
-    }
-)
-"""These change from minute to minute: they explain a disturbance, and a notice tells of them."""
-
-RECORDED_ONLY = frozenset(
-    {
+        *("gpu_programs_before", "gpu_busy_before", "gpu_throttle_after"),
+        *("gpu_power_held_share_during", "gpu_thermal_held_share_during"),
+        # These are on record for whoever repeats a run, and no step runs through them.
         *("package_torchvision", "package_scipy", "package_scikit_learn", "package_pandas"),
         *("package_pytest", "package_pytest_benchmark", "package_msgspec", "product", "swap_gib"),
         # Which GPU was chosen, and how, shows in the facts of that GPU.
         *("cuda_visible_devices", "cuda_device_order", "gpu_count", "gpu_persistence_mode"),
     }
 )
-"""These are on record for whoever repeats a run, and no step runs through them."""
-
-
-GPU, UNKNOWN = "gpu", "unknown"
+GPU = "gpu"
 
 
 @dataclass(frozen=True)
@@ -87,5 +82,5 @@ def _is_known(facts: Mapping[str, Any], name: str) -> bool:
 
 
 def unclassified(facts: Mapping[str, Any]) -> set[str]:
-    """Return the names of facts of no kind, so that nobody adds one without deciding what it decides."""
-    return set(facts) - HARD - VOLATILE - RECORDED_ONLY
+    """Return the names of facts in neither set, so that nobody adds one without deciding what it decides."""
+    return set(facts) - HARD - INDECISIVE

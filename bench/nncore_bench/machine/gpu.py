@@ -3,8 +3,8 @@
 A process that has initialised CUDA cannot fork, so nothing here asks torch.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -138,12 +138,9 @@ def visible_gpu(environment: Mapping[str, str], uuids: Sequence[str]) -> int | N
         return None
     if names[0].isdecimal():
         return int(names[0]) if int(names[0]) < len(uuids) else None
-    return _by_prefix(names[0], uuids)
-
-
-def _by_prefix(name: str, uuids: Sequence[str]) -> int | None:
-    """Return the only GPU whose UUID begins so; a slice may carry the UUID of its GPU in its name."""
-    prefix = name.removeprefix("MIG-").partition("/")[0]
+    prefix = (
+        names[0].removeprefix("MIG-").partition("/")[0]
+    )  # a slice may carry the UUID of its GPU in its name
     found = [number for number, uuid in enumerate(uuids) if uuid.startswith(prefix)]
     return found[0] if prefix.startswith("GPU-") and len(found) == 1 else None
 
@@ -151,25 +148,16 @@ def _by_prefix(name: str, uuids: Sequence[str]) -> int | None:
 def _asked(
     readings: Mapping[str, Reading], environment: Mapping[str, str], nvml: ModuleType | None
 ) -> dict[str, Any]:
-    with _library(nvml) as library:
-        gpu = known(_handle, library, environment) if library else UNKNOWN
-        if library is None or gpu == UNKNOWN:
-            return {}
-        return {name: known(read, library, gpu) for name, read in readings.items()}
-
-
-@contextmanager
-def _library(nvml: ModuleType | None) -> Iterator[ModuleType | None]:
-    """Give the library while it is open, or nothing where there is none or it will not open."""
+    """Return what the library reads; nothing where it is missing, will not open, or sees no such GPU."""
     try:
         # Imported only where facts are asked for, and never where a test brings its own.
         library = nvml or import_module("pynvml")
         library.nvmlInit()
     except Exception:  # noqa: BLE001 - no library, no driver, no permission: no facts
-        yield None
-        return
+        return {}
     try:
-        yield library
+        gpu = known(_handle, library, environment)
+        return {} if gpu == UNKNOWN else {name: known(read, library, gpu) for name, read in readings.items()}
     finally:
         with suppress(Exception):
             library.nvmlShutdown()
@@ -184,10 +172,7 @@ def _handle(nvml: ModuleType, environment: Mapping[str, str]) -> object | None:
     if number is not None:
         return handles[number]
     wanted = environment.get(VISIBLE, "").partition(",")[0].strip()
-    return _gpu_of_slice(nvml, wanted) if wanted.startswith("MIG-") else None
-
-
-def _gpu_of_slice(nvml: ModuleType, uuid: str) -> object:
-    """Return the handle of the GPU that a slice is part of."""
-    part = nvml.nvmlDeviceGetHandleByUUID(uuid)
-    return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(part)
+    if not wanted.startswith("MIG-"):
+        return None
+    handle: object = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(nvml.nvmlDeviceGetHandleByUUID(wanted))
+    return handle

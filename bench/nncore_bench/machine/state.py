@@ -106,15 +106,16 @@ def meanwhile(before: State, after: State) -> dict[str, Any]:
 
 
 def _gpu_meanwhile(before: Mapping[str, Any], after: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
-    held = {
-        name: _share(_more(figure(before.get(f"{name}_held_s")), figure(after.get(f"{name}_held_s"))), wall_s)
-        for name in ("power", "thermal")
-    }
     words = after.get("throttles")
+    held = {
+        name: [figure(one.get(f"{name}_held_s")) for one in (before, after)] for name in ("power", "thermal")
+    }
     return {
         "gpu_sm_mhz_after": figure(after.get("sm_mhz")),
         "gpu_throttle_after": ", ".join(words) or "none" if isinstance(words, tuple) else words,
-        **{f"gpu_{name}_held_share_during": share for name, share in held.items()},
+        **{
+            f"gpu_{name}_held_share_during": _share(_more(*seconds), wall_s) for name, seconds in held.items()
+        },
     }
 
 

@@ -12,6 +12,7 @@ INK = "currentColor"
 PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9d755d", "#bab0ac")
 """Eight colours that are told apart on light and on dark (Vega's tableau10, without its yellow and pink)."""
 
+LEGEND = {"orient": "top", "labelLimit": 300, "symbolOpacity": 1}
 ROW_HEIGHT = 22
 MOST_ROWS = 48
 """So many cases fit a picture, those of the default grid of two devices; the tables have all."""
@@ -42,18 +43,10 @@ def _config() -> Spec:
     axis = dict.fromkeys(("labelColor", "titleColor", "tickColor", "domainColor"), INK)
     return {
         "axis": {**axis, "gridColor": INK, "gridOpacity": 0.15, "labelFontSize": 11, "titleFontSize": 12},
-        "legend": {
-            "labelColor": INK,
-            "titleColor": INK,
-            "orient": "top",
-            "labelLimit": 300,
-            "symbolOpacity": 1,
-        },
+        "legend": {"labelColor": INK, "titleColor": INK, **LEGEND},
         "view": {"stroke": None},
         "range": {"category": list(PALETTE)},
-        "text": {"color": INK},
-        "rule": {"color": INK},
-        "title": {"color": INK},
+        **{mark: {"color": INK} for mark in ("text", "rule", "title")},
     }
 
 

@@ -60,8 +60,9 @@ def _throughput(width: int | str, data: pd.DataFrame, passes: Crossover | None) 
         color=alt.Color("where:N", title=None),
     )
     samples = alt.Y("samples:Q", **logarithmic("samples/s"), axis=alt.Axis(format="~s"))
+    marks = _marks(passes) if passes and passes.crossings else []
     layers = [
-        *(_marks(passes) if passes and passes.crossings else []),
+        *marks,
         base.mark_area(opacity=0.25).encode(y=alt.Y("low:Q", **logarithmic("samples/s")), y2="high:Q"),
         base.mark_line(point=True).encode(
             y=samples, tooltip=["where", "batch", alt.Tooltip("samples:Q", format=",.0f")]
@@ -73,11 +74,7 @@ def _throughput(width: int | str, data: pd.DataFrame, passes: Crossover | None) 
     said = (
         f"Samples per second over the batch size{label}, with 95 % intervals."
         f" Most: {number(best['samples'])} at batch {best['batch']} on {best['where']}."
-        + (
-            " The dashed line is the crossover of CPU and CUDA, in its interval."
-            if passes and passes.crossings
-            else ""
-        )
+        + (" The dashed line is the crossover of CPU and CUDA, in its interval." if marks else "")
     )
     return drawn(f"throughput_{width}", f"Throughput{label}", said, chart)
 
@@ -118,14 +115,10 @@ def speed_up_figure(found: Sequence[Curve]) -> Figure | None:
         scale=alt.Scale(type="log", domainMid=1, range=["#f7b267", "#f4f4f4", "#8fbbe0"]),
         title="times as fast",
     )
-    chart = (
-        base.mark_rect().encode(
-            color=colour, tooltip=["batch", "hidden", alt.Tooltip("times:Q", format=",.3~r")]
-        )
-        + base.mark_text(fontSize=12).encode(
-            text=alt.Text("times:Q", format=",.2~r"), color=alt.value("black")
-        )
-    ).properties(width="container", height=34 * data["hidden"].nunique())
+    tooltip = ["batch", "hidden", alt.Tooltip("times:Q", format=",.3~r")]
+    text = alt.Text("times:Q", format=",.2~r")
+    chart = _map(base, colour, tooltip, text, 12)
+    chart = chart.properties(width="container", height=34 * data["hidden"].nunique())
     said = (
         "How many times as fast the step is on CUDA as on the CPU, each at its best: from"
         f" {number(data['times'].min())} to {number(data['times'].max())} over {len(data)} batch sizes and"
@@ -190,14 +183,10 @@ def memory_figure(cells: Cells) -> Figure | None:
     colour = alt.Color(
         "megabytes:Q", scale=alt.Scale(type="symlog", range=["#f1f6fb", "#8fbbe0"]), title="MB"
     )
-    chart = (
-        base.mark_rect().encode(
-            color=colour, tooltip=["case", "phase", alt.Tooltip("megabytes:Q", format=",.3~r")]
-        )
-        + base.mark_text(fontSize=11).encode(
-            text=alt.Text("megabytes:Q", format=",.3~r"), color=alt.value("black")
-        )
-    ).properties(width="container", height=ROW_HEIGHT * data["case"].nunique())
+    tooltip = ["case", "phase", alt.Tooltip("megabytes:Q", format=",.3~r")]
+    text = alt.Text("megabytes:Q", format=",.3~r")
+    chart = _map(base, colour, tooltip, text, 11)
+    chart = chart.properties(width="container", height=ROW_HEIGHT * data["case"].nunique())
     most = _largest(data, "megabytes")
     said = f"Most: {number(most['megabytes'])} MB in {most['phase']} of {most['case']}{_cut(cells)}."
     return drawn("memory", "Memory of each phase", said, chart)
@@ -264,6 +253,15 @@ def roofline_figure(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Figure 
         said,
         chart.properties(width="container", height=300),
     )
+
+
+def _map(
+    base: alt.Chart, colour: alt.Color, tooltip: list[Any], text: alt.Text, font_size: int
+) -> alt.LayerChart:
+    """Return coloured cells with their figures in black."""
+    figures = base.mark_text(fontSize=font_size).encode(text=text, color=alt.value("black"))
+    chart: alt.LayerChart = base.mark_rect().encode(color=colour, tooltip=tooltip) + figures
+    return chart
 
 
 def _largest(data: pd.DataFrame, column: str) -> "pd.Series[Any]":

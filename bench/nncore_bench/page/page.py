@@ -17,14 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nncore_bench.advise.text import advice_sentences
 from nncore_bench.compare.compare import Comparison, compare_cases
-from nncore_bench.crossover.table import (
-    RESIDENT,
-    Curve,
-    cheaper_said,
-    columns_of,
-    curves,
-    faster_said,
-)
+from nncore_bench.crossover.table import RESIDENT, Curve, cheaper_said, columns_of, curves, faster_said
 from nncore_bench.estimate.source import Source
 from nncore_bench.findings.text import costliest
 from nncore_bench.page.drawing import Figure
@@ -173,20 +166,13 @@ def bundle() -> str:
 def _verdict(material: Material) -> list[tuple[str, str]]:
     """Return the verdict, its reason, the next step, and the quality of the measurement."""
     slowest, best, worth = material.report.sentences
-    lines = [
-        ("Verdict", worth),
-        ("", best),
-        ("Why", slowest),
-        ("Next", _next(material)),
-        ("Quality", _quality(material)),
-    ]
-    if material.comparison is not None:
-        suspects = len(material.comparison.suspects)
-        of = len(material.comparison.results)
-        lines.insert(
-            0, ("Changed", f"{suspects} of {of} cases are suspected to be slower than in the run before.")
-        )
-    return lines
+    lines = [("Verdict", worth), ("", best), ("Why", slowest)]
+    lines += [("Next", _next(material)), ("Quality", _quality(material))]
+    if material.comparison is None:
+        return lines
+    suspects, of = len(material.comparison.suspects), len(material.comparison.results)
+    said = f"{suspects} of {of} cases are suspected to be slower than in the run before."
+    return [("Changed", said), *lines]
 
 
 def _next(material: Material) -> str:
@@ -220,13 +206,12 @@ def _worth(material: Material) -> Section:
     if material.curves and not any(case.form.pinned for case in material.source.cells):
         missing.append("Pinned memory was not measured: --step-variants=eager,pinned.")
     lead = [_said(curve, columns_of(material.curves)) for curve in material.curves if curve.mode == RESIDENT]
-    maps = [figure for figure in (speed_up_figure(material.curves),) if figure is not None]
     return Section(
         "worth",
         "Is the GPU worth it?",
         lead,
         missing,
-        [*throughput_figures(material.source.cells, material.curves), *maps],
+        _drawn(*throughput_figures(material.source.cells, material.curves), speed_up_figure(material.curves)),
         _shown([*material.report.named(*WORTH), *material.report.named(*SCALING, prefix="throughput_")]),
     )
 
@@ -242,9 +227,7 @@ def _said(curve: Curve, columns: Sequence[str]) -> str:
 
 def _where(material: Material) -> Section:
     run = material.source.run
-    roofline = roofline_figure(material.source.cells, material.source.ceilings)
-    figures = (phase_figure(material.source.cells), memory_figure(material.source.cells), roofline)
-    missing = []
+    cells, missing = material.source.cells, []
     if not any(record.counters for record in run.cases):
         missing.append("Counters, memory and limits: this run has none (measure it again with this version).")
     if not run.profiles:
@@ -254,27 +237,18 @@ def _where(material: Material) -> Section:
         "Where does the time go?",
         [],
         missing,
-        [figure for figure in figures if figure is not None],
+        _drawn(phase_figure(cells), memory_figure(cells), roofline_figure(cells, material.source.ceilings)),
         _shown(material.report.named(*WHERE, prefix="operators")),
     )
 
 
 def _changed(material: Material) -> Section:
     if material.comparison is None:
-        return Section(
-            "changed",
-            "What changed?",
-            missing=["One run alone: name an older one before it to see what changed."],
-        )
+        alone = "One run alone: name an older one before it to see what changed."
+        return Section("changed", "What changed?", missing=[alone])
     frame = pd.DataFrame(
         [
-            {
-                "case": one.case.key,
-                "ratio": step.value,
-                "low": step.low,
-                "high": step.high,
-                "outcome": one.outcome,
-            }
+            (one.case.key, step.value, step.low, step.high, one.outcome)
             for one in material.comparison.results
             if (step := one.ratios.get("step")) is not None
         ],
@@ -282,9 +256,7 @@ def _changed(material: Material) -> Section:
     )
     lead = [f"A: {named(material.comparison.base)}", f"B: {named(material.comparison.candidate)}"]
     lead += [line.removeprefix("- ") for line in material.comparison.remarks]
-    figures = [
-        figure for figure in (ratio_figure(frame), history_figure(material.sources)) if figure is not None
-    ]
+    figures = _drawn(ratio_figure(frame), history_figure(material.sources))
     return Section("changed", "What changed?", lead, [], figures, _shown(material.comparison.tables))
 
 
@@ -305,11 +277,8 @@ def _advice(material: Material) -> list[str]:
 
 
 def _machine(material: Material, folder: Path | None) -> Section:
-    tables = _shown(material.report.named(*MACHINE))
-    title = "Machine and measurement"
-    return Section(
-        "machine", title, material.report.remarks, [], [], tables, list(_traces(material.source, folder))
-    )
+    tables, links = _shown(material.report.named(*MACHINE)), list(_traces(material.source, folder))
+    return Section("machine", "Machine and measurement", material.report.remarks, [], [], tables, links)
 
 
 def _traces(source: Source, here: Path | None) -> Iterable[tuple[str, str]]:
@@ -321,6 +290,11 @@ def _traces(source: Source, here: Path | None) -> Iterable[tuple[str, str]]:
             if profile.trace and file.exists():
                 path = Path(os.path.relpath(file.absolute(), here.absolute())).as_posix()
                 yield f"trace of {profile.role or profile.case.key}", quote(path)
+
+
+def _drawn(*figures: Figure | None) -> list[Figure]:
+    """Return the figures for which there were data."""
+    return [figure for figure in figures if figure is not None]
 
 
 def _shown(tables: Iterable[Table]) -> list[ShownTable]:

@@ -33,18 +33,12 @@ def publish(material: Material, out: Path, formats: Sequence[str]) -> list[Path]
         files[PAGE_FILE] = page(material, out).encode()
     if "md" in formats:
         files[SUMMARY_FILE] = summary(report).encode()
-    files |= {
-        f"{table.name}.{name}": OF_TABLES[name](table).encode()
-        for name in formats
-        if name in OF_TABLES
-        for table in tables
-    }
-    files |= {
-        f"{figure.name}.{name}": OF_FIGURES[name](figure)
-        for name in formats
-        if name in OF_FIGURES
-        for figure in figures
-    }
+    for name in formats:
+        if name in OF_TABLES:
+            files |= {f"{table.name}.{name}": OF_TABLES[name](table).encode() for table in tables}
+    for name in formats:
+        if name in OF_FIGURES:
+            files |= {f"{figure.name}.{name}": OF_FIGURES[name](figure) for figure in figures}
     for name, content in files.items():
         replace_file(out / name, content)
     return [out / name for name in files]

@@ -97,7 +97,9 @@ def selftest(effort: Effort, progress: Progress) -> Iterator[Check]:
         records = [CaseRecord(case, (*STEP_PHASES, "step")) for case in cases_of(effort)]
         plan = Plan(effort.launches, effort.budget_s, target=1e-9)  # rounds as the budget allows
         Conductor(records, plan, lambda _: launcher.fork(), kept, progress).run()
-    yield from campaign_checks(run_of(kept), kept.blocks)
+    code, cases = Code(".", "unknown", dirty=False), tuple(kept.records)
+    run = Run("selftest", "here", "", "finished", {}, code, {}, cases, campaign=kept.campaign)
+    yield from campaign_checks(run, kept.blocks)
 
 
 def checks_of(check: Callable[[], Sequence[Check]], name: str) -> Sequence[Check]:
@@ -108,14 +110,6 @@ def checks_of(check: Callable[[], Sequence[Check]], name: str) -> Sequence[Check
         return [Check(name, passed=False, words=f"its worker process {error}")]
 
 
-def run_of(kept: Kept) -> Run:
-    """Make a run of a recorded campaign, for the tables."""
-    return Run(
-        "selftest", "here", "", "finished", {}, Code(".", "unknown", dirty=False), {}, tuple(kept.records),
-        campaign=kept.campaign,
-    )  # fmt: skip
-
-
 def campaign_checks(run: Run, blocks: Sequence[Block]) -> Iterator[Check]:
     """Yield the checks of what was measured in rounds; a case that failed fails the self-test."""
     for record in run.cases:
@@ -124,11 +118,10 @@ def campaign_checks(run: Run, blocks: Sequence[Block]) -> Iterator[Check]:
     rows = rows_of(run, blocks)
     of_case = {record.case: [b for b in blocks if b.case == n] for n, record in enumerate(run.cases)}
     yield from known_times(run, rows)
-    for record in run.cases:
-        name, _, phase = record.case.subject.partition(":")
+    for case, of_one in of_case.items():
+        name, _, phase = case.subject.partition(":")
         if name == "planted":
-            laps = [block for block in of_case[record.case] if block.kind == "laps"]
-            yield checks.planted_delay(phase, PLANTED_S, laps)
+            yield checks.planted_delay(phase, PLANTED_S, [block for block in of_one if block.kind == "laps"])
     networks = [of_case[case] for case in of_case if case.subject in ("simplenn", "twin:simplenn")]
     yield checks.parts_and_whole(networks)
     yield checks.observer(networks)
@@ -200,15 +193,11 @@ def device_check(worker: Worker) -> Check:
 def counter_checks(worker: Worker) -> Iterator[Check]:
     """Yield the checks of what is counted: FLOP by the closed form, and everything the same every time."""
     counted = {size: count(worker, size, times=1) for size in COUNTED_SIZES}
-    flop = {named(size): found[0].phases["step"].flop for size, found in counted.items() if found}
-    expected = {named(size): step_flop(*size) for size in COUNTED_SIZES}
+    named = {size: f"batch {size[0]} hidden {size[1]}" for size in COUNTED_SIZES}
+    flop = {named[size]: found[0].phases["step"].flop for size, found in counted.items() if found}
+    expected = {named[size]: step_flop(*size) for size in COUNTED_SIZES}
     yield checks.closed_form("FLOP of a step", flop, expected)
     yield checks.same_every_time("counters of a step", count(worker, COUNTED_SIZES[0], REPEATS), REPEATS)
-
-
-def named(size: tuple[int, int]) -> str:
-    """Return a size in words."""
-    return f"batch {size[0]} hidden {size[1]}"
 
 
 def step_flop(batch: int, hidden: int) -> int:

@@ -75,7 +75,7 @@ def planted_delay(phase: str, planted_s: float, blocks: Sequence[Block]) -> Chec
     Its size is within 5 % or 3 µs, and no more than that is found in any other phase.
     """
     name = f"delay planted in {phase}"
-    by_launch = [_delays(of_launch) for of_launch in _launches(blocks)]
+    by_launch = [{lap: _excess(one, lap) for lap in STEP_PHASES} for one in _launches(blocks)]
     if not by_launch:
         return Check(name, passed=False, words="no block was finished")
     planted = {other: planted_s * (other == phase) for other in STEP_PHASES}
@@ -94,15 +94,11 @@ def planted_delay(phase: str, planted_s: float, blocks: Sequence[Block]) -> Chec
     }
     return Check(
         name,
-        all(_is_found(delays, planted, limit_s) for delays in by_launch),
+        all(abs(delays[lap] - planted[lap]) <= limit_s for delays in by_launch for lap in planted),
         "{found_us:.1f} of {planted_us:.0f} µs there ({least_us:.1f} to {most_us:.1f} in {launches}"
         " launches), at most {elsewhere_us:.1f} µs elsewhere ({most_elsewhere_us:.1f} in one launch)",
         {"launches": len(there), **{f"{key}_us": value / MICRO for key, value in seconds.items()}},
     )
-
-
-def _is_found(delays: Mapping[str, float], planted: Mapping[str, float], within_s: float) -> bool:
-    return all(abs(delays[phase] - planted[phase]) <= within_s for phase in planted)
 
 
 def _launches(blocks: Iterable[Block]) -> list[list[Block]]:
@@ -110,23 +106,18 @@ def _launches(blocks: Iterable[Block]) -> list[list[Block]]:
     return [[b for b in blocks if b.launch == launch] for launch in sorted({b.launch for b in blocks})]
 
 
-def _delays(blocks: Sequence[Block]) -> dict[str, float]:
-    """Return by how much delayed iterations exceed those before them, both undisturbed, in seconds.
-
-    By the smallest lap of a launch: waiting changes what the processor does next (its caches, its clocks), by
-    more than the instrument is tested for, in most iterations but not in all.
-    """
-    return {phase: _excess(blocks, phase) * NANO for phase in STEP_PHASES}
-
-
 def _excess(blocks: Sequence[Block], phase: str) -> float:
-    """Return the smallest delayed lap less the smallest of as many that were not delayed."""
+    """Return by how many seconds a launch's smallest delayed lap exceeds that of as many before them.
+
+    The smallest, for waiting changes what the processor does next (its caches, its clocks), by more than the
+    instrument is tested for, in most iterations but not in all.
+    """
     delayed, before = [], []
     for block in blocks:
         laps = block.host[:, block.laps.index(phase)]
         delayed.append(laps[4::3])  # of 1, 4, 7, … without the first, which follows the leading iteration
         before.append(laps[3 : 3 + 3 * len(delayed[-1]) : 3])
-    return float(np.concatenate(delayed).min() - np.concatenate(before).min())
+    return float(np.concatenate(delayed).min() - np.concatenate(before).min()) * NANO
 
 
 def bounds(count: int, of: int) -> str:
@@ -158,12 +149,10 @@ def at_least(name: str, what: str, count: int, of: int, share: float) -> Check:
 def launches_of(blocks: Sequence[Block], kind: BlockKind, laps: Sequence[str]) -> Launches:
     """Return the sums of some laps of each counted iteration: launch → block → sums."""
     chosen = sorted((block for block in blocks if block.kind == kind), key=lambda block: block.round)
-    return [[_sum_of(block, laps) for block in launch] for launch in _launches(chosen)]
-
-
-def _sum_of(block: Block, laps: Sequence[str]) -> Laps:
-    total: Laps = np.sum([block.column(lap) for lap in laps], axis=0)
-    return total
+    return [
+        [np.sum([block.column(lap) for lap in laps], axis=0) for block in of_one]
+        for of_one in _launches(chosen)
+    ]
 
 
 def difference(a: Launches, b: Launches) -> Estimate:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from nncore_bench.campaign.conductor import Progress
-from nncore_bench.cases import Case
 from nncore_bench.gate.decide import DETECTION, Verdict
 from nncore_bench.gate.gate import judged
 from nncore_bench.gate.outcome import Outcome
@@ -60,12 +59,7 @@ def checks(same: list[Outcome], slower: list[Outcome]) -> Iterator[Check]:
     rule = Rule()
     alarms = sum(bool(outcome.of(Verdict.SLOWER)) for outcome in same)
     yield at_most("gate: false alarms", "gates on the same code", alarms, len(same), rule.alpha)
-    found = [verdict_on(SLOW_CASE, outcome) for outcome in slower]
+    found = [outcome.decisions[SLOW_CASE.key].verdict for outcome in slower]
     right, wrong = found.count(Verdict.SLOWER), found.count(Verdict.SAME)
     yield at_least(f"gate: +{SLOWER_BY:.0%} found", "gates", right, len(found), DETECTION)
     yield at_most(f"gate: +{SLOWER_BY:.0%} passed", "gates", wrong, len(found), STAGES * rule.alpha_pass / 2)
-
-
-def verdict_on(case: Case, outcome: Outcome) -> str:
-    """Return the verdict on one case."""
-    return outcome.decisions[case.key].verdict

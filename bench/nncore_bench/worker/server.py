@@ -212,18 +212,14 @@ def ends_the_process(error: BaseException) -> bool:
     """
     if runs_out_of_memory(error):
         return False
-    return isinstance(error, torch.AcceleratorError | CaptureError) or not _answers()
-
-
-def _answers() -> bool:
-    """Tell whether the device, if this process uses one, still answers: some libraries hide its errors."""
-    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if isinstance(error, torch.AcceleratorError | CaptureError):
         return True
-    try:
-        torch.cuda.synchronize()
+    try:  # some libraries hide the errors of a device, which then no longer answers
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()
     except RuntimeError:
-        return False
-    return True
+        return True
+    return False
 
 
 def in_one_sentence(error: BaseException) -> str:
