@@ -71,6 +71,11 @@ class Planted:
     times: int = 1
 
 
+def code_of(planted: Planted) -> str:
+    """Return what is added to nncore/step.py."""
+    return PLANTED.format(planted=asdict(planted), phases=STEP_PHASES)
+
+
 class PlantedCode:
     """Lay out nncore with what is planted, as a repository does its revisions."""
 
@@ -81,4 +86,4 @@ class PlantedCode:
         """Put nncore into a folder, with what has the name of the revision."""
         shutil.copytree(INSTALLED, folder / "nncore", ignore=shutil.ignore_patterns("__pycache__"))
         with (folder / "nncore" / "step.py").open("a") as step:
-            step.write(PLANTED.format(planted=asdict(self.planted[revision.name]), phases=STEP_PHASES))
+            step.write(code_of(self.planted[revision.name]))
