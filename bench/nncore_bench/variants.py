@@ -1,7 +1,7 @@
 """Variants of a training step: the words that name them, what each changes, and where it can run.
 
 Words combine with `+`, one of each kind. Imports no torch: what a word does to a network is in
-`nncore_bench.worker.subjects.load`.
+`nncore_bench.worker.subjects.apply_variant`.
 """
 
 from collections.abc import Iterable, Mapping

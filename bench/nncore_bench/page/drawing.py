@@ -1,10 +1,19 @@
-"""Drawing: what all pictures have in common, made of Altair charts with their words."""
+"""Drawing: what all pictures share, made of Altair charts with words, and the script that draws them."""
 
+import hashlib
+import os
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import altair as alt
+import vl_convert
 
+from nncore_bench.runs import replace_file
+
+SNIPPET = "window.vegaEmbed = vegaEmbed;"
+CACHE = "nncore-bench"
 Spec = dict[str, Any]
 INK = "currentColor"
 """The colour of the text around a picture, so that one drawing serves light and dark alike."""
@@ -15,7 +24,7 @@ PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9
 LEGEND = {"orient": "top", "labelLimit": 300, "symbolOpacity": 1}
 ROW_HEIGHT = 22
 MOST_ROWS = 48
-"""So many cases fit a picture, those of the default grid of two devices; the tables have all."""
+"""A picture holds this many cases, those of the default grid of two devices; the tables have all."""
 
 
 @dataclass(frozen=True)
@@ -53,3 +62,20 @@ def _config() -> Spec:
 def logarithmic(title: str) -> dict[str, Any]:
     """Return scale and title of a logarithmic axis."""
     return {"scale": alt.Scale(type="log", nice=False, padding=8), "title": title}
+
+
+def bundle() -> str:
+    """Return the script of Vega, Vega-Lite and Vega-Embed; it takes seconds to make, and is kept."""
+    key = hashlib.sha256(f"{version('vl-convert-python')} {SNIPPET}".encode()).hexdigest()[:16]
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    kept = Path(home) / CACHE / f"vega-{key}.js"
+    try:
+        return kept.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        made: str = vl_convert.javascript_bundle(SNIPPET).replace("</script", "<\\/script")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept, made.encode())
+    except OSError:
+        pass  # a home that cannot be written costs the next page three seconds
+    return made

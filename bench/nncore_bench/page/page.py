@@ -1,18 +1,15 @@
 """The page: one file that answers the questions about a run, and loads nothing from outside."""
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
-import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nncore_bench.advise.text import advice_sentences
@@ -20,7 +17,7 @@ from nncore_bench.compare.compare import Comparison, compare_cases
 from nncore_bench.crossover.table import RESIDENT, Curve, cheaper_said, columns_of, curves, faster_said
 from nncore_bench.estimate.source import Source
 from nncore_bench.findings.text import costliest
-from nncore_bench.page.drawing import Figure
+from nncore_bench.page.drawing import Figure, bundle
 from nncore_bench.page.figures import (
     memory_figure,
     phase_figure,
@@ -29,34 +26,19 @@ from nncore_bench.page.figures import (
     throughput_figures,
 )
 from nncore_bench.page.figures_of_runs import history_figure, ratio_figure
+from nncore_bench.page.shown import ShownTable, filters, shown
 from nncore_bench.report.facts import named
 from nncore_bench.report.report import Report, render
-from nncore_bench.runs import replace_file
 from nncore_bench.text.format import percentage
 from nncore_bench.text.frame import identity
 from nncore_bench.text.table import Table
 
-SNIPPET = "window.vegaEmbed = vegaEmbed;"
 WIDE = ("shares", "memory", "roofline", "ratios", "history")
-FILTERS = ("device", "threads", "phase", "batch", "hidden")
-CACHE = "nncore-bench"
 
 WORTH = ("crossover", "cpu_vs_cuda", "prices")
 SCALING = ("threads", "scaling")
 WHERE = ("phases", "shares", "anatomy", "operators", "accounting", "device", "limits", "counters", "enqueue")
 MACHINE = ("ceilings", "quality", "machine", "facts")
-
-
-@dataclass(frozen=True)
-class ShownTable:
-    """A table for the template: columns, with whether they hold words, and rows of text."""
-
-    name: str
-    title: str
-    caption: str
-    on_screen: bool
-    columns: Sequence[tuple[str, bool]]
-    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -117,7 +99,7 @@ def page(material: Material, folder: Path | None = None) -> str:
         title=f"Where the time of a training step goes: {material.source.run.host}",
         subtitle=named(material.source.run),
         verdict=_verdict(material),
-        filters=_filters(sections),
+        filters=filters(table for section in sections for table in section.tables),
         sections=sections,
         specs={figure.name: figure.spec for figure in figures},
         bundle=bundle(),
@@ -144,23 +126,6 @@ def _template() -> Any:  # noqa: ANN401 - jinja2's own type is in no stub
     loader = PackageLoader("nncore_bench.page", "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=False)
     return environment.get_template("page.html.j2")
-
-
-def bundle() -> str:
-    """Return the script of Vega, Vega-Lite and Vega-Embed; it takes seconds to make, and is kept."""
-    key = hashlib.sha256(f"{version('vl-convert-python')} {SNIPPET}".encode()).hexdigest()[:16]
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    kept = Path(home) / CACHE / f"vega-{key}.js"
-    try:
-        return kept.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        made: str = vl_convert.javascript_bundle(SNIPPET).replace("</script", "<\\/script")
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(kept, made.encode())
-    except OSError:
-        pass  # a home that cannot be written costs the next page three seconds
-    return made
 
 
 def _verdict(material: Material) -> list[tuple[str, str]]:
@@ -212,7 +177,7 @@ def _worth(material: Material) -> Section:
         lead,
         missing,
         _drawn(*throughput_figures(material.source.cells, material.curves), speed_up_figure(material.curves)),
-        _shown([*material.report.named(*WORTH), *material.report.named(*SCALING, prefix="throughput_")]),
+        shown([*material.report.named(*WORTH), *material.report.named(*SCALING, prefix="throughput_")]),
     )
 
 
@@ -238,7 +203,7 @@ def _where(material: Material) -> Section:
         [],
         missing,
         _drawn(phase_figure(cells), memory_figure(cells), roofline_figure(cells, material.source.ceilings)),
-        _shown(material.report.named(*WHERE, prefix="operators")),
+        shown(material.report.named(*WHERE, prefix="operators")),
     )
 
 
@@ -257,7 +222,7 @@ def _changed(material: Material) -> Section:
     lead = [f"A: {named(material.comparison.base)}", f"B: {named(material.comparison.candidate)}"]
     lead += [line.removeprefix("- ") for line in material.comparison.remarks]
     figures = _drawn(ratio_figure(frame), history_figure(material.sources))
-    return Section("changed", "What changed?", lead, [], figures, _shown(material.comparison.tables))
+    return Section("changed", "What changed?", lead, [], figures, shown(material.comparison.tables))
 
 
 def _faster(material: Material) -> Section:
@@ -267,7 +232,7 @@ def _faster(material: Material) -> Section:
     if not material.source.gains:
         missing.append("What variants of the step gain, measured side by side: nncore-bench advise.")
     tables = material.report.named("findings", prefix="advice")
-    return Section("faster", "How do I make it faster?", _advice(material), missing, [], _shown(tables))
+    return Section("faster", "How do I make it faster?", _advice(material), missing, [], shown(tables))
 
 
 def _advice(material: Material) -> list[str]:
@@ -277,7 +242,7 @@ def _advice(material: Material) -> list[str]:
 
 
 def _machine(material: Material, folder: Path | None) -> Section:
-    tables, links = _shown(material.report.named(*MACHINE)), list(_traces(material.source, folder))
+    tables, links = shown(material.report.named(*MACHINE)), list(_traces(material.source, folder))
     return Section("machine", "Machine and measurement", material.report.remarks, [], [], tables, links)
 
 
@@ -295,33 +260,3 @@ def _traces(source: Source, here: Path | None) -> Iterable[tuple[str, str]]:
 def _drawn(*figures: Figure | None) -> list[Figure]:
     """Return the figures for which there were data."""
     return [figure for figure in figures if figure is not None]
-
-
-def _shown(tables: Iterable[Table]) -> list[ShownTable]:
-    return [
-        ShownTable(
-            table.name,
-            table.title,
-            table.caption,
-            table.on_screen,
-            [(str(name), table.holds_words(str(name))) for name in table.shown.columns],
-            [[str(cell) for cell in row] for row in table.shown.itertuples(index=False)],
-        )
-        for table in tables
-    ]
-
-
-def _filters(sections: Sequence[Section]) -> list[tuple[str, list[str]]]:
-    """Return the columns by which tables can be filtered, each with its values."""
-    values: dict[str, dict[str, None]] = {}
-    for section in sections:
-        for table in section.tables:
-            for index, (name, _) in enumerate(table.columns):
-                if name in FILTERS:
-                    values.setdefault(name, {}).update(dict.fromkeys(row[index] for row in table.rows))
-    return [(name, sorted(values[name], key=_by_number)) for name in FILTERS if len(values.get(name, ())) > 1]
-
-
-def _by_number(text: str) -> tuple[bool, float, str]:
-    """Order numbers by size, and words after them."""
-    return not text.isdecimal(), float(text) if text.isdecimal() else 0.0, text
