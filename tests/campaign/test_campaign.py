@@ -153,8 +153,8 @@ def test_rounds_are_planned_from_the_cases_of_the_user_alone() -> None:
         bench = Bench()
 
         class Varying(FakeWorker):
-            def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
-                reply = super().ask(request, timeout)
+            def ask(self, request: messages.Request) -> messages.Reply:
+                reply = super().ask(request)
                 if isinstance(reply, messages.Measured) and request.number == slow:  # type: ignore[union-attr]
                     laps = np.frombuffer(reply.host, np.int64) * (1 + len(bench.rounds) % 2)
                     return messages.Measured(laps.tobytes(), None, reply.wall_ns)
@@ -177,8 +177,8 @@ def test_blocks_that_were_thrown_out_are_counted_and_told() -> None:
     bench = Bench()
 
     class Compiling(FakeWorker):
-        def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
-            reply = super().ask(request, timeout)
+        def ask(self, request: messages.Request) -> messages.Reply:
+            reply = super().ask(request)
             if isinstance(reply, messages.Measured) and request.kind == "plain":  # type: ignore[union-attr]
                 return messages.Measured(reply.host, None, reply.wall_ns, thrown_out=1)
             return reply
@@ -197,8 +197,8 @@ def test_a_step_that_is_captured_whole_has_plain_blocks_alone() -> None:
     captured = replace(records(1)[0].case, device="cuda", threads="-", variant="cudagraph")
 
     class Captured(FakeWorker):
-        def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
-            reply = super().ask(request, timeout)
+        def ask(self, request: messages.Request) -> messages.Reply:
+            reply = super().ask(request)
             if isinstance(reply, messages.Prepared):
                 assert request.kinds == ("plain",)  # type: ignore[union-attr]
                 return messages.Prepared({"plain": STEP_S}, steady=True, correct={})

@@ -22,8 +22,7 @@ class Counting:
         self.held = CPU_CASE
         self.requests: list[messages.Request] = []
 
-    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
-        assert timeout > 0
+    def ask(self, request: messages.Request) -> messages.Reply:
         self.requests.append(request)
         if isinstance(request, messages.Prepare):
             assert not request.warm_up
@@ -111,20 +110,13 @@ def test_a_case_that_cannot_be_profiled_is_a_notice() -> None:
 
 
 class Profiling:
-    """Profile what it holds; one case kills it."""
+    """Profile whatever it is asked for; one case kills it."""
 
     def __init__(self) -> None:
-        self.held: set[int] = set()
         self.fed: list[bool] = []
 
-    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
-        assert timeout > 0
-        if isinstance(request, messages.Prepare):
-            self.held.add(request.number)
-            return messages.Prepared({}, steady=True, correct={})
+    def ask(self, request: messages.Request) -> messages.Reply:
         assert isinstance(request, messages.Profile)
-        if request.number not in self.held:
-            return messages.Refused(f"LookupError: case {request.number} {messages.NOT_HELD}")
         if request.case.batch_size == 666:
             raise WorkerError("was killed by signal 9")
         self.fed.append(request.fed)
@@ -132,9 +124,7 @@ class Profiling:
 
 
 def test_a_worker_that_dies_costs_the_case_that_it_profiled_alone() -> None:
-    """A new one is started for those after it, and prepared with what it is asked for."""
-    first = Profiling()
-    first.held = {0, 1, 2}
+    """A new one is started for those after it."""
     started: list[Profiling] = []
 
     def start(_pool: str) -> Profiling:
@@ -143,7 +133,7 @@ def test_a_worker_that_dies_costs_the_case_that_it_profiled_alone() -> None:
 
     records = [record_of(replace(CPU_CASE, batch_size=n)) for n in (1, 666, 2)]
     profiles, notices = profile_cases(
-        records, {("cpu", 0): first}, start, Path("nowhere"), silent, every=True
+        records, {("cpu", 0): Profiling()}, start, Path("nowhere"), silent, every=True
     )
     assert [profile.case.batch_size for profile in profiles] == [1, 2]
     assert len(started) == 1
@@ -178,8 +168,7 @@ def test_kernels_that_the_profiler_lost_are_told() -> None:
 class LosesKernels:
     """Profile a step of two launches, of which the records of some kernels are lost."""
 
-    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
-        assert timeout > 0
+    def ask(self, request: messages.Request) -> messages.Reply:
         assert isinstance(request, messages.Profile)
         activity = DeviceActivity(0.5, 0, 1.5, 0, 0, 0, 0, 0)
         return messages.Profiled(CaseProfile(request.case, 2, 1.0, (), (), device=activity))

@@ -58,11 +58,11 @@ class Sharing(FakeWorker):
             self.bench.on_gpu -= self.takes
         self.closed = True
 
-    def ask(self, request: messages.Request, timeout: float = 1.0) -> messages.Reply:
+    def ask(self, request: messages.Request) -> messages.Reply:
         if isinstance(request, messages.Look):
             free = int((self.bench.gigabytes - self.bench.on_gpu) * GB)
             return messages.Seen("1234", free, int(self.bench.gigabytes * GB), GB)
-        return super().ask(request, timeout)
+        return super().ask(request)
 
 
 def conducted(bench: OneGpu, *, one_at_a_time: bool = False) -> Conductor:

@@ -43,8 +43,7 @@ class Device:
     def __init__(self, noise: np.random.Generator, factor: float) -> None:
         self.noise, self.factor = noise, factor * noise.normal(1, 0.003)
 
-    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
-        assert timeout > 0
+    def ask(self, request: messages.Request) -> messages.Reply:
         if isinstance(request, messages.Prepare):
             return messages.Prepared(dict.fromkeys(request.kinds, STEP_NS * 1e-9), steady=True, correct={})
         if isinstance(request, messages.SpinUp):

@@ -33,8 +33,7 @@ class Side:
         self.name = path.name
         self.events = events
 
-    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
-        assert timeout > 0
+    def ask(self, request: messages.Request) -> messages.Reply:
         self.events.append(f"{type(request).__name__} {self.name}")
         if isinstance(request, messages.Prepare):
             return messages.Prepared({"plain": 660e-6, "laps": 660e-6}, steady=True, correct={})
@@ -53,8 +52,8 @@ class Side:
 class Dying(Side):
     """Be gone when it is asked."""
 
-    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
-        raise WorkerError(f"was killed {request} {timeout}")
+    def ask(self, request: messages.Request) -> messages.Reply:
+        raise WorkerError(f"was killed {request}")
 
 
 PATHS = (Path("base"), Path("candidate"))
@@ -119,10 +118,10 @@ def test_blocks_are_of_one_length_for_both_sides_and_of_many_over_the_samples() 
     asked: list[int] = []
 
     class Counting(Side):
-        def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
+        def ask(self, request: messages.Request) -> messages.Reply:
             if isinstance(request, messages.Measure):
                 asked.append(request.iterations)
-            return super().ask(request, timeout)
+            return super().ask(request)
 
     pairs = pairing([], kind=Counting)
     for _ in range(2):
@@ -138,8 +137,8 @@ SLOW_BLOCK = 7
 class Seldom(Side):
     """Be ten times slower in a single step of the seventh block of the candidate."""
 
-    def ask(self, request: messages.Request, timeout: float = 0.0) -> messages.Reply:
-        reply = super().ask(request, timeout)
+    def ask(self, request: messages.Request) -> messages.Reply:
+        reply = super().ask(request)
         blocks = sum(event == "Measure candidate" for event in self.events)
         if not isinstance(reply, messages.Measured) or self.name != "candidate" or blocks != SLOW_BLOCK:
             return reply

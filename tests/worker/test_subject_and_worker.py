@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -220,6 +221,13 @@ def test_a_worker_prepares_measures_and_forgets_a_case() -> None:
     assert torch.get_num_threads() == 1
     assert isinstance(worker.answer(messages.Forget(7)), messages.Done)
     assert isinstance(worker.answer(messages.Measure(7, "laps", 5)), messages.Refused)
+
+
+def test_a_case_that_a_worker_does_not_hold_is_prepared_to_be_profiled(tmp_path: Path) -> None:
+    """As where the worker that had timed it died."""
+    reply = Worker().answer(messages.Profile(0, CASE, 1, str(tmp_path / "trace.json.gz")))
+    assert isinstance(reply, messages.Profiled)
+    assert reply.profile.steps == 1
 
 
 def test_whatever_goes_wrong_in_a_case_is_an_answer() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import msgspec.structs
 
-from nncore_bench.campaign.launcher import REQUEST_TIMEOUT_S, Asked, WorkerError, memory_left, patience
+from nncore_bench.campaign.launcher import Asked, WorkerError, memory_left
 from nncore_bench.campaign.plan import Plan, rounds_for
 from nncore_bench.cases import BlockKind, Case
 from nncore_bench.records import CaseRecord
@@ -142,7 +142,7 @@ class Conductor:
         """Return the state of the GPU's memory after a launch, if one is used."""
         worker = self.workers.get((CUDA, launch))
         with suppress(WorkerError):  # its next request will say so
-            reply = worker.ask(messages.Look(), REQUEST_TIMEOUT_S) if worker else None
+            reply = worker.ask(messages.Look()) if worker else None
             return reply if isinstance(reply, messages.Seen) else None
         return None
 
@@ -228,7 +228,7 @@ class Conductor:
         if worker is None or self.cases[number].status != "ok":
             return None
         try:
-            reply = worker.ask(request, patience(request))
+            reply = worker.ask(request)
         except WorkerError as error:
             self._fail(number, f"its worker process {error}")
             self._replace_worker(pool, launch, number)
@@ -264,7 +264,7 @@ class Conductor:
         for (other, _), worker in list(self.workers.items()):
             if other == pool:
                 with suppress(WorkerError):  # its own next request will say so
-                    worker.ask(messages.Forget(number), REQUEST_TIMEOUT_S)
+                    worker.ask(messages.Forget(number))
 
     def _replace_worker(self, pool: str, launch: int, culprit: int) -> None:
         """Replace a worker that is gone; prepare its cases again, except the culprit."""
@@ -278,7 +278,7 @@ class Conductor:
         """Raise the clocks of the GPU before its cases are timed."""
         worker = self._worker(CUDA, launch)
         try:
-            reply = None if worker is None else worker.ask(messages.SpinUp(SPIN_UP_S), REQUEST_TIMEOUT_S)
+            reply = None if worker is None else worker.ask(messages.SpinUp(SPIN_UP_S))
         except WorkerError as error:
             reply = messages.Refused(f"its worker process {error}")
         if isinstance(reply, messages.Refused):

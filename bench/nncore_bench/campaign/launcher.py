@@ -9,12 +9,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import msgspec
 
@@ -34,12 +34,13 @@ REQUEST_TIMEOUT_S = 180.0
 COMPILING_TIMEOUT_S = 600.0
 """For torch.compile: a cold search for the fastest kernels of a ResNet takes minutes."""
 
+Answer = TypeVar("Answer", bound=messages.Reply)
 SIGNALS = {9: "was killed by signal 9, as the kernel does when memory runs out", 11: "crashed with signal 11"}
 
 
 def patience(request: messages.Request) -> float:
-    """Return the timeout of a request in seconds: preparing a case may include compiling its network."""
-    compiles = isinstance(request, messages.Prepare) and request.case.form.compiled
+    """Return the timeout of a request in seconds: one that names its case may have to compile its network."""
+    compiles = isinstance(request, messages.Prepare | messages.Profile) and request.case.form.compiled
     return COMPILING_TIMEOUT_S if compiles else REQUEST_TIMEOUT_S
 
 
@@ -55,11 +56,33 @@ class WorkerError(UserError):
 class Asked(Protocol):
     """Answer requests: a worker process, or in tests something that behaves like one."""
 
-    def ask(self, request: messages.Request, timeout: float = REQUEST_TIMEOUT_S) -> messages.Reply:
+    def ask(self, request: messages.Request) -> messages.Reply:
         """Send a request and return the reply; raises WorkerError when the worker is gone or hangs."""
 
     def close(self) -> None:
         """End the worker, which gives its memory back."""
+
+
+def answer_of(
+    kind: type[Answer],
+    workers: MutableMapping[str, Asked],
+    start: Callable[[str], Asked],
+    device: str,
+    *requests: messages.Request,
+) -> Answer | str:
+    """Send requests to the worker of a device, and return the reply of a kind or why there is none.
+
+    A worker is started where `workers` has none, and leaves it when it dies.
+    """
+    try:
+        if device not in workers:
+            workers[device] = start(device)
+        replies = [workers[device].ask(request) for request in requests]
+    except WorkerError as error:
+        workers.pop(device, None)
+        return f"its worker process {error}"
+    refused = [reply.reason for reply in replies if isinstance(reply, messages.Refused)]
+    return refused[0] if refused else next((r for r in replies if isinstance(r, kind)), "no answer")
 
 
 class Worker:
@@ -69,8 +92,9 @@ class Worker:
         self._channel = channel
         self._ending = ending
 
-    def ask(self, request: messages.Request, timeout: float = REQUEST_TIMEOUT_S) -> messages.Reply:
+    def ask(self, request: messages.Request, timeout: float | None = None) -> messages.Reply:
         """Send a request and return the reply; raises WorkerError when the worker is gone or hangs."""
+        timeout = timeout or patience(request)
         try:
             self._channel.send(request)
             reply: messages.Reply = self._channel.receive(messages.Reply, timeout)

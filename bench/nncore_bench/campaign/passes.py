@@ -6,17 +6,14 @@ from pathlib import Path
 import msgspec.structs
 
 from nncore_bench.campaign.conductor import Progress, StartWorker
-from nncore_bench.campaign.launcher import REQUEST_TIMEOUT_S, Asked, WorkerError, patience
+from nncore_bench.campaign.launcher import Asked, answer_of
 from nncore_bench.cases import FED, safe_label
 from nncore_bench.companions import COMPANIONS, SMALLEST_NETWORK, reference_case
-from nncore_bench.records import CaseCounters, CaseProfile, CaseRecord, Notice
+from nncore_bench.records import CaseProfile, CaseRecord, Notice
 from nncore_bench.worker import messages
-from nncore_bench.worker.messages import NOT_HELD
 
 PROFILED_STEPS = 17
 TRACES_FOLDER = "traces"
-
-Workers = Mapping[tuple[str, int], Asked]
 
 
 def count_cases(
@@ -24,42 +21,24 @@ def count_cases(
 ) -> tuple[list[CaseRecord], list[Notice]]:
     """Return the records with their counters, counted in a process of its own for each device."""
     workers: dict[str, Asked] = {}
-    counted, notices = [], []
+    counted, notices = list(records), []
     for number, record in enumerate(records):
         progress("counters", number, len(records), None)
-        found: CaseCounters | str | None = None
-        if record.status == "ok" and (not record.role or COMPANIONS[record.role].counted):
-            found = _counted(record, workers, start_worker)
+        if record.status != "ok" or (record.role and not COMPANIONS[record.role].counted):
+            continue
+        requests = messages.Prepare(0, record.case, warm_up=False), messages.Count(0), messages.Forget(0)
+        found = answer_of(messages.Counted, workers, start_worker, record.case.device, *requests)
         if isinstance(found, str):
-            notices.append(
-                Notice(f"{record.case.key} could not be counted ({found})", "its times are complete without")
-            )
-            found = None
-        counted.append(msgspec.structs.replace(record, counters=found))
+            cause = f"{record.case.key} could not be counted ({found})"
+            notices.append(Notice(cause, "its times are complete without"))
+        else:
+            counted[number] = msgspec.structs.replace(record, counters=found.counters)
     return counted, notices
-
-
-def _counted(record: CaseRecord, workers: dict[str, Asked], start_worker: StartWorker) -> CaseCounters | str:
-    """Return the counters of a case, or in one sentence why there are none."""
-    device = record.case.device
-    try:
-        worker = workers.setdefault(device, workers.get(device) or start_worker(device))
-        request = messages.Prepare(0, record.case, warm_up=False)
-        reply = worker.ask(request, patience(request))
-        if isinstance(reply, messages.Prepared):
-            reply = worker.ask(messages.Count(0), REQUEST_TIMEOUT_S)
-        worker.ask(messages.Forget(0), REQUEST_TIMEOUT_S)
-    except WorkerError as error:
-        workers.pop(device, None)
-        return f"its worker process {error}"
-    if isinstance(reply, messages.Counted):
-        return reply.counters
-    return reply.reason if isinstance(reply, messages.Refused) else "no answer"
 
 
 def profile_cases(  # noqa: PLR0913 - what a pass needs
     records: Sequence[CaseRecord],
-    workers: Workers,
+    workers: Mapping[tuple[str, int], Asked],
     start_worker: StartWorker,
     folder: Path,
     progress: Progress,
@@ -68,20 +47,33 @@ def profile_cases(  # noqa: PLR0913 - what a pass needs
 ) -> tuple[list[CaseProfile], list[Notice]]:
     """Profile every case, or one of each device, and the smallest network; traces go to the folder.
 
-    The smallest network computes next to nothing, so its operators show the cost of dispatch.
+    Each is profiled in the first launch's worker, which timed it, or in a new one if that is gone. The
+    smallest network computes next to nothing, so its operators show the cost of dispatch.
     """
     chosen = to_profile(records, every=every)
     profiles, notices = [], []
     usual = {device: worker for (device, launch), worker in workers.items() if launch == 0}
     for done, number in enumerate(chosen):
         progress("profile", done, len(chosen), None)
-        found = _profiled(usual, start_worker, number, records[number], folder)
+        record = records[number]
+        trace = trace_of(record)
+        path, fed = str((folder / trace).absolute()), not {*FED}.isdisjoint(record.phases)
+        request = messages.Profile(number, record.case, PROFILED_STEPS, path, fed=fed)
+        found = answer_of(messages.Profiled, usual, start_worker, record.case.device, request)
         if isinstance(found, str):
-            cause = f"{records[number].case.key} could not be profiled ({found})"
+            cause = f"{record.case.key} could not be profiled ({found})"
             notices.append(Notice(cause, "the times are complete without its operators"))
         else:
-            profiles.append(found)
+            disagreements = found.profile.disagreement, lost_kernels(found.profile, record)
+            changes = {"disagreement": "; ".join(filter(None, disagreements)), "trace": str(trace)}
+            profiles.append(msgspec.structs.replace(found.profile, role=record.role, **changes))
     return profiles, notices
+
+
+def trace_of(record: CaseRecord) -> Path:
+    """Return the file of a case's trace within the folder of its run."""
+    role = f"{safe_label(record.role)}-" if record.role else ""
+    return Path(TRACES_FOLDER) / f"{role}{record.case.key}.json.gz"
 
 
 def to_profile(records: Sequence[CaseRecord], *, every: bool) -> list[int]:
@@ -95,36 +87,6 @@ def to_profile(records: Sequence[CaseRecord], *, every: bool) -> list[int]:
     places = {case.place for case in cases.values()}
     smallest = [n for n, r in ok.items() if r.role == SMALLEST_NETWORK and r.case.place in places]
     return [*cases, *smallest]
-
-
-def _profiled(
-    workers: dict[str, Asked], start_worker: StartWorker, number: int, record: CaseRecord, folder: Path
-) -> CaseProfile | str:
-    """Return the profile of a case, or in a few words why there is none.
-
-    It runs in the worker that timed it or, if that is gone, in a new one, which later cases use as well.
-    """
-    device = record.case.device
-    role = f"{safe_label(record.role)}-" if record.role else ""
-    trace = Path(TRACES_FOLDER) / f"{role}{record.case.key}.json.gz"
-    path, fed = str((folder / trace).absolute()), not {*FED}.isdisjoint(record.phases)
-    request = messages.Profile(number, record.case, PROFILED_STEPS, path, fed=fed)
-    try:
-        if device not in workers:
-            workers[device] = start_worker(device)
-        reply = workers[device].ask(request, REQUEST_TIMEOUT_S)
-        if isinstance(reply, messages.Refused) and NOT_HELD in reply.reason:
-            prepare = messages.Prepare(number, record.case, warm_up=False)
-            workers[device].ask(prepare, patience(prepare))
-            reply = workers[device].ask(request, REQUEST_TIMEOUT_S)
-    except WorkerError as error:
-        workers.pop(device, None)
-        return f"its worker process {error}"
-    if isinstance(reply, messages.Profiled):
-        profile = msgspec.structs.replace(reply.profile, role=record.role, trace=str(trace))
-        both = (profile.disagreement, lost_kernels(profile, record))
-        return msgspec.structs.replace(profile, disagreement="; ".join(filter(None, both)))
-    return reply.reason if isinstance(reply, messages.Refused) else "no answer"
 
 
 def lost_kernels(profile: CaseProfile, record: CaseRecord) -> str:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from nncore_bench.campaign.conductor import Progress
-from nncore_bench.campaign.launcher import Launcher, Worker, WorkerError, allocator_can_be_chosen, patience
+from nncore_bench.campaign.launcher import Asked, Launcher, allocator_can_be_chosen, answer_of
 from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.campaign.recorder import Recorder
 from nncore_bench.cases import FED, KIND_OF_PHASE, SIMPLENN, Case, grid
@@ -42,7 +42,7 @@ class Suite:
         self.options = options
         self.recorder: Recorder | None = None
         self._launcher = launcher
-        self._checkers: dict[str, Worker] = {}
+        self._checkers: dict[str, Asked] = {}
         self._checked: dict[Case, str] = {}
 
     @property
@@ -127,21 +127,10 @@ class Suite:
     def check(self, case: Case) -> str:
         """Run one step of a case untimed and return what is wrong with it, or nothing."""
         if case not in self._checked:
-            self._checked[case] = self._check(case)
+            requests = messages.Prepare(0, case, warm_up=False), messages.Forget(0)
+            found = answer_of(messages.Done, self._checkers, self.launcher.start, case.device, *requests)
+            self._checked[case] = found if isinstance(found, str) else ""
         return self._checked[case]
-
-    def _check(self, case: Case) -> str:
-        number = len(self._checked)
-        try:
-            if case.device not in self._checkers:
-                self._checkers[case.device] = self.launcher.start(case.device)
-            request = messages.Prepare(number, case, warm_up=False)
-            reply = self._checkers[case.device].ask(request, patience(request))
-            self._checkers[case.device].ask(messages.Forget(number))
-        except WorkerError as error:
-            self._checkers.pop(case.device, None)
-            return f"its worker process {error}"
-        return reply.reason if isinstance(reply, messages.Refused) else ""
 
     def measure(
         self, selected: Iterable[tuple[Case, str]], plan: Plan, progress: Progress, *, alone: bool = False

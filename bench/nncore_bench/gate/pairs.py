@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nncore_bench.campaign.conductor import SPIN_UP_S
-from nncore_bench.campaign.launcher import Asked, WorkerError, patience
+from nncore_bench.campaign.launcher import Asked, WorkerError
 from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, BlockKind, Case
 from nncore_bench.gate.cores import Cores
 from nncore_bench.gate.ratios import MEASURED, STEP, PairRatios
@@ -174,7 +174,7 @@ class Pairing:
         self, sides: Mapping[int, SideWorker], side: int, number: int, request: messages.Request
     ) -> messages.Reply:
         try:
-            reply = sides[side].ask(request, patience(request))
+            reply = sides[side].ask(request)
         except WorkerError as error:
             raise SideError(side, self.cases[number], f"its worker process {error}") from None
         if isinstance(reply, messages.Refused):

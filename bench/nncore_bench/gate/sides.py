@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from nncore_bench.campaign.conductor import Progress
-from nncore_bench.campaign.launcher import REQUEST_TIMEOUT_S, WorkerError, patience
+from nncore_bench.campaign.launcher import WorkerError
 from nncore_bench.campaign.passes import PROFILED_STEPS
 from nncore_bench.cases import Case
 from nncore_bench.gate.pairs import Pairing, SideError, SideWorker
@@ -49,11 +49,11 @@ class Sides:
             for worker, number, case in self._each(side, self.cases, "counters"):
                 busy_with = case
                 prepare = messages.Prepare(number, case, warm_up=False)
-                reply = worker.ask(prepare, patience(prepare))
+                reply = worker.ask(prepare)
                 if isinstance(reply, messages.Refused):
                     found[case] = reply.reason
                     continue
-                counted = worker.ask(messages.Count(number), REQUEST_TIMEOUT_S)
+                counted = worker.ask(messages.Count(number))
                 found[case] = counted.counters if isinstance(counted, messages.Counted) else None
         except WorkerError as error:
             raise SideError(side, busy_with, f"its worker process {error}") from None
@@ -66,9 +66,9 @@ class Sides:
             trace = str(Path(folder) / "trace.json.gz")
             for worker, number, case in self._each(side, cases, "profile"):
                 prepare = messages.Prepare(number, case, warm_up=True)
-                worker.ask(prepare, patience(prepare))
+                worker.ask(prepare)
                 request = messages.Profile(number, case, PROFILED_STEPS, trace)
-                reply = worker.ask(request, REQUEST_TIMEOUT_S)
+                reply = worker.ask(request)
                 if isinstance(reply, messages.Profiled):
                     found[case] = reply.profile
         return found

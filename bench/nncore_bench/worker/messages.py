@@ -11,9 +11,6 @@ from nncore_bench.cases import BLOCK_LAPS, BlockKind, Case
 from nncore_bench.records import CaseCounters, CaseProfile
 from nncore_bench.runs import Block
 
-NOT_HELD = "is not held by this worker"
-"""The refusal of a request about a case that was never prepared."""
-
 _LENGTH = struct.Struct("!Q")
 Message = TypeVar("Message")
 
@@ -54,7 +51,10 @@ class SpinUp(msgspec.Struct, frozen=True, tag=True):
 
 
 class Profile(msgspec.Struct, frozen=True, tag=True):
-    """Profile some steps of a case, and some batches being fetched, and write the trace to a file."""
+    """Profile some steps of a case, and some batches being fetched, and write the trace to a file.
+
+    A case that the worker does not hold is prepared first.
+    """
 
     number: int
     case: Case

@@ -155,13 +155,15 @@ class Worker:
 
     def _subject(self, number: int) -> Subject:
         if number not in self.subjects:
-            raise LookupError(f"case {number} {messages.NOT_HELD}")
+            raise LookupError(f"case {number} is not held by this worker")
         subject = self.subjects[number]
         if not isinstance(subject, Subject):
             raise TypeError(f"case {number} is no network, so that it has no phases to look into")
         return subject
 
     def _profile(self, request: messages.Profile) -> messages.Reply:
+        if request.number not in self.subjects:
+            self._prepare(messages.Prepare(request.number, request.case, warm_up=False))
         self._set_threads(request.number)
         subject = self._subject(request.number)
         trace = Path(request.trace)
