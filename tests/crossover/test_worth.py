@@ -16,6 +16,7 @@ from nncore_bench.estimate.rows import Row
 from nncore_bench.estimate.source import Source
 from nncore_bench.page.figures import memory_figure, speed_up_figure, throughput_figures
 from nncore_bench.page.page import Material, page
+from nncore_bench.records import PhaseCounters
 
 SIZES = (1, 16, 256)
 WITHIN = 0.05
@@ -24,7 +25,7 @@ WITHIN = 0.05
 def row(case: Case, phase: str, median_s: float, **more: float) -> Row:
     return Row(
         phase=phase,
-        **asdict(case),
+        case=case,
         status="ok",
         reason="",
         time_s=median_s,
@@ -76,8 +77,16 @@ def test_a_loop_that_fetches_ahead_is_taken_by_the_clock_on_the_wall() -> None:
 
 def test_the_best_thread_count_meets_the_best_variant() -> None:
     """Each is named."""
-    threads = [replace(one, threads=2, median_s=one.median_s / 2) for one in CPU if one.median_s]
-    captured = [replace(one, variant="cudagraph", median_s=one.median_s / 4) for one in CUDA if one.median_s]
+    threads = [
+        replace(one, case=replace(one.case, threads=2), median_s=one.median_s / 2)
+        for one in CPU
+        if one.median_s
+    ]
+    captured = [
+        replace(one, case=replace(one.case, variant="cudagraph"), median_s=one.median_s / 4)
+        for one in CUDA
+        if one.median_s
+    ]
     resident = curves(cells_of([*CPU, *threads, *CUDA, *captured]))[0]
     cpu, cuda = resident.cpu[256].step, resident.cuda[256].step
     assert (cpu.threads, cuda.variant) == (2, "cudagraph")
@@ -87,7 +96,11 @@ def test_the_best_thread_count_meets_the_best_variant() -> None:
 def test_pinned_memory_counts_where_it_was_measured() -> None:
     """Its copy takes a tenth of 20 µs, and it has no step of its own; which of them it was is told."""
     pinned = [
-        replace(one, variant="pinned", median_s=2e-6 if one.phase == "copy" else one.median_s)
+        replace(
+            one,
+            case=replace(one.case, variant="pinned"),
+            median_s=2e-6 if one.phase == "copy" else one.median_s,
+        )
         for one in CUDA
         if one.phase != "step"
     ]
@@ -101,13 +114,22 @@ def test_pinned_memory_counts_where_it_was_measured() -> None:
 def test_what_is_resident_is_no_loader_and_processes_that_fetch_are_not_free() -> None:
     """A variant that fetches in 1 µs, alone or with a fused step; what a fused step fetches itself counts."""
     fed = [one for one in CPU if one.phase == "data"]
-    resident = [replace(one, variant="resident", median_s=1e-6) for one in fed]
-    workers = [replace(one, variant="workers-2", median_s=1e-6) for one in fed]
+    resident = [replace(one, case=replace(one.case, variant="resident"), median_s=1e-6) for one in fed]
+    workers = [replace(one, case=replace(one.case, variant="workers-2"), median_s=1e-6) for one in fed]
     both = [
-        replace(one, variant="fused+resident", median_s=1e-6) for one in [*CPU, *CUDA] if one.phase != "step"
+        replace(one, case=replace(one.case, variant="fused+resident"), median_s=1e-6)
+        for one in [*CPU, *CUDA]
+        if one.phase != "step"
     ]
-    both += [replace(one, variant="fused+resident") for one in [*CPU, *CUDA] if one.phase == "step"]
-    fused = [replace(one, variant="fused", median_s=(one.median_s or 0.0) / 2) for one in CPU]
+    both += [
+        replace(one, case=replace(one.case, variant="fused+resident"))
+        for one in [*CPU, *CUDA]
+        if one.phase == "step"
+    ]
+    fused = [
+        replace(one, case=replace(one.case, variant="fused"), median_s=(one.median_s or 0.0) / 2)
+        for one in CPU
+    ]
     for more, cpu_us in (
         (resident, 16 * 256 + 100),
         (workers, 16 * 256 + 100),
@@ -151,7 +173,9 @@ def test_the_band_of_a_crossing_ends_where_the_sizes_of_both_devices_end() -> No
     more = row(replace(CUDA_CASE, batch_size=65536), "step", 256e-6)
     cells = cells_of(
         replace(
-            one, median_high_s=9 * (one.median_s or 0.0), samples_per_s=one.batch_size / (one.median_s or 1)
+            one,
+            median_high_s=9 * (one.median_s or 0.0),
+            samples_per_s=one.case.batch_size / (one.median_s or 1),
         )
         for one in [*CPU, *CUDA, more]
         if one.phase == "step"
@@ -171,7 +195,7 @@ def test_large_numbers_of_pictures_are_written_out() -> None:
     map_ = speed_up_figure(found)
     assert map_ is not None
     assert " to 160 over 3 batch sizes" in map_.alternative
-    large = replace(CUDA[0], phase="forward", peak_bytes=2_150_000_000)
+    large = replace(CUDA[0], phase="forward", counters=PhaseCounters(peak_bytes=2_150_000_000))
     memory = memory_figure(cells_of([large]))
     assert memory is not None
     assert memory.alternative.startswith("Most: 2,150 MB in forward")
@@ -179,8 +203,11 @@ def test_large_numbers_of_pictures_are_written_out() -> None:
 
 def test_curves_of_two_precisions_are_told_apart() -> None:
     """In the table, in the prices, and in what the page says first; no picture shows one for both."""
-    half = [replace(one, precision="bfloat16", median_s=(one.median_s or 0.0) / 2) for one in CUDA]
-    half += [replace(one, precision="bfloat16") for one in CPU]
+    half = [
+        replace(one, case=replace(one.case, precision="bfloat16"), median_s=(one.median_s or 0.0) / 2)
+        for one in CUDA
+    ]
+    half += [replace(one, case=replace(one.case, precision="bfloat16")) for one in CPU]
     prices = {"cpu": 1.0, "cuda": 4.0}
     cells = cells_of([*CPU, *CUDA, *half])
     found = curves(cells, prices)
@@ -217,7 +244,7 @@ def test_without_a_crossover_the_range_is_named() -> None:
         (100, "at none of batch 1 to 256: no crossover in this range"),
     ):
         shifted = [
-            row(one.case, "step", 16e-6 * one.batch_size * factor) for one in CUDA if one.phase == "step"
+            row(one.case, "step", 16e-6 * one.case.batch_size * factor) for one in CUDA if one.phase == "step"
         ]
         assert faster_said(curves(cells_of([*CPU, *shifted]))[0]) == sentence
 

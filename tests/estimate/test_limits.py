@@ -116,7 +116,7 @@ def test_counters_rates_and_the_limit_enter_the_row() -> None:
     """6.5 MFLOP in 130 µs are 50 GFLOP/s, half the ceiling; 650 kB are 5 GB/s, all of it."""
     run, blocks = companions()
     row = forward(rows_of(run, blocks))
-    assert row.flop == 6_500_000
+    assert row.counters.flop == 6_500_000
     assert row.flop_per_s == pytest.approx(50e9)
     assert row.flop_share == pytest.approx(0.5)
     assert row.bytes_share == pytest.approx(1.0)
@@ -135,4 +135,4 @@ def test_a_case_that_was_not_counted_has_times_alone() -> None:
     """Unknown is not zero."""
     run, blocks = companions()
     row = forward(rows_of(run_of([record_of(CPU_CASE)], companions=run.companions), blocks))
-    assert (row.flop, row.flop_per_s, row.limit) == (None, None, UNKNOWN)
+    assert (row.counters.flop, row.flop_per_s, row.limit) == (None, None, UNKNOWN)

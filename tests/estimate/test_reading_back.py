@@ -77,7 +77,7 @@ def test_what_is_missing_from_a_benchmark_file_is_named(run: Run, tmp_path: Path
     (tmp_path / "benchmark.json").write_text(json.dumps(content))
     source = read_source(tmp_path)
     assert {
-        row.phase: row.reason for row in source.rows if row.device == "cpu" and row.status != "ok"
+        row.phase: row.reason for row in source.rows if row.case.device == "cpu" and row.status != "ok"
     } == dict.fromkeys(LEFT_OUT, "no result of it is in benchmark.json")
 
 

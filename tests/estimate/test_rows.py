@@ -161,7 +161,7 @@ def test_rows_keep_the_order_of_cases_and_phases() -> None:
     other = replace(CPU_CASE, batch_size=128)
     blocks = [*blocks_of(1), *blocks_of(0)]
     rows = rows_of(run_of([record_of(CPU_CASE), record_of(other)]), reversed(blocks))
-    assert [(row.batch_size, row.phase) for row in rows] == [
+    assert [(row.case.batch_size, row.phase) for row in rows] == [
         *((32, phase) for phase in CPU_CASE.phases()),
         *((128, phase) for phase in other.phases()),
     ]

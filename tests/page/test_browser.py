@@ -143,7 +143,7 @@ def test_a_heading_sorts_its_table_by_number(browser: Driver, tmp_path: Path) ->
 def test_markup_in_names_does_nothing(browser: Driver, tmp_path: Path) -> None:
     """No script of a name runs, and nothing is asked for."""
     run = made_up(host=EVIL)
-    evil = [replace(row, subject=EVIL) for row in run.rows]
+    evil = [replace(row, case=replace(row.case, subject=EVIL)) for row in run.rows]
     code = msgspec.structs.replace(run.run.code, commit=EVIL)
     opened(browser, tmp_path, Source(msgspec.structs.replace(run.run, code=code), evil, [], None))
     assert browser.execute_script("return window.evil === undefined")

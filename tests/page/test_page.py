@@ -101,7 +101,7 @@ def test_every_figure_on_the_page_is_a_figure_of_the_frame() -> None:
     (picture,) = throughput_figures(cells_of(both.rows))
     (points,) = picture.spec["datasets"].values()
     assert "dashed" not in picture.alternative
-    steps = {row.device: row for row in both.rows if row.phase == "step"}
+    steps = {row.case.device: row for row in both.rows if row.phase == "step"}
     assert {point["device"]: point["samples"] for point in points} == {
         device: row.samples_per_s for device, row in steps.items()
     }

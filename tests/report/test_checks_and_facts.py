@@ -106,7 +106,7 @@ def test_steps_that_were_disturbed_are_named_with_a_next_step() -> None:
 
     def disturbance_lines(small: float, large: float) -> list[str]:
         ratios = {32: small, 64: large}
-        disturbed = [replace(row, disturbance=ratios[row.batch_size]) for row in rows]
+        disturbed = [replace(row, disturbance=ratios[row.case.batch_size]) for row in rows]
         return [
             remark for remark in render(Source(run, disturbed)).remarks if remark.startswith("Disturbance")
         ]

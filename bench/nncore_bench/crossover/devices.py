@@ -75,7 +75,7 @@ def device_table(cells: Cells) -> Table | None:
     unit = unit_for(row.median_s for pair in pairs for row in (pair.first, pair.second))
     columns = [
         *case_columns(shown_columns(pair.case for pair in pairs)),
-        Column("CPU threads", "cpu_threads", lambda pair: pair.first.threads),
+        Column("CPU threads", "cpu_threads", lambda pair: pair.first.case.threads),
         _median("CPU", lambda pair: pair.first.median, unit),
         _median("CUDA", lambda pair: pair.second.median, unit),
         Column(

@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgspec.structs
-
 from nncore_bench.cases import Case, Place
 from nncore_bench.companions import REFERENCE_KERNELS, SMALLEST_NETWORK
 from nncore_bench.estimate.rows import Row
@@ -105,7 +103,7 @@ def with_counters(row: Row, of_case: CaseCounters | None, ceilings: Ceilings) ->
     counters = of_case.phases.get(row.phase)
     if counters is None:
         return row
-    counted = replace(row, **msgspec.structs.asdict(counters))
+    counted = replace(row, counters=counters)
     launches, launch_s = counters.kernel_launches, ceilings.launch_s
     if row.phase == "step" and launches is not None and launch_s is not None:
         counted = replace(counted, launch_floor_s=launches * launch_s)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from nncore_bench.cases import Case
-from nncore_bench.estimate.rows import CASE_COLUMNS, Row
+from nncore_bench.estimate.rows import Row
 
 Cells: TypeAlias = Mapping[Case, Mapping[str, Row]]
 """The rows of a run by case and phase, in the order of the run."""
@@ -19,8 +19,7 @@ def cells_of(rows: Iterable[Row]) -> dict[Case, dict[str, Row]]:
 
 
 def _without_times(row: Row) -> Row:
-    kept = ("phase", *CASE_COLUMNS, "status", "reason", "steady")
-    return Row(**{name: getattr(row, name) for name in kept})
+    return Row(row.phase, row.case, row.status, row.reason, steady=row.steady)
 
 
 def without_skipped(cells: Cells) -> dict[Case, Mapping[str, Row]]:

@@ -2,22 +2,25 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from operator import sub, truediv
-from typing import Any
+from typing import Any, Self
 
+import msgspec
+import msgspec.structs
 import numpy as np
 
 from nncore_bench.cases import KIND_OF_PHASE, STEP_PHASES, UNATTRIBUTED, Case
 from nncore_bench.estimate.estimates import Estimate, Laps, between_launches, low_time, median_time, paired
 from nncore_bench.estimate.laps import published, spans_of
-from nncore_bench.records import CaseRecord
+from nncore_bench.records import CaseRecord, PhaseCounters
 from nncore_bench.runs import NANO, Block, BlocksOfCase
 
 CASE_COLUMNS = tuple(field.name for field in fields(Case))
 EVENTS_TOLERATED = 0.03
 """Subtract the time of events from the phases of a device where they lengthen a step by more than this."""
 
+NOT_COUNTED = PhaseCounters()
 SEEN_IN_CHECK = ("first_step_s", "loss_error", "gradient_error", "parameter_error")
 
 
@@ -35,7 +38,7 @@ class Row:
     which is taken off the phases where it exceeds EVENTS_TOLERATED), `phases_over_step` (sum of the laps over
     the plain step) and `unattributed_s`.
 
-    The counters are those of `PhaseCounters`. `flop_per_s` and `bytes_per_s` are FLOP and moved
+    `flop_per_s` and `bytes_per_s` are FLOP and moved
     bytes over the undisturbed time, `flop_share` and `bytes_share` their shares of the rates of this
     machine's matrix product and of its copy within a cache, and `limit` with `limit_share` those of
     `ceilings.limit_of`.
@@ -52,14 +55,7 @@ class Row:
     """
 
     phase: str
-    subject: str
-    dataset: str
-    device: str
-    threads: int | str
-    precision: str
-    variant: str
-    batch_size: int
-    hidden: int | str
+    case: Case
     status: str
     reason: str
     time_s: float | None = None
@@ -87,17 +83,7 @@ class Row:
     laps: int = 0
     steady: bool = True
     bound: str = "unknown"
-    flop: int | None = None
-    operators: int | None = None
-    autograd_nodes: int | None = None
-    allocations: int | None = None
-    allocated_bytes: int | None = None
-    peak_bytes: int | None = None
-    moved_bytes: int | None = None
-    copies: int | None = None
-    synchronisations: int | None = None
-    kernel_launches: int | None = None
-    collections: int | None = None
+    counters: PhaseCounters = NOT_COUNTED
     flop_per_s: float | None = None
     flop_share: float | None = None
     bytes_per_s: float | None = None
@@ -117,11 +103,6 @@ class Row:
     parameter_error: float | None = None
 
     @property
-    def case(self) -> Case:
-        """Return the case that the row belongs to."""
-        return Case(**{name: getattr(self, name) for name in CASE_COLUMNS})
-
-    @property
     def time(self) -> Estimate | None:
         """Return the undisturbed time in seconds."""
         return self._estimate(self.time_s, self.time_low_s, self.time_high_s)
@@ -135,8 +116,15 @@ class Row:
         return None if value is None else Estimate(value, low, high, self.interval)
 
     def as_record(self) -> dict[str, Any]:
-        """Return the row as plain values, column by column."""
-        return asdict(self)
+        """Return the row as plain values, column by column, those of its case and counters among them."""
+        nested = {"case": vars(self.case), "counters": msgspec.structs.asdict(self.counters)}
+        columns = (nested.get(name, {name: value}) for name, value in vars(self).items())
+        return {name: value for some in columns for name, value in some.items()}
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        """Return the row of such a record; raises msgspec.ValidationError."""
+        return msgspec.convert({**record, "case": record, "counters": record}, cls)
 
 
 def timed_rows(
@@ -157,7 +145,7 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: BlocksOfCase) -> Row:
     case = record.case
     blank = Row(
         phase,
-        **vars(case),
+        case,
         status=record.status,
         reason=record.reason,
         steady=record.steady,

@@ -106,8 +106,8 @@ def _from_benchmarks(file: Path, folder: Path | None) -> Source:
     try:
         run = msgspec.convert(ours.get("run"), Run)
         records = [*(test["extra_info"] for test in content["benchmarks"]), *ours.get("rows", [])]
-        rows = [msgspec.convert(record, Row) for record in records]
-        beside = [msgspec.convert(record, Row) for record in ours.get("companions", [])]
+        rows = [Row.of(record) for record in records]
+        beside = [Row.of(record) for record in ours.get("companions", [])]
     except (msgspec.ValidationError, KeyError, TypeError) as error:
         raise RunError(f"{str(file)!r} does not hold the rows of a run ({error})") from None
     return Source(run, _completed(run, rows, file), beside, folder)

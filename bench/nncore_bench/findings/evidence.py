@@ -92,7 +92,7 @@ def evidence_of(run: Run, rows: Sequence[Row], references: Sequence[Row]) -> lis
     by_default = {
         replace(row.case, variant="eager"): row
         for row in references
-        if row.variant == DEFAULT_ALLOCATOR and row.phase == "step"
+        if row.case.variant == DEFAULT_ALLOCATOR and row.phase == "step"
     }
     return [
         Evidence(

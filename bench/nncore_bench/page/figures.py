@@ -168,10 +168,15 @@ def memory_figure(cells: Cells) -> Figure | None:
     """Return a map of the most bytes alive in each phase above parameters, state and batches."""
     data = pd.DataFrame(
         [
-            {**_keys(case), "case": _label(case, cells), "phase": name, "megabytes": row.peak_bytes / MEGA}
+            {
+                **_keys(case),
+                "case": _label(case, cells),
+                "phase": name,
+                "megabytes": row.counters.peak_bytes / MEGA,
+            }
             for case, row_of in _first(cells)
             for name in STEP_PHASES
-            if (row := row_of.get(name)) is not None and row.peak_bytes is not None
+            if (row := row_of.get(name)) is not None and row.counters.peak_bytes is not None
         ]
     )
     if data.empty:
@@ -198,14 +203,14 @@ def roofline_figure(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Figure 
     for case, row_of in cells.items():
         for phase in (*STEP_PHASES, "step"):
             row = row_of.get(phase)
-            if row is not None and row.flop and row.moved_bytes and row.flop_per_s:
+            if row is not None and row.counters.flop and row.counters.moved_bytes and row.flop_per_s:
                 points.append(
                     {
                         **_keys(case),
                         "where": series(case),
                         "phase": phase,
                         "case": size(case),
-                        "intensity": row.flop / row.moved_bytes,
+                        "intensity": row.counters.flop / row.counters.moved_bytes,
                         "rate": row.flop_per_s / GIGA,
                     }
                 )

@@ -59,7 +59,7 @@ def history_figure(sources: Sequence[Source]) -> Figure | None:
         for row in source.rows:
             if row.phase == "step" and row.time_s:
                 ratio = row.time_s / first.setdefault(row.case, row.time_s)
-                ratios.setdefault(row.device, []).append(ratio)
+                ratios.setdefault(row.case.device, []).append(ratio)
         points += [(number, source.run.id, device, median(of_device)) for device, of_device in ratios.items()]
     chart = (
         alt.Chart(pd.DataFrame(points, columns=["run", "name", "device", "time"]))

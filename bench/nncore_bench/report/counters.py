@@ -8,7 +8,7 @@ from nncore_bench.cases import STEP_PHASES, Case, Place
 from nncore_bench.companions import reference_case
 from nncore_bench.estimate.ceilings import UNKNOWN, Ceilings
 from nncore_bench.estimate.cells import Cells
-from nncore_bench.estimate.rows import Row
+from nncore_bench.estimate.rows import NOT_COUNTED, Row
 from nncore_bench.records import PhaseCounters
 from nncore_bench.report.phases import PHASE, phases_in, time_in
 from nncore_bench.text.format import NOT_AVAILABLE, count, from_to, in_unit, percentage, unit_for
@@ -93,7 +93,11 @@ def counter_table(cells: Cells) -> Table | None:
     columns = [
         *map(identity_column, names),
         PHASE,
-        *(_counter(name) for name in COUNTER_LABELS if any(getattr(row, name) is not None for row in rows)),
+        *(
+            _counter(name)
+            for name in COUNTER_LABELS
+            if any(getattr(row.counters, name) is not None for row in rows)
+        ),
     ]
     caption = (
         "Counted in a pass of its own, in one settled step. A multiply-add is 2 FLOP; n/a where torch has no"
@@ -146,7 +150,7 @@ def allocator_line(cells: Cells, beside: Sequence[Row]) -> list[str]:
         f"Under the default allocator the step of {usual.case.key} takes"
         f" {from_to(row.time.over(usual.time), ' times as long')}; all other figures are with the policy."
         for row in beside
-        if row.variant == DEFAULT_ALLOCATOR and row.phase == "step" and row.time
+        if row.case.variant == DEFAULT_ALLOCATOR and row.phase == "step" and row.time
         if (usual := cells.get(replace(row.case, variant="eager"), {}).get("step")) and usual.time
     ]
 
@@ -172,7 +176,7 @@ def _counted(cells: Cells) -> Cells:
     return {
         case: row_of
         for case, row_of in cells.items()
-        if any(getattr(row, name) is not None for row in row_of.values() for name in COUNTERS)
+        if any(row.counters != NOT_COUNTED for row in row_of.values())
     }
 
 
@@ -184,7 +188,7 @@ def _counter(name: str) -> Column:
     """Return the column of a counter on the screen, as a plain count or in its unit."""
     title, unit = COUNTER_LABELS[name]
     text = count if unit == 1 else lambda value: in_unit(value, unit)
-    return Column(title, "", attrgetter(name), text)
+    return Column(title, "", attrgetter(f"counters.{name}"), text)
 
 
 def _rate(per_s: float | None, share: float | None) -> str:

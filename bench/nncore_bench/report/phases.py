@@ -80,7 +80,7 @@ def enqueue_table(cells: Cells) -> Table | None:
         Column(f"time {unit.symbol}", "", time_in(unit)),
         Column(f"kernels {unit.symbol}", "", lambda row: in_unit(row.kernel_s, unit.seconds)),
         Column("busy %", "", busy_share, percentage),
-        Column("launches", "", attrgetter("kernel_launches"), count),
+        Column("launches", "", attrgetter("counters.kernel_launches"), count),
         Column(FLOOR, "", lambda row: _over_floor(row) if row.phase == "step" else DOES_NOT_APPLY),
         Column("bound", "", attrgetter("bound"), words=True),
     ]
@@ -113,10 +113,10 @@ def _who_waits(cells: Cells) -> str:
 def _launch_columns(cells: Cells) -> list[Column]:
     """Return the kernel launches of the step and its time over their floor; none without a device."""
     on_device = {case: row_of for case, row_of in cells.items() if case.on_device and "step" in row_of}
-    if all(row_of["step"].kernel_launches is None for row_of in on_device.values()):
+    if all(row_of["step"].counters.kernel_launches is None for row_of in on_device.values()):
         return []
     return [
-        phase_column(on_device, "launches", "step", lambda step: count(step.kernel_launches)),
+        phase_column(on_device, "launches", "step", lambda step: count(step.counters.kernel_launches)),
         phase_column(on_device, FLOOR, "step", _over_floor),
     ]
 
@@ -168,7 +168,7 @@ def _what_is_shown(cells: Cells, rows: Sequence[Row], reported: Sequence[str]) -
         said.append(
             "CUDA: phases are spans between events on the device, step and inference wall time per iteration."
         )
-    if any(row.kernel_launches is not None for row in rows):
+    if any(row.counters.kernel_launches is not None for row in rows):
         said.append(WHAT_FLOOR)
     return " ".join(filter(None, said))
 

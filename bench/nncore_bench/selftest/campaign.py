@@ -157,7 +157,7 @@ def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:
         json = [row.time_s for row in read_source(file).rows if row.phase == "step"]
     for row, in_table, in_json, in_csv in zip(steps, shown, json, csv, strict=True):
         read = {"table": in_table, "JSON": in_json or float("nan"), "CSV": float(in_csv)}
-        yield checks.known_time(int(row.subject.partition(":")[2]) * MICRO, read)
+        yield checks.known_time(int(row.case.subject.partition(":")[2]) * MICRO, read)
 
 
 def shown_steps(markdown: str) -> list[float]:

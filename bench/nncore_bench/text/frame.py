@@ -1,7 +1,7 @@
 """The tidy frame: one line per case and phase, and the ways of looking at it that tables share."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from operator import attrgetter
 
 import pandas as pd
@@ -18,7 +18,7 @@ LABELS = {"batch_size": "batch"}
 
 def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
     """Return the rows as a frame; columns are those of Row, seconds are seconds, unknown is empty."""
-    return pd.DataFrame([row.as_record() for row in rows], columns=[field.name for field in fields(Row)])
+    return pd.DataFrame([row.as_record() for row in rows])
 
 
 def shown_columns(cases: Iterable[Case]) -> tuple[str, ...]:
@@ -45,7 +45,9 @@ def case_columns(names: Iterable[str]) -> list[Column]:
 def identity_column(name: str) -> Column:
     """Return a leading column of a table whose lines are cases or rows; files hold its cells as shown."""
     label = LABELS.get(name, name)
-    return Column(label, label, lambda line: str(getattr(line, name)), words=name not in NUMBERS)
+    return Column(
+        label, label, lambda line: str(getattr(getattr(line, "case", line), name)), words=name not in NUMBERS
+    )
 
 
 def phase_column(

@@ -50,7 +50,9 @@ def _said(base: Case, gain: Gain) -> str:
 def checks_of_worth(run: Measured) -> Iterator[Finding | Told]:
     """Check that there is a crossover, or a plain answer, for each width that both devices have."""
     rows = [row for row in run.source.rows if row.status == "ok" and row.phase == "step"]
-    widths = {device: {row.hidden for row in rows if row.device == device} for device in ("cpu", "cuda")}
+    widths = {
+        device: {row.case.hidden for row in rows if row.case.device == device} for device in ("cpu", "cuda")
+    }
     if not widths["cpu"] or not widths["cuda"]:
         return
     found = {

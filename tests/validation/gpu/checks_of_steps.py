@@ -17,7 +17,7 @@ MOST_OF_CEILING = 1.05
 
 def steps_on_device(run: Measured) -> dict[Case, Row]:
     """Return the rows of whole steps on the device that were timed."""
-    rows = (row for row in run.source.rows if row.phase == "step" and row.device == "cuda")
+    rows = (row for row in run.source.rows if row.phase == "step" and row.case.device == "cuda")
     return {row.case: row for row in rows if row.time_s}
 
 
@@ -56,7 +56,7 @@ def _ceilings(run: Measured) -> Iterator[Finding]:
         f"{row.case.key} {row.phase} {what}": share
         for row in run.source.rows
         for what, share in (("FLOP", row.flop_share), ("bytes", row.bytes_share))
-        if row.device == "cuda" and share is not None
+        if row.case.device == "cuda" and share is not None
     }
     if shares:
         above = [f"{name}: {share:.2f}" for name, share in shares.items() if share > MOST_OF_CEILING]
@@ -67,9 +67,9 @@ def _told(run: Measured, steps: Mapping[Case, Row]) -> Iterator[Told]:
     """Yield how long each step is, against the smallest network's, and the ceilings."""
     roles = {record.case: record.role for record in run.source.run.companions}
     floors = {
-        row.precision: row.time_s
+        row.case.precision: row.time_s
         for row in run.source.beside
-        if row.phase == "step" and row.device == "cuda" and roles.get(row.case) == SMALLEST_NETWORK
+        if row.phase == "step" and row.case.device == "cuda" and roles.get(row.case) == SMALLEST_NETWORK
     }
     for case, row in steps.items():
         floor_s = floors.get(case.precision)
@@ -80,5 +80,5 @@ def _told(run: Measured, steps: Mapping[Case, Row]) -> Iterator[Told]:
         )
         yield Told(case.key, f"{figure}, limit {row.limit}, bound {row.bound}")
     for row in run.source.beside:
-        if row.device == "cuda" and row.phase in ("gemm", "copy_cached", "copy_cold") and row.time_s:
-            yield Told(f"{row.precision} {row.phase}", f"{row.time_s / MICRO:.1f} µs")
+        if row.case.device == "cuda" and row.phase in ("gemm", "copy_cached", "copy_cold") and row.time_s:
+            yield Told(f"{row.case.precision} {row.phase}", f"{row.time_s / MICRO:.1f} µs")

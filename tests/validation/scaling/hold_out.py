@@ -30,7 +30,7 @@ def predictions(rows: Iterable[Row], held_out: Sequence[int]) -> pd.DataFrame:
     groups: dict[Case, dict[int, float]] = {}
     for row in rows:
         if row.phase == "step" and row.time_s:
-            groups.setdefault(replace(row.case, batch_size=0), {})[row.batch_size] = row.time_s
+            groups.setdefault(replace(row.case, batch_size=0), {})[row.case.batch_size] = row.time_s
     lines = []
     for case, times in groups.items():
         seen = {size: time for size, time in times.items() if size not in held_out}
