@@ -114,7 +114,7 @@ def test_the_allocators_counters_are_told_apart_by_phase(fake: tuple[Bench, Fake
     """Peaks are above what zero_grad leaves; 100 bytes stay of every step."""
     memory = count_memory(*fake)
     assert memory is not None
-    peaks = [memory.peak_bytes(phase) for phase in (*STEP_PHASES, "inference")]
+    peaks = [memory.counters(phase)["peak_bytes"] for phase in (*STEP_PHASES, "inference")]
     assert peaks == [1000, 700, 700, 1700, 1100, 0]
     forward = memory.spans["forward"]
     assert (forward.allocations, forward.allocated_bytes) == (2, 700)

@@ -2,8 +2,8 @@
 
 import gc
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -16,8 +16,8 @@ from nncore_bench.worker.counters.steps import (
     Around,
     Countable,
     batch,
-    count_once,
     infer_once,
+    read_around_phases,
     settle,
     train_once,
 )
@@ -47,15 +47,18 @@ class Memory:
     spans: Mapping[str, Span]
     leaked_bytes: int
 
-    def peak_bytes(self, phase: str) -> int:
-        """Return the peak of the live bytes in a phase, above those after zero_grad of the same step.
+    def counters(self, phase: str) -> dict[str, int]:
+        """Return the counters of a phase by name.
 
-        So parameters, state and batches are excluded: forward shows activations and temporaries, backward
-        also gradients, and zero_grad the gradients of the step before, which it frees. Inference counts from
-        its own beginning.
+        The peak is that of the live bytes, above those after zero_grad of the same step. So parameters,
+        state and batches are excluded: forward shows activations and temporaries, backward also gradients,
+        and zero_grad the gradients of the step before, which it frees. Inference counts from its own
+        beginning.
         """
-        base = self.spans[phase].before if phase == "inference" else self.spans["zero_grad"].after
-        return self.spans[phase].highest - base
+        span = self.spans[phase]
+        base = span.before if phase == "inference" else self.spans["zero_grad"].after
+        made = {"allocations": span.allocations, "allocated_bytes": span.allocated_bytes}
+        return {**made, "peak_bytes": span.highest - base}
 
 
 def count_memory(work: Countable, runtime: Any) -> Memory | None:  # noqa: ANN401 - torch.cuda, or a fake of it
@@ -67,30 +70,25 @@ def count_memory(work: Countable, runtime: Any) -> Memory | None:  # noqa: ANN40
 
 def _device_memory(work: Countable, runtime: Any) -> Memory:  # noqa: ANN401 - torch.cuda, or a fake of it
     """Read the allocator's own counters, which live on the host and need no synchronisation."""
-    spans: dict[str, Span] = {}
 
-    @contextmanager
-    def around(phase: str) -> Iterator[None]:
+    def read() -> Mapping[str, int]:
+        stats: Mapping[str, int] = runtime.memory_stats(work.device)
         runtime.reset_peak_memory_stats(work.device)
-        before = runtime.memory_stats(work.device)
-        yield
-        spans[phase] = _allocator_span(before, runtime.memory_stats(work.device))
+        return defaultdict(int, stats)
 
-    count_once(work, around)
+    readings = read_around_phases(work, read)
     first, last = _alive_around_steps(work, runtime)
-    return Memory(spans, last - first)
+    return Memory({phase: _allocator_span(*both) for phase, both in readings.items()}, last - first)
 
 
 def _allocator_span(before: Mapping[str, int], after: Mapping[str, int]) -> Span:
-    def grown(name: str) -> int:
-        return after.get(name, 0) - before.get(name, 0)
-
+    made, bytes_made = "allocation.all.allocated", "allocated_bytes.all.allocated"
     return Span(
-        allocations=grown("allocation.all.allocated"),
-        allocated_bytes=grown("allocated_bytes.all.allocated"),
-        before=before.get("allocated_bytes.all.current", 0),
-        highest=after.get("allocated_bytes.all.peak", 0),
-        after=after.get("allocated_bytes.all.current", 0),
+        allocations=after[made] - before[made],
+        allocated_bytes=after[bytes_made] - before[bytes_made],
+        before=before["allocated_bytes.all.current"],
+        highest=after["allocated_bytes.all.peak"],
+        after=after["allocated_bytes.all.current"],
     )
 
 
@@ -117,19 +115,15 @@ def _host_memory(work: Countable) -> Memory:
             train_once(work, number, _labelled(number))
             if number in {SETTLING_STEPS, SETTLING_STEPS + LEAK_STEPS}:
                 gc.collect()  # cycles would go in time, and are no leak
-                with _label(number, END):
+                with _labelled(number)(END):
                     pass
         infer_once(work, SETTLING_STEPS, _labelled(SETTLING_STEPS))
     results: Any = profiler.profiler and profiler.profiler.kineto_results
     return _host_spans(list(_flat(results.experimental_event_tree())))
 
 
-def _label(number: int, phase: str) -> record_function:
-    return record_function(f"{LABEL} {number} {phase}")
-
-
 def _labelled(number: int) -> Around:
-    return lambda phase: _label(number, phase)
+    return lambda phase: record_function(f"{LABEL} {number} {phase}")
 
 
 def _flat(nodes: Iterable[Any]) -> Iterator[Any]:

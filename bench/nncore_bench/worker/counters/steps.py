@@ -4,9 +4,9 @@ Passes must not disturb each other (a dispatch mode adds operators, a profiler m
 own steps from the restored state, and none of them in a process that also times.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ SETTLING_STEPS = 2
 Batch: TypeAlias = tuple[Tensor, Tensor]
 Around: TypeAlias = Callable[[str], AbstractContextManager[object]]
 """Returns the context in which to run the phase of that name."""
+
+Reading = TypeVar("Reading")
 
 
 class Countable(Protocol):
@@ -88,3 +90,17 @@ def count_once(work: Countable, around: Around) -> None:
     settle(work)
     train_once(work, SETTLING_STEPS, around)
     infer_once(work, SETTLING_STEPS, around)
+
+
+def read_around_phases(work: Countable, read: Callable[[], Reading]) -> dict[str, tuple[Reading, Reading]]:
+    """Return what `read` says before and after each phase of a settled step, and of inference."""
+    readings: dict[str, tuple[Reading, Reading]] = {}
+
+    @contextmanager
+    def around(phase: str) -> Iterator[None]:
+        before = read()
+        yield
+        readings[phase] = before, read()
+
+    count_once(work, around)
+    return readings
