@@ -13,7 +13,7 @@ import pytest
 from nncore_bench import options as step_options
 from nncore_bench.campaign.plan import ROUNDS_OF_THE_SUITE, Plan
 from nncore_bench.campaign.session import Suite, own_part
-from nncore_bench.cases import Case, case_id
+from nncore_bench.cases import Case
 from nncore_bench.errors import UserError
 from nncore_bench.handover import HandOver
 from nncore_bench.options import Options
@@ -140,7 +140,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(
         list(cells[0][0].parameters("")),
         [tuple(case.parameters(phase).values()) for case, phase in cells],
-        ids=[case_id(phase, case) for case, phase in cells],
+        ids=[f"{phase}-{case.key}" for case, phase in cells],
     )
 
 

@@ -5,7 +5,6 @@ Imports neither torch nor pandas: a report on a laptop reads the same names as t
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal, TypeAlias
 
 from nncore_bench.variants import Form, form_of, made_faster, words_of
@@ -119,11 +118,6 @@ def safe_label(label: str) -> str:
     return "".join(sign if sign.isalnum() or sign in "._" else "_" for sign in label)
 
 
-def case_id(phase: str, case: Case) -> str:
-    """Return the bracketed part of a node id, such as `forward-cpu-t1-float32-eager-b128-h512`."""
-    return f"{phase}-{case.key}"
-
-
 def kinds_for(phases: Iterable[str]) -> tuple[BlockKind, ...]:
     """Return the kinds of block that a round of a case needs to report these phases.
 
@@ -133,27 +127,3 @@ def kinds_for(phases: Iterable[str]) -> tuple[BlockKind, ...]:
     if wanted & {*STEP_PHASES, "step"}:
         wanted |= {*STEP_PHASES, "step"}
     return tuple(kind for kind, laps in BLOCK_LAPS.items() if wanted & {*laps})
-
-
-def grid(  # noqa: PLR0913 - the axes of the grid are what they are
-    *,
-    subject: str,
-    dataset: str,
-    devices: Iterable[str],
-    threads: Iterable[int],
-    precisions: Iterable[str],
-    variants: Iterable[str],
-    batch_sizes: Iterable[int],
-    hidden: Iterable[int],
-) -> list[Case]:
-    """Return the cells in reading order: device, threads, precision, variant, batch size, hidden width."""
-    threads = tuple(threads)
-    widths: tuple[int | str, ...] = tuple(hidden)
-    if subject != SIMPLENN:  # which alone has a choice of either
-        dataset, widths = DOES_NOT_APPLY, (DOES_NOT_APPLY,)
-    return [
-        Case(subject, dataset, device, count, precision, variant, batch_size, width)
-        for device in devices
-        for count in (threads if device == "cpu" else (DOES_NOT_APPLY,))
-        for precision, variant, batch_size, width in product(precisions, variants, batch_sizes, widths)
-    ]

@@ -6,20 +6,9 @@ rounds, and the difference it sees is the mean lap of one recorded block.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
-
-
-class Fixture(Protocol):
-    """The part of pytest-benchmark's fixture that is used."""
-
-    disabled: bool
-    extra_info: dict[str, Any]
-    stats: Any
-
-    def pedantic(self, target: Callable[..., Any], *, rounds: int) -> Any:  # noqa: ANN401 - what target returns
-        """Time the rounds with the timer of the test's marker."""
 
 
 class CaseError(Exception):
@@ -50,7 +39,7 @@ class HandOver:
             yield 0.0
             yield mean
 
-    def to(self, benchmark: Fixture) -> None:
+    def to(self, benchmark: Any) -> None:  # noqa: ANN401 - pytest-benchmark's fixture, which has no types
         """Report to the fixture; a case without times fails its test with the reason."""
         benchmark.extra_info.update(self.row)
         target = self._check_once if benchmark.disabled else self._report

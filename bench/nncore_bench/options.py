@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from nncore_bench.cases import DOES_NOT_APPLY, SIMPLENN, Case
 from nncore_bench.errors import UserError
 from nncore_bench.variants import EAGER, JOINT, PRECISIONS, WORDS, canonical
 
@@ -33,9 +37,14 @@ class Option:
         return f"--step-{self.name}"
 
     @property
+    def field(self) -> str:
+        """The field of Options that holds its value."""
+        return self.name.replace("-", "_")
+
+    @property
     def dest(self) -> str:
         """The name under which a parser stores it."""
-        return f"step_{self.name.replace('-', '_')}"
+        return f"step_{self.field}"
 
 
 def words(flag: str, text: str) -> tuple[str, ...]:
@@ -50,10 +59,7 @@ def choices(*allowed: str) -> Callable[[str, str], tuple[str, ...]]:
     """Return a parser of lists of allowed entries."""
 
     def parse(flag: str, text: str) -> tuple[str, ...]:
-        for entry in words(flag, text):
-            if entry not in allowed:
-                raise UserError(f"{flag}: {entry!r} is not one of {', '.join(allowed)}")
-        return words(flag, text)
+        return tuple(choice(*allowed)(flag, entry) for entry in words(flag, text))
 
     return parse
 
@@ -233,11 +239,9 @@ class Options:
         raw = _for_subject(raw, quick=flags["quick"])
         defaults = {option.dest: option.quick if flags["quick"] else option.default for option in OPTIONS}
         texts = defaults | {dest: text for dest, text in raw.items() if text is not None}
-        values = {
-            option.name.replace("-", "_"): option.parse(option.flag, texts[option.dest]) for option in OPTIONS
-        }
+        values = {option.field: option.parse(option.flag, texts[option.dest]) for option in OPTIONS}
         more = {
-            f"more_{option.name.replace('-', '_')}": option.parse(option.flag, option.more)
+            f"more_{option.field}": option.parse(option.flag, option.more)
             for option in OPTIONS
             if option.more and raw.get(option.dest) is None and not flags["quick"]
         }
@@ -253,6 +257,23 @@ class Options:
             return self.batch_sizes, self.hidden
         return (*self.batch_sizes, *self.more_batch_sizes), (*self.hidden, *self.more_hidden)
 
+    def cases(self, all_threads: int) -> list[Case]:
+        """Return the grid in reading order: device, threads, precision, variant, batch size, hidden width.
+
+        SimpleNN alone has a choice of data set and hidden width; threads apply to the CPU alone.
+        """
+        of_ours = self.subject == SIMPLENN
+        elsewhere: tuple[int | str, ...] = (DOES_NOT_APPLY,)
+        dataset = self.dataset if of_ours else DOES_NOT_APPLY
+        return [
+            Case(self.subject, dataset, device, threads, precision, variant, batch_size, width)
+            for device in self.kinds_of_device
+            for batch_sizes, hidden in [self.sizes_on(device)]
+            for threads in (self.thread_counts(all_threads) if device == "cpu" else elsewhere)
+            for precision, variant in product(self.precisions, self.variants)
+            for batch_size, width in product(batch_sizes, hidden if of_ours else elsewhere)
+        ]
+
     @property
     def kinds_of_device(self) -> tuple[str, ...]:
         """The devices as cases name them: the run's GPU is cuda, whichever its number."""
@@ -265,9 +286,10 @@ class Options:
 
     def as_record(self) -> dict[str, Any]:
         """Return the options as the plain values of a run's file, where a tuple is a list."""
-        values = {option.name: getattr(self, option.name.replace("-", "_")) for option in OPTIONS}
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-        return {**plain, "results": str(self.results), **{name: getattr(self, name) for name in FLAGS}}
+        fields = {option.name: option.field for option in OPTIONS} | {name: name for name in FLAGS}
+        values = {name: getattr(self, field) for name, field in fields.items()}
+        record: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(values, enc_hook=str))
+        return record
 
 
 def _for_subject(raw: Mapping[str, Any], *, quick: bool) -> Mapping[str, Any]:
@@ -294,11 +316,7 @@ def declare(add: Callable[..., Any]) -> None:
         add(option.flag, dest=option.dest, metavar=option.metavar, default=None, help=text)
 
 
-def destinations() -> tuple[str, ...]:
-    """Return the names under which a parser stores the options."""
-    return (*(f"step_{name}" for name in FLAGS), *(option.dest for option in OPTIONS))
-
-
 def typed(given: object) -> dict[str, Any]:
     """Return the options' values from a parser's namespace, by destination."""
-    return {name: getattr(given, name) for name in destinations()}
+    names = (*(f"step_{name}" for name in FLAGS), *(option.dest for option in OPTIONS))
+    return {name: getattr(given, name) for name in names}

@@ -1,5 +1,6 @@
 """Select cases by an expression in the syntax of pytest's `-k`."""
 
+import ast
 import re
 from collections.abc import Callable
 from typing import TypeAlias
@@ -7,8 +8,8 @@ from typing import TypeAlias
 from nncore_bench.errors import UserError
 
 Matches: TypeAlias = Callable[[str], bool]
-_TOKEN = re.compile(r"\s*(\(|\)|[^\s()]+)")
-_WORDS = ("and", "or", "not")
+_TOKEN = re.compile(r"[()]|[^\s()]+")
+_OURS = ("(", ")", "and", "or", "not")
 
 
 def selection(flag: str, text: str) -> Matches:
@@ -17,52 +18,25 @@ def selection(flag: str, text: str) -> Matches:
     As with `-k`, a word matches names that contain it, ignoring case; `and`, `or`, `not` and parentheses
     combine.
     """
-    return _Reader(flag, text).whole()
+    tokens = _TOKEN.findall(text)
+    # Python's own grammar combines words as `-k` does, once a number stands for each of them.
+    numbered = (token if token in _OURS else str(index) for index, token in enumerate(tokens))
+    try:
+        return _matches(ast.parse(" ".join(numbered), mode="eval").body, [token.lower() for token in tokens])
+    except (SyntaxError, TypeError):
+        raise UserError(f"{flag}: {text!r} is not an expression (example: 'b32 and not h512')") from None
 
 
-class _Reader:
-    """A recursive-descent parser: or, and, not, parentheses."""
-
-    def __init__(self, flag: str, text: str) -> None:
-        self._error = UserError(f"{flag}: {text!r} is not an expression (example: 'b32 and not h512')")
-        self._tokens = _TOKEN.findall(text)
-        self._index = 0
-
-    def whole(self) -> Matches:
-        found = self._either()
-        if self._index < len(self._tokens):
-            raise self._error
-        return found
-
-    def _next_is(self, *words: str) -> bool:
-        if self._index < len(self._tokens) and self._tokens[self._index] in words:
-            self._index += 1
-            return True
-        return False
-
-    def _either(self) -> Matches:
-        options = [self._both()]
-        while self._next_is("or"):
-            options.append(self._both())
-        return lambda name: any(matches(name) for matches in options)
-
-    def _both(self) -> Matches:
-        needed = [self._one()]
-        while self._next_is("and"):
-            needed.append(self._one())
-        return lambda name: all(matches(name) for matches in needed)
-
-    def _one(self) -> Matches:
-        if self._next_is("not"):
-            inner = self._one()
+def _matches(node: ast.expr, words: list[str]) -> Matches:
+    """Return the predicate of a part of the expression; raises TypeError for what only Python knows."""
+    match node:
+        case ast.BoolOp(op=operator, values=values):
+            parts = [_matches(value, words) for value in values]
+            combine = all if isinstance(operator, ast.And) else any
+            return lambda name: combine(part(name) for part in parts)
+        case ast.UnaryOp(operand=operand):
+            inner = _matches(operand, words)
             return lambda name: not inner(name)
-        if self._next_is("("):
-            inner = self._either()
-            if not self._next_is(")"):
-                raise self._error
-            return inner
-        if self._index >= len(self._tokens) or self._tokens[self._index] in (*_WORDS, ")"):
-            raise self._error
-        word = self._tokens[self._index].lower()
-        self._index += 1
-        return lambda name: word in name.lower()
+        case ast.Constant(value=int(index)):
+            return lambda name: words[index] in name.lower()
+    raise TypeError(node)

@@ -141,7 +141,7 @@ def test_companions_alone_are_not_worth_a_campaign() -> None:
     bench.refuse = {0}
     plan = Plan(2, 10.0, 0.01, least_rounds=40)
     cases = [*records(1), companion()]
-    campaign = Conductor(cases, plan, bench.start, bench, bench.progress, own=1, now=bench.now).run()
+    campaign = Conductor(cases, plan, bench.start, bench, bench.progress, now=bench.now).run()
     assert campaign.rounds_done == 0
     assert bench.rounds == {}
 
@@ -163,7 +163,7 @@ def test_rounds_are_planned_from_the_cases_of_the_user_alone() -> None:
         plan = Plan(4, 1000.0, 0.05, least_rounds=4)
         cases = [CaseRecord(records()[0].case, ("step",)), companion()]
         return (
-            Conductor(cases, plan, lambda _: Varying(bench), bench, bench.progress, own=1, now=bench.now)
+            Conductor(cases, plan, lambda _: Varying(bench), bench, bench.progress, now=bench.now)
             .run()
             .rounds_planned
         )

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from nncore_bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case, grid
+from nncore_bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.source import Source
+from nncore_bench.options import Options
 from nncore_bench.records import CaseRecord
 from nncore_bench.report.report import Report, render
 from nncore_bench.runs import Block, Campaign, Code, Nanoseconds, Run, RunFolder
@@ -40,16 +41,9 @@ def cases_of(
     devices: Sequence[str], threads: Sequence[int] = (1,), sizes: Sequence[int] = (32, 128)
 ) -> list[Case]:
     """Return a small grid of the usual subject."""
-    return grid(
-        subject="simplenn",
-        dataset="digits",
-        devices=devices,
-        threads=threads,
-        precisions=["float32"],
-        variants=["eager"],
-        batch_sizes=sizes,
-        hidden=[128, 512],
-    )
+    given = {"devices": devices, "threads": threads, "batch_sizes": sizes, "hidden": (128, 512)}
+    texts = {f"step_{name}": ",".join(map(str, values)) for name, values in given.items()}
+    return Options.build(texts).cases(all_threads=1)
 
 
 def record_of(case: Case, **changes: Any) -> CaseRecord:  # noqa: ANN401 - fields of the record

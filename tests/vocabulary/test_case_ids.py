@@ -6,7 +6,7 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE
 
 from nncore_bench.campaign.session import Suite
-from nncore_bench.cases import BLOCK_LAPS, PHASES, STEP_PHASES, Case, case_id, grid, kinds_for
+from nncore_bench.cases import BLOCK_LAPS, PHASES, STEP_PHASES, Case, kinds_for
 from nncore_bench.companions import reference_case
 from nncore_bench.options import Options
 
@@ -25,7 +25,6 @@ from nncore_bench.options import Options
 def test_a_key_leaves_out_what_does_not_apply_or_is_usual(case: Case, key: str) -> None:
     """And holds nothing that a file name cannot."""
     assert case.key == key
-    assert case_id("forward", case) == f"forward-{key}"
 
 
 def test_parameters_are_strings_and_integers_in_their_order() -> None:
@@ -45,16 +44,13 @@ def test_nothing_is_copied_to_the_cpu() -> None:
 
 def test_the_grid_runs_through_its_axes_in_reading_order() -> None:
     """Threads apply to the CPU alone."""
-    cases = grid(
-        subject="simplenn",
-        dataset="digits",
-        devices=["cpu", "cuda"],
-        threads=[1, 4],
-        precisions=["float32"],
-        variants=["eager"],
-        batch_sizes=[1, 32],
-        hidden=[8],
-    )
+    texts = {
+        "step_devices": "cpu,cuda",
+        "step_threads": "1,all",
+        "step_batch_sizes": "1,32",
+        "step_hidden": "8",
+    }
+    cases = Options.build(texts).cases(all_threads=4)
     assert [case.key for case in cases] == [
         "cpu-t1-float32-eager-b1-h8",
         "cpu-t1-float32-eager-b32-h8",

@@ -8,7 +8,7 @@ import pytest
 from nncore_bench.__main__ import parse
 from nncore_bench.commands import gate
 from nncore_bench.errors import UserError
-from nncore_bench.options import Options, declare, destinations
+from nncore_bench.options import Options, declare, typed
 
 
 def built(**texts: object) -> Options:
@@ -162,8 +162,7 @@ def test_both_parsers_get_every_option() -> None:
     """A text typed at argparse arrives under its destination; the rest is None and takes the default."""
     parser = argparse.ArgumentParser()
     declare(parser.add_argument)
-    given = vars(parser.parse_args(["--step-quick", "--step-batch-sizes=4,8"]))
-    assert set(given) == set(destinations())
+    given = typed(parser.parse_args(["--step-quick", "--step-batch-sizes=4,8"]))
     assert Options.build(given).batch_sizes == (4, 8)
     unwrapped = " ".join(parser.format_help().split())
     assert "default 1%; quick 2%" in unwrapped

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -54,7 +55,7 @@ def test_a_launcher_forks_for_cuda_only_where_the_probe_worked(
 ) -> None:
     """It is asked once; the CPU is always forked, with its cores; CUDA has all threads."""
     asked: list[str] = []
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         monkeypatch.setattr(
             launcher, "fork", lambda *place, threads=1: asked.append(f"fork {place} {threads}")
         )
@@ -80,7 +81,7 @@ def test_a_launcher_forks_for_cuda_only_where_the_probe_worked(
 @pytest.mark.machine
 def test_a_machine_without_cuda_forks_nothing_to_see_that() -> None:
     """The launcher knows; and asking does not disturb what it forks afterwards."""
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         assert launcher.forks_use_cuda is launcher.hello.cuda
         worker = launcher.fork(threads=2)
         assert isinstance(worker.ask(messages.Forget(0)), messages.Done)
@@ -89,7 +90,7 @@ def test_a_machine_without_cuda_forks_nothing_to_see_that() -> None:
 @pytest.mark.machine
 def test_a_closed_worker_is_gone_when_the_next_is_started() -> None:
     """A GPU in exclusive mode, and memory, are free only then; closing it again ends nobody else."""
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         worker = launcher.fork()
         (pid,) = {c.pid for c in psutil.Process().children(recursive=True) if c.ppid() != os.getpid()}
         worker.close()
@@ -101,7 +102,7 @@ def test_a_closed_worker_is_gone_when_the_next_is_started() -> None:
 @pytest.mark.cuda
 def test_a_fork_of_a_launcher_uses_cuda_as_the_probe_says() -> None:
     """On a real device: whatever the probe found, a worker has the GPU."""
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         reply = launcher.start("cuda").ask(messages.Look())
         assert isinstance(reply, messages.Seen)
         assert reply.total_bytes >= reply.free_bytes > 0

@@ -3,6 +3,7 @@
 import signal
 import socket
 import subprocess
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_a_device_side_assert_in_one_of_three_cases_fails_that_case_alone(tmp_pa
     records = [CaseRecord(replace(case, batch_size=size), ("step",)) for size in (4, 12, 16)]
     bench = Bench()
     plan = Plan(2, 2.0, 0.5, least_rounds=2, seed=3)
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         Conductor(records, plan, lambda _: launcher.fork(), bench, bench.progress).run()
     assert [r.status for r in bench.saved_cases] == ["ok", "failed", "ok"], bench.saved_cases
     assert ASSERT in bench.saved_cases[1].reason
@@ -120,7 +121,7 @@ def test_an_obscure_error_of_cuda_is_told_with_what_it_usually_is_and_where_to_l
 @pytest.mark.machine
 def test_a_worker_error_names_what_ended_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reply that says so is the last one."""
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         worker = launcher.fork()
         monkeypatch.setattr(worker._channel, "receive", lambda *_: messages.Ended("it broke"))
         with pytest.raises(WorkerError, match="had to end: it broke"):

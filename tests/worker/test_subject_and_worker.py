@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -260,7 +260,7 @@ def test_workers_ask_for_cuda_as_a_users_script_does(
 @pytest.mark.machine
 def test_a_dead_launcher_is_a_worker_error_and_not_a_crash() -> None:
     """Whoever asks for a worker then is told in words."""
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         launcher.fork()
         psutil.Process().children()[-1].kill()
         with pytest.raises(WorkerError, match="launcher of the workers was killed by signal 9"):

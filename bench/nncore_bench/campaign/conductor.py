@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgspec.structs
 
@@ -41,11 +41,8 @@ MEMORY_TO_SPARE = 1.2
 """Start another worker only if free memory exceeds this multiple of what one takes."""
 
 
-class Progress(Protocol):
-    """Show how far the campaign is."""
-
-    def __call__(self, stage: str, done: int, total: int, seconds_left: float | None) -> None:
-        """Show one line."""
+Progress: TypeAlias = Callable[[str, int, int, float | None], None]
+"""Shows a stage, how many of it are done, of how many, and the seconds left."""
 
 
 class Store(Protocol):
@@ -72,15 +69,15 @@ class Conductor:
     """Conduct a campaign: prepare every case in every launch, then run rounds within the budget."""
 
     cases: list[CaseRecord]
-    """The user's cases, then their companions; blocks name them by their number here."""
+    """The user's cases, which alone decide how long the campaign takes, and their companions.
+
+    Blocks name them by their number here.
+    """
 
     plan: Plan
     start_worker: StartWorker
     store: Store
     progress: Progress
-    own: int | None = None
-    """The number of the user's cases (None: all); they alone decide how long the campaign takes."""
-
     now: Callable[[], float] = time.monotonic
     memory_left: Callable[[], int | None] = memory_left
     one_at_a_time: bool = False
@@ -142,8 +139,8 @@ class Conductor:
         """Return the state of the GPU's memory after a launch, if one is used."""
         worker = self.workers.get((CUDA, launch))
         with suppress(WorkerError):  # its next request will say so
-            reply = worker.ask(messages.Look()) if worker else None
-            return reply if isinstance(reply, messages.Seen) else None
+            if worker and isinstance(reply := worker.ask(messages.Look()), messages.Seen):
+                return reply
         return None
 
     def _rounds(self, launches: range, rounds: int) -> None:
@@ -182,11 +179,11 @@ class Conductor:
         return self._round(launch)
 
     def _devices(self) -> list[str]:
-        return list(dict.fromkeys(r.case.device for r in self.cases[: self.own] if r.status == "ok"))
+        return list(dict.fromkeys(r.case.device for r in self.cases if r.status == "ok" and not r.role))
 
     def _numbers(self, device: str) -> list[int]:
         """Return the cases to measure on a device; companions of cases that all failed are left out."""
-        places = {record.case.place for record in self.cases[: self.own] if record.status == "ok"}
+        places = {record.case.place for record in self.cases if record.status == "ok" and not record.role}
         return [
             n
             for n, record in enumerate(self.cases)
@@ -319,7 +316,7 @@ class Conductor:
 
     def _planned(self, pilot: list[Block]) -> int:
         """Return the rounds that the target asks for, within what the budget allows."""
-        pilot = [block for block in pilot if self.own is None or block.case < self.own]
+        pilot = [block for block in pilot if not self.cases[block.case].role]
         if not pilot or not self._devices():
             return self.rounds_done
         affordable = int(self.plan.budget_s / self._seconds_per_round())

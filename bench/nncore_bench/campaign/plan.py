@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from nncore_bench.cases import Case
+from nncore_bench.cases import BlockKind, Case
 from nncore_bench.options import Options
-from nncore_bench.runs import Block
+from nncore_bench.runs import Block, by_case
 
 FEWEST_ROUNDS = 2
 """For a campaign that only its budget bounds: a single round shows no spread."""
@@ -46,11 +46,10 @@ def rounds_for(target: float, pilot: Sequence[Block], cases: Sequence[Case]) -> 
     the first kind by name; nine tenths of the cases need no more rounds. Blocks number the `cases`.
     """
     kinds = {block.kind for block in pilot}
-    by_case: dict[int, list[float]] = {}
-    for block in pilot:
-        if block.kind == ("plain" if "plain" in kinds else min(kinds)):
-            by_case.setdefault(block.case, []).append(block.iteration_ns(cases[block.case]))
-    spreads = [np.std(times, ddof=1) / np.mean(times) for times in by_case.values() if len(times) > 1]
+    kind: BlockKind = "plain" if "plain" in kinds else min(kinds, default="plain")
+    blocks = {number: of_case[kind] for number, of_case in by_case(pilot).items() if kind in of_case}
+    times_of = [[one.iteration_ns(cases[number]) for one in of] for number, of in blocks.items()]
+    spreads = [np.std(times, ddof=1) / np.mean(times) for times in times_of if len(times) > 1]
     if not spreads:
         return 1
     needed = (float(ndtri(0.975)) * np.quantile(spreads, 0.9) / target) ** 2

@@ -95,11 +95,8 @@ class Recorder:
     def record(self, plan: Plan, progress: Progress) -> Run:
         """Run the campaign and the profiler pass; finished rounds stay if it is interrupted."""
         measured = [*self.run.cases, *self.run.companions]
-        own = len(self.run.cases)
         alone = self._with_gpu and self.run.machine.get("gpu_compute_mode") in EXCLUSIVE
-        conductor = Conductor(
-            measured, plan, self._start_worker, self, progress, own=own, one_at_a_time=alone
-        )
+        conductor = Conductor(measured, plan, self._start_worker, self, progress, one_at_a_time=alone)
         try:
             campaign = self._conduct(conductor)
             self.save_cases(conductor.cases, campaign)
@@ -128,29 +125,22 @@ class Recorder:
             return conductor.run()
         finally:
             after = state()
-            self._update(
-                machine={**self.run.machine, **meanwhile(before, after)},
-                notices=(*self.run.notices, *notices_after(before, after)),
-            )
+            machine = {**self.run.machine, **meanwhile(before, after)}
+            self._update(*notices_after(before, after), machine=machine)
 
     def _look_closer(self, conductor: Conductor, progress: Progress) -> None:
         """Count and profile after the timed campaign, and save the results of each at once."""
-        own = len(self.run.cases)
         apart = too_little_memory(conductor)
         if apart:
             self._end_workers(conductor)  # what counts and profiles has a process of its own then
         counted, notices = count_cases(conductor.cases, self._start_worker, progress)
         if apart:
             self._end_workers(conductor)
-        self._update(
-            cases=tuple(counted[:own]),
-            companions=tuple(counted[own:]),
-            notices=(*self.run.notices, *apart, *thrown_out(counted), *_missed(counted[own:]), *notices),
-        )
+        self._update(*apart, *thrown_out(counted), *_missed(counted), *notices, records=counted)
         profiles, notices = profile_cases(
             counted, conductor.workers, self._start_worker, self.folder.path, progress, every=self._every
         )
-        self._update(profiles=tuple(profiles), notices=(*self.run.notices, *notices))
+        self._update(*notices, profiles=tuple(profiles))
 
     def save_round(self, number: int, blocks: Sequence[Block]) -> None:
         """Keep the blocks of a finished round."""
@@ -158,11 +148,19 @@ class Recorder:
 
     def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
         """Keep the records of the cases and the account of the campaign so far."""
-        own = len(self.run.cases)
-        self._update(cases=tuple(cases[:own]), companions=tuple(cases[own:]), campaign=campaign)
+        self._update(records=cases, campaign=campaign)
 
-    def _update(self, **changes: Any) -> None:  # noqa: ANN401 - fields of the record
-        self.run = msgspec.structs.replace(self.run, **changes)
+    def _update(
+        self,
+        *notices: Notice,
+        records: Sequence[CaseRecord] | None = None,
+        **changes: Any,  # noqa: ANN401 - fields of the run
+    ) -> None:
+        """Save the run with more notices, the records of cases and companions, and other changes."""
+        if records is not None:
+            changes["cases"] = tuple(record for record in records if not record.role)
+            changes["companions"] = tuple(record for record in records if record.role)
+        self.run = msgspec.structs.replace(self.run, notices=(*self.run.notices, *notices), **changes)
         self.folder.save(self.run)
 
     def _start_worker(self, pool: str) -> Asked:
@@ -194,13 +192,13 @@ def too_little_memory(conductor: Conductor) -> list[Notice]:
     return [Notice(cause, f"{remedy}, if the machine was not equally fast all the while")]
 
 
-def _missed(companions: Sequence[CaseRecord]) -> list[Notice]:
+def _missed(records: Sequence[CaseRecord]) -> list[Notice]:
     """Return a notice for every companion that could not be measured."""
     return [
         Notice(
             f"the {record.role} beside the cases could not be measured ({record.reason})",
             f"the times of the cases are complete; {COMPANIONS[record.role].lost}",
         )
-        for record in companions
-        if record.status == "failed"
+        for record in records
+        if record.role and record.status == "failed"
     ]

@@ -16,7 +16,7 @@ from nncore_bench.campaign.conductor import Progress
 from nncore_bench.campaign.launcher import Asked, Launcher, allocator_can_be_chosen, answer_of
 from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.campaign.recorder import Recorder
-from nncore_bench.cases import FED, KIND_OF_PHASE, SIMPLENN, Case, grid
+from nncore_bench.cases import FED, KIND_OF_PHASE, SIMPLENN, Case
 from nncore_bench.companions import companions_of
 from nncore_bench.errors import UserError
 from nncore_bench.estimate.laps import published
@@ -61,23 +61,8 @@ class Suite:
     @cached_property
     def cases(self) -> list[Case]:
         """Return the grid; `all` threads is what torch says it is."""
-        options = self.options
-        all_threads = self.launcher.hello.all_threads if "all" in options.threads else 1
-        return [
-            case
-            for device in options.kinds_of_device
-            for batch_sizes, hidden in [options.sizes_on(device)]
-            for case in grid(
-                subject=options.subject,
-                dataset=options.dataset,
-                devices=[device],
-                threads=options.thread_counts(all_threads),
-                precisions=options.precisions,
-                variants=options.variants,
-                batch_sizes=batch_sizes,
-                hidden=hidden,
-            )
-        ]
+        all_threads = self.launcher.hello.all_threads if "all" in self.options.threads else 1
+        return self.options.cases(all_threads)
 
     @cached_property
     def cells(self) -> list[tuple[Case, str]]:

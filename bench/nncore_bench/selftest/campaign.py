@@ -6,6 +6,7 @@ subjects are its own: busy-waits, delays planted in a phase, and cases entered t
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def cases_of(effort: Effort) -> list[Case]:
 
 def selftest(effort: Effort, progress: Progress) -> Iterator[Check]:
     """Yield every check with its figure; raises WorkerError when no worker can be started at all."""
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         yield from checks_of(lambda: [clock_check(launcher.fork())], "clock")
         yield from checks_of(lambda: list(counter_checks(launcher.fork())), "counters")
         if launcher.hello.cuda:

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from made_up_runs import cases_of
 
-from nncore_bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, KERNELS, Case, grid, kinds_for
+from nncore_bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, KERNELS, Case, kinds_for
 from nncore_bench.companions import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK, companions_of
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 from nncore_bench.worker.blocks import IncorrectError, run_block
@@ -18,16 +19,7 @@ KERNEL_CASE = Case(REFERENCE_KERNELS, "digits", "cpu", 1, "float32", "eager", 1,
 
 
 def cases(threads: tuple[int, ...] = (1, 2)) -> list[Case]:
-    return grid(
-        subject="simplenn",
-        dataset="digits",
-        devices=["cpu", "cuda"],
-        threads=threads,
-        precisions=["float32"],
-        variants=["eager"],
-        batch_sizes=[1, 128],
-        hidden=[128, 512],
-    )
+    return cases_of(("cpu", "cuda"), threads, (1, 128))
 
 
 def test_every_place_has_its_kernels_and_its_two_networks() -> None:

@@ -34,23 +34,17 @@ def count_synchronisations(
     def around(phase: str) -> Iterator[None]:
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")  # before the mode is set, which warns that it is a prototype
-            with _warning_of_waits(runtime):
+            usual = runtime.get_sync_debug_mode()
+            runtime.set_sync_debug_mode("warn")
+            try:
                 yield
+            finally:
+                runtime.set_sync_debug_mode(usual)
         found = [warning for warning in seen if WAITED in str(warning.message)]
         waits[phase] = Counter(f"{Path(w.filename).name}:{w.lineno}" for w in found)
 
     count_once(work, around)
     return waits
-
-
-@contextmanager
-def _warning_of_waits(runtime: Any) -> Iterator[None]:  # noqa: ANN401 - torch.cuda, or a fake of it
-    usual = runtime.get_sync_debug_mode()
-    runtime.set_sync_debug_mode("warn")
-    try:
-        yield
-    finally:
-        runtime.set_sync_debug_mode(usual)
 
 
 def count_launches(work: Countable) -> dict[str, int] | None:
