@@ -4,7 +4,7 @@ A clock replays the recorded times: `benchmark.pedantic` reads it at the start a
 rounds, and the difference it sees is the mean lap of one recorded block.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,12 @@ import pytest
 
 
 class CaseError(Exception):
-    """Carry the reason why a case has no times."""
+    """The reason why a case has no times."""
 
 
 @dataclass(frozen=True)
 class HandOver:
-    """Hold what one test reports: block means in seconds, the row of the frame, or why there are none."""
+    """The report of one test: block means in seconds and the row of the frame, or why there are none."""
 
     block_means_s: tuple[float, ...]
     row: Mapping[str, Any]
@@ -26,34 +26,27 @@ class HandOver:
 
     def clock(self) -> Callable[[], float]:
         """Return a timer that replays the block means, one between each pair of readings."""
-        readings = self._readings()
+        means = self.block_means_s or (0.0,)  # a case without times fails inside its only round
+        # Every round starts at 0, so that its length comes out as it was recorded, to the last bit.
+        readings = iter([reading for mean in means for reading in (0.0, mean)])
 
         def recorded_laps() -> float:
             return next(readings)
 
         return recorded_laps
 
-    def _readings(self) -> Iterator[float]:
-        # Every round starts at 0, so that its length comes out as it was recorded, to the last bit.
-        for mean in self.block_means_s or (0.0,):  # a case without times fails inside its only round
-            yield 0.0
-            yield mean
-
     def to(self, benchmark: Any) -> None:  # noqa: ANN401 - pytest-benchmark's fixture, which has no types
         """Report to the fixture; a case without times fails its test with the reason."""
         benchmark.extra_info.update(self.row)
-        target = self._check_once if benchmark.disabled else self._report
+        missing = "" if self.block_means_s else str(self.row.get("reason") or "no round was finished")
+
+        def target() -> None:
+            if reason := self.check() if benchmark.disabled else missing:
+                raise CaseError(reason)
+
         try:
             benchmark.pedantic(target, rounds=max(1, len(self.block_means_s)))
         except CaseError as error:
             pytest.fail(str(error), pytrace=False)
         if benchmark.stats is not None:
             self.stats.append(benchmark.stats)
-
-    def _report(self) -> None:
-        if not self.block_means_s:
-            raise CaseError(str(self.row.get("reason") or "no round was finished"))
-
-    def _check_once(self) -> None:
-        if reason := self.check():
-            raise CaseError(reason)

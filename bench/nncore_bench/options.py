@@ -18,7 +18,7 @@ ALL_THREADS = "all"
 
 @dataclass(frozen=True)
 class Option:
-    """One `--step-…` option: how to parse it, and its defaults in a full and in a quick run.
+    """One `--step-…` option: how to parse it, and its default; that of a quick run where it differs.
 
     `more` extends the full default on CUDA, which is still launch-bound at the sizes that suit a CPU best.
     """
@@ -26,9 +26,9 @@ class Option:
     name: str
     parse: Callable[[str, str], Any]
     default: str
-    quick: str
     metavar: str
     help: str
+    quick: str = ""
     more: str = ""
 
     @property
@@ -127,7 +127,7 @@ def variants(flag: str, text: str) -> tuple[str, ...]:
 def subject(flag: str, text: str) -> str:
     """Parse the name of a network: simplenn, or SOURCE:NAME of a factory."""
     source, _, name = text.rpartition(":")
-    if text != "simplenn" and not (source and name):
+    if text != SIMPLENN and not (source and name):
         raise UserError(
             f"{flag}: {text!r} does not name a network (give simplenn, torchvision:resnet18,"
             " my_package.my_module:make or ./my_net.py:make)"
@@ -174,25 +174,20 @@ def folder(flag: str, text: str) -> Path:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("devices", devices, "cpu,cuda", "cpu,cuda", "LIST", "cpu, cuda; or another GPU, such as cuda:1"),
-    Option("threads", thread_counts, "1,all", "1", "LIST", "CPU threads; all: torch's own default"),
-    Option("precisions", choices(*PRECISIONS), "float32", "float32", "LIST", f"of {', '.join(PRECISIONS)}"),
-    Option("variants", variants, EAGER, EAGER, "LIST", f"{EAGER}; or {', '.join(WORDS)}, joined by {JOINT}"),
-    Option("batch-sizes", sizes, "1,32,128,1024", "32,128", "LIST", "samples per step", more="8192,65536"),
-    Option("hidden", sizes, "32,128,512", "128,512", "LIST", "hidden widths of SimpleNN", more="2048"),
+    Option("devices", devices, "cpu,cuda", "LIST", "cpu, cuda; or another GPU, such as cuda:1"),
+    Option("threads", thread_counts, "1,all", "LIST", "CPU threads; all: torch's own default", "1"),
+    Option("precisions", choices(*PRECISIONS), "float32", "LIST", f"of {', '.join(PRECISIONS)}"),
+    Option("variants", variants, EAGER, "LIST", f"{EAGER}; or {', '.join(WORDS)}, joined by {JOINT}"),
+    Option("batch-sizes", sizes, "1,32,128,1024", "LIST", "samples per step", "32,128", more="8192,65536"),
+    Option("hidden", sizes, "32,128,512", "LIST", "hidden widths of SimpleNN", "128,512", more="2048"),
     Option(
-        "subject",
-        subject,
-        "simplenn",
-        "simplenn",
-        "NAME",
-        "simplenn, torchvision:NAME, MODULE:FACTORY, FILE.py:FACTORY",
+        "subject", subject, SIMPLENN, "NAME", f"{SIMPLENN}, torchvision:NAME, MODULE:FACTORY, FILE.py:FACTORY"
     ),
-    Option("dataset", choice(*DATASETS), "digits", "digits", "NAME", f"one of {', '.join(DATASETS)}"),
-    Option("budget", seconds, "60", "15", "TIME", "longest time to measure, without warm-up and profiler"),
-    Option("target", fraction, "1%", "2%", "SHARE", "half-width of the intervals to aim for"),
-    Option("launches", count, "4", "4", "N", "worker processes, whose spread makes the interval"),
-    Option("results", folder, "results", "results", "DIR", "folder in which each run gets its own folder"),
+    Option("dataset", choice(*DATASETS), "digits", "NAME", f"one of {', '.join(DATASETS)}"),
+    Option("budget", seconds, "60", "TIME", "longest time to measure, without warm-up and profiler", "15"),
+    Option("target", fraction, "1%", "SHARE", "half-width of the intervals to aim for", "2%"),
+    Option("launches", count, "4", "N", "worker processes, whose spread makes the interval"),
+    Option("results", folder, "results", "DIR", "folder in which each run gets its own folder"),
 )
 
 BATCH_SIZES_OF_OTHERS = "8,32"
@@ -237,7 +232,7 @@ class Options:
         """
         flags: dict[str, Any] = {name: bool(raw.get(f"step_{name}")) for name in FLAGS}
         raw = _for_subject(raw, quick=flags["quick"])
-        defaults = {option.dest: option.quick if flags["quick"] else option.default for option in OPTIONS}
+        defaults = {option.dest: (flags["quick"] and option.quick) or option.default for option in OPTIONS}
         texts = defaults | {dest: text for dest, text in raw.items() if text is not None}
         values = {option.field: option.parse(option.flag, texts[option.dest]) for option in OPTIONS}
         more = {
@@ -294,8 +289,8 @@ class Options:
 
 def _for_subject(raw: Mapping[str, Any], *, quick: bool) -> Mapping[str, Any]:
     """Give networks other than SimpleNN their own batch sizes; refuse a hidden width or data set for them."""
-    name = raw.get("step_subject") or "simplenn"
-    if name == "simplenn":
+    name = raw.get("step_subject") or SIMPLENN
+    if name == SIMPLENN:
         return raw
     for dest, what in {"step_hidden": "hidden width", "step_dataset": "data set"}.items():
         if raw.get(dest) is not None:
@@ -310,7 +305,7 @@ def declare(add: Callable[..., Any]) -> None:
     for name, text in FLAGS.items():
         add(f"--step-{name}", dest=f"step_{name}", action="store_true", default=False, help=text)
     for option in OPTIONS:
-        quick = "" if option.quick == option.default else f"; quick {option.quick}"
+        quick = option.quick and f"; quick {option.quick}"
         more = f"; on CUDA also {option.more}" if option.more else ""
         text = f"{option.help} (default {option.default}{more}{quick})".replace("%", "%%")
         add(option.flag, dest=option.dest, metavar=option.metavar, default=None, help=text)

@@ -141,7 +141,7 @@ def test_companions_alone_are_not_worth_a_campaign() -> None:
     bench.refuse = {0}
     plan = Plan(2, 10.0, 0.01, least_rounds=40)
     cases = [*records(1), companion()]
-    campaign = Conductor(cases, plan, bench.start, bench, bench.progress, now=bench.now).run()
+    campaign = Conductor(cases, plan, bench.start, bench.save, bench.progress, now=bench.now).run()
     assert campaign.rounds_done == 0
     assert bench.rounds == {}
 
@@ -163,7 +163,7 @@ def test_rounds_are_planned_from_the_cases_of_the_user_alone() -> None:
         plan = Plan(4, 1000.0, 0.05, least_rounds=4)
         cases = [CaseRecord(records()[0].case, ("step",)), companion()]
         return (
-            Conductor(cases, plan, lambda _: Varying(bench), bench, bench.progress, now=bench.now)
+            Conductor(cases, plan, lambda _: Varying(bench), bench.save, bench.progress, now=bench.now)
             .run()
             .rounds_planned
         )
@@ -184,7 +184,9 @@ def test_blocks_that_were_thrown_out_are_counted_and_told() -> None:
             return reply
 
     plan = Plan(2, 1000.0, 0.5, least_rounds=4)
-    conductor = Conductor(records(1), plan, lambda _: Compiling(bench), bench, bench.progress, now=bench.now)
+    conductor = Conductor(
+        records(1), plan, lambda _: Compiling(bench), bench.save, bench.progress, now=bench.now
+    )
     campaign = conductor.run()
     assert bench.saved_cases[0].thrown_out == campaign.rounds_done == 4
     (notice,) = thrown_out(bench.saved_cases)
@@ -208,7 +210,7 @@ def test_a_step_that_is_captured_whole_has_plain_blocks_alone() -> None:
         [CaseRecord(captured, captured.phases())],
         Plan(2, 1000.0, 0.5, least_rounds=4),
         lambda _: Captured(bench),
-        bench,
+        bench.save,
         bench.progress,
         now=bench.now,
     )

@@ -136,7 +136,7 @@ def test_launches_for_which_there_is_no_memory_run_after_the_others(gigabytes: i
         return (gigabytes - bench.alive) * 10**9
 
     conductor = Conductor(
-        records(1), plan, bench.start, bench, bench.progress, now=bench.now, memory_left=left
+        records(1), plan, bench.start, bench.save, bench.progress, now=bench.now, memory_left=left
     )
     conductor.run()
     rounds = Counter(
@@ -155,7 +155,7 @@ def test_each_launch_has_its_first_round_whatever_the_budget() -> None:
         records(1),
         Plan(4, 0.001, 0.5, least_rounds=40),
         bench.start,
-        bench,
+        bench.save,
         bench.progress,
         now=bench.now,
         memory_left=lambda: (2 - bench.alive) * 10**9,

@@ -71,7 +71,7 @@ def conducted(bench: OneGpu, *, one_at_a_time: bool = False) -> Conductor:
         cuda_and_cpu(),
         plan,
         bench.start,
-        bench,
+        bench.save,
         bench.progress,
         now=bench.now,
         one_at_a_time=one_at_a_time,

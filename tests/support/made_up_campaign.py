@@ -42,10 +42,9 @@ class Bench:
         self.alive += 1
         return FakeWorker(self)
 
-    def save_round(self, number: int, blocks: Sequence[Block]) -> None:
-        self.rounds[number] = list(blocks)
-
-    def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
+    def save(self, blocks: Sequence[Block], cases: Sequence[CaseRecord], campaign: Campaign) -> None:
+        if blocks:
+            self.rounds[blocks[0].round] = list(blocks)
         assert campaign.rounds_done == len(self.rounds)
         self.saved_cases = tuple(cases)
 
@@ -96,4 +95,4 @@ def records(count: int = 3) -> list[CaseRecord]:
 
 def conduct(bench: Bench, plan: Plan, cases: list[CaseRecord] | None = None) -> Campaign:
     cases = records() if cases is None else cases
-    return Conductor(cases, plan, bench.start, bench, bench.progress, now=bench.now).run()
+    return Conductor(cases, plan, bench.start, bench.save, bench.progress, now=bench.now).run()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec.structs
 
@@ -45,18 +45,11 @@ Progress: TypeAlias = Callable[[str, int, int, float | None], None]
 """Shows a stage, how many of it are done, of how many, and the seconds left."""
 
 
-class Store(Protocol):
-    """Keep finished rounds."""
+Save: TypeAlias = Callable[[Sequence[Block], Sequence[CaseRecord], Campaign], None]
+"""Keeps the blocks of a round, if it has any, the records of the cases, and the account so far."""
 
-    def save_round(self, number: int, blocks: Sequence[Block]) -> None:
-        """Keep the blocks of a finished round."""
-
-    def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
-        """Keep the records of the cases and the account of the campaign so far."""
-
-
-StartWorker = Callable[[str], Asked]
-"""Start a worker of a pool."""
+StartWorker: TypeAlias = Callable[[str], Asked]
+"""Starts a worker of a pool."""
 
 
 def pool_of(case: Case) -> str:
@@ -76,7 +69,7 @@ class Conductor:
 
     plan: Plan
     start_worker: StartWorker
-    store: Store
+    save: Save
     progress: Progress
     now: Callable[[], float] = time.monotonic
     memory_left: Callable[[], int | None] = memory_left
@@ -291,10 +284,8 @@ class Conductor:
             self.random.shuffle(numbers)
             for number in numbers:
                 blocks += self._blocks(launch, number)
-        if blocks:
-            self.store.save_round(self.rounds_done, blocks)
-            self.rounds_done += 1
-        self.store.save_cases(self.cases, self.accounted())
+        self.rounds_done += bool(blocks)
+        self.save(blocks, self.cases, self.accounted())
         self.progress("campaign", self.rounds_done, self.rounds_planned, self._seconds_left())
         return blocks
 

@@ -96,10 +96,10 @@ class Recorder:
         """Run the campaign and the profiler pass; finished rounds stay if it is interrupted."""
         measured = [*self.run.cases, *self.run.companions]
         alone = self._with_gpu and self.run.machine.get("gpu_compute_mode") in EXCLUSIVE
-        conductor = Conductor(measured, plan, self._start_worker, self, progress, one_at_a_time=alone)
+        conductor = Conductor(measured, plan, self._start_worker, self.save, progress, one_at_a_time=alone)
         try:
             campaign = self._conduct(conductor)
-            self.save_cases(conductor.cases, campaign)
+            self._update(records=conductor.cases, campaign=campaign)
             campaign = msgspec.structs.replace(campaign, memory_bytes=self._launcher.memory_bytes())
             self.folder.merge_rounds()
             self._look_closer(conductor, progress)
@@ -142,12 +142,10 @@ class Recorder:
         )
         self._update(*notices, profiles=tuple(profiles))
 
-    def save_round(self, number: int, blocks: Sequence[Block]) -> None:
-        """Keep the blocks of a finished round."""
-        self.folder.save_round(number, blocks)
-
-    def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
-        """Keep the records of the cases and the account of the campaign so far."""
+    def save(self, blocks: Sequence[Block], cases: Sequence[CaseRecord], campaign: Campaign) -> None:
+        """Keep the blocks of a round, if it has any, the records of the cases, and the account so far."""
+        if blocks:
+            self.folder.save_round(blocks[0].round, blocks)
         self._update(records=cases, campaign=campaign)
 
     def _update(

@@ -7,7 +7,7 @@ subjects are its own: busy-waits, delays planted in a phase, and cases entered t
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -26,7 +26,7 @@ from nncore_bench.estimate.rows import Row
 from nncore_bench.estimate.source import Source, read_source
 from nncore_bench.records import CaseCounters, CaseRecord
 from nncore_bench.report.report import render, write_tables
-from nncore_bench.runs import BENCHMARK_FILE, OUR_KEY, Block, Campaign, Code, Run, plain_json, replace_file
+from nncore_bench.runs import BENCHMARK_FILE, OUR_KEY, Block, Code, Run, plain_json, replace_file
 from nncore_bench.selftest import checks
 from nncore_bench.selftest.checks import Check
 from nncore_bench.text.format import UNITS
@@ -57,23 +57,6 @@ FULL = Effort(4, 40.0, tuple((batch, hidden) for batch in (1, 32, 128) for hidde
 QUICK = Effort(2, 12.0, ((32, 32), (32, 128), (128, 128)))
 
 
-@dataclass
-class Kept:
-    """Recorder that keeps the blocks and records of a campaign in memory."""
-
-    blocks: list[Block] = field(default_factory=list)
-    records: list[CaseRecord] = field(default_factory=list)
-    campaign: Campaign | None = None
-
-    def save_round(self, _number: int, blocks: Sequence[Block]) -> None:
-        """Keep the blocks of a finished round."""
-        self.blocks += blocks
-
-    def save_cases(self, cases: Sequence[CaseRecord], campaign: Campaign) -> None:
-        """Keep the records and the summary of the campaign."""
-        self.records, self.campaign = list(cases), campaign
-
-
 def cases_of(effort: Effort) -> list[Case]:
     """Return the cases: busy-waits, a delay in each phase, and pairs of twins."""
     waits = [replace(PLANTED_CASE, subject=f"busy-wait:{wait}", dataset=DOES_NOT_APPLY, batch_size=1,
@@ -94,13 +77,16 @@ def selftest(effort: Effort, progress: Progress) -> Iterator[Check]:
         yield from checks_of(lambda: list(counter_checks(launcher.fork())), "counters")
         if launcher.hello.cuda:
             yield from checks_of(lambda: [device_check(launcher.start("cuda"))], "clock on CUDA")
-        kept = Kept()
+        blocks: list[Block] = []
         records = [CaseRecord(case, (*STEP_PHASES, "step")) for case in cases_of(effort)]
         plan = Plan(effort.launches, effort.budget_s, target=1e-9)  # rounds as the budget allows
-        Conductor(records, plan, lambda _: launcher.fork(), kept, progress).run()
-    code, cases = Code(".", "unknown", dirty=False), tuple(kept.records)
-    run = Run("selftest", "here", "", "finished", {}, code, {}, cases, campaign=kept.campaign)
-    yield from campaign_checks(run, kept.blocks)
+        conductor = Conductor(
+            records, plan, lambda _: launcher.fork(), lambda more, *_: blocks.extend(more), progress
+        )
+        campaign = conductor.run()
+    code, cases = Code(".", "unknown", dirty=False), tuple(conductor.cases)
+    run = Run("selftest", "here", "", "finished", {}, code, {}, cases, campaign=campaign)
+    yield from campaign_checks(run, blocks)
 
 
 def checks_of(check: Callable[[], Sequence[Check]], name: str) -> Sequence[Check]:
