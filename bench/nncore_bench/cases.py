@@ -70,7 +70,7 @@ class Case:
 
     @property
     def key(self) -> str:
-        """Return the readable, stable name that node ids and tables share."""
+        """The readable, stable name that node ids and tables share."""
         threads = "" if self.threads == DOES_NOT_APPLY else f"-t{self.threads}"
         hidden = "" if self.hidden == DOES_NOT_APPLY else f"-h{self.hidden}"
         usual = ((self.subject, (SIMPLENN,)), (self.dataset, ("digits", DOES_NOT_APPLY)))
@@ -81,24 +81,24 @@ class Case:
 
     @property
     def on_device(self) -> bool:
-        """Return whether it runs on a device that its host feeds, rather than on the host."""
+        """Whether it runs on a device fed by the host, rather than on the host."""
         return self.device != "cpu"
 
     @property
     def form(self) -> Form:
-        """Return the facts of its variant."""
+        """The facts of its variant."""
         return form_of(words_of(self.variant))
 
     @property
     def place(self) -> Place:
-        """Return the key that cases share which run on the same hardware in the same way."""
+        """The key shared by cases that run on the same hardware in the same way."""
         return self.device, self.threads, self.precision
 
     def phases(self) -> tuple[str, ...]:
         """Return the phases this case has.
 
         Nothing is copied on the CPU, a step that is captured whole has no parts, and variants of inference or
-        feeding have only these phases.
+        feeding have these phases alone.
         """
         about = made_faster(self.variant)
         if about == "inference":

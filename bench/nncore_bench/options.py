@@ -18,7 +18,7 @@ ALL_THREADS = "all"
 
 @dataclass(frozen=True)
 class Option:
-    """One `--step-…` option: how to parse it, and its default; that of a quick run where it differs.
+    """One `--step-…` option: how to parse it, its default, and that of a quick run if it differs.
 
     `more` extends the full default on CUDA, which is still launch-bound at the sizes that suit a CPU best.
     """

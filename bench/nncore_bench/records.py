@@ -8,7 +8,7 @@ from nncore_bench.cases import BlockKind, Case, kinds_for
 
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
 OUTSIDE = "(outside of operators)"
-"""The line of a profiled phase for Python, waiting, and whatever else is no operator."""
+"""The line of a profiled phase for Python, waiting, and everything else outside of operators."""
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -19,7 +19,7 @@ class Notice(msgspec.Struct, frozen=True):
 
 
 class PhaseCounters(msgspec.Struct, frozen=True):
-    """Count what one phase of a steady step does; None is unknown or does not apply, and never 0.
+    """Counts of one phase of a steady step; None is unknown or does not apply, and never 0.
 
     - `flop`: floating-point operations, a multiply-add being 2, of the operators that torch has a formula
       for (products and convolutions); None where operators ran and none of them has one.
@@ -27,15 +27,15 @@ class PhaseCounters(msgspec.Struct, frozen=True):
     - `autograd_nodes`: nodes that forward and loss add to the graph, and that backward runs,
       AccumulateGrad included.
     - `allocations`, `allocated_bytes`: on the device of the case; CUDA's allocator rounds bytes up to 512.
-    - `peak_bytes`: the most bytes alive at one moment, above those after zero_grad of the same step, which
-      are parameters, state and batches: so forward counts activations and temporaries, backward gradients
-      besides, and zero_grad the gradients it drops. Inference counts from where it begins.
-    - `moved_bytes`: what is moved when every operator but views reads each of its input tensors once and
-      writes each output once, whole tensors of numel x itemsize; scratch memory within one does not count.
+    - `peak_bytes`: the most bytes alive at one moment, above those after zero_grad of the same step
+      (parameters, state and batches): forward counts activations and temporaries, backward gradients as
+      well, and zero_grad the gradients it drops. Inference counts from its own beginning.
+    - `moved_bytes`: the bytes moved if every operator but views reads each of its input tensors once and
+      writes each output once, whole tensors of numel x itemsize; scratch memory does not count.
     - `copies`: copies between host and device; None on the CPU.
     - `synchronisations`: times the host waits for the device, as CUDA's debug mode sees them; else None.
     - `kernel_launches`: kernels launched on CUDA; else None.
-    - `collections`: times the garbage collector is called for; what it would do by itself is held.
+    - `collections`: explicit calls of the garbage collector; automatic collection is disabled.
 
     `step` is the sum of its phases (for `flop` of those known); for `peak_bytes` and `autograd_nodes` it is
     the maximum.
@@ -55,10 +55,10 @@ class PhaseCounters(msgspec.Struct, frozen=True):
 
 
 class OperatorCount(msgspec.Struct, frozen=True):
-    """Count the calls of one operator in one phase of a steady step, at one set of shapes and types.
+    """The calls of one operator in one phase of a steady step, at one set of shapes and types.
 
-    `operator` is named as PyTorch names it, `shapes` and `dtypes` are those of its tensor arguments in words,
-    and `moved_bytes` and `flop` (None: no formula) are those of all its calls, counted as in PhaseCounters.
+    `operator` is PyTorch's name for it; `shapes` and `dtypes` describe its tensor arguments in words;
+    `moved_bytes` and `flop` (None: no formula) are totals over its calls, counted as in PhaseCounters.
     """
 
     phase: str
@@ -71,13 +71,13 @@ class OperatorCount(msgspec.Struct, frozen=True):
 
 
 class CaseCounters(msgspec.Struct, frozen=True):
-    """Count what a case does and holds: its phases, `step` and `inference` by name, and sizes in bytes.
+    """The counts of a case: its phases, `step` and `inference` by name, and sizes in bytes; None is unknown.
 
-    `parameters` is their number, `state_bytes` the bytes of all tensors of the optimizer's state, Adam's step
-    counters included, and `leaked_bytes` how many more bytes are alive on the device after the last of
-    several counted steps than after the first; None is unknown. `threads` is how many the step was left
-    with, and `waits` how often the host waits for the device, by phase and line of code. `inventory` holds
-    every operator of the step and of inference.
+    `parameters` is the number of parameters, `state_bytes` the bytes of all tensors of the optimizer's state,
+    Adam's step counters included, and `leaked_bytes` the growth of the live bytes on the device from the
+    first to the last of several counted steps. `threads` is torch's number of threads after the step, and
+    `waits` how often the host waits for the device, by phase and line of code. `inventory` lists every
+    operator of the step and of inference.
     """
 
     phases: dict[str, PhaseCounters]
@@ -94,12 +94,12 @@ class CaseCounters(msgspec.Struct, frozen=True):
 class ProfiledOperator(msgspec.Struct, frozen=True):
     """One profiled operator in one phase, per step, at one set of shapes and types.
 
-    `host_s` is the time of its calls on the host without those of other operators of this list; it is time
-    under the profiler, which slows the step, and so is `share`, which is of the whole phase. `device_s` is
-    that of the kernels, copies and fills it launched, or None without a device. `made_by` is the forward
+    `host_s` is the time of its calls on the host, without other operators of this list that they call; like
+    `share`, its share of the whole phase, it is time under the profiler, which slows the step. `device_s` is
+    the time of the kernels, copies and fills it launched, or None without a device. `made_by` is the forward
     operator whose backward it is, by autograd's sequence numbers, and `module` the part of the network that
-    called the one or the other. `dispatched` tells the operators that counters count from those that only
-    call others, from nodes of autograd, and from what is outside of all operators.
+    called the operator or that forward. `dispatched` is true for the operators that counters count, and false
+    for operators that only call others, nodes of autograd, and time outside of all operators.
     """
 
     phase: str
@@ -118,10 +118,10 @@ class ProfiledOperator(msgspec.Struct, frozen=True):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Split the wall-clock seconds of a phase, or of `step`, under the profiler, without overlap or gap.
+    """The breakdown of a phase's wall-clock seconds under the profiler, without overlap or gap.
 
-    Each moment goes to the first of these that was under way: a kernel on the device, a copy, a fill of its
-    memory (memset), a call of its runtime, an operator on the host; the rest is Python and everything else.
+    Each moment counts as the first of these under way: a kernel on the device, a copy, a fill of its memory
+    (memset), a call of its runtime, an operator on the host; the rest is Python and everything else.
     """
 
     phase: str
@@ -134,12 +134,12 @@ class Account(msgspec.Struct, frozen=True):
 
     @property
     def device_s(self) -> float:
-        """Return the time in which the device was at work."""
+        """The time in which the device was at work."""
         return self.kernel_s + self.copy_s + self.memset_s
 
     @property
     def whole_s(self) -> float:
-        """Return the sum, which is the wall-clock time that was split."""
+        """The sum: the wall-clock time of the phase."""
         return self.device_s + self.runtime_s + self.operator_s + self.python_s
 
 
@@ -147,8 +147,8 @@ class DeviceActivity(msgspec.Struct, frozen=True):
     """The use of a device in the profiled steps: times in seconds, numbers per step.
 
     `busy_share` is the share of the time in which a kernel, a copy or a fill ran; gaps are the idle times
-    between them; `queue_depth` is how many kernels were enqueued and not begun when one more was, on average.
-    `graph_kernels` are those of the kernels that came with a CUDA graph and had no launch of their own.
+    between them; `queue_depth` is the average number of kernels waiting when another is enqueued.
+    `graph_kernels` are the kernels that came with a CUDA graph and had no launch of their own.
     """
 
     busy_share: float
@@ -165,10 +165,10 @@ class DeviceActivity(msgspec.Struct, frozen=True):
 class CaseProfile(msgspec.Struct, frozen=True):
     """The profile of one case; its times are never step times.
 
-    `step_s` is a step under the profiler by the worker's own clock, over the `steps` that the accounts are
-    of, and `median_step_s` the median of all, without a wait for a device. `disagreement` says in words where
-    the profiler and the counters saw different operators or kernels, and is empty where they agree.
-    `page_faults` are those of a step. A step that is replayed as a CUDA graph has no operators.
+    `step_s` is the mean step under the profiler by the worker's own clock, over the `steps` of the accounts,
+    and `median_step_s` their median, without a wait for a device. `disagreement` says in words where the
+    profiler and the counters saw different operators or kernels, and is empty where they agree.
+    `page_faults` is the number in a step. A step that is replayed as a CUDA graph has no operators.
     """
 
     case: Case
@@ -189,7 +189,7 @@ class CaseProfile(msgspec.Struct, frozen=True):
 
 
 class CaseRecord(msgspec.Struct, frozen=True):
-    """Record one case: its cell, the phases asked for, and how it went.
+    """The record of one case: its cell, the phases asked for, and how it went.
 
     `correct` holds what was checked before any time was believed (loss, share of gradients present, ...).
     """
@@ -209,13 +209,13 @@ class CaseRecord(msgspec.Struct, frozen=True):
     correct: dict[str, float] = {}
     counters: CaseCounters | None = None
     thrown_out: int = 0
-    """Blocks that were measured again because torch.compile recompiled within them."""
+    """The number of blocks discarded and measured again because torch.compile recompiled within them."""
 
     assumed: tuple[str, ...] = ()
-    """The defaults taken for what the subject leaves out, in words."""
+    """The defaults used where the subject specifies nothing, in words."""
 
     optimizer_code: str = ""
-    """The line that makes the subject's optimizer in the form of the case; empty where it needs none."""
+    """The line of code that makes the subject's optimizer for this variant; empty if it needs none."""
 
     def counted(self, phase: str) -> PhaseCounters | None:
         """Return the counters of a phase, if they are known."""

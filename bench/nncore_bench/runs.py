@@ -54,7 +54,7 @@ class Code(msgspec.Struct, frozen=True):
 
     @property
     def certain(self) -> bool:
-        """Return whether the commit identifies the code: it is known, and nothing was changed since."""
+        """Whether the commit identifies the code: it is known, and nothing was changed since."""
         return self.commit not in ("", "unknown") and not self.dirty
 
 
@@ -63,8 +63,8 @@ class Campaign(msgspec.Struct, frozen=True):
 
     `measured_s` is spent inside counted iterations, `leading_s` in the leading iteration of each block,
     which is stored but not counted; the rest of `wall_s` is restoring state, messages and files. `seed`
-    seeds every random order, and `memory_bytes` is the memory of all processes at the end, the most of the
-    campaign, since the allocator policy keeps it from shrinking.
+    seeds every random order. `memory_bytes` is the memory of all processes at the end, which is their peak:
+    the allocator policy keeps it from shrinking.
     """
 
     wall_s: float
@@ -103,9 +103,9 @@ class Block:
     """The laps of some consecutive iterations of one case, the leading one first.
 
     `host` has shape [iterations, laps] in nanoseconds of the host's clock; `device` has the same shape,
-    or is None where the device is the host. `wall_ns` is the time of all iterations but the leading one
-    between two synchronisations, and `waited_ns` for how long others had the core during these, which is not
-    stored. `case`, `launch` and `round` are its place in the campaign, which its worker does not know.
+    or is None where the device is the host. `wall_ns` is the time of the counted iterations between two
+    synchronisations, and `waited_ns` the part in which other programs had the core, which is not stored.
+    `case`, `launch` and `round` are its position in the campaign, which its worker does not know.
     """
 
     kind: BlockKind
@@ -124,12 +124,12 @@ class Block:
 
     @property
     def turn(self) -> tuple[int, int]:
-        """Return launch and round, which neighbouring blocks of other cases and kinds share."""
+        """The launch and round, which neighbouring blocks of other cases and kinds share."""
         return self.launch, self.round
 
     @property
     def iterations(self) -> int:
-        """Return the number of counted iterations: the leading one is left out."""
+        """The number of counted iterations, without the leading one."""
         return len(self.host) - 1
 
     def column(self, phase: str) -> Nanoseconds:
@@ -142,20 +142,20 @@ class Block:
 
     @property
     def wall_mean_ns(self) -> float:
-        """Return the time of an iteration by the wall clock, the mean over the counted ones."""
+        """The mean time of a counted iteration by the wall clock."""
         return self.wall_ns / self.iterations
 
     @property
     def each_ns(self) -> Nanoseconds:
-        """Return the time of each counted iteration by the host's clock."""
+        """The time of each counted iteration by the host's clock."""
         each: Nanoseconds = self.host[1:].sum(axis=1)
         return each
 
     def iteration_ns(self, case: Case) -> float:
-        """Return the time of an iteration: the smallest of the block.
+        """Return the time of the block's fastest iteration, or its mean by the wall clock.
 
-        On a device, where the host runs ahead, and in a loop that feeds, where what comes is fetched ahead in
-        bursts, it is the wall clock's mean.
+        The mean is taken on a device, where the host runs ahead, and in a feeding loop, where batches are
+        fetched ahead in bursts.
         """
         mean = case.on_device or self.kind == "feed"
         return self.wall_mean_ns if mean else float(self.each_ns.min())
@@ -165,7 +165,7 @@ BlocksOfCase: TypeAlias = Mapping[BlockKind, Sequence[Block]]
 
 
 def by_case(blocks: Iterable[Block]) -> Mapping[int, BlocksOfCase]:
-    """Return blocks by case number and kind, in the order of rounds; what has none is empty."""
+    """Return blocks by case number and kind, in the order of rounds; empty for missing ones."""
     found: dict[int, dict[BlockKind, list[Block]]] = defaultdict(lambda: defaultdict(list))
     for block in sorted(blocks, key=lambda block: block.round):
         found[block.case][block.kind].append(block)

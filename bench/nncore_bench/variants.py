@@ -19,10 +19,10 @@ JOINT = "+"
 class Form:
     """The facts of one word or of several: how the step runs, and how it is fed.
 
-    `compile_mode` is torch.compile's, empty without; `replays_kernels` says that the compiled network is
-    replayed as CUDA graphs, which write each result where the last one lay, `captures_step` that the whole
-    step is, which then has no phases. `fetchers` is the number of processes that fetch batches ahead;
-    `pinned` says that these lie in pinned memory, `resident` that they are on the device already.
+    `compile_mode` is torch.compile's mode, or empty. With `replays_kernels` the compiled network is replayed
+    as CUDA graphs, which overwrite the result of the last replay; with `captures_step` the whole step is, and
+    has no phases. `fetchers` is the number of processes that fetch batches ahead; `pinned` batches lie in
+    pinned memory, and `resident` ones on the device.
     """
 
     compile_mode: str = ""
@@ -34,16 +34,16 @@ class Form:
 
     @property
     def compiled(self) -> bool:
-        """Return whether setting it up takes long and its operators are not those of the plain step."""
+        """Whether set-up takes long, and the operators differ from those of the plain step."""
         return bool(self.compile_mode) or self.captures_step
 
 
 @dataclass(frozen=True)
 class Word(Form):
-    """One word: its kind, of which a variant has one at most, what it means, and the code to write for it.
+    """One word: its kind, of which a variant has one at most, its meaning, and the code to write for it.
 
-    `needs_cuda` says that it can run on CUDA alone. `of` is what it makes faster: the step, inference, or the
-    loop that feeds the step.
+    With `needs_cuda` it runs on CUDA alone. `of` is the part that it makes faster: the step, inference, or
+    the loop that feeds the step.
     """
 
     kind: str
@@ -152,7 +152,7 @@ scaler.scale(loss).backward(); scaler.step(optimizer); scaler.update()""",
 
 
 def words_of(variant: str) -> tuple[str, ...]:
-    """Return the words of a variant, in the order of WORDS; of eager none. Raises UserError."""
+    """Return the words of a variant in the order of WORDS, none for eager; raises UserError."""
     words = [word for word in variant.split(JOINT) if word != EAGER]
     for word in words:
         if word not in WORDS:
@@ -173,7 +173,7 @@ def form_of(words: tuple[str, ...]) -> Form:
 
 
 def canonical(words: Iterable[str]) -> str:
-    """Return the one name of a variant of some words, whatever their order. Raises UserError."""
+    """Return the name of a variant from its words in any order; raises UserError."""
     return JOINT.join(words_of(JOINT.join(words) or EAGER)) or EAGER
 
 
@@ -216,6 +216,6 @@ def code_of(variant: str, precision: str, threads: int | str, optimizer: str = "
 
 
 def made_faster(variant: str) -> str:
-    """Return what a variant is about: the step, or inference or feeding alone."""
+    """Return which part a variant makes faster: the step, or inference or feeding alone."""
     about = {WORDS[word].of for word in words_of(variant)}
     return about.pop() if len(about) == 1 else "step"

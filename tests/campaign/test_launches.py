@@ -143,7 +143,7 @@ def test_launches_for_which_there_is_no_memory_run_after_the_others(gigabytes: i
         block.launch for blocks in bench.rounds.values() for block in blocks if block.kind == "laps"
     )
     assert rounds == dict.fromkeys(range(4), 2)
-    assert most == conductor.beside == beside
+    assert most == conductor.alongside == beside
     assert bench.alive == beside
     assert bool(too_little_memory(conductor)) == (beside < 4)
 

@@ -106,7 +106,7 @@ def test_launches_share_a_gpu_while_its_memory_holds_another_and_a_fifth_more(
     """Each takes a gigabyte of it; the host's memory would have sufficed for all."""
     bench = OneGpu(gigabytes)
     conductor = conducted(bench)
-    assert bench.most_on_gpu == conductor.beside == beside
+    assert bench.most_on_gpu == conductor.alongside == beside
     assert [n.cause.startswith("the GPU's memory sufficed") for n in too_little_memory(conductor)] == (
         [True] * (beside < 4)
     )

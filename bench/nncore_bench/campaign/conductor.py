@@ -86,7 +86,7 @@ class Conductor:
     kept_apart_by: str = ""
 
     def __post_init__(self) -> None:
-        self.beside = self.plan.launches
+        self.alongside = self.plan.launches
         self.random = random.Random(self.plan.seed)  # noqa: S311 - the order of blocks is no secret
 
     def run(self) -> Campaign:
@@ -95,20 +95,20 @@ class Conductor:
         pilot = self._pilot()
         self.rounds_planned = self._planned(pilot)
         each = self.rounds_planned / self.plan.launches
-        self._rounds(range(self.beside), math.ceil(each * self.beside) - self.rounds_done)
-        for launch in range(self.beside, self.plan.launches):
+        self._rounds(range(self.alongside), math.ceil(each * self.alongside) - self.rounds_done)
+        for launch in range(self.alongside, self.plan.launches):
             self.retire(launch - 1)
             self._first_round(launch)  # whatever the budget says: intervals are made of launches
             self._rounds(range(launch, launch + 1), math.ceil(each) - 1)
         return self.accounted()
 
     def _pilot(self) -> list[Block]:
-        """Run the first round of every launch, or of those that fit side by side; each holds every case."""
+        """Run the first round of every launch, or of as many as fit side by side; each holds every case."""
         blocks: list[Block] = []
         before = self.memory_left()
         for launch in range(self.plan.launches):
             blocks += self._first_round(launch)
-            self.beside = launch + 1
+            self.alongside = launch + 1
             self.kept_apart_by = self._kept_apart_by(before, launch)
             if self.kept_apart_by:
                 break

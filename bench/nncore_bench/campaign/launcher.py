@@ -44,16 +44,16 @@ def patience(request: messages.Request) -> float:
 
 
 def allocator_can_be_chosen() -> bool:
-    """Tell whether the policy means anything to this machine's C library."""
+    """Return whether the policy has a meaning for this machine's C library."""
     return platform.libc_ver()[0] == "glibc"
 
 
 class WorkerError(UserError):
-    """Say how a worker process ended before it had answered."""
+    """How a worker process ended before it had answered."""
 
 
 class Asked(Protocol):
-    """Answer requests: a worker process, or in tests something that behaves like one."""
+    """A worker process, or in tests an object that behaves like one."""
 
     def ask(self, request: messages.Request) -> messages.Reply:
         """Send a request and return the reply; raises WorkerError when the worker is gone or hangs."""
@@ -69,9 +69,9 @@ def answer_of(
     device: str,
     *requests: messages.Request,
 ) -> Answer | str:
-    """Send requests to the worker of a device, and return the reply of a kind or why there is none.
+    """Send requests to the worker of a device; return the reply of this kind, or why there is none.
 
-    A worker is started where `workers` has none, and leaves it when it dies.
+    If `workers` has none, one is started; one that dies is removed.
     """
     try:
         if device not in workers:
@@ -85,7 +85,7 @@ def answer_of(
 
 
 class Worker:
-    """Speak with one worker process over its socket."""
+    """One worker process, asked over its socket."""
 
     def __init__(self, channel: messages.Channel, ending: "ForkedEnding | SpawnedEnding") -> None:
         self._channel = channel
@@ -118,7 +118,7 @@ class Worker:
 
 
 class Launcher:
-    """Own the process that imported torch once, and the workers forked from it or spawned.
+    """The process that imported torch once, and the workers forked from it or spawned.
 
     `policy` and `more` are added to the user's environment. Workers `of_any_code` import the code that they
     measure themselves, each from its own folder; `python` is the interpreter whose torch they run.
@@ -267,7 +267,7 @@ def memory_left() -> int | None:
 
 
 class ForkedEnding:
-    """Ask the launcher, whose child a forked worker is."""
+    """The ending of a forked worker, which its parent, the launcher, is asked for."""
 
     def __init__(self, control: messages.Channel, pid: int) -> None:
         self._control = control
@@ -281,7 +281,7 @@ class ForkedEnding:
                 os.kill(self._pid, 9)
 
     def describe(self) -> str:
-        """Return how it ended."""
+        """Return how the worker ended."""
         self.kill()
         if not self._ended:
             try:
@@ -295,7 +295,7 @@ class ForkedEnding:
 
 
 class SpawnedEnding:
-    """Ask the operating system, as for any child."""
+    """The ending of a spawned worker, which the operating system reports."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
@@ -305,7 +305,7 @@ class SpawnedEnding:
         self._process.kill()
 
     def describe(self) -> str:
-        """Return how it ended."""
+        """Return how the worker ended."""
         try:
             return how_it_ended(self._process.wait(timeout=10))
         except subprocess.TimeoutExpired:

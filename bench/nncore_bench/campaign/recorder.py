@@ -69,9 +69,9 @@ class Recorder:
         self.folder.save(self.run)
 
     def _of_the_gpu(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the changes that make the facts those of the GPU that torch has.
+        """Return the facts that change once torch says which GPU it uses.
 
-        The worker that reports its UUID is kept as the first of the campaign. If none can be started, the
+        The worker that reports its UUID becomes the first of the campaign. If none can be started, the
         campaign tries again, and its cases record the reason.
         """
         try:
@@ -84,7 +84,7 @@ class Recorder:
         return found if GPU in facts else {GPU: UNKNOWN, **found}
 
     def _open_gpu(self) -> tuple[Asked, str]:
-        """Return a worker that has the GPU, and its UUID; raises WorkerError where none can have it."""
+        """Return a worker that uses the GPU, and the GPU's UUID; raises WorkerError if none can use it."""
         worker = self._launcher.start(CUDA)
         reply = worker.ask(messages.Look())
         if isinstance(reply, messages.Refused):
@@ -171,9 +171,9 @@ class Recorder:
 
 
 def too_little_memory(conductor: Conductor) -> list[Notice]:
-    """Return a warning where not all worker processes could be there at the same time."""
-    beside, launches = conductor.beside, conductor.plan.launches
-    if beside == launches:
+    """Return a warning if the worker processes could not all run at the same time."""
+    alongside, launches = conductor.alongside, conductor.plan.launches
+    if alongside == launches:
         return []
     if conductor.kept_apart_by == COMPUTE_MODE:
         cause = (
@@ -183,7 +183,7 @@ def too_little_memory(conductor: Conductor) -> list[Notice]:
         remedy = "set its compute mode to default (nvidia-smi -c DEFAULT, as root)"
     else:
         cause = (
-            f"{conductor.kept_apart_by} sufficed for {beside} of {launches} worker processes at a time,"
+            f"{conductor.kept_apart_by} sufficed for {alongside} of {launches} worker processes at a time,"
             " each of which holds every case; the others ran after them"
         )
         remedy = "measure fewer cases at a time"

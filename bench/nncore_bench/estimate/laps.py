@@ -10,10 +10,10 @@ from nncore_bench.runs import Block
 def published(block: Block, phase: str, case: Case, mark_ns: float = 0.0) -> Laps:
     """Return the laps that are the time of a phase, in nanoseconds.
 
-    On the CPU, and for `data` everywhere, they are the host's, one an iteration. On a device it is one value
-    a block, the mean over its iterations: of the spans between events for the parts, less `mark_ns` for each
-    event (see `spans_of`), and of the wall clock for what has no events (whole step, inference). Means of
-    spans add up to the whole that they are parts of; the smallest of each come from different iterations.
+    On the CPU, and for `data` everywhere, they are the host's, one per iteration. On a device they are one
+    value per block, the mean over its iterations: of the spans between events for the parts, less `mark_ns`
+    for each event (see `spans_of`), and of the wall clock for phases without events (whole step, inference).
+    Means of spans add up to the whole step; the smallest spans come from different iterations.
     """
     if phase == "data" or not case.on_device:
         return block.column(phase)
@@ -23,10 +23,10 @@ def published(block: Block, phase: str, case: Case, mark_ns: float = 0.0) -> Lap
 
 
 def spans_of(block: Block, mark_ns: float) -> Laps:
-    """Return the mean span of each lap of a block on a device, of shape [laps], less what its events cost.
+    """Return the mean span in nanoseconds of each lap of a block on a device, of shape [laps].
 
-    In nanoseconds; raises ValueError for a block without events. Each lap holds the recording of one
-    event. The same is taken off each, but never more than it has.
+    Each lap contains the recording of one event, so `mark_ns` is subtracted per lap, but never more than the
+    lap has. Raises ValueError for a block without events.
     """
     if block.device is None:
         raise ValueError(f"a block of {block.kind} without events has no spans on a device")
@@ -35,7 +35,7 @@ def spans_of(block: Block, mark_ns: float) -> Laps:
 
 
 def _evenly(laps: Laps, total: float) -> Laps:
-    """Return what each lap gives so that all give `total`: the same, or all of itself where that is less."""
+    """Return the amounts to subtract from laps, `total` in all: equal ones, or a whole lap if shorter."""
     rising = np.sort(laps)
     given_up = np.concatenate([[0.0], np.cumsum(rising)[:-1]])
     each = (total - given_up) / np.arange(len(laps), 0, -1)

@@ -16,8 +16,8 @@ ALIKE = 1.1
 class LaunchBound:
     """Cases that differ in size alone, whose steps are all launch-bound.
 
-    `example` is the profiled one with most to do: the device alone would take `device_s` of its `step_s`.
-    The longest of all steps takes `spread` times as long as the shortest.
+    `example` is the profiled case whose device works longest: `device_s` of its `step_s`. The longest step
+    takes `spread` times as long as the shortest.
     """
 
     cases: tuple[Case, ...]
@@ -28,7 +28,7 @@ class LaunchBound:
 
 
 def device_alone_s(profile: CaseProfile) -> float | None:
-    """Return the seconds a step of kernels, copies and fills on the device; None where none was seen."""
+    """Return the seconds of kernels, copies and fills in a step; None if none was seen."""
     account = profile.account("step")
     return None if account is None or profile.device is None else account.device_s or None
 
@@ -36,9 +36,9 @@ def device_alone_s(profile: CaseProfile) -> float | None:
 def launch_bound(steps: Mapping[Case, Row], profiles: Iterable[CaseProfile]) -> list[LaunchBound]:
     """Return the groups of cases of one kind whose every step on a device waits for its host.
 
-    A profiled step does where its device alone would take less than 80 % of it. Others enqueue the same
-    operators, which takes the host as long, and do where they take no longer. A group of which nothing was
-    profiled, or of which one step does not wait, is none.
+    A profiled step does so if its device works for less than 80 % of it. Other steps enqueue the same
+    operators, which takes the host as long, so they do if they take no longer. A group does not count without
+    a profiled case, or with a step that does not wait for the host.
     """
     alone = {p.case: seconds for p in profiles if not p.role and (seconds := device_alone_s(p))}
     groups: dict[Case, dict[Case, float]] = {}

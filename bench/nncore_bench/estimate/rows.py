@@ -18,7 +18,7 @@ from nncore_bench.runs import NANO, Block, BlocksOfCase
 
 CASE_COLUMNS = tuple(field.name for field in fields(Case))
 EVENTS_TOLERATED = 0.03
-"""Subtract the time of events from the phases of a device where they lengthen a step by more than this."""
+"""Subtract the time of recording events from the phases if they lengthen a step by more than this share."""
 
 NOT_COUNTED = PhaseCounters()
 SEEN_IN_CHECK = ("first_step_s", "loss_error", "gradient_error", "parameter_error")
@@ -26,7 +26,7 @@ SEEN_IN_CHECK = ("first_step_s", "loss_error", "gradient_error", "parameter_erro
 
 @dataclass(frozen=True)
 class Row:
-    """All that is known of one phase of one case; None is unknown, never zero.
+    """The results of one phase of one case; None is unknown, never zero.
 
     `time_s` is the undisturbed time with its interval `time_low_s` to `time_high_s`; `median_s`, likewise, is
     the median with all noise, and `samples_per_s` comes from it; `disturbance` is their ratio;
@@ -34,24 +34,24 @@ class Row:
     `device_s` are the medians of the time to enqueue and of the span on the device; `wall_s` is the median
     over blocks of the wall time of an iteration. `share` is of the mean laps over the same steps: of the
     step for its parts, of the feeding loop for `data` and `copy`. Rows of the step also carry
-    `lap_overhead_s` (iteration with laps less iteration without; on a device what recording its events takes,
-    which is taken off the phases where it exceeds EVENTS_TOLERATED), `phases_over_step` (sum of the laps over
-    the plain step) and `unattributed_s`.
+    `lap_overhead_s` (iteration with laps less iteration without; on a device the cost of recording events,
+    subtracted from the phases if it exceeds EVENTS_TOLERATED), `phases_over_step` (sum of the laps over the
+    plain step) and `unattributed_s`.
 
     `flop_per_s` and `bytes_per_s` are FLOP and moved
     bytes over the undisturbed time, `flop_share` and `bytes_share` their shares of the rates of this
-    machine's matrix product and of its copy within a cache, and `limit` with `limit_share` those of
+    machine's matrix product and of its copy within a cache; `limit` and `limit_share` come from
     `ceilings.limit_of`.
 
     `reference_smallest_s` and `reference_middle_s` are the undisturbed times of the same phase of two
     networks of fixed size, in the same rounds, by which `drift` compares two runs; `relative_error` is the
     standard error as a share, with its degrees of freedom.
 
-    On a device `kernel_s` is how long it was at work (kernels, copies, fills) on the phase, by the profile of
-    the case, and of the step `launch_floor_s` is what its launches take by `Ceilings.launch_s`.
+    On a device `kernel_s` is the profiled time of the phase's kernels, copies and fills, and the step's
+    `launch_floor_s` the time its launches take at `Ceilings.launch_s` each.
 
-    Of the step, `first_step_s` is the time of the first one, compiling included; of a variant, `loss_error`,
-    `gradient_error` and `parameter_error` are its distances from eager float32 (`numerical_error`).
+    The step's `first_step_s` is the time of the first one, compiling included; `loss_error`, `gradient_error`
+    and `parameter_error` are a variant's distances from eager float32 (`numerical_error`).
     """
 
     phase: str
@@ -104,12 +104,12 @@ class Row:
 
     @property
     def time(self) -> Estimate | None:
-        """Return the undisturbed time in seconds."""
+        """The undisturbed time in seconds."""
         return self._estimate(self.time_s, self.time_low_s, self.time_high_s)
 
     @property
     def median(self) -> Estimate | None:
-        """Return the median time in seconds."""
+        """The median time in seconds."""
         return self._estimate(self.median_s, self.median_low_s, self.median_high_s)
 
     def _estimate(self, value: float | None, low: float | None, high: float | None) -> Estimate | None:
@@ -130,9 +130,9 @@ class Row:
 def timed_rows(
     records: Sequence[CaseRecord], blocks: Mapping[int, BlocksOfCase], first: int = 0
 ) -> list[Row]:
-    """Return the rows of some records, in order; blocks number these from `first`.
+    """Return the rows of records in order; blocks number the records from `first`.
 
-    A phase without a single finished block has a row without times, whose reason says so.
+    A phase without a finished block has a row without times, and a reason.
     """
     return [
         _phase_row(record, phase, blocks[number])
@@ -153,7 +153,7 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: BlocksOfCase) -> Row:
     )
     blocks = by_kind[KIND_OF_PHASE[phase]]
     if record.status != "ok":
-        return blank  # what a case did before it failed is in the samples, and no result of it
+        return blank  # laps from before a failure stay in the samples, but are no result
     if not blocks:
         return replace(blank, status="failed", reason="no round was finished")
     pairs = _pairs(by_kind)
@@ -194,7 +194,7 @@ def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> d
 
 
 def _three_times(blocks: Sequence[Block], phase: str) -> dict[str, float | None]:
-    """Return the medians of the three times of a device: to enqueue, on the device, by the wall clock."""
+    """Return the median times on a device: to enqueue, between its events, and by the wall clock."""
     spans = [column for block in blocks if (column := block.device_column(phase)) is not None]
     return {
         "host_s": float(np.median(np.concatenate([block.column(phase) for block in blocks]))) * NANO,
@@ -206,8 +206,8 @@ def _three_times(blocks: Sequence[Block], phase: str) -> dict[str, float | None]
 def _share(blocks: Sequence[Block], laps: Sequence[Laps], mark_ns: float) -> float:
     """Return the mean lap of a phase over the mean of the whole iteration, both from the same iterations.
 
-    A loop that feeds a device is as long as the clock on the wall says: the host fetches while the device
-    still computes, so neither's laps add up to it.
+    The length of a loop that feeds a device is its wall time: the host fetches while the device still
+    computes, so the laps of neither add up to it.
     """
     part = sum(float(one.mean()) * block.iterations for block, one in zip(blocks, laps, strict=True))
     return part / sum(_whole_ns(block, mark_ns) for block in blocks)
@@ -228,9 +228,9 @@ def _pairs(by_kind: BlocksOfCase) -> list[tuple[Block, Block]]:
 
 
 def _mark_ns(pairs: Sequence[tuple[Block, Block]]) -> float:
-    """Return the nanoseconds of recording an event on a device, to be subtracted from its laps.
+    """Return the nanoseconds that recording an event takes on a device, to be subtracted from its laps.
 
-    It is the wall time of a step with events less that of one without, the median over rounds, divided by the
+    The median over rounds of the wall time of a step with events less that of a step without, divided by the
     events of a step; 0 up to EVENTS_TOLERATED of the step.
     """
     if not pairs:
@@ -252,7 +252,7 @@ def _walls(pairs: Sequence[tuple[Block, Block]]) -> tuple[list[Laps], list[Laps]
 def _checks(pairs: Sequence[tuple[Block, Block]], case: Case, mark_ns: float) -> dict[str, Any]:
     """Compare the blocks with laps to the plain blocks of the same rounds.
 
-    On the CPU by the smallest iteration of each; on a device by the mean one, as the times are.
+    By their smallest iterations on the CPU, and by their means on a device, like the times.
     """
     if case.on_device:
         everything, walls = _walls(pairs)

@@ -12,7 +12,7 @@ from nncore_bench.worker.waiting import Waiting
 
 
 class IncorrectError(RuntimeError):
-    """Say that a case does not compute what it should, so that its times mean nothing."""
+    """A case that computes a wrong result, so that its times mean nothing."""
 
 
 class Workload(Protocol):

@@ -15,19 +15,19 @@ _LENGTH = struct.Struct("!Q")
 Message = TypeVar("Message")
 
 HANDED_OVER = "measure_step"
-"""The place in the name of a subject that was handed over as an object, and not named."""
+"""The source of a subject that was passed as an object rather than named."""
 
 SUBJECT_FILE = "NNCORE_BENCH_SUBJECT"
-"""The environment variable that tells workers in which file such a subject is."""
+"""The environment variable with the file of such a subject."""
 
 COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
-"""The environment variable that tells torch.compile where to keep what it compiled."""
+"""The environment variable with the folder of torch.compile's cache."""
 
 
 class Prepare(msgspec.Struct, frozen=True, tag=True):
-    """Load a case, check that it computes what it should and, unless only that is wanted, warm it up.
+    """Load a case, check its results and, with `warm_up`, warm it up.
 
-    `kinds` are the blocks it will be asked for; none named means all that it has.
+    `kinds` are the kinds of block to prepare for; empty means all that the case has.
     """
 
     number: int
@@ -72,7 +72,7 @@ class ReadClock(msgspec.Struct, frozen=True, tag=True):
 
 
 class Count(msgspec.Struct, frozen=True, tag=True):
-    """Count what a case does and holds; never in a process that also times."""
+    """Count the operators, memory and launches of a case; never in a process that also times."""
 
     number: int
 
@@ -101,7 +101,7 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 class Prepared(msgspec.Struct, frozen=True, tag=True):
     """Answer Prepare: seconds of an iteration of each kind of block, checks, and assumed defaults.
 
-    `optimizer_code` is what makes the subject's optimizer in the form of the case.
+    `optimizer_code` is the line of code that makes the subject's optimizer for the variant of the case.
     """
 
     seconds: dict[BlockKind, float]
@@ -114,7 +114,7 @@ class Prepared(msgspec.Struct, frozen=True, tag=True):
 class Measured(msgspec.Struct, frozen=True, tag=True):
     """Answer Measure: a block, its laps as int64 nanoseconds, iteration after iteration.
 
-    `thrown_out` blocks before this one had something compiled within.
+    `thrown_out` is the number of blocks discarded before this one, as torch.compile recompiled within them.
     """
 
     host: bytes
@@ -153,7 +153,7 @@ class ClockRead(msgspec.Struct, frozen=True, tag=True):
 class Seen(msgspec.Struct, frozen=True, tag=True):
     """Answer Look: the UUID of the GPU as torch reports it, and bytes of its memory.
 
-    `held_bytes` is what this process has taken of it at most so far.
+    `held_bytes` is the most that this process has taken so far.
     """
 
     uuid: str
@@ -169,7 +169,7 @@ class Counted(msgspec.Struct, frozen=True, tag=True):
 
 
 class Done(msgspec.Struct, frozen=True, tag=True):
-    """Answer a request that has nothing to tell."""
+    """Answer a request that has no result."""
 
 
 class Refused(msgspec.Struct, frozen=True, tag=True):
@@ -179,7 +179,7 @@ class Refused(msgspec.Struct, frozen=True, tag=True):
 
 
 class Ended(msgspec.Struct, frozen=True, tag=True):
-    """Answer a request that failed and left the process of no more use, with the reason; it ends then."""
+    """Answer a request whose failure made the process unusable, with the reason; the process then ends."""
 
     reason: str
 
@@ -192,8 +192,8 @@ Reply: TypeAlias = (
 class Fork(msgspec.Struct, frozen=True, tag=True):
     """Ask the launcher for a worker; the worker's end of its pipe travels along.
 
-    `code_path` is where it looks first for the code that it measures, `cores` those it may use (none: any),
-    and `threads` how many it has to begin with.
+    `code_path` is the folder searched first for the measured code, `cores` are the ones it may use (empty:
+    any), and `threads` is its number of threads until a case asks for another.
     """
 
     code_path: str = ""

@@ -44,7 +44,7 @@ MOST_THROWN_OUT = 3
 
 
 class Worker:
-    """Hold the cases of one launch and carry out requests on them."""
+    """The cases of one launch, and the requests on them."""
 
     def __init__(self) -> None:
         self.subjects: dict[int, CaseWorkload] = {}
@@ -63,7 +63,7 @@ class Worker:
         }
 
     def answer(self, request: messages.Request) -> messages.Reply:
-        """Carry out a request; whatever goes wrong in a case is its answer and not the end of the worker."""
+        """Carry out a request; a failure in a case is an answer, and the worker goes on."""
         try:
             return self._answers[type(request)](request)
         except Exception as error:  # noqa: BLE001 - a case may fail in any way, and the sweep goes on
@@ -82,13 +82,13 @@ class Worker:
         subject.save()
         self.subjects[request.number] = subject
         code = subject.optimizer_code if isinstance(subject, Subject) else ""
-        said: dict[str, Any] = {"correct": correct, "assumed": subject.assumed, "optimizer_code": code}
+        answer: dict[str, Any] = {"correct": correct, "assumed": subject.assumed, "optimizer_code": code}
         if not request.warm_up:
-            return messages.Prepared({}, steady=True, **said)
+            return messages.Prepared({}, steady=True, **answer)
         seconds, steady = self._warm_up(request.number, request.kinds or subject.kinds)
         correct["denormals"] = subject.denormals()
         subject.restore()
-        return messages.Prepared(seconds, steady=steady, **said)
+        return messages.Prepared(seconds, steady=steady, **answer)
 
     def _warm_up(self, number: int, kinds: Sequence[BlockKind]) -> tuple[dict[BlockKind, float], bool]:
         """Run the first kind until two halves agree, then a few of each other kind; return their seconds."""
@@ -207,10 +207,10 @@ def compilations() -> int:
 
 
 def ends_the_process(error: BaseException) -> bool:
-    """Tell whether an error leaves this process unable to measure anything else on its device.
+    """Return whether an error leaves this process unable to measure anything else on its device.
 
-    After most errors of CUDA's every later call fails with the same one (CUDA Runtime API, error handling); a
-    failed capture leaves torch on its stream. Memory that was wanted is there again for another case.
+    After most CUDA errors every later call fails with the same one (CUDA Runtime API, error handling), and a
+    failed capture leaves torch on its stream. After running out of memory, other cases still work.
     """
     if runs_out_of_memory(error):
         return False
@@ -225,7 +225,7 @@ def ends_the_process(error: BaseException) -> bool:
 
 
 def in_one_sentence(error: BaseException) -> str:
-    """Return the reason of a failure in one line; what runs out of memory says so first."""
+    """Return the reason of a failure in one line, which begins with `out of memory` if that is it."""
     while CAPTURE_GOES_ON_FAILING in str(error) and error.__context__ is not None:
         error = error.__context__
     first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -237,7 +237,7 @@ def in_one_sentence(error: BaseException) -> str:
 
 
 def runs_out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory was wanted that there is not, on the host or on a device."""
+    """Return whether an error is a lack of memory, on the host or on a device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     out_of_memory = isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)

@@ -82,7 +82,7 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # tor
         types: Any,  # noqa: ANN401 - torch passes it
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the operator returns
+    ) -> Any:  # noqa: ANN401 - the operator's result
         """Run the operator, and record it unless it is bookkeeping of autograd or the profiler."""
         kwargs = kwargs or {}
         # Inference mode also dispatches composite operators: count the ones they call instead.
