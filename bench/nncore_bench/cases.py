@@ -3,7 +3,6 @@
 Imports neither torch nor pandas: a report on a laptop reads the same names as the worker that measured.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -116,14 +115,3 @@ class Case:
 def safe_label(label: str) -> str:
     """Replace characters that a file name cannot hold by underscores."""
     return "".join(sign if sign.isalnum() or sign in "._" else "_" for sign in label)
-
-
-def kinds_for(phases: Iterable[str]) -> tuple[BlockKind, ...]:
-    """Return the kinds of block that a round of a case needs to report these phases.
-
-    The step's laps and its plain blocks always come together: each checks the other.
-    """
-    wanted = set(phases)
-    if wanted & {*STEP_PHASES, "step"}:
-        wanted |= {*STEP_PHASES, "step"}
-    return tuple(kind for kind, laps in BLOCK_LAPS.items() if wanted & {*laps})

@@ -1,7 +1,8 @@
 """The suite's options, declared once for both pytest and `nncore-bench`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -55,24 +56,16 @@ def words(flag: str, text: str) -> tuple[str, ...]:
     return entries
 
 
-def choices(*allowed: str) -> Callable[[str, str], tuple[str, ...]]:
-    """Return a parser of lists of allowed entries."""
-
-    def parse(flag: str, text: str) -> tuple[str, ...]:
-        return tuple(choice(*allowed)(flag, entry) for entry in words(flag, text))
-
-    return parse
+def choice(allowed: Sequence[str], flag: str, text: str) -> str:
+    """Parse one of the allowed words."""
+    if text not in allowed:
+        raise UserError(f"{flag}: {text!r} is not one of {', '.join(allowed)}")
+    return text
 
 
-def choice(*allowed: str) -> Callable[[str, str], str]:
-    """Return a parser of one of the allowed words."""
-
-    def parse(flag: str, text: str) -> str:
-        if text not in allowed:
-            raise UserError(f"{flag}: {text!r} is not one of {', '.join(allowed)}")
-        return text
-
-    return parse
+def choices(allowed: Sequence[str], flag: str, text: str) -> tuple[str, ...]:
+    """Parse a list of allowed words."""
+    return tuple(choice(allowed, flag, entry) for entry in words(flag, text))
 
 
 def sizes(flag: str, text: str) -> tuple[int, ...]:
@@ -89,15 +82,11 @@ def sizes(flag: str, text: str) -> tuple[int, ...]:
 
 def thread_counts(flag: str, text: str) -> tuple[int | str, ...]:
     """Parse a list of positive integers and the word `all`."""
-    counts: list[int | str] = []
-    for entry in words(flag, text):
-        if entry == ALL_THREADS:
-            counts.append(entry)
-        elif entry.isdecimal() and int(entry) > 0:
-            counts.append(int(entry))
-        else:
+    entries = words(flag, text)
+    for entry in entries:
+        if entry != ALL_THREADS and not (entry.isdecimal() and int(entry) > 0):
             raise UserError(f"{flag}: {entry!r} is neither a positive integer nor 'all' (example: 1,all)")
-    return tuple(counts)
+    return tuple(entry if entry == ALL_THREADS else int(entry) for entry in entries)
 
 
 def devices(flag: str, text: str) -> tuple[str, ...]:
@@ -176,14 +165,14 @@ def folder(flag: str, text: str) -> Path:
 OPTIONS: tuple[Option, ...] = (
     Option("devices", devices, "cpu,cuda", "LIST", "cpu, cuda; or another GPU, such as cuda:1"),
     Option("threads", thread_counts, "1,all", "LIST", "CPU threads; all: torch's own default", "1"),
-    Option("precisions", choices(*PRECISIONS), "float32", "LIST", f"of {', '.join(PRECISIONS)}"),
+    Option("precisions", partial(choices, PRECISIONS), "float32", "LIST", f"of {', '.join(PRECISIONS)}"),
     Option("variants", variants, EAGER, "LIST", f"{EAGER}; or {', '.join(WORDS)}, joined by {JOINT}"),
     Option("batch-sizes", sizes, "1,32,128,1024", "LIST", "samples per step", "32,128", more="8192,65536"),
     Option("hidden", sizes, "32,128,512", "LIST", "hidden widths of SimpleNN", "128,512", more="2048"),
     Option(
         "subject", subject, SIMPLENN, "NAME", f"{SIMPLENN}, torchvision:NAME, MODULE:FACTORY, FILE.py:FACTORY"
     ),
-    Option("dataset", choice(*DATASETS), "digits", "NAME", f"one of {', '.join(DATASETS)}"),
+    Option("dataset", partial(choice, DATASETS), "digits", "NAME", f"one of {', '.join(DATASETS)}"),
     Option("budget", seconds, "60", "TIME", "longest time to measure, without warm-up and profiler", "15"),
     Option("target", fraction, "1%", "SHARE", "half-width of the intervals to aim for", "2%"),
     Option("launches", count, "4", "N", "worker processes, whose spread makes the interval"),

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from nncore_bench.cases import BlockKind, Case, kinds_for
+from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, BlockKind, Case
 
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
 OUTSIDE = "(outside of operators)"
@@ -166,8 +166,8 @@ class CaseProfile(msgspec.Struct, frozen=True):
     """The profile of one case; its times are never step times.
 
     `step_s` is the mean step under the profiler by the worker's own clock, over the `steps` of the accounts,
-    and `median_step_s` their median, without a wait for a device. `disagreement` says in words where the
-    profiler and the counters saw different operators or kernels, and is empty where they agree.
+    and `median_step_s` the median of all profiled ones, without a wait for a device. `disagreement` says in
+    words where the profiler and the counters saw different operators or kernels; it is empty if they agree.
     `page_faults` is the number in a step. A step that is replayed as a CUDA graph has no operators.
     """
 
@@ -223,6 +223,11 @@ class CaseRecord(msgspec.Struct, frozen=True):
 
     @property
     def kinds(self) -> tuple[BlockKind, ...]:
-        """Return the kinds of block in each of its rounds; a step that is captured whole has no laps."""
-        captured = self.case.form.captures_step
-        return tuple(kind for kind in kinds_for(self.phases) if not (captured and kind == "laps"))
+        """The kinds of block in each of its rounds; a step that is captured whole has no laps.
+
+        Otherwise the step's laps and its plain blocks always come together: each checks the other.
+        """
+        wanted = set(self.phases)
+        if wanted & {*STEP_PHASES, "step"}:
+            wanted |= {"step"} if self.case.form.captures_step else {*STEP_PHASES, "step"}
+        return tuple(kind for kind, laps in BLOCK_LAPS.items() if wanted & {*laps})

@@ -12,7 +12,6 @@ from made_up_runs import CPU_CASE, CUDA_CASE
 
 from nncore_bench.campaign.conductor import Conductor
 from nncore_bench.campaign.plan import Plan, rounds_for
-from nncore_bench.cases import PHASES, kinds_for
 from nncore_bench.machine.notices import thrown_out
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import Block
@@ -25,7 +24,7 @@ def test_every_round_holds_one_block_of_each_kind_of_every_case_from_one_launch(
     conduct(bench, Plan(launches=2, budget_s=10.0, target=0.01, least_rounds=6))
     for number, blocks in bench.rounds.items():
         assert Counter((b.case, b.kind) for b in blocks) == Counter(
-            (c, k) for c in range(3) for k in kinds_for(PHASES)
+            (c, k) for c in range(3) for k in records()[0].kinds
         )
         assert len({b.launch for b in blocks}) == 1
         assert {b.round for b in blocks} == {number}

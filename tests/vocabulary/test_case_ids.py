@@ -6,9 +6,10 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE
 
 from nncore_bench.campaign.session import Suite
-from nncore_bench.cases import BLOCK_LAPS, PHASES, STEP_PHASES, Case, kinds_for
+from nncore_bench.cases import BLOCK_LAPS, PHASES, STEP_PHASES, Case
 from nncore_bench.companions import reference_case
 from nncore_bench.options import Options
+from nncore_bench.records import CaseRecord
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_the_default_grid_feeds_no_batch_that_only_cuda_has() -> None:
 )
 def test_a_chosen_phase_brings_the_blocks_it_needs(phases: list[str], kinds: tuple[str, ...]) -> None:
     """Laps never come without plain blocks: each checks the other."""
-    assert kinds_for(phases) == kinds
+    assert CaseRecord(CPU_CASE, tuple(phases)).kinds == kinds
 
 
 def test_every_phase_is_a_lap_of_some_block() -> None:

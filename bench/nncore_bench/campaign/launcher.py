@@ -164,7 +164,8 @@ class Launcher:
             raise WorkerError(
                 f"the launcher of the workers {SpawnedEnding(self._process).describe()}"
             ) from None
-        return self._keep(Worker(messages.Channel(ours), ForkedEnding(self._control, pid)))
+        self._workers.append(Worker(messages.Channel(ours), ForkedEnding(self._control, pid)))
+        return self._workers[-1]
 
     def beside(self) -> "Launcher":
         """Return a launcher whose workers have the default allocator, started when first asked for."""
@@ -199,7 +200,8 @@ class Launcher:
         """Return a new worker in a process that has imported all by itself; raises WorkerError."""
         channel, process = self._start("worker", *([code_path] if code_path else []))
         self._greeting(channel, process)
-        return self._keep(Worker(channel, SpawnedEnding(process)))
+        self._workers.append(Worker(channel, SpawnedEnding(process)))
+        return self._workers[-1]
 
     def memory_bytes(self) -> int | None:
         """Return the memory of this process and all workers now, pages they share counted once (PSS)."""
@@ -225,10 +227,6 @@ class Launcher:
                 process.kill()
                 process.wait()
         self._errors.close()
-
-    def _keep(self, worker: Worker) -> Worker:
-        self._workers.append(worker)
-        return worker
 
     def _start(self, role: str, *arguments: str) -> tuple[messages.Channel, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()

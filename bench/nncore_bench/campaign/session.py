@@ -157,25 +157,20 @@ class Suite:
     @cached_property
     def rows(self) -> dict[tuple[Case, str], Row]:
         """Return the rows of the frame by case and phase."""
-        return {} if self.recorder is None else {(row.case, row.phase): row for row in self.source.rows}
+        return {(row.case, row.phase): row for row in self.source.rows}
 
     @cached_property
     def _blocks_of_case(self) -> Mapping[Case, BlocksOfCase]:
-        if self.recorder is None:
-            return {}
         numbered = by_case(self.source.blocks)
         return {record.case: numbered[number] for number, record in enumerate(self.source.run.cases)}
 
     def hand_over(self, case: Case, phase: str, stats: list[Any]) -> HandOver:
         """Return the report of the test of a case and phase; its statistics will go to `stats`."""
-        row = self.rows.get((case, phase))
-        means = [
-            float(np.mean(published(block, phase, case))) * NANO
-            for block in self._blocks_of_case.get(case, {}).get(KIND_OF_PHASE[phase], ())
-        ]
-        record = {} if row is None else row.as_record()
-        failed = row is not None and row.status == "failed"
-        return HandOver(() if failed else tuple(means), record, lambda: self.check(case), stats)
+        if self.recorder is None or (row := self.rows.get((case, phase))) is None:
+            return HandOver((), {}, lambda: self.check(case), stats)
+        blocks = [] if row.status == "failed" else self._blocks_of_case[case][KIND_OF_PHASE[phase]]
+        means = tuple(float(np.mean(published(block, phase, case))) * NANO for block in blocks)
+        return HandOver(means, row.as_record(), lambda: self.check(case), stats)
 
 
 def measured_grid(options: Options, progress: Progress, launcher: Launcher | None = None) -> "Source":

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace, say: Say) -> Answer:
     """Print one or two runs, or write a page or files of any number."""
-    formats, prices = choices(*FORMATS)("--format", given.format), dict(map(_price, given.price))
+    formats, prices = choices(FORMATS, "--format", given.format), dict(map(_price, given.price))
     if len(given.runs) > MOST_RUNS and given.out is None:
         raise UserError(
             f"{len(given.runs)} runs were given, but only {MOST_RUNS} can be compared on the screen"

@@ -22,8 +22,7 @@ import torch
 from nncore_bench.worker import messages
 from nncore_bench.worker.torch_facts import torch_facts
 
-LAUNCHER, OF_ANY_CODE, WORKER = "launcher", "launcher-of-any-code", "worker"
-LAUNCHERS = (LAUNCHER, OF_ANY_CODE)
+LAUNCHER, OF_ANY_CODE = LAUNCHERS = ("launcher", "launcher-of-any-code")
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
 PROBE_TIMEOUT_S = 30.0
 """Creating a context takes up to 2 s; many GPUs or a cold disk take several times that."""

@@ -7,8 +7,9 @@ import pytest
 import torch
 from made_up_runs import cases_of
 
-from nncore_bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, KERNELS, Case, kinds_for
+from nncore_bench.cases import BLOCK_LAPS, DOES_NOT_APPLY, KERNELS, Case
 from nncore_bench.companions import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK, companions_of
+from nncore_bench.records import CaseRecord
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 from nncore_bench.worker.blocks import IncorrectError, run_block
 from nncore_bench.worker.clock import HostClock
@@ -81,7 +82,7 @@ def test_a_wrong_matrix_product_is_refused() -> None:
 def test_every_kernel_has_its_lap() -> None:
     """Those that find their data in a cache in one kind of block, the one that does not in another."""
     kernels = workload_of(KERNEL_CASE)
-    assert kinds_for(KERNELS) == kernels.kinds
+    assert CaseRecord(KERNEL_CASE, KERNELS).kinds == kernels.kinds
     for kind in kernels.kinds:
         assert run_block(kernels, HostClock(), kind, 4).host.shape == (5, len(BLOCK_LAPS[kind]))
 

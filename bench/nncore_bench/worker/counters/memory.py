@@ -77,8 +77,8 @@ def _device_memory(work: Countable, runtime: Any) -> Memory:  # noqa: ANN401 - t
         return defaultdict(int, stats)
 
     readings = read_around_phases(work, read)
-    first, last = _alive_around_steps(work, runtime)
-    return Memory({phase: _allocator_span(*both) for phase, both in readings.items()}, last - first)
+    spans = {phase: _allocator_span(*both) for phase, both in readings.items()}
+    return Memory(spans, _leaked_bytes(work, runtime))
 
 
 def _allocator_span(before: Mapping[str, int], after: Mapping[str, int]) -> Span:
@@ -92,15 +92,15 @@ def _allocator_span(before: Mapping[str, int], after: Mapping[str, int]) -> Span
     )
 
 
-def _alive_around_steps(work: Countable, runtime: Any) -> tuple[int, int]:  # noqa: ANN401 - torch.cuda, or a fake
+def _leaked_bytes(work: Countable, runtime: Any) -> int:  # noqa: ANN401 - torch.cuda, or a fake of it
     settle(work)
-    alive = []
+    alive: list[int] = []
     for number in range(SETTLING_STEPS, SETTLING_STEPS + 1 + LEAK_STEPS):
         work.step(*batch(work, number))
         if number in {SETTLING_STEPS, SETTLING_STEPS + LEAK_STEPS}:
             gc.collect()  # cycles would go in time, and are no leak
             alive.append(runtime.memory_allocated(work.device))
-    return alive[0], alive[1]
+    return alive[1] - alive[0]
 
 
 def _host_memory(work: Countable) -> Memory:
