@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -197,14 +198,11 @@ def unpack(index: npt.NDArray[Any], laps_ns: Nanoseconds) -> Iterator[Block]:
     position = 0
     for row in index:
         kind = _KINDS[row["kind"]]
-        shape = (int(row["iterations"]), len(BLOCK_LAPS[kind]))
-        parts = []
-        for _ in range(1 + int(row["has_device"])):
-            parts.append(laps_ns[position : position + shape[0] * shape[1]].reshape(shape))
-            position += shape[0] * shape[1]
-        device = parts[1] if len(parts) > 1 else None
-        place = {name: int(row[name]) for name in ("case", "launch", "round")}
-        yield Block(kind, parts[0], device, int(row["wall_ns"]), **place)
+        shape = (1 + int(row["has_device"]), int(row["iterations"]), len(BLOCK_LAPS[kind]))
+        host, *device = laps_ns[position : position + prod(shape)].reshape(shape)
+        position += prod(shape)
+        numbers = {name: int(row[name]) for name in ("case", "launch", "round")}
+        yield Block(kind, host, device[0] if device else None, int(row["wall_ns"]), **numbers)
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -123,18 +123,12 @@ class Conductor:
             taken_by_each = (before - left) / (launch + 1)
             if left < MEMORY_TO_SPARE * taken_by_each:
                 return MEMORY
-        seen = self._seen(launch)
-        if seen and seen.free_bytes < MEMORY_TO_SPARE * seen.held_bytes:
-            return GPU_MEMORY
-        return ""
-
-    def _seen(self, launch: int) -> messages.Seen | None:
-        """Return the state of the GPU's memory after a launch, if one is used."""
         worker = self.workers.get((CUDA, launch))
         with suppress(WorkerError):  # its next request will say so
-            if worker and isinstance(reply := worker.ask(messages.Look()), messages.Seen):
-                return reply
-        return None
+            seen = worker.ask(messages.Look()) if worker else None
+            if isinstance(seen, messages.Seen) and seen.free_bytes < MEMORY_TO_SPARE * seen.held_bytes:
+                return GPU_MEMORY
+        return ""
 
     def _rounds(self, launches: range, rounds: int) -> None:
         """Run more rounds within the budget: each launch once a cycle, in fresh random order."""
@@ -187,8 +181,8 @@ class Conductor:
         """Prepare a device's cases in a launch, in random order: set-up leaves its traces in memory."""
         numbers = self._numbers(device)
         self.random.shuffle(numbers)
-        for place, number in enumerate(numbers):
-            self.progress("warm-up", launch * len(numbers) + place, self.plan.launches * len(numbers), None)
+        for done, number in enumerate(numbers):
+            self.progress("warm-up", launch * len(numbers) + done, self.plan.launches * len(numbers), None)
             self._prepare(launch, number)
 
     def _prepare(self, launch: int, number: int) -> None:
