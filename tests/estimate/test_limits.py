@@ -10,8 +10,9 @@ from made_up_runs import CPU_CASE, block_of, blocks_of, record_of, run_of
 from nncore_bench.cases import DOES_NOT_APPLY, KERNELS
 from nncore_bench.companions import REFERENCE_KERNELS, SMALLEST, SMALLEST_NETWORK
 from nncore_bench.estimate.ceilings import COMPUTE, DISPATCH, MEMORY, UNKNOWN, Ceilings, ceilings_of, limit_of
-from nncore_bench.estimate.results import companion_rows, rows_of
+from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row
+from nncore_bench.estimate.source import Source
 from nncore_bench.records import CaseCounters, PhaseCounters
 from nncore_bench.runs import Block, Run
 from nncore_bench.variants import DEFAULT_ALLOCATOR
@@ -100,7 +101,7 @@ def companions(**changes: Any) -> tuple[Run, list[Block]]:  # noqa: ANN401 - fie
 def test_ceilings_are_work_over_the_undisturbed_time_of_the_kernels() -> None:
     """100 MFLOP in 1 ms are 100 GFLOP/s, 5 MB in 1 ms are 5 GB/s, 13 µs for 5 operators."""
     run, blocks = companions()
-    found = ceilings_of(run.companions, companion_rows(run, blocks))[("cpu", 1, "float32")]
+    found = ceilings_of(run.companions, Source.of(run, blocks, None).beside)[("cpu", 1, "float32")]
     assert found.gemm_flop_per_s == pytest.approx(100e9)
     assert found.cached_bytes_per_s == pytest.approx(5e9)
     assert found.cold_bytes_per_s == pytest.approx(10e9)

@@ -10,8 +10,9 @@ from made_up_runs import CPU_CASE, CUDA_CASE, block_of, blocks_of, record_of, ru
 from nncore_bench.cases import DOES_NOT_APPLY, KERNELS, Case
 from nncore_bench.companions import REFERENCE_KERNELS, SMALLEST, SMALLEST_NETWORK
 from nncore_bench.estimate.ceilings import COMPUTE, DISPATCH, MEMORY
-from nncore_bench.estimate.results import companion_rows, rows_of
+from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row
+from nncore_bench.estimate.source import Source
 from nncore_bench.findings.finding import NO_CUDA, UNCOUNTED, Finding, Status
 from nncore_bench.findings.findings import CHECKS, findings_of
 from nncore_bench.findings.text import BASES, EVIDENCE, NEXT_STEPS, REASONS
@@ -127,7 +128,7 @@ def beside_kernels(counters: CaseCounters) -> tuple[Run, list[Row], list[Row]]:
     laps = dict.fromkeys(KERNELS, 1_000_000)
     kernels = [block_of(kind, laps=laps, case=1, number=n) for n in range(2) for kind in ("kernels", "cold")]
     blocks = [*blocks_of(0), *kernels, *blocks_of(2, scale=0.2), *blocks_of(3, scale=1.1)]
-    return run, rows_of(run, blocks), companion_rows(run, blocks)
+    return run, rows_of(run, blocks), Source.of(run, blocks, None).beside
 
 
 def test_an_optimizer_that_loops_over_its_tensors_is_found() -> None:

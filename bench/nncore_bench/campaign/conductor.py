@@ -169,18 +169,16 @@ class Conductor:
         return list(dict.fromkeys(r.case.device for r in self.cases if r.status == "ok" and not r.role))
 
     def _numbers(self, device: str) -> list[int]:
-        """Return the cases to measure on a device; companions of cases that all failed are left out."""
-        places = {record.case.place for record in self.cases if record.status == "ok" and not record.role}
-        return [
-            n
-            for n, record in enumerate(self.cases)
-            if record.case.device == device and record.status == "ok" and record.case.place in places
-        ]
+        """Return the cases to measure on a device, in random order; companions only of cases left."""
+        ok = {number: record for number, record in enumerate(self.cases) if record.status == "ok"}
+        places = {record.case.place for record in ok.values() if not record.role}
+        numbers = [n for n, r in ok.items() if r.case.device == device and r.case.place in places]
+        self.random.shuffle(numbers)
+        return numbers
 
     def _prepare_all(self, device: str, launch: int) -> None:
-        """Prepare a device's cases in a launch, in random order: set-up leaves its traces in memory."""
+        """Prepare a device's cases in a launch, in random order since set-up leaves traces in memory."""
         numbers = self._numbers(device)
-        self.random.shuffle(numbers)
         for done, number in enumerate(numbers):
             self.progress("warm-up", launch * len(numbers) + done, self.plan.launches * len(numbers), None)
             self._prepare(launch, number)
@@ -274,9 +272,7 @@ class Conductor:
         for device in self._devices():
             if device == CUDA:
                 self._spin_up(launch)
-            numbers = self._numbers(device)
-            self.random.shuffle(numbers)
-            for number in numbers:
+            for number in self._numbers(device):
                 blocks += self._blocks(launch, number)
         self.rounds_done += bool(blocks)
         self.save(blocks, self.cases, self.accounted())
@@ -311,7 +307,7 @@ class Conductor:
         return max(self.rounds_done, min(whole_cycles, affordable))
 
     def _seconds_spent(self) -> float:
-        """Return the seconds of the campaign so far; warming up is no part of it."""
+        """Return the seconds of the campaign so far, without warming up."""
         return self.now() - self.started - self.warm_up_s
 
     def _seconds_per_round(self) -> float:

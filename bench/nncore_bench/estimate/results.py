@@ -30,7 +30,7 @@ def rows_of(run: Run, blocks: Iterable[Block]) -> list[Row]:
 
 
 def _profiled(rows: Sequence[Row], profiles: Sequence[CaseProfile]) -> list[Row]:
-    """Return the rows with the device's seconds and what bounds the case, as far as a profile shows them."""
+    """Return the rows with the device's seconds and the bound of the case, where a profile shows them."""
     own = {profile.case: profile for profile in profiles if not profile.role and profile.device is not None}
     seconds = {case: device_seconds(profile) for case, profile in own.items()}
     rows = [
@@ -40,8 +40,3 @@ def _profiled(rows: Sequence[Row], profiles: Sequence[CaseProfile]) -> list[Row]
     busy = {row.case: busy_share(row) for row in rows if row.phase == "step"}
     bounds = {case: bound_of(profile, busy.get(case), waiting.get(case)) for case, profile in own.items()}
     return [replace(row, bound=bounds[row.case]) if row.case in bounds else row for row in rows]
-
-
-def companion_rows(run: Run, blocks: Iterable[Block]) -> list[Row]:
-    """Return the rows of the references of a run."""
-    return timed_rows(run.companions, by_case(blocks), first=len(run.cases))

@@ -12,8 +12,8 @@ from nncore_bench.cases import Case, Place
 from nncore_bench.estimate.ceilings import Ceilings, ceilings_of
 from nncore_bench.estimate.cells import Cells, cells_of, without_skipped
 from nncore_bench.estimate.gains import Gain, variants_in
-from nncore_bench.estimate.results import companion_rows, rows_of
-from nncore_bench.estimate.rows import Row
+from nncore_bench.estimate.results import rows_of
+from nncore_bench.estimate.rows import Row, timed_rows
 from nncore_bench.runs import (
     BENCHMARK_FILE,
     OUR_KEY,
@@ -21,6 +21,7 @@ from nncore_bench.runs import (
     Block,
     Run,
     RunError,
+    by_case,
     read_blocks,
     read_run,
     refuse_other_schema,
@@ -45,7 +46,8 @@ class Source:
     @classmethod
     def of(cls, run: Run, blocks: Sequence[Block], folder: Path | None) -> "Source":
         """Compute the rows of a run from its blocks."""
-        return cls(run, rows_of(run, blocks), companion_rows(run, blocks), folder, blocks)
+        beside = timed_rows(run.companions, by_case(blocks), first=len(run.cases))
+        return cls(run, rows_of(run, blocks), beside, folder, blocks)
 
     @cached_property
     def gains(self) -> Mapping[Case, Sequence[Gain]]:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ from nncore_bench.worker.subjects.known_answers import busy_wait
 from nncore_bench.worker.subjects.probes import release_buffers
 from nncore_bench.worker.subjects.subject import Subject, release_batches
 
-Answers: TypeAlias = dict[type, Callable[[Any], messages.Reply]]
 STEADY_WITHIN = 0.10
 WARM_UP_HALF_S = 0.010
 WARM_UP_TRIES = 5
@@ -51,7 +50,7 @@ class Worker:
         self.threads: dict[int, int] = {}
         self.clocks: dict[tuple[str, bool], Clock] = {}
         self.last: int | None = None
-        self._answers: Answers = {
+        self._answers: dict[type, Callable[[Any], messages.Reply]] = {
             messages.Prepare: self._prepare,
             messages.Measure: self._measure,
             messages.SpinUp: self._spin_up,
