@@ -97,7 +97,8 @@ class Conductor:
         each = self.rounds_planned / self.plan.launches
         self._rounds(range(self.alongside), math.ceil(each * self.alongside) - self.rounds_done)
         for launch in range(self.alongside, self.plan.launches):
-            self.retire(launch - 1)
+            for key in [key for key in self.workers if key[1] == launch - 1]:
+                self.workers.pop(key).close()  # the next launch needs their memory
             self._first_round(launch)  # whatever the budget says: intervals are made of launches
             self._rounds(range(launch, launch + 1), math.ceil(each) - 1)
         return self.accounted()
@@ -138,11 +139,6 @@ class Conductor:
             if self._seconds_spent() + self._seconds_per_round() > self.plan.budget_s:
                 break
             self._round(launch)
-
-    def retire(self, launch: int) -> None:
-        """End the workers of a launch, so that another one has their memory."""
-        for key in [key for key in self.workers if key[1] == launch]:
-            self.workers.pop(key).close()
 
     def accounted(self) -> Campaign:
         """Return the account of the campaign so far."""

@@ -56,7 +56,8 @@ def profile_cases(  # noqa: PLR0913 - what a pass needs
     for done, number in enumerate(chosen):
         progress("profile", done, len(chosen), None)
         record = records[number]
-        trace = trace_of(record)
+        role = f"{safe_label(record.role)}-" if record.role else ""
+        trace = Path(TRACES_FOLDER) / f"{role}{record.case.key}.json.gz"
         path, fed = str((folder / trace).absolute()), not {*FED}.isdisjoint(record.phases)
         request = messages.Profile(number, record.case, PROFILED_STEPS, path, fed=fed)
         found = answer_of(messages.Profiled, usual, start_worker, record.case.device, request)
@@ -68,12 +69,6 @@ def profile_cases(  # noqa: PLR0913 - what a pass needs
             changes = {"disagreement": "; ".join(filter(None, disagreements)), "trace": str(trace)}
             profiles.append(msgspec.structs.replace(found.profile, role=record.role, **changes))
     return profiles, notices
-
-
-def trace_of(record: CaseRecord) -> Path:
-    """Return the file of a case's trace within the folder of its run."""
-    role = f"{safe_label(record.role)}-" if record.role else ""
-    return Path(TRACES_FOLDER) / f"{role}{record.case.key}.json.gz"
 
 
 def to_profile(records: Sequence[CaseRecord], *, every: bool) -> list[int]:
