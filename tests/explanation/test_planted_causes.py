@@ -158,7 +158,7 @@ class LauncherOf:
         return self.usual.memory_bytes()
 
     def close(self) -> None:
-        """The run has ended its workers."""
+        """Leave the launchers to the next run; the last one has ended its workers."""
 
 
 class Workshop:
