@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sessions import SMALL, session
+from sessions import SMALL, session, session_here
 
 from nncore_bench.runs import SAMPLES_FILE, newest_run, pack, read_blocks, read_run
 
@@ -84,11 +84,11 @@ def test_a_case_that_got_faster_is_ok(stored: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_baseline_that_cannot_be_read_is_one_sentence(
-    tmp_path: Path, arguments: tuple[str, ...], words: str
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     """Before anything is measured."""
     results = tmp_path / "results"
-    process = session(*ARGUMENTS, *arguments, f"--step-results={results}")
+    process = session_here(capfd, *ARGUMENTS, *arguments, f"--step-results={results}")
     assert process.returncode == 4
     assert f"ERROR: {words}" in process.stderr
     assert not results.exists()
