@@ -9,8 +9,9 @@ copy. Only importing torch is shared by all runs, as by the two sides of a gate.
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,8 @@ class Workshop:
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with Launcher(of_any_code=True) as usual, Launcher({}, of_any_code=True) as other:
+    of_any_code = partial(Launcher, of_any_code=True)
+    with closing(of_any_code()) as usual, closing(of_any_code({})) as other:
         yield Workshop(tmp_path_factory.mktemp("planted"), usual, other)
 
 

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ from nncore_bench.worker.processes import a_fork_can
 @pytest.fixture(scope="module")
 def imported() -> Iterator[Launcher]:
     """Import torch once for all launches of this file."""
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         yield launcher
 
 

@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def make():
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[Launcher]:
     """Import torch once for both tests of real workers."""
-    with Launcher() as launcher:
+    with closing(Launcher()) as launcher:
         yield launcher
 
 
