@@ -2,34 +2,38 @@
 
     pytest tests/explanation
 
-Each cause is a change of `nncore` as a user would make it. A copy of the project with the change runs
-`nncore-bench profile` on one case, and its run is compared with that of the unchanged copy.
+Each cause is a change of `nncore` as a user would make it. One case is measured and profiled as by
+`nncore-bench profile`, with a copy that has the change, and its run is compared with that of the unchanged
+copy. Only importing torch is shared by all runs, as by the two sides of a gate.
 """
 
-import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
 
+from nncore_bench.campaign.launcher import Launcher, Worker
+from nncore_bench.campaign.session import measured_grid
 from nncore_bench.compare.compare import compare_cases
 from nncore_bench.compare.explain import Cause, Compared
-from nncore_bench.estimate.source import read_source
+from nncore_bench.estimate.source import Source
+from nncore_bench.options import Options
+from nncore_bench.worker.messages import Hello
 
 pytestmark = pytest.mark.machine
 
 ROOT = Path(__file__).parents[2]
-GRID = (
-    "--step-devices=cpu",
-    "--step-batch-sizes=32",
-    "--step-hidden=128",
-    "--step-budget=3",
-)
-
+GRID = {
+    "step_devices": "cpu",
+    "step_batch_sizes": "32",
+    "step_hidden": "128",
+    "step_budget": "3",
+    "step_profile": True,
+}
 
 Edit = tuple[str, str, str]
 """A file of nncore, what is replaced in it, and by what."""
@@ -135,37 +139,59 @@ CAUSES = {
 }
 
 
+class LauncherOf:
+    """A launcher whose workers measure the code of a folder; what imported torch stays for the next."""
+
+    def __init__(self, code: Path, usual: Launcher, other: Launcher) -> None:
+        self.code, self.usual, self.other = code, usual, other
+
+    @property
+    def hello(self) -> Hello:
+        return self.usual.hello
+
+    def fork(self) -> Worker:
+        return self.usual.fork(str(self.code))
+
+    def beside(self) -> "LauncherOf":
+        return LauncherOf(self.code, self.other, self.usual)
+
+    def memory_bytes(self) -> int | None:
+        return self.usual.memory_bytes()
+
+    def close(self) -> None:
+        """Leave the launchers to the next run; the last one has ended its workers."""
+
+
+class Workshop:
+    """Where code is edited and run, each only once."""
+
+    def __init__(self, folder: Path, usual: Launcher, other: Launcher) -> None:
+        self.folder, self.launchers = folder, (usual, other)
+        self.source_of = cache(self._source_of)
+
+    def _source_of(self, code: Code) -> Source:
+        """Return a run of some code."""
+        copy = self.folder / f"copy-{abs(hash(code))}"
+        shutil.copytree(ROOT / "nncore", copy / "nncore", ignore=shutil.ignore_patterns("__pycache__"))
+        for file, old, new in code.edits:
+            source = copy / "nncore" / file
+            assert old in source.read_text(), f"{file} has changed: {old!r} is not in it"
+            source.write_text(source.read_text().replace(old, new, 1))
+        how = {"step_threads": f"{code.threads}", "step_launches": f"{code.launches}"}
+        options = Options.build({**GRID, **how, "step_results": str(copy / "results")})
+        return measured_grid(options, lambda *_: None, LauncherOf(copy, *self.launchers))  # type: ignore[arg-type]
+
+    def explained(self, planted: Planted) -> Compared:
+        before, after = self.source_of(planted.before), self.source_of(planted.after)
+        (result,) = compare_cases(before, after).results
+        return result
+
+
 @pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("planted")
-
-
-@cache
-def run_of(workshop: Path, code: Code) -> Path:
-    """Return the folder of a run of some code."""
-    copy = workshop / f"copy-{abs(hash(code))}"
-    for package in ("bench", "nncore"):
-        shutil.copytree(ROOT / package, copy / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for file, old, new in code.edits:
-        source = copy / "nncore" / file
-        assert old in source.read_text(), f"{file} has changed: {old!r} is not in it"
-        source.write_text(source.read_text().replace(old, new, 1))
-    how = (f"--step-threads={code.threads}", f"--step-launches={code.launches}")
-    command = [sys.executable, "-m", "bench", "profile", *GRID, *how]
-    environment = os.environ | {"PYTHONPATH": str(copy)}
-    done = subprocess.run(
-        command, cwd=copy, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout
-    (folder,) = (copy / "results").iterdir()
-    return folder
-
-
-@cache
-def explained(workshop: Path, planted: Planted) -> Compared:
-    sources = [read_source(run_of(workshop, code)) for code in (planted.before, planted.after)]
-    (result,) = compare_cases(*sources).results
-    return result
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    of_any_code = partial(Launcher, of_any_code=True)
+    with closing(of_any_code()) as usual, closing(of_any_code({})) as other:
+        yield Workshop(tmp_path_factory.mktemp("planted"), usual, other)
 
 
 def says(cause: Cause, planted: Planted) -> bool:
@@ -174,15 +200,15 @@ def says(cause: Cause, planted: Planted) -> bool:
 
 
 @pytest.mark.parametrize("name", CAUSES)
-def test_a_planted_cause_is_named_first(workshop: Path, name: str) -> None:
+def test_a_planted_cause_is_named_first(workshop: Workshop, name: str) -> None:
     """Before everything else that differs between the two runs."""
-    result = explained(workshop, CAUSES[name])
+    result = workshop.explained(CAUSES[name])
     assert result.causes, "nothing was found"
     assert says(result.causes[0], CAUSES[name]), result.causes
 
 
-def test_the_same_code_twice_has_no_exact_change(workshop: Path) -> None:
+def test_the_same_code_twice_has_no_exact_change(workshop: Workshop) -> None:
     """Whatever its times do."""
     again = edited("# what loss.backward() calls", "# the same, said in other words")
-    result = explained(workshop, Planted(PLAIN, again, "", ()))
+    result = workshop.explained(Planted(PLAIN, again, "", ()))
     assert not [cause for cause in result.causes if cause.exact]

@@ -83,7 +83,7 @@ def run_with(
     return run_of([record_of(case, counters=counters)], profiles=tuple(profiles), machine=facts)
 
 
-def find(run: Run, name: str, rows: Sequence[Row] = (), beside: Sequence[Row] = ()) -> Finding | None:
+def find(name: str, run: Run, rows: Sequence[Row] = (), beside: Sequence[Row] = ()) -> Finding | None:
     """Return what a check finds in the first case; it must apply."""
     findings = [one for one in findings_of(run, rows, beside) if one.check == name]
     assert name in NAMES
@@ -91,15 +91,15 @@ def find(run: Run, name: str, rows: Sequence[Row] = (), beside: Sequence[Row] = 
     return findings[0] if findings else None
 
 
-def found(run: Run, name: str, rows: Sequence[Row] = (), beside: Sequence[Row] = ()) -> Finding:
+def found(name: str, run: Run, rows: Sequence[Row] = (), beside: Sequence[Row] = ()) -> Finding:
     """Return what a check finds; there is a sentence for each of its codes."""
-    one = find(run, name, rows, beside)
+    one = find(name, run, rows, beside)
     assert one is not None
     assert (one.sight in EVIDENCE, one.sight in NEXT_STEPS, one.basis in BASES) == (True, True, True)
     return one
 
 
-def reasons(run: Run, name: str) -> tuple[str, ...]:
+def reasons(name: str, run: Run) -> tuple[str, ...]:
     """Return why a check does not apply to a run; it must find nothing, then."""
     (one,) = [one for one in findings_of(run, (), ()) if one.check == name]
     assert one.status is Status.NOT_APPLICABLE
@@ -133,8 +133,7 @@ def beside_kernels(counters: CaseCounters) -> tuple[Run, list[Row], list[Row]]:
 
 def test_an_optimizer_that_loops_over_its_tensors_is_found() -> None:
     """36 operators; moving 7 x 407,080 bytes at 50 GB/s takes 57.0 of its 280 µs."""
-    run, rows, beside = beside_kernels(counters_of(LOOP, **ADAM))
-    one = found(run, "optimizer-loop", rows, beside)
+    one = found("optimizer-loop", *beside_kernels(counters_of(LOOP, **ADAM)))
     assert one.case == CPU_CASE
     assert one.phase == "optimizer"
     assert one.figures == {
@@ -147,14 +146,14 @@ def test_an_optimizer_that_loops_over_its_tensors_is_found() -> None:
 
 def test_two_dispatches_are_the_floor_of_a_small_optimizer() -> None:
     """Two of 36 operators in 56 µs take 3.1 µs, and 28 kB at 50 GB/s 0.6."""
-    run, rows, beside = beside_kernels(counters_of(LOOP, parameter_bytes=4_000, state_bytes=8_000))
-    assert found(run, "optimizer-loop", rows, beside).gain_s == pytest.approx(280e-6 - 56e-6 * 2 / 36)
+    small = beside_kernels(counters_of(LOOP, parameter_bytes=4_000, state_bytes=8_000))
+    assert found("optimizer-loop", *small).gain_s == pytest.approx(280e-6 - 56e-6 * 2 / 36)
 
 
 def test_an_optimizer_at_its_floor_has_nothing_to_gain() -> None:
     """7 x 40 MB at 50 GB/s would take 5.6 ms, and it takes 0.28: never less than nothing."""
-    run, rows, beside = beside_kernels(counters_of(LOOP, parameter_bytes=40_000_000, state_bytes=80_000_000))
-    assert found(run, "optimizer-loop", rows, beside).gain_s == 0
+    large = beside_kernels(counters_of(LOOP, parameter_bytes=40_000_000, state_bytes=80_000_000))
+    assert found("optimizer-loop", *large).gain_s == 0
 
 
 @pytest.mark.parametrize(
@@ -164,21 +163,19 @@ def test_an_optimizer_at_its_floor_has_nothing_to_gain() -> None:
 )
 def test_what_a_fused_optimizer_would_save_is_not_guessed(sizes: dict[str, int], why: str) -> None:
     """Seven values a parameter are Adam's."""
-    run, rows, beside = beside_kernels(counters_of(LOOP, **sizes))
-    one = found(run, "optimizer-loop", rows, beside)
+    one = found("optimizer-loop", *beside_kernels(counters_of(LOOP, **sizes)))
     assert (one.gain_s, one.basis) == (None, why)
 
 
 def test_without_ceilings_the_gain_of_fusing_is_unknown() -> None:
     """As where nothing was measured beside the cases."""
-    run, rows = timed(counters_of(LOOP, **ADAM))
-    assert found(run, "optimizer-loop", rows).gain_s is None
+    assert found("optimizer-loop", *timed(counters_of(LOOP, **ADAM))).gain_s is None
 
 
 def test_an_optimizer_over_lists_is_told_apart_from_a_plain_loop() -> None:
     """Of 12 operators, ten take all tensors at once."""
     lists = call("optimizer", "aten::_foreach_mul_", 10), call("optimizer", READ, 2)
-    one = found(run_with(counters_of(*lists)), "optimizer-loop")
+    one = found("optimizer-loop", run_with(counters_of(*lists)))
     assert one.figures == {"operators": 12, "foreach_operators": 10}
 
 
@@ -193,14 +190,13 @@ def test_an_optimizer_over_lists_is_told_apart_from_a_plain_loop() -> None:
 )
 def test_an_optimizer_with_nothing_to_fuse_is_no_finding(calls: list[OperatorCount]) -> None:
     """A fused one dispatches its operator once for each device and type, however many tensors there are."""
-    assert find(run_with(counters_of(*calls)), "optimizer-loop") is None
+    assert find("optimizer-loop", run_with(counters_of(*calls))) is None
 
 
 @pytest.mark.parametrize("operator", ["aten::zero_", "aten::_foreach_zero_", "aten::fill_"])
 def test_gradients_that_are_filled_are_found(operator: str) -> None:
     """zero_grad takes 20 µs; what backward then adds is known to a profile alone."""
-    run, rows = timed(counters_of(call("zero_grad", operator, 4, moved_bytes=407_080)))
-    one = found(run, "gradients-kept", rows)
+    one = found("gradients-kept", *timed(counters_of(call("zero_grad", operator, 4, moved_bytes=407_080))))
     assert one.phase == "zero_grad"
     assert one.figures == {"fill_times": 4, "moved_bytes": 407_080, "operator": operator}
     assert one.gain_s == pytest.approx(20e-6)
@@ -212,20 +208,19 @@ def test_what_backward_adds_to_kept_gradients_counts_by_its_share() -> None:
     adding = profile_of(
         seen("backward", "aten::add_"), seen("backward", "aten::mm"), seen("loss", "aten::add_")
     )
-    run, rows = timed(counters_of(call("zero_grad", "aten::zero_")), [adding])
-    one = found(run, "gradients-kept", rows)
+    one = found("gradients-kept", *timed(counters_of(call("zero_grad", "aten::zero_")), [adding]))
     assert one.gain_s == pytest.approx(39e-6)
     assert one.basis == "zero_grad and additions"
 
 
 def test_gradients_that_are_dropped_are_no_finding() -> None:
     """The default runs no operator; filling in another phase is another matter."""
-    assert find(run_with(counters_of(call("backward", "aten::fill_"))), "gradients-kept") is None
+    assert find("gradients-kept", run_with(counters_of(call("backward", "aten::fill_")))) is None
 
 
 def test_gradients_kept_in_a_run_without_times_have_no_gain() -> None:
     """As where only inference was chosen."""
-    one = found(run_with(counters_of(call("zero_grad", "aten::zero_"))), "gradients-kept")
+    one = found("gradients-kept", run_with(counters_of(call("zero_grad", "aten::zero_"))))
     assert (one.gain_s, one.basis) == (None, "no zero_grad")
 
 
@@ -236,7 +231,7 @@ def test_a_host_that_waits_for_the_device_is_found_with_its_line() -> None:
         waits={"backward at hooks.py:7": 1, "loss at model.py:12": 2},
     )
     profile = profile_of(seen("loss", READ), case=CUDA_CASE)
-    one = found(run_with(counters, CUDA_CASE, [profile]), "synchronisation")
+    one = found("synchronisation", run_with(counters, CUDA_CASE, [profile]))
     assert one.phase == "loss"
     assert one.figures == {"wait_times": 3, "busiest": "loss at model.py:12", "more_sites": 1}
     assert (one.gain_s, one.basis) == (pytest.approx(50e-6), "host in reads")
@@ -245,7 +240,7 @@ def test_a_host_that_waits_for_the_device_is_found_with_its_line() -> None:
 def test_what_a_wait_costs_is_unknown_without_a_profile() -> None:
     """And without its line, the phase is still known."""
     one = found(
-        run_with(CaseCounters(phases_of("synchronisations", forward=1)), CUDA_CASE), "synchronisation"
+        "synchronisation", run_with(CaseCounters(phases_of("synchronisations", forward=1)), CUDA_CASE)
     )
     assert one.figures == {"wait_times": 1, "busiest": "forward", "more_sites": 0}
     assert one.gain_s is None
@@ -253,14 +248,14 @@ def test_what_a_wait_costs_is_unknown_without_a_profile() -> None:
 
 def test_a_device_that_is_not_waited_for_is_no_finding() -> None:
     """Counted, and nought in every phase."""
-    assert find(run_with(CaseCounters(phases_of("synchronisations")), CUDA_CASE), "synchronisation") is None
+    assert find("synchronisation", run_with(CaseCounters(phases_of("synchronisations")), CUDA_CASE)) is None
 
 
 def test_a_number_read_on_the_cpu_is_found() -> None:
     """A tenth of the 30 µs of the loss; a profile of the optimizer's own reads does not count."""
     profile = profile_of(seen("loss", READ), seen("optimizer", READ))
-    run, rows = timed(counters_of(call("loss", READ, 2), call("optimizer", READ, 4)), [profile])
-    one = found(run, "synchronisation", rows)
+    counters = counters_of(call("loss", READ, 2), call("optimizer", READ, 4))
+    one = found("synchronisation", *timed(counters, [profile]))
     assert (one.phase, one.counts) == ("loss", {"loss": 2})
     assert one.gain_s == pytest.approx(3e-6)
 
@@ -268,12 +263,12 @@ def test_a_number_read_on_the_cpu_is_found() -> None:
 def test_what_a_read_costs_is_unknown_without_times() -> None:
     """A share of a phase that was not timed is no time."""
     run = run_with(counters_of(call("loss", READ)), profiles=[profile_of(seen("loss", READ))])
-    assert found(run, "synchronisation").gain_s is None
+    assert found("synchronisation", run).gain_s is None
 
 
 def test_the_optimizers_own_reads_are_no_finding() -> None:
     """Adam reads the step counter of each tensor of parameters."""
-    assert find(run_with(counters_of(call("optimizer", READ, 4))), "synchronisation") is None
+    assert find("synchronisation", run_with(counters_of(call("optimizer", READ, 4)))) is None
 
 
 @pytest.mark.parametrize(
@@ -289,7 +284,7 @@ def test_float64_is_found_with_half_of_what_it_has_of_a_limited_phase(
         call("zero_grad", "aten::zero_", dtypes="float64"),
     )
     run, rows = timed(counters_of(*calls))
-    one = found(run, "float64", [replace(row, limit=limit) for row in rows])
+    one = found("float64", run, [replace(row, limit=limit) for row in rows])
     assert (one.phase, one.counts, one.figures) == ("forward", {"forward": 2}, {"moved_bytes": 3_000})
     assert one.gain_s == (None if gain_s is None else pytest.approx(gain_s))
     assert (one.basis == "no limited phase") == (gain_s is None)
@@ -297,7 +292,7 @@ def test_float64_is_found_with_half_of_what_it_has_of_a_limited_phase(
 
 def test_a_step_without_float64_is_no_finding() -> None:
     """Nor is one whose float64 tensors are only dropped."""
-    assert find(run_with(counters_of(call("zero_grad", "aten::zero_", dtypes="float64"))), "float64") is None
+    assert find("float64", run_with(counters_of(call("zero_grad", "aten::zero_", dtypes="float64")))) is None
 
 
 CAST = call("forward", "aten::_to_copy", 2, dtypes="float64", moved_bytes=2 * 32 * 128 * 12)
@@ -307,13 +302,12 @@ def test_floats_converted_to_another_type_are_found() -> None:
     """4,096 values twice, 8 bytes read and 4 written each; a tenth of the 130 µs of forward."""
     other = seen("forward", "aten::_to_copy", shapes="32")
     profile = profile_of(seen("forward", "aten::_to_copy", dtypes="float64"), other)
-    run, rows = timed(counters_of(CAST), [profile])
-    one = found(run, "mixed-dtypes", rows)
+    one = found("mixed-dtypes", *timed(counters_of(CAST), [profile]))
     assert (one.phase, one.counts, one.figures) == ("forward", {"forward": 2}, {"moved_bytes": 98_304})
     assert one.gain_s == pytest.approx(13e-6)
-    assert found(run_with(counters_of(CAST)), "mixed-dtypes").gain_s is None
+    assert found("mixed-dtypes", run_with(counters_of(CAST))).gain_s is None
     tf32 = replace(CUDA_CASE, precision="tf32")  # whose tensors are float32 as well
-    assert found(run_with(counters_of(CAST), tf32), "mixed-dtypes").figures == one.figures
+    assert found("mixed-dtypes", run_with(counters_of(CAST), tf32)).figures == one.figures
 
 
 @pytest.mark.parametrize(
@@ -330,7 +324,7 @@ def test_floats_converted_to_another_type_are_found() -> None:
 )
 def test_what_is_no_conversion_between_floats_is_no_finding(cast: OperatorCount) -> None:
     """Eight bytes written for a float32 are integers where nothing in the step has float64."""
-    assert find(run_with(counters_of(cast)), "mixed-dtypes") is None
+    assert find("mixed-dtypes", run_with(counters_of(cast))) is None
 
 
 def test_copies_between_host_and_device_are_found() -> None:
@@ -338,11 +332,11 @@ def test_copies_between_host_and_device_are_found() -> None:
     account = Account("step", 1e-4, 12e-6, 0.0, 0.0, 0.0, 0.0)
     counters = CaseCounters(phases_of("copies", forward=2, loss=1))
     profile = profile_of(case=CUDA_CASE, accounts=(account,))
-    one = found(run_with(counters, CUDA_CASE, [profile]), "copies-in-step")
+    one = found("copies-in-step", run_with(counters, CUDA_CASE, [profile]))
     assert {phase: count for phase, count in one.counts.items() if count} == {"forward": 2, "loss": 1}
     assert (one.phase, one.gain_s) == ("forward", pytest.approx(12e-6))
-    assert found(run_with(counters, CUDA_CASE), "copies-in-step").gain_s is None
-    assert find(run_with(CaseCounters(phases_of("copies")), CUDA_CASE), "copies-in-step") is None
+    assert found("copies-in-step", run_with(counters, CUDA_CASE)).gain_s is None
+    assert find("copies-in-step", run_with(CaseCounters(phases_of("copies")), CUDA_CASE)) is None
 
 
 def fed(data_ns: int, copy_ns: int) -> tuple[Run, list[Row]]:
@@ -356,57 +350,47 @@ def fed(data_ns: int, copy_ns: int) -> tuple[Run, list[Row]]:
 
 def test_pageable_copies_are_found() -> None:
     """60 of 200 µs."""
-    run, rows = fed(0, 60_000)
-    one = found(run, "unpinned-copies", rows)
+    one = found("unpinned-copies", *fed(0, 60_000))
     assert one.figures == {"time_s": pytest.approx(60e-6), "share": pytest.approx(0.3)}
     assert (one.phase, one.gain_s) == ("copy", pytest.approx(60e-6))
 
 
 def test_copies_of_a_twentieth_of_the_loop_are_no_finding() -> None:
     """10 of 200 µs."""
-    assert find(*fed_for("unpinned-copies", 0, 10_000)) is None
-
-
-def fed_for(name: str, data_ns: int, copy_ns: int) -> tuple[Run, str, list[Row]]:
-    run, rows = fed(data_ns, copy_ns)
-    return run, name, rows
+    assert find("unpinned-copies", *fed(0, 10_000)) is None
 
 
 def test_a_loop_that_waits_for_its_data_is_found() -> None:
     """50 of 200 µs are more than a fifth, and 40 are not."""
-    one = found(*fed_for("waiting-for-data", 50_000, 0))
+    one = found("waiting-for-data", *fed(50_000, 0))
     assert one.figures == {"time_s": pytest.approx(50e-6), "share": pytest.approx(0.25)}
     assert (one.phase, one.gain_s) == ("data", pytest.approx(50e-6))
-    assert find(*fed_for("waiting-for-data", 40_000, 0)) is None
+    assert find("waiting-for-data", *fed(40_000, 0)) is None
 
 
 def test_more_threads_than_cores_are_found() -> None:
     """Four on two."""
-    one = found(run_with(case=replace(CPU_CASE, threads=4), cores_allowed=2), "threads-above-cores")
+    one = found("threads-above-cores", run_with(case=replace(CPU_CASE, threads=4), cores_allowed=2))
     assert (one.phase, one.figures, one.gain_s) == ("step", {"threads": 4, "cores": 2}, None)
 
 
 def test_a_step_that_sets_its_own_threads_is_found() -> None:
     """As a model does that calls torch.set_num_threads; the cores need not be known."""
-    one = found(run_with(counters_of(threads=2)), "threads-above-cores")
+    one = found("threads-above-cores", run_with(counters_of(threads=2)))
     assert one.figures == {"threads": 1, "threads_left": 2}
 
 
 def test_as_many_threads_as_cores_are_no_finding() -> None:
     """Two on two."""
     run = run_with(counters_of(threads=2), replace(CPU_CASE, threads=2), cores_allowed=2)
-    assert find(run, "threads-above-cores") is None
+    assert find("threads-above-cores", run) is None
 
 
 def test_a_step_that_is_surely_slower_under_the_default_allocator_is_found() -> None:
     """1.1 times as long, as planted: 66 of 660 µs."""
-    one = found(*named("memory-returned", *beside_kernels(counters_of())))
+    one = found("memory-returned", *beside_kernels(counters_of()))
     assert one.figures == {"ratio": pytest.approx(1.1)}
     assert one.gain_s == pytest.approx(66e-6, rel=0.01)
-
-
-def named(name: str, run: Run, rows: list[Row], beside: list[Row]) -> tuple[Run, str, list[Row], list[Row]]:
-    return run, name, rows, beside
 
 
 ODD = call("backward", "aten::mm", 3, shapes="10x32, 32x128")
@@ -424,7 +408,7 @@ def test_products_that_tensor_cores_cannot_take_whole_are_found(
     """
     biased = call("forward", "aten::addmm", shapes="10, 32x784, 784x128")
     run = run_with(counters_of(ODD, biased), replace(CUDA_CASE, precision=precision), matmul_allow_tf32=fact)
-    one = found(run, "gemm-shapes")
+    one = found("gemm-shapes", run)
     assert one.phase == "backward"
     assert one.figures == {"odd_products": 3, "products": 5, "multiple": multiple, "shapes": "10x32, 32x128"}
     assert one.gain_s is None
@@ -434,14 +418,14 @@ def test_products_of_whole_tiles_are_no_finding() -> None:
     """The number of matrices in a batch of them is not their length."""
     batched = call("forward", "aten::bmm", shapes="3x32x64, 3x64x8")
     run = run_with(counters_of(batched), replace(CUDA_CASE, precision="bfloat16"))
-    assert find(run, "gemm-shapes") is None
+    assert find("gemm-shapes", run) is None
 
 
 def test_garbage_that_is_collected_in_the_step_is_found() -> None:
     """Once in the loss."""
-    one = found(run_with(CaseCounters(phases_of("collections", loss=1))), "garbage-collected")
+    one = found("garbage-collected", run_with(CaseCounters(phases_of("collections", loss=1))))
     assert (one.phase, one.counts["loss"], one.gain_s) == ("loss", 1, None)
-    assert find(run_with(CaseCounters(phases_of("collections"))), "garbage-collected") is None
+    assert find("garbage-collected", run_with(CaseCounters(phases_of("collections")))) is None
 
 
 @pytest.mark.parametrize(
@@ -465,14 +449,14 @@ def test_garbage_that_is_collected_in_the_step_is_found() -> None:
 )
 def test_a_check_that_cannot_be_made_says_why(case: Case, name: str, why: str) -> None:
     """A run of one case that was neither counted nor timed nor profiled."""
-    assert reasons(run_with(case=case), name) == (why,)
+    assert reasons(name, run_with(case=case)) == (why,)
 
 
 def test_what_was_asked_for_is_no_finding() -> None:
     """Types follow from the precision."""
     double = run_with(counters_of(), replace(CPU_CASE, precision="float64"))
-    assert reasons(double, "float64") == ("float64 chosen",)
-    assert reasons(double, "mixed-dtypes") == ("precision converts",)
+    assert reasons("float64", double) == ("float64 chosen",)
+    assert reasons("mixed-dtypes", double) == ("precision converts",)
 
 
 def test_every_check_of_a_run_without_a_case_says_so() -> None:
@@ -486,8 +470,8 @@ def test_every_check_of_a_run_without_a_case_says_so() -> None:
 def test_cases_on_cuda_are_the_ones_that_tell_why_a_check_of_theirs_is_not_made() -> None:
     """It would not be true that none ran there."""
     run = run_of([record_of(CPU_CASE), record_of(CUDA_CASE)], machine={})
-    assert reasons(run, "gemm-shapes") == ("no tensor cores",)
-    assert reasons(run, "copies-in-step") == (UNCOUNTED,)
+    assert reasons("gemm-shapes", run) == ("no tensor cores",)
+    assert reasons("copies-in-step", run) == (UNCOUNTED,)
 
 
 def test_one_case_that_can_be_checked_is_enough() -> None:

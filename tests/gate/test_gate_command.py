@@ -3,14 +3,20 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from dataclasses import replace
+import tempfile
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
 
+from nncore_bench.__main__ import main
 from nncore_bench.gate.revisions import Repository
 
 pytestmark = pytest.mark.machine
@@ -56,32 +62,37 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start a gate, whose temporary folders are beside the repository."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
-    temporary = folder.with_name("temporary")
+@pytest.fixture(autouse=True)
+def place(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Gate in the repository, with temporary folders beside it; a gate changes what SIGTERM does."""
+    temporary = project.with_name("temporary")
     temporary.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "bench", "gate", *GRID, *arguments],
-        cwd=folder,
-        env=environment | {"PYTHONPATH": str(folder), "TMPDIR": str(temporary)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
-def gate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Return what a gate printed, and how it ended."""
-    process = started(folder, *arguments)
-    out, errors = process.communicate(timeout=300)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
+@dataclass(frozen=True)
+class Gate:
+    """How a gate ended, and what it printed."""
+
+    code: int
+    out: str
+    errors: str
 
 
-def test_twice_the_work_is_slower_with_its_phase_and_its_operators(project: Path, tmp_path: Path) -> None:
+def gate(*arguments: str) -> Gate:
+    """Return what a gate in this process came to."""
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as errors:
+        code = main(["gate", *GRID, *arguments])
+    return Gate(code, out.getvalue(), errors.getvalue())
+
+
+def test_twice_the_work_is_slower_with_its_phase_and_its_operators(tmp_path: Path) -> None:
     """Exit code 1, and the same in JSON and in the job summary."""
     done = gate(
-        project,
         "--base",
         "main",
         "--cand",
@@ -89,12 +100,12 @@ def test_twice_the_work_is_slower_with_its_phase_and_its_operators(project: Path
         f"--json={tmp_path / 'a.json'}",
         f"--summary={tmp_path / 'a.md'}",
     )
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert "counted: forward: aten::" in done.stdout
-    assert "is slower by" in done.stdout
+    assert done.code == 1, done
+    assert "counted: forward: aten::" in done.out
+    assert "is slower by" in done.out
     case = "cpu-t1-float32-eager-b32-h128"
-    assert f"nncore-bench gate {' '.join(GRID)} --base main --cand slower --cases {case}`" in done.stdout
-    assert "forward" in done.stdout.partition("is slower by")[2].partition(";")[0]
+    assert f"nncore-bench gate {' '.join(GRID)} --base main --cand slower --cases {case}`" in done.out
+    assert "forward" in done.out.partition("is slower by")[2].partition(";")[0]
     record = json.loads((tmp_path / "a.json").read_text())
     (case,) = [one for one in record["decisions"] if one["kind"] == "case"]
     assert case["verdict"] == "slower"
@@ -102,17 +113,17 @@ def test_twice_the_work_is_slower_with_its_phase_and_its_operators(project: Path
     assert "): slower (margin 5.0 %" in (tmp_path / "a.md").read_text().splitlines()[0]
 
 
-def test_identical_code_is_not_slower_on_a_single_core(project: Path) -> None:
+def test_identical_code_is_not_slower_on_a_single_core() -> None:
     """Exit code 0: same or undecided, and nothing that is counted changed."""
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, [min(cores)])  # which the gate and its workers inherit
     try:
-        done = gate(project, "--base", "main", "--cand", "HEAD", "--budget=20")
+        done = gate("--base", "main", "--cand", "HEAD", "--budget=12")
     finally:
         os.sched_setaffinity(0, cores)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "counted:" not in done.stdout
-    assert ", void" not in done.stdout
+    assert done.code == 0, done
+    assert "counted:" not in done.out
+    assert ", void" not in done.out
 
 
 @pytest.mark.parametrize(
@@ -140,12 +151,12 @@ def test_identical_code_is_not_slower_on_a_single_core(project: Path) -> None:
         (("--base", "main", "--cand", "broken"), "its code cannot be imported (ModuleNotFoundError"),
     ],
 )
-def test_bad_input_is_one_sentence(project: Path, arguments: tuple[str, ...], sentence: str) -> None:
+def test_bad_input_is_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:
     """Exit code 2, before anything is measured."""
-    done = gate(project, *arguments)
-    assert done.returncode == 2
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr
+    done = gate(*arguments)
+    assert done.code == 2
+    assert sentence in done.errors
+    assert "Traceback" not in done.errors
 
 
 @pytest.mark.parametrize(
@@ -156,55 +167,60 @@ def test_bad_input_is_one_sentence(project: Path, arguments: tuple[str, ...], se
         (("--base", "main", "--budget=1"), 0),
     ],
 )
-def test_what_is_undecided_fails_where_that_was_asked_for(
-    project: Path, arguments: tuple[str, ...], code: int
-) -> None:
+def test_what_is_undecided_fails_where_that_was_asked_for(arguments: tuple[str, ...], code: int) -> None:
     """Two pairs decide nothing; what was counted needs none."""
-    done = gate(project, *arguments)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "the budget of 1 s ended screening after 2 of 8 pairs" in done.stdout
-    assert ("counted: forward" in done.stdout) == (code == 1)
+    done = gate(*arguments)
+    assert done.code == code, done
+    assert "the budget of 1 s ended screening after 2 of 8 pairs" in done.out
+    assert ("counted: forward" in done.out) == (code == 1)
 
 
-def test_two_pythons_measure_the_same_code(project: Path, tmp_path: Path) -> None:
+def test_two_pythons_measure_the_same_code(tmp_path: Path) -> None:
     """The other one is this one by another name; without a base both arms have the candidate's code.
 
-    Identical code may stay undecided, so a budget is given that ends the gate after the screening.
+    Identical code may stay undecided, so the budget ends the gate after two pairs.
     """
     other = tmp_path / "other-python"
     other.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     other.chmod(0o755)
-    done = gate(project, "--base-python", str(other), "--budget=20")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = gate("--base-python", str(other), "--budget=1")
+    assert done.code == 0, done
     arms = [f"working tree with torch {torch.__version__} of {python}" for python in (sys.executable, other)]
-    assert " against ".join(arms) in done.stdout
-    assert "counted:" not in done.stdout
+    assert " against ".join(arms) in done.out
+    assert "counted:" not in done.out
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
-def test_a_full_disk_costs_the_file_and_not_the_verdict(project: Path, tmp_path: Path) -> None:
+def test_a_full_disk_costs_the_file_and_not_the_verdict(tmp_path: Path) -> None:
     """Exit code 2 and one sentence, after all that was found."""
     file = tmp_path / "outcome.json"
     files = ("--summary", "/dev/full", "--json", str(file))
-    done = gate(project, "--base", "main", "--cases", "b32", "--budget=1", *files)
-    assert done.returncode == 2
-    assert "# Gate: working tree against main" in done.stdout
-    assert "cannot be used (No space left on device)" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = gate("--base", "main", "--cases", "b32", "--budget=1", *files)
+    assert done.code == 2
+    assert "# Gate: working tree against main" in done.out
+    assert "cannot be used (No space left on device)" in done.errors
+    assert "Traceback" not in done.errors
     assert json.loads(file.read_text())["decisions"]
 
 
 def test_without_git_there_are_no_revisions(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence, exit code 2."""
     monkeypatch.setenv("PATH", str(project / "bench"))
-    done = gate(project, "--base", "main")
-    assert done.returncode == 2
-    assert "git cannot be run (No such file or directory), and revisions come from it" in done.stderr
+    done = gate("--base", "main")
+    assert done.code == 2
+    assert "git cannot be run (No such file or directory), and revisions come from it" in done.errors
 
 
 def test_a_cancelled_gate_says_what_is_known_and_cleans_up(project: Path) -> None:
     """A job that is cancelled gets SIGTERM: as Ctrl-C, it is undecided, with exit code 130."""
-    process = started(project, "--base", "main")
+    environment = {**os.environ, "PYTHONPATH": str(project), "TMPDIR": tempfile.gettempdir()}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", "gate", *GRID, "--base", "main"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stderr is not None
     while "screening" not in (told := process.stderr.readline()):
         assert told, "the gate ended before it could be cancelled"

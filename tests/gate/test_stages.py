@@ -5,6 +5,7 @@ import random
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from nncore_bench.worker import messages
 LAPS = np.array([20, 130, 30, 190, 280, 10]) * 1000
 CASES = (CPU_CASE, replace(CPU_CASE, hidden=512))
 BASE_ALONE = "base"
+KILLED = WorkerError("was killed")
 Answer = Callable[[str, messages.Request], messages.Reply | None]
 
 
@@ -129,6 +131,22 @@ def gate_of(
     return Gate(names=("base", "candidate"), cases=cases, rule=Rule(), random=coins, sides=sides, **given)
 
 
+def when(
+    kind: type[messages.Request], answer: messages.Reply | BaseException, side: str = "", after: int = 0
+) -> Answer:
+    """Return what answers a kind of request so, of one side or both, after so many usual answers."""
+    asked = count()
+
+    def special(name: str, request: messages.Request) -> messages.Reply | None:
+        if not isinstance(request, kind) or side not in {"", name} or next(asked) < after:
+            return None
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    return special
+
+
 def reasons(outcome: Outcome) -> set[str]:
     return {record["reason"] for record in decision_records(outcome)}
 
@@ -187,11 +205,7 @@ def test_a_slower_mean_over_cases_is_shown_by_the_cases_that_differ_most() -> No
 
 def test_a_case_that_cannot_be_profiled_is_slower_all_the_same() -> None:
     """With its phases alone."""
-
-    def refuse(_: str, request: messages.Request) -> messages.Reply | None:
-        return messages.Refused("no profiler here") if isinstance(request, messages.Profile) else None
-
-    outcome, _ = judged(refuse, slower=1.1)
+    outcome, _ = judged(when(messages.Profile, messages.Refused("no profiler here")), slower=1.1)
     assert outcome.causes == {CPU_CASE: (), CASES[1]: ()}
     assert "Because" not in gate_text(outcome)
     assert {decision.verdict for decision in outcome.decisions.values()} == {"slower"}
@@ -270,12 +284,8 @@ def test_a_case_that_the_base_cannot_run_is_new() -> None:
 
 def test_a_case_that_the_base_cannot_count_is_judged_by_its_times() -> None:
     """An older torch may refuse the counters; no change can be told of it."""
-
-    def refuse(side: str, request: messages.Request) -> messages.Reply | None:
-        counting = side == BASE_ALONE and isinstance(request, messages.Count)
-        return messages.Refused("no counters in this torch") if counting else None
-
-    outcome, _ = judged(refuse, slower=1.1)
+    refused = messages.Refused("no counters in this torch")
+    outcome, _ = judged(when(messages.Count, refused, BASE_ALONE), slower=1.1)
     assert outcome.new == {}
     assert outcome.changes == {}
     assert {one.verdict for one in outcome.decisions.values()} == {"slower"}
@@ -283,13 +293,7 @@ def test_a_case_that_the_base_cannot_count_is_judged_by_its_times() -> None:
 
 def test_the_worker_that_dies_in_counting_is_named_with_its_case() -> None:
     """The gate cannot go on, and says what it was busy with."""
-
-    def dying(side: str, request: messages.Request) -> messages.Reply | None:
-        if side == BASE_ALONE and isinstance(request, messages.Count):
-            raise WorkerError("was killed")
-        return None
-
-    started = Started(dying, 1.0)
+    started = Started(when(messages.Count, KILLED, BASE_ALONE), 1.0)
     with pytest.raises(GateError, match=f"{CPU_CASE.key} cannot be counted in the base: .* was killed"):
         gate_of(started).run()
     assert started.closed == len(started.seeds) == 1
@@ -317,27 +321,13 @@ def test_a_pair_whose_side_dies_is_discarded_and_measured_again() -> None:
 
 def test_a_side_that_always_dies_is_an_error_that_names_it() -> None:
     """With the case it was busy with."""
-
-    def dying(side: str, request: messages.Request) -> messages.Reply | None:
-        if side == "base" and isinstance(request, messages.Measure):
-            raise WorkerError("was killed")
-        return None
-
     with pytest.raises(GateError, match=r"cannot be measured in the base: .*was killed \(3 times in a row\)"):
-        judged(dying)
+        judged(when(messages.Measure, KILLED, "base"))
 
 
 def test_a_side_that_dies_in_the_confirming_stage_leaves_what_was_screened() -> None:
     """What is open is undecided, with the reason; what has passed stays passed."""
-    asked = iter(range(10**6))
-
-    def dying(side: str, request: messages.Request) -> messages.Reply | None:
-        confirming = isinstance(request, messages.Measure) and next(asked) > 8 * 8 * 2 * 2
-        if confirming and side == "candidate":
-            raise WorkerError("was killed")
-        return None
-
-    outcome, _ = judged(dying, slower=1.1)
+    outcome, _ = judged(when(messages.Measure, KILLED, "candidate", after=8 * 8 * 2), slower=1.1)
     assert not outcome.interrupted
     assert outcome.pairs == (8, 0)
     assert {one.verdict for one in outcome.decisions.values()} == {"undecided"}
@@ -346,13 +336,7 @@ def test_a_side_that_dies_in_the_confirming_stage_leaves_what_was_screened() -> 
 
 def test_ctrl_c_while_it_is_explained_costs_the_explanation_alone() -> None:
     """All is decided by then."""
-
-    def interrupted(_: str, request: messages.Request) -> messages.Reply | None:
-        if isinstance(request, messages.Profile):
-            raise KeyboardInterrupt
-        return None
-
-    outcome, started = judged(interrupted, slower=1.1)
+    outcome, started = judged(when(messages.Profile, KeyboardInterrupt()), slower=1.1)
     assert not outcome.interrupted
     assert {one.verdict for one in outcome.decisions.values()} == {"slower"}
     assert outcome.causes == {}
@@ -378,14 +362,8 @@ def test_the_folders_change_places_by_a_coin() -> None:
 
 def test_ctrl_c_leaves_what_is_known() -> None:
     """In the confirming stage: what was screened stays, and nothing is slower."""
-    asked = iter(range(10**6))
-
-    def interrupted(_: str, request: messages.Request) -> messages.Reply | None:
-        if isinstance(request, messages.Measure) and next(asked) > 8 * 8 * 2 * 2:
-            raise KeyboardInterrupt
-        return None
-
-    outcome, started = judged(interrupted, slower=1.1)
+    special = when(messages.Measure, KeyboardInterrupt(), after=8 * 8 * 2 * 2)
+    outcome, started = judged(special, slower=1.1)
     assert outcome.interrupted
     assert {decision.verdict for decision in outcome.decisions.values()} == {"undecided"}
     assert "interrupted, so undecided" in headline(outcome)
@@ -394,14 +372,8 @@ def test_ctrl_c_leaves_what_is_known() -> None:
 
 def test_an_interrupted_screening_tells_what_it_has_seen_and_decides_nothing() -> None:
     """After three pairs; what is the same by them is undecided all the same."""
-    asked = iter(range(10**6))
-
-    def interrupted(_: str, request: messages.Request) -> messages.Reply | None:
-        if isinstance(request, messages.Measure) and next(asked) > 3 * 8 * 2 * 2:
-            raise KeyboardInterrupt
-        return None
-
-    outcome, _ = judged(interrupted)
+    special = when(messages.Measure, KeyboardInterrupt(), after=3 * 8 * 2 * 2)
+    outcome, _ = judged(special)
     assert {decision.verdict for decision in outcome.decisions.values()} == {"undecided"}
     assert reasons(outcome) == {"interrupted after 3 of 8 pairs"}
     assert outcome.decisions[CPU_CASE.key].ratio == pytest.approx(1.0, abs=0.01)

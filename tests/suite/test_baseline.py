@@ -1,12 +1,16 @@
-"""A session against a stored run: suspects are told with the command that decides, and fail it if asked."""
+"""A session against a stored run: suspects are told with the command that decides, and fail it if asked.
+
+What pytest-benchmark saved of that run is compared by its own option, in the same session.
+"""
 
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sessions import SMALL, session
+from sessions import SMALL, session, session_here
 
 from nncore_bench.runs import SAMPLES_FILE, newest_run, pack, read_blocks, read_run
 
@@ -18,12 +22,29 @@ PRECISE = (*ARGUMENTS, "--step-launches=6", "--step-budget=4")
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run."""
-    results = tmp_path_factory.mktemp("results")
-    process = session(*PRECISE, f"--step-results={results}")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder where pytest-benchmark saves and the sessions store their runs."""
+    return tmp_path_factory.mktemp("place")
+
+
+def into(place: Path) -> tuple[str, str]:
+    return f"--benchmark-storage={place / 'storage'}", f"--step-results={place / 'results'}"
+
+
+@pytest.fixture(scope="module")
+def stored(place: Path) -> Path:
+    """Return the folder of a run, which pytest-benchmark has saved, too."""
+    process = session(*PRECISE, "--benchmark-autosave", *into(place))
     assert process.returncode == 0, process.stdout
-    return newest_run(results)
+    return newest_run(place / "results")
+
+
+@pytest.fixture(scope="module")
+def faster(place: Path, stored: Path) -> subprocess.CompletedProcess[str]:
+    """Return a session that is faster than its baseline, and compared with what was saved as well."""
+    scaled(stored, place / "results" / "slow", 2.0)
+    shown = ("--benchmark-compare", "--benchmark-group-by=param:device", "--benchmark-columns=min,max")
+    return session(*ARGUMENTS, *into(place), "--step-baseline=slow", "--step-fail-on-suspect", *shown)
 
 
 def scaled(stored: Path, folder: Path, factor: float) -> Path:
@@ -61,16 +82,23 @@ def test_a_case_twice_as_slow_is_suspect_and_fails_the_session_that_asked(
     assert (newest_run(results) / "compare.md").exists()
 
 
-def test_a_case_that_got_faster_is_ok(stored: Path, tmp_path: Path) -> None:
+def test_a_case_that_got_faster_is_ok(faster: subprocess.CompletedProcess[str]) -> None:
     """By its bare name in the results folder, as reports print it."""
-    scaled(stored, tmp_path / "slow", 2.0)
-    process = session(
-        *ARGUMENTS, f"--step-results={tmp_path}", "--step-baseline=slow", "--step-fail-on-suspect"
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
-    ending = process.stdout.partition("against the baseline")[2]
+    assert faster.returncode == 0, faster.stdout + faster.stderr
+    ending = faster.stdout.partition("against the baseline")[2]
     assert "compared 1 of 1, 0 new, 0 missing: 1 ok" in ending
     assert "bench gate" not in ending
+
+
+def test_saved_is_compared_in_the_groups_and_columns_that_the_user_asks_for(
+    faster: subprocess.CompletedProcess[str],
+) -> None:
+    """`--benchmark-compare` finds the same names in the saved run; ours are defaults and no more."""
+    assert "(NOW)" in faster.stdout
+    assert "(0001_" in faster.stdout
+    assert "benchmark 'device=cpu': 4 tests" in faster.stdout
+    header = next(line for line in faster.stdout.splitlines() if line.startswith("Name (time in"))
+    assert header.split()[4:] == ["Min", "Max"]
 
 
 @pytest.mark.parametrize(
@@ -84,11 +112,11 @@ def test_a_case_that_got_faster_is_ok(stored: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_baseline_that_cannot_be_read_is_one_sentence(
-    tmp_path: Path, arguments: tuple[str, ...], words: str
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     """Before anything is measured."""
     results = tmp_path / "results"
-    process = session(*ARGUMENTS, *arguments, f"--step-results={results}")
+    process = session_here(capfd, *ARGUMENTS, *arguments, f"--step-results={results}")
     assert process.returncode == 4
     assert f"ERROR: {words}" in process.stderr
     assert not results.exists()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -38,32 +39,39 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *words: str) -> str:
-    """Return what a command prints; it must succeed."""
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def run(folder: Path, *commands: Sequence[str]) -> list[str]:
+    """Return what commands print that run side by side; they must succeed."""
+    processes = [
+        subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for words in commands
+    ]
+    printed = [process.communicate(timeout=120) for process in processes]
+    assert not any(process.returncode for process in processes), printed
+    return [out for out, _ in printed]
 
 
-def test_the_script_and_its_workers_run(folder: Path) -> None:
-    """It measures a network of the user's that lies there, too."""
+def test_the_script_and_its_workers_the_suite_and_measure_step_run(folder: Path) -> None:
+    """By the name that nothing shadows, or where it lies; the script measures a network of the user's there.
+
+    What is timed and printed is seen where `measure_step` runs.
+    """
     (folder / "net.py").write_text(
         "from torch import nn\nfrom types import SimpleNamespace\nimport torch\n"
         "def make():\n    return SimpleNamespace(model=nn.Linear(3, 2), inputs=torch.randn(4, 3))\n"
     )
-    told = run(folder, str(SCRIPT), "profile", "--step-subject=./net.py:make", *SMALL)
-    assert "net.py_make" in told
-    assert not list(folder.rglob("imported"))
-
-
-def test_the_suite_and_measure_step_run(folder: Path) -> None:
-    """By the name that nothing shadows; what is timed and told is seen where `measure_step` runs."""
     suite = ("-m", "pytest", "--pyargs", "nncore_bench", "--benchmark-disable", "--step-hidden=8")
-    assert "8 passed" in run(folder, sys.executable, *suite, *SMALL)
     code = (
         "from nncore_bench import measure_step as m; print(m(batch_sizes=4, hidden=8, launches=1, budget=1))"
     )
-    assert "zero_grad" in run(folder, sys.executable, "-c", code)
+    of_script, of_suite, of_code = run(
+        folder,
+        (str(SCRIPT), "profile", "--step-subject=./net.py:make", *SMALL),
+        (sys.executable, *suite, *SMALL),
+        (sys.executable, "-c", code),
+    )
+    assert "net.py_make" in of_script
+    assert "8 passed" in of_suite
+    assert "zero_grad" in of_code
     assert not list(folder.rglob("imported"))
 
 
@@ -73,4 +81,4 @@ def test_the_users_own_tests_import_their_own(folder: Path) -> None:
     (folder / "test_mine.py").write_text(
         f"def test_mine():\n    import {own} as mine\n    assert mine.MINE\n"
     )
-    assert "1 passed" in run(folder, sys.executable, "-m", "pytest", "-q", "test_mine.py")
+    assert "1 passed" in run(folder, (sys.executable, "-m", "pytest", "-q", "test_mine.py"))[0]

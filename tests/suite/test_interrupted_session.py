@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,6 +12,7 @@ import psutil
 import pytest
 from sessions import ROOT, SMALL, command, session
 
+from nncore_bench.__main__ import main
 from nncore_bench.runs import read_blocks, read_run
 
 pytestmark = pytest.mark.machine
@@ -51,20 +51,8 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [child for child in children if any("start.py" in word for word in child.cmdline())]
 
 
-def report(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run `nncore-bench report` on a run."""
-    return subprocess.run(
-        [sys.executable, "-m", "bench", "report", str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 def test_kill_9_leaves_the_finished_rounds_and_no_process(
-    running: tuple[subprocess.Popen[str], Path],
+    running: tuple[subprocess.Popen[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The report of what was finished reads like any other and says that it was cut short."""
     process, folder = running
@@ -75,10 +63,10 @@ def test_kill_9_leaves_the_finished_rounds_and_no_process(
     rounds = {block.round for block in read_blocks(folder)}
     assert len(rounds) >= 3
     assert read_run(folder).state == "running"
-    printed = report(folder)
-    assert printed.returncode == 0, printed.stderr
-    assert "cut short" in printed.stdout
-    assert "samples/s" in printed.stdout
+    assert main(["report", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "cut short" in printed
+    assert "samples/s" in printed
 
 
 def test_ctrl_c_prints_what_is_known_and_leaves_no_process(
@@ -93,7 +81,7 @@ def test_ctrl_c_prints_what_is_known_and_leaves_no_process(
     until(lambda: not any(worker.is_running() for worker in workers))
     assert read_run(folder).state == "interrupted"
     assert "samples/s" in printed
-    assert report(folder).returncode == 0
+    assert main(["report", str(folder)]) == 0
 
 
 def kill_a_launch_of_the_cases(process: subprocess.Popen[str]) -> None:

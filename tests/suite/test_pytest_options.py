@@ -1,8 +1,8 @@
 """pytest's and pytest-benchmark's own options still do what their users expect."""
 
 import json
-import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sessions import SMALL, session
@@ -10,46 +10,38 @@ from sessions import SMALL, session
 pytestmark = pytest.mark.machine
 
 CPU = (*SMALL, "--benchmark-only")
-TWO = (*CPU, "-k", "forward or loss")
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """Return a session of two phases that saved itself, and the folder with its storage and JSON."""
-    folder = tmp_path_factory.mktemp("saved")
-    return session(
-        *TWO, "--benchmark-autosave", f"--benchmark-json={folder / 'out.json'}", *into(folder)
-    ), folder
-
-
-def into(folder: Path) -> tuple[str, str]:
-    return f"--benchmark-storage={folder / 'storage'}", f"--step-results={folder / 'results'}"
-
-
-def test_k_chooses_phases_and_only_what_they_need_is_run(
-    saved: tuple[subprocess.CompletedProcess[str], Path],
-) -> None:
-    """The whole step still runs, and what was not asked for is not reported."""
-    process, folder = saved
+def chosen(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, Any]]]:
+    """Return what a session of two phases and of twelve rounds printed, and its benchmarks."""
+    folder = tmp_path_factory.mktemp("chosen")
+    process = session(
+        *CPU,
+        "-k",
+        "forward or loss",
+        "--benchmark-min-rounds=12",
+        "--step-target=90%",
+        "--step-budget=20",
+        f"--benchmark-json={folder / 'out.json'}",
+        f"--step-results={folder / 'results'}",
+    )
     assert process.returncode == 0, process.stdout
-    assert "2 passed, 6 deselected" in process.stdout
-    benchmarks = json.loads((folder / "out.json").read_text())["benchmarks"]
+    return process.stdout, json.loads((folder / "out.json").read_text())["benchmarks"]
+
+
+def test_k_chooses_phases_and_only_what_they_need_is_run(chosen: tuple[str, list[dict[str, Any]]]) -> None:
+    """The whole step still runs, and what was not asked for is not reported."""
+    printed, benchmarks = chosen
+    assert "2 passed, 6 deselected" in printed
     assert [benchmark["params"]["phase"] for benchmark in benchmarks] == ["forward", "loss"]
 
 
-def test_saved_is_compared_in_the_groups_and_columns_that_the_user_asks_for(
-    saved: tuple[subprocess.CompletedProcess[str], Path],
+def test_pytest_benchmarks_own_time_and_rounds_steer_the_campaign(
+    chosen: tuple[str, list[dict[str, Any]]],
 ) -> None:
-    """`--benchmark-compare` finds the same names in the saved run; ours are defaults and no more."""
-    _, folder = saved
-    shown = ("--benchmark-group-by=param:device", "--benchmark-columns=min,max")
-    process = session(*TWO, "--benchmark-compare", *shown, *into(folder))
-    assert process.returncode == 0, process.stdout
-    assert "(NOW)" in process.stdout
-    assert "(0001_" in process.stdout
-    assert "benchmark 'device=cpu': 4 tests" in process.stdout
-    header = next(line for line in process.stdout.splitlines() if line.startswith("Name (time in"))
-    assert header.split()[4:] == ["Min", "Max"]
+    """Rounds at least, when they are asked for and the budget allows them."""
+    assert [benchmark["stats"]["rounds"] for benchmark in chosen[1]] == [12, 12]
 
 
 def test_x_stops_at_the_first_failure_and_keeps_the_run(tmp_path: Path) -> None:
@@ -59,20 +51,3 @@ def test_x_stops_at_the_first_failure_and_keeps_the_run(tmp_path: Path) -> None:
     assert "1 failed" in process.stdout
     assert "passed" not in process.stdout.splitlines()[-1]
     assert list((tmp_path / "results").glob("*/samples.npz"))
-
-
-def test_pytest_benchmarks_own_time_and_rounds_steer_the_campaign(tmp_path: Path) -> None:
-    """Rounds at least, when they are asked for and the budget allows them."""
-    out = tmp_path / "out.json"
-    process = session(
-        *CPU,
-        "-k",
-        "inference",
-        "--benchmark-min-rounds=12",
-        "--step-target=90%",
-        "--step-budget=20",
-        f"--benchmark-json={out}",
-        f"--step-results={tmp_path / 'results'}",
-    )
-    assert process.returncode == 0, process.stdout
-    assert json.loads(out.read_text())["benchmarks"][0]["stats"]["rounds"] == 12

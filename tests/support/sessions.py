@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -33,3 +36,11 @@ def session(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=300,
         check=False,
     )
+
+
+def session_here(capfd: pytest.CaptureFixture[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the suite in this process, where what is tested ends before anything is measured."""
+    typed = command(*arguments)
+    with chdir(ROOT):
+        code = pytest.main(typed[typed.index("bench/") :])
+    return subprocess.CompletedProcess(typed, code, *capfd.readouterr())

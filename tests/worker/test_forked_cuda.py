@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -13,6 +13,20 @@ import torch
 from nncore_bench.campaign.launcher import Launcher
 from nncore_bench.worker import messages
 from nncore_bench.worker.processes import a_fork_can
+
+
+@pytest.fixture(scope="module")
+def imported() -> Iterator[Launcher]:
+    """Import torch once for all launches of this file."""
+    with closing(Launcher()) as launcher:
+        yield launcher
+
+
+@pytest.fixture
+def launcher(imported: Launcher) -> Launcher:
+    """Return a launcher that has not asked whether forks can use CUDA."""
+    vars(imported).pop("forks_use_cuda", None)
+    return imported
 
 
 def fail() -> None:
@@ -51,58 +65,48 @@ def test_a_process_that_has_initialised_cuda_is_not_forked_for_it(monkeypatch: p
 @pytest.mark.machine
 @pytest.mark.parametrize(("works", "started"), [(True, "fork"), (False, "spawn")])
 def test_a_launcher_forks_for_cuda_only_where_the_probe_worked(
-    monkeypatch: pytest.MonkeyPatch, *, works: bool, started: str
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch, *, works: bool, started: str
 ) -> None:
     """It is asked once; the CPU is always forked, with its cores; CUDA has all threads."""
     asked: list[str] = []
-    with closing(Launcher()) as launcher:
-        monkeypatch.setattr(
-            launcher, "fork", lambda *place, threads=1: asked.append(f"fork {place} {threads}")
-        )
-        monkeypatch.setattr(launcher, "spawn", lambda code: asked.append(f"spawn {code}"))
-        send, receive = launcher._control.send, launcher._control.receive
+    threads = launcher.hello.all_threads
+    with monkeypatch.context() as planted:
+        planted.setattr(launcher, "fork", lambda *place, threads=1: asked.append(f"fork {place} {threads}"))
+        planted.setattr(launcher, "spawn", lambda code: asked.append(f"spawn {code}"))
         probes: list[messages.Probe] = []
-
-        def planted(message: messages.Probe) -> None:
-            probes.append(message) if isinstance(message, messages.Probe) else send(message)
-
-        monkeypatch.setattr(launcher._control, "send", planted)
-        threads = launcher.hello.all_threads
-        monkeypatch.setattr(launcher._control, "receive", lambda *_: messages.Probed(works))
+        planted.setattr(launcher._control, "send", probes.append)
+        planted.setattr(launcher._control, "receive", lambda *_: messages.Probed(works))
         launcher.start("cpu", "here", (1,))
         launcher.start("cuda", "here", (1,))
         launcher.start("cuda", "here")
-        monkeypatch.setattr(launcher._control, "receive", receive)
     on_cuda = f"fork ('here',) {threads}" if started == "fork" else "spawn here"
     assert asked == ["fork ('here', (1,)) 1", on_cuda, on_cuda]
-    assert len(probes) == 1
+    assert probes == [messages.Probe()]
 
 
 @pytest.mark.machine
-def test_a_machine_without_cuda_forks_nothing_to_see_that() -> None:
+def test_a_machine_without_cuda_forks_nothing_to_see_that(launcher: Launcher) -> None:
     """The launcher knows; and asking does not disturb what it forks afterwards."""
-    with closing(Launcher()) as launcher:
-        assert launcher.forks_use_cuda is launcher.hello.cuda
-        worker = launcher.fork(threads=2)
-        assert isinstance(worker.ask(messages.Forget(0)), messages.Done)
+    assert launcher.forks_use_cuda is launcher.hello.cuda
+    worker = launcher.fork(threads=2)
+    assert isinstance(worker.ask(messages.Forget(0)), messages.Done)
+    worker.close()
 
 
 @pytest.mark.machine
-def test_a_closed_worker_is_gone_when_the_next_is_started() -> None:
+def test_a_closed_worker_is_gone_when_the_next_is_started(launcher: Launcher) -> None:
     """A GPU in exclusive mode, and memory, are free only then; closing it again ends nobody else."""
-    with closing(Launcher()) as launcher:
-        worker = launcher.fork()
-        (pid,) = {c.pid for c in psutil.Process().children(recursive=True) if c.ppid() != os.getpid()}
-        worker.close()
-        assert not psutil.pid_exists(pid)
-        worker.close()
+    worker = launcher.fork()
+    (pid,) = {c.pid for c in psutil.Process().children(recursive=True) if c.ppid() != os.getpid()}
+    worker.close()
+    assert not psutil.pid_exists(pid)
+    worker.close()
 
 
 @pytest.mark.machine
 @pytest.mark.cuda
-def test_a_fork_of_a_launcher_uses_cuda_as_the_probe_says() -> None:
+def test_a_fork_of_a_launcher_uses_cuda_as_the_probe_says(launcher: Launcher) -> None:
     """On a real device: whatever the probe found, a worker has the GPU."""
-    with closing(Launcher()) as launcher:
-        reply = launcher.start("cuda").ask(messages.Look())
-        assert isinstance(reply, messages.Seen)
-        assert reply.total_bytes >= reply.free_bytes > 0
+    reply = launcher.start("cuda").ask(messages.Look())
+    assert isinstance(reply, messages.Seen)
+    assert reply.total_bytes >= reply.free_bytes > 0

@@ -3,6 +3,7 @@
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -43,8 +44,17 @@ def make():
 """
 
 
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[Launcher]:
+    """Import torch once for both tests of real workers."""
+    with closing(Launcher()) as launcher:
+        yield launcher
+
+
 @pytest.mark.machine
-def test_a_device_side_assert_in_one_of_three_cases_fails_that_case_alone(tmp_path: Path) -> None:
+def test_a_device_side_assert_in_one_of_three_cases_fails_that_case_alone(
+    launcher: Launcher, tmp_path: Path
+) -> None:
     """In every launch its process goes down with it, and a new one measures the other two."""
     file = tmp_path / "fragile.py"
     file.write_text(NETWORK)
@@ -52,8 +62,7 @@ def test_a_device_side_assert_in_one_of_three_cases_fails_that_case_alone(tmp_pa
     records = [CaseRecord(replace(case, batch_size=size), ("step",)) for size in (4, 12, 16)]
     bench = Bench()
     plan = Plan(2, 2.0, 0.5, least_rounds=2, seed=3)
-    with closing(Launcher()) as launcher:
-        Conductor(records, plan, lambda _: launcher.fork(), bench.save, bench.progress).run()
+    Conductor(records, plan, lambda _: launcher.fork(), bench, bench.progress).run()
     assert [r.status for r in bench.saved_cases] == ["ok", "failed", "ok"], bench.saved_cases
     assert ASSERT in bench.saved_cases[1].reason
     assert {b.case for blocks in bench.rounds.values() for b in blocks} == {0, 2}
@@ -119,13 +128,14 @@ def test_an_obscure_error_of_cuda_is_told_with_what_it_usually_is_and_where_to_l
 
 
 @pytest.mark.machine
-def test_a_worker_error_names_what_ended_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_error_names_what_ended_the_worker(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The reply that says so is the last one."""
-    with closing(Launcher()) as launcher:
-        worker = launcher.fork()
-        monkeypatch.setattr(worker._channel, "receive", lambda *_: messages.Ended("it broke"))
-        with pytest.raises(WorkerError, match="had to end: it broke"):
-            worker.ask(messages.Forget(0))
+    worker = launcher.fork()
+    monkeypatch.setattr(worker._channel, "receive", lambda *_: messages.Ended("it broke"))
+    with pytest.raises(WorkerError, match="had to end: it broke"):
+        worker.ask(messages.Forget(0))
 
 
 def test_a_worker_can_be_closed_after_an_interrupt_in_the_middle_of_a_launch() -> None:

@@ -4,6 +4,7 @@ import os
 import random
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,15 +75,15 @@ def judged(  # noqa: PLR0913, PLR0917 - a gate is made of these
 ) -> Outcome:
     """Run a gate with coins of its own; `environment` is set for its workers."""
     coins = random.Random(random.SystemRandom().randrange(HASH_SEEDS))  # noqa: S311 - coins, and no secret
-    templates = Templates(pythons, coins, more=environment)
-    if len(set(pythons)) > 1:
-        base, candidate = (
-            f"{names[side]} with torch {templates.torch(side)} of {pythons[side]}"
-            for side in (BASE, CANDIDATE)
-        )
-        names = (base, candidate)
-    sides = Sides(cases, layout, templates, progress, coins)
-    return Gate(names, cases, rule, budget_s, progress, coins, sides).run()
+    with closing(Templates(pythons, coins, more=environment)) as templates:
+        if len(set(pythons)) > 1:
+            base, candidate = (
+                f"{names[side]} with torch {templates.torch(side)} of {pythons[side]}"
+                for side in (BASE, CANDIDATE)
+            )
+            names = (base, candidate)
+        sides = Sides(cases, layout, templates, progress, coins)
+        return Gate(names, cases, rule, budget_s, progress, coins, sides).run()
 
 
 def _base(asked: GateOptions, repository: Repository, candidate: Revision) -> Revision:
