@@ -12,11 +12,11 @@ SIZES = [1, 4, 16, 64, 256]
 
 
 def exact(value: float) -> Estimate:
-    return Estimate(value, value, value, "made up")
+    return Estimate(value, value, value)
 
 
 def within(value: float, share: float) -> Estimate:
-    return Estimate(value, value / (1 + share), value * (1 + share), "made up")
+    return Estimate(value, value / (1 + share), value * (1 + share))
 
 
 def of_values(*values: float, worth: float = 1.0) -> Crossover:
@@ -98,13 +98,13 @@ def test_sizes_may_come_in_any_order_and_missing_ones_are_bridged() -> None:
 
 def test_unknown_bounds_may_be_anything() -> None:
     """The crossing is known and its interval is not, nor which is surely faster; what is known bounds it."""
-    unknown = [Estimate(0.5, None, None, ""), Estimate(2.0, None, None, "")]
+    unknown = [Estimate(0.5, None, None), Estimate(2.0, None, None)]
     found = crossover([1, 256], unknown)
     (crossing,) = found.crossings
     assert crossing.batch_size.value == pytest.approx(16)
     assert (crossing.batch_size.low, crossing.batch_size.high) == (None, None)
     assert (found.faster_at_first, found.faster_at_last) == (None, None)
-    known = [Estimate(0.5, 0.4, 0.6, ""), Estimate(1.5, None, None, ""), Estimate(4.0, 3.0, 5.0, "")]
+    known = [Estimate(0.5, 0.4, 0.6), Estimate(1.5, None, None), Estimate(4.0, 3.0, 5.0)]
     (crossing,) = crossover([1, 16, 256], known).crossings
     assert (crossing.batch_size.low, crossing.batch_size.high) == pytest.approx((1, 256))
 
@@ -125,7 +125,7 @@ def test_the_interval_holds_the_truth_in_95_of_100_noisy_curves() -> None:
     hits, trials, half = 0, 2000, 1.96 * 0.03
     for _ in range(trials):
         seen = [(size / 20) ** 0.7 * exp(0.03 * random.standard_normal()) for size in SIZES]
-        curve = [Estimate(value, value * exp(-half), value * exp(half), "made up") for value in seen]
+        curve = [Estimate(value, value * exp(-half), value * exp(half)) for value in seen]
         (crossing,) = crossover(SIZES, curve).crossings
         assert crossing.batch_size.low is not None
         assert crossing.batch_size.high is not None

@@ -18,7 +18,6 @@ import numpy as np
 from nncore_bench.cases import KIND_OF_PHASE, Case, Place
 from nncore_bench.companions import MIDDLE_NETWORK, SMALLEST_NETWORK
 from nncore_bench.estimate.estimates import (
-    BETWEEN_RUNS,
     Estimate,
     Laps,
     Spread,
@@ -143,7 +142,7 @@ def drift_free_ratio(base: Row, candidate: Row) -> Estimate | None:
     ratio = times[1] / times[0]
     spreads = relative_spread(base), relative_spread(candidate)
     half = None if spreads[0] is None or spreads[1] is None else spreads[0].joined(spreads[1]).half_width
-    return Estimate.around_ratio(ratio, half, BETWEEN_RUNS)
+    return Estimate.around_ratio(ratio, half)
 
 
 def drift_free_ratios(base: Iterable[Row], candidate: Iterable[Row]) -> dict[Case, dict[str, Estimate]]:

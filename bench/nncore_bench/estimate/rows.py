@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from nncore_bench.cases import KIND_OF_PHASE, STEP_PHASES, UNATTRIBUTED, Case
-from nncore_bench.estimate.estimates import Estimate, Laps, between_launches, low_time, median_time, paired
+from nncore_bench.estimate.estimates import (
+    BETWEEN_LAUNCHES,
+    WITHIN_ONE_PROCESS,
+    Estimate,
+    Laps,
+    between_launches,
+    low_time,
+    median_time,
+    paired,
+)
 from nncore_bench.estimate.laps import published, spans_of
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, Block, BlocksOfCase
@@ -124,19 +133,20 @@ class Row:
     @property
     def time(self) -> Estimate | None:
         """Return the undisturbed time in seconds."""
-        return self._estimate(self.time_s, self.time_low_s, self.time_high_s)
+        return _estimate(self.time_s, self.time_low_s, self.time_high_s)
 
     @property
     def median(self) -> Estimate | None:
         """Return the median time in seconds."""
-        return self._estimate(self.median_s, self.median_low_s, self.median_high_s)
-
-    def _estimate(self, value: float | None, low: float | None, high: float | None) -> Estimate | None:
-        return None if value is None else Estimate(value, low, high, self.interval)
+        return _estimate(self.median_s, self.median_low_s, self.median_high_s)
 
     def as_record(self) -> dict[str, Any]:
         """Return the row as plain values, column by column."""
         return asdict(self)
+
+
+def _estimate(value: float | None, low: float | None, high: float | None) -> Estimate | None:
+    return None if value is None else Estimate(value, low, high)
 
 
 def timed_rows(
@@ -189,7 +199,7 @@ def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> d
         "time_s": time.value,
         "time_low_s": time.low,
         "time_high_s": time.high,
-        "interval": time.basis,
+        "interval": BETWEEN_LAUNCHES if len(launches) > 1 else WITHIN_ONE_PROCESS,
         "between_launches": between_launches(of_launches),
         "median_s": median.value,
         "median_low_s": median.low,

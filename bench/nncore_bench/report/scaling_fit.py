@@ -20,8 +20,6 @@ REACH = 10
 ALIKE = 1.25
 """Times are alike if the longest is at most this many times the shortest: those of a bent curve are not."""
 
-BETWEEN_SIZES = "between batch sizes"
-
 
 @dataclass(frozen=True)
 class Scaling:
@@ -60,12 +58,12 @@ def scaling_of(batch_sizes: Sequence[float], times: Sequence[float]) -> Scaling 
     line, covariance = np.polyfit(sizes, seconds, 1, w=1 / seconds, cov=True)
     slope, fixed = line.tolist()
     spread = float(stdtrit(len(sizes) - 2, (1 + COVERAGE) / 2))
-    per_sample = Estimate.around(slope, spread * sqrt(covariance[0, 0]), BETWEEN_SIZES)
+    per_sample = Estimate.around(slope, spread * sqrt(covariance[0, 0]))
     misses = (fixed + slope * sizes) / seconds - 1
     mean = np.average(seconds, weights=seconds**-2)
     variance = float(((1 - mean / seconds) ** 2).sum())
     return Scaling(
-        fixed=Estimate.around(fixed, spread * sqrt(covariance[1, 1]), BETWEEN_SIZES),
+        fixed=Estimate.around(fixed, spread * sqrt(covariance[1, 1])),
         per_sample=per_sample,
         plateau_batch=_plateau(fixed, slope, spread**2 * covariance, REACH * float(sizes.max())),
         largest_batch=float(sizes.max()),
@@ -87,4 +85,4 @@ def _plateau(fixed: float, slope: float, wide: npt.NDArray[np.float64], reach: f
         return None
     half = sqrt(max(product**2 - square * rest, 0.0))
     low, high = (float(times * max(end, 0.0) / square) for end in (product - half, product + half))
-    return Estimate(float(times * fixed / slope), low, high if high <= reach else None, BETWEEN_SIZES)
+    return Estimate(float(times * fixed / slope), low, high if high <= reach else None)
