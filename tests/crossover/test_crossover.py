@@ -31,7 +31,7 @@ def test_a_power_law_crosses_where_it_equals_one() -> None:
     assert crossing.batch_size.low == pytest.approx(20)
     assert crossing.batch_size.high == pytest.approx(20)
     assert crossing.upward
-    assert (found.faster_at_first, found.faster_at_last) == (False, True)
+    assert found.faster is None
 
 
 def test_fixed_costs_cross_near_where_the_lines_do() -> None:
@@ -46,7 +46,7 @@ def test_what_never_crosses_says_which_is_faster(values: tuple[float, ...], firs
     """On all of the range that was measured, and nothing is said beyond."""
     found = of_values(*values)
     assert found.crossings == ()
-    assert found.faster_at_first is found.faster_at_last is first
+    assert found.faster is first
 
 
 def test_what_crosses_twice_has_two_crossings() -> None:
@@ -80,7 +80,7 @@ def test_an_interval_may_reach_beyond_what_was_measured() -> None:
     found = crossover([16, 64], [within(0.9, 0.5), within(1.1, 0.5)])
     (crossing,) = found.crossings
     assert (crossing.batch_size.low, crossing.batch_size.high) == (None, None)
-    assert (found.faster_at_first, found.faster_at_last) == (None, None)
+    assert found.faster is None
 
 
 def test_a_price_moves_the_crossover() -> None:
@@ -103,7 +103,7 @@ def test_unknown_bounds_may_be_anything() -> None:
     (crossing,) = found.crossings
     assert crossing.batch_size.value == pytest.approx(16)
     assert (crossing.batch_size.low, crossing.batch_size.high) == (None, None)
-    assert (found.faster_at_first, found.faster_at_last) == (None, None)
+    assert found.faster is None
     known = [Estimate(0.5, 0.4, 0.6), Estimate(1.5, None, None), Estimate(4.0, 3.0, 5.0)]
     (crossing,) = crossover([1, 16, 256], known).crossings
     assert (crossing.batch_size.low, crossing.batch_size.high) == pytest.approx((1, 256))
