@@ -11,7 +11,7 @@ import msgspec.structs
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
 
-from nncore_bench.crossover.table import curves
+from nncore_bench.crossover.table import curves, in_words
 from nncore_bench.estimate.cells import cells_of
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.source import Source

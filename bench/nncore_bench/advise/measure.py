@@ -3,11 +3,11 @@
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from nncore_bench.advise.text import Advice
 from nncore_bench.campaign.conductor import Progress
 from nncore_bench.campaign.launcher import Launcher
 from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
@@ -28,23 +28,6 @@ SHARE_TOGETHER = 0.4
 
 PHASES_OF = {"step": ("step",), "inference": ("inference",), "feeding": ("data",)}
 PLAIN_PHASES = ("step", "inference", "data")
-
-
-@dataclass(frozen=True)
-class Advice:
-    """Hold what each variant gains on the plain step of a case, and what the best of them gain together.
-
-    `plain_s` is the plain step in seconds; `together` is empty where there was nothing to join. `assumed`
-    says what the subject left out and what was taken instead; `folders` are where the runs are.
-    """
-
-    base: Case
-    plain_s: float
-    found: Sequence[Gain]
-    together: Sequence[Gain]
-    assumed: Sequence[str]
-    seconds: float
-    folders: Sequence[Path]
 
 
 def candidates(base: Case, all_threads: int) -> list[Case]:

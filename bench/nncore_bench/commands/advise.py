@@ -13,8 +13,7 @@ from nncore_bench.errors import UserError
 from nncore_bench.options import Options
 
 if TYPE_CHECKING:
-    from nncore_bench.advise.measure import Advice
-    from nncore_bench.estimate.gains import Gain
+    from nncore_bench.advise.text import Advice
 
 HELP = "measure the variants of a step side by side, and say which are worth it"
 ADVISED = {"step_devices": "cpu", "step_threads": "1", "step_budget": "20", "step_launches": "6"}
@@ -39,7 +38,7 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
 
     with progress_line(StandardError()) as line:
         advice = advise(options, line)
-    say(advice_text(**vars(advice)))
+    say(advice_text(advice))
     return _answer(advice, records_of(advice_tables({advice.base: [*advice.found, *advice.together]})))
 
 
@@ -54,27 +53,12 @@ def _options(given: argparse.Namespace) -> Options:
 
 
 def _answer(advice: "Advice", figures: dict[str, object]) -> Answer:
-    from nncore_bench.advise.text import name_of
+    from nncore_bench.advise.text import best_of, code_for, name_of
     from nncore_bench.text.table import bounds
-    from nncore_bench.variants import code_of
 
-    best = best_of(advice)
+    best = best_of(advice.found, advice.together)
     if best is None:
         return Answer(OK, "none", None, None, figures)
-    case, change = best.case, name_of(best.case, advice.base)
+    change = name_of(best.case, advice.base)
     cause = {"change": change, **bounds(best.speed_up, "speed_up", "low", "high")}
-    code = code_of(case.variant, case.precision, case.threads, best.optimizer_code)
-    return Answer(OK, change, cause, "\n".join(code), figures)
-
-
-def best_of(advice: "Advice") -> "Gain | None":
-    """Return the change to recommend first: a single one, unless a combination is surely faster."""
-    from nncore_bench.advise.text import ranked
-
-    worth = [gain for gain in ranked(advice.found) if gain.worth_it]
-    alone = next((gain for gain in worth if gain.about == "step"), None)
-    surely = {gain: gain.speed_up.low or 0.0 for gain in advice.together if gain.worth_it and gain.speed_up}
-    joined = max(surely, key=lambda gain: surely[gain], default=None)
-    if joined is not None and not (alone and alone.speed_up and alone.speed_up.value >= surely[joined]):
-        return joined
-    return alone or next(iter(worth), None)
+    return Answer(OK, change, cause, "\n".join(code_for(best)), figures)
