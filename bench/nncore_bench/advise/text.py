@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import ceil, isinf
+from operator import attrgetter
 from pathlib import Path
 
 import pandas as pd
@@ -116,14 +117,10 @@ def best_of(found: Sequence[Gain], together: Sequence[Gain] = ()) -> Gain | None
     """Return the change to recommend first: a single one, unless a combination is surely faster."""
     worth = [gain for gain in ranked(found) if gain.worth_it]
     alone = next((gain for gain in worth if gain.about == "step"), None)
-    joined = max((gain for gain in together if gain.worth_it), key=_at_least, default=None)
-    if joined and (not alone or not alone.speed_up or _at_least(joined) > alone.speed_up.value):
+    joined = max((gain for gain in together if gain.worth_it), key=attrgetter("least_speed_up"), default=None)
+    if joined and (not alone or not alone.speed_up or joined.least_speed_up > alone.speed_up.value):
         return joined
     return alone or next(iter(worth), None)
-
-
-def _at_least(gain: Gain) -> float:
-    return gain.least_speed_up
 
 
 def advice_sentences(base: Case, found: Sequence[Gain], together: Sequence[Gain] = ()) -> list[str]:

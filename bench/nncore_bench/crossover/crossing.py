@@ -1,6 +1,6 @@
 """The crossover: from which batch size on one device is faster than another, with its interval."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, inf, isinf, log
@@ -35,28 +35,21 @@ class Crossover:
     faster: bool | None
 
 
-def crossover(batch_sizes: Sequence[int], speed_ups: Sequence[Estimate], *, worth: float = 1.0) -> Crossover:
+def crossover(speed_ups: Mapping[int, Estimate], *, worth: float = 1.0) -> Crossover:
     """Return where a speed-up passes `worth` (1, or the price of the device in units of the other's).
 
-    Between two batch sizes both times are straight lines over the batch size on logarithmic axes, and so is
-    their quotient; nothing is said beyond the sizes measured. A value that touches `worth` and turns back is
-    no crossing. Raises ValueError for no sizes at all, equal ones, or values that are not positive.
+    `speed_ups` are positive, by batch size in ascending order, at least one. Between two batch sizes both
+    times are straight lines over the batch size on logarithmic axes, and so is their quotient; nothing is
+    said beyond the sizes measured. A value that touches `worth` and turns back is no crossing.
     """
-    if not batch_sizes or len(set(batch_sizes)) < len(batch_sizes):
-        raise ValueError(f"batch sizes: {list(batch_sizes)} (give at least one, each once)")
-    if any(
-        not value > 0 for one in speed_ups for value in (one.value, one.low, one.high) if value is not None
-    ):
-        raise ValueError("a speed-up is not positive")
-    of_size = dict(sorted(zip(batch_sizes, speed_ups, strict=True)))
-    sizes, points = [log(size) for size in of_size], [one.scaled(1 / worth) for one in of_size.values()]
+    sizes, points = [log(size) for size in speed_ups], [one.scaled(1 / worth) for one in speed_ups.values()]
     values = [log(point.value) for point in points]
     lows = [-inf if point.low is None else log(point.low) for point in points]
     highs = [inf if point.high is None else log(point.high) for point in points]
     crossings = [_crossing(sizes, lows, highs, at, upward=upward) for at, upward in _zeros(sizes, values)]
     ends = {points[0].exceeds(1), points[-1].exceeds(1)}
     sure = not crossings and (ends == {False} or (ends == {True} and min(values) > 0))
-    return Crossover(tuple(of_size), worth, tuple(crossings), ends.pop() if sure else None)
+    return Crossover(tuple(speed_ups), worth, tuple(crossings), ends.pop() if sure else None)
 
 
 def _zeros(sizes: Sequence[float], values: Sequence[float]) -> list[tuple[float, bool]]:

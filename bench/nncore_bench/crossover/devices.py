@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
 from nncore_bench.estimate.cells import Cells
@@ -41,12 +42,9 @@ def fastest(cells: Cells, *, device: str | None = None) -> dict[Case, Row]:
     """Return the fastest measured step of every case regardless of its place, or of those on one device."""
     best: dict[Case, Row] = {}
     for case, row_of in cells.items():
-        row = row_of.get("step")
-        if row is None or not row.median_s or device not in (None, case.device):
-            continue
-        known = best.get(anywhere(case))
-        if known is None or known.median_s is None or row.median_s < known.median_s:
-            best[anywhere(case)] = row
+        row, key = row_of.get("step"), anywhere(case)
+        if row and row.median_s and device in (None, case.device):
+            best[key] = min(best.get(key, row), row, key=lambda one: one.median_s or inf)
     return best
 
 

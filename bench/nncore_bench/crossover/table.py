@@ -76,9 +76,8 @@ def curves(cells: Cells, prices: Mapping[str, float] | None = None) -> list[Curv
             points = {size: of for size, of in sorted(of_width.items()) if len(of) == len(DEVICES)}
             if points:
                 speed_ups = {size: of["cpu"].time.over(of["cuda"].time) for size, of in points.items()}
-                curve = list(points), list(speed_ups.values())
-                cheaper = None if worth is None else crossover(*curve, worth=worth)
-                found.append(Curve(mode, case, points, speed_ups, crossover(*curve), cheaper))
+                cheaper = None if worth is None else crossover(speed_ups, worth=worth)
+                found.append(Curve(mode, case, points, speed_ups, crossover(speed_ups), cheaper))
     return found
 
 

@@ -1,6 +1,7 @@
 """Gains: how much faster variants of a step are than the plain one, and when they pay off."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, log
 from typing import Any, Literal, TypeAlias
@@ -29,6 +30,7 @@ WORTH_IT = 1.01
 SAME_WITHIN = 1.05
 """Report no difference only if the interval lies within this factor."""
 
+NOT_WORDS = ("precision", "threads")
 KINDS: Mapping[str, BlockKind] = {"step": "plain", "inference": "inference", "feeding": "feed"}
 
 
@@ -81,37 +83,42 @@ def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[
     """Return by plain case the gains of the others of its device, batch size and width.
 
     A case is plain if it was measured eager, in float32, on the fewest threads. Left out are plain cases with
-    nothing but other thread counts alongside, which have a table of their own, and variants whose aim (step,
-    inference, feeding) was not measured.
+    nothing but other thread counts alongside, which have a table of their own.
     """
-    groups: dict[Case, dict[Case, CaseRecord]] = {}
+    groups: dict[Case, list[CaseRecord]] = {}
     for record in records:
-        key = replace(record.case, threads=DOES_NOT_APPLY, variant=EAGER, precision=PLAIN_PRECISION)
-        groups.setdefault(key, {})[record.case] = record
+        groups.setdefault(_alike(record.case), []).append(record)
     found = {}
     for group in groups.values():
-        plain = [case for case in group if (case.variant, case.precision) == (EAGER, PLAIN_PRECISION)]
-        measured = [case for case in plain if group[case].status == "ok"]
+        plain = [one for one in group if (one.case.variant, one.case.precision) == (EAGER, PLAIN_PRECISION)]
+        measured = [record.case for record in plain if record.status == "ok"]
         if measured and len(plain) < len(group):
             base = min(measured, key=lambda case: case.threads)
-            among = [
-                case
-                for case, record in group.items()
-                if KINDS[made_faster(case.variant)] in {*record.kinds} & {*group[base].kinds}
-            ]
-            found[base] = gains(records, blocks, base, among)
+            found[base] = gains(records, blocks, base)
     return {base: gained for base, gained in found.items() if gained}
 
 
-def gains(
-    records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case, among: Collection[Case] | None = None
-) -> list[Gain]:
-    """Return the gain of each case, or of each of `among`, over the base, in their order."""
+def _alike(case: Case) -> Case:
+    """Return the key that cases of one device, batch size and width share."""
+    return replace(case, threads=DOES_NOT_APPLY, variant=EAGER, precision=PLAIN_PRECISION)
+
+
+def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) -> list[Gain]:
+    """Return the gain over the base of each other case of its device, batch size and width, in their order.
+
+    Left out are those whose aim was not measured of the base.
+    """
     numbered = by_case(blocks)
     of_case = {record.case: numbered[number] for number, record in enumerate(records)}
     plain = next(record for record in records if record.case == base)
-    others = [record for record in records if record.case != base and (among is None or record.case in among)]
-    counts = {about: sum(made_faster(record.case.variant) == about for record in others) for about in KINDS}
+    others = [
+        record
+        for record in records
+        if record.case != base
+        and _alike(record.case) == _alike(base)
+        and KINDS[made_faster(record.case.variant)] in {*record.kinds} & {*plain.kinds}
+    ]
+    counts = Counter(made_faster(record.case.variant) for record in others)
     return [_gain(record, plain, of_case[record.case], of_case[base], counts) for record in others]
 
 
@@ -199,34 +206,22 @@ def combinations(found: Sequence[Gain], base: Case) -> list[Case]:
     One joins the changes that are surely faster; the other also those that looked faster but are undecided,
     since their gain may show together. A single change is no combination: it was measured already.
     """
-    of_step = [gain for gain in found if gain.about == "step"]
-    sure = _best_of_each_kind([gain for gain in of_step if gain.worth_it], base)
-    hoped = _best_of_each_kind([gain for gain in of_step if gain.may_be_worth_it], base)
-    joined = [_joined(best, base) for best in (sure, {**hoped, **sure}) if len(best) > 1]
+    of_step = [gain for gain in reversed(found) if gain.about == "step"]  # of equals the first comes last
+    rising = sorted(of_step, key=lambda gain: (gain.worth_it, gain.least_speed_up))
+    joined = []
+    for hopeful in (False, True):
+        best: dict[str, Any] = {}
+        for gain in rising:
+            if gain.worth_it or (hopeful and gain.may_be_worth_it):
+                best |= _changes(gain.case, base)
+        if len(best) > 1:
+            own = {name: best.pop(name) for name in NOT_WORDS if name in best}
+            joined.append(replace(base, variant=canonical(best.values()), **own))
     return list(dict.fromkeys(joined))
 
 
-def _best_of_each_kind(found: Sequence[Gain], base: Case) -> dict[str, Gain]:
-    """Return the fastest by kind, by the lower end of the interval."""
-    best: dict[str, Gain] = {}
-    for gain in found:
-        for kind in _kinds(gain.case, base):
-            if kind not in best or gain.least_speed_up > best[kind].least_speed_up:
-                best[kind] = gain
-    return best
-
-
-def _joined(best: Mapping[str, Gain], base: Case) -> Case:
-    return replace(
-        base,
-        variant=canonical([word for gain in best.values() for word in words_of(gain.case.variant)]),
-        precision=best["precision"].case.precision if "precision" in best else base.precision,
-        threads=best["threads"].case.threads if "threads" in best else base.threads,
-    )
-
-
-def _kinds(case: Case, base: Case) -> list[str]:
-    """Return the kinds of difference between a case and the base: of words, precision, threads."""
-    kinds = [WORDS[word].kind for word in words_of(case.variant)]
-    kinds += ["precision"] if case.precision != base.precision else []
-    return [*kinds, "threads"] if case.threads != base.threads else kinds
+def _changes(case: Case, base: Case) -> dict[str, Any]:
+    """Return what a case changes by kind: the words of its variant, and its precision and threads."""
+    words = {WORDS[word].kind: word for word in words_of(case.variant)}
+    own = {name: getattr(case, name) for name in NOT_WORDS}
+    return words | {name: value for name, value in own.items() if value != getattr(base, name)}

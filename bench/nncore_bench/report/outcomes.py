@@ -1,13 +1,35 @@
 """How the run went: cut short or not, what failed, what was skipped, and what it was warned of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import Row
-from nncore_bench.records import Notice
+from nncore_bench.records import CaseRecord, Notice
 from nncore_bench.runs import Run
+from nncore_bench.text.format import several
 
 MOST_NAMED = 8
+SEEN: Sequence[tuple[Callable[[CaseRecord], object], str, str]] = (
+    (
+        lambda record: record.correct.get("denormals"),
+        "some parameters or optimizer state are denormal, which slows a step down",
+        "look for values that fade to zero, or call torch.set_flush_denormal(True) in your own training",
+    ),
+    (
+        lambda record: record.counters and (record.counters.leaked_bytes or 0) > 0,
+        "memory that a step allocates is still alive some steps later",
+        "look for what keeps tensors or graphs, such as a loss that is added up without .item()",
+    ),
+    (
+        lambda record: record.correct.get("plain_tf32"),
+        (
+            "float32 throughout, where a plain script would compute in TF32 in part (as torch does by itself"
+            " in convolutions and recurrent layers, or as the subject sets it)"
+        ),
+        "hold a script of yours against --step-precisions=tf32",
+    ),
+)
+"""What a record shows, the cause as a notice words it, and the next step."""
 
 
 def cut_short(run: Run, rows: Sequence[Row]) -> list[str]:
@@ -37,30 +59,16 @@ def outcome_lines(cells: Cells) -> list[str]:
 
 def notice_lines(run: Run) -> list[str]:
     """Return the run's warnings, each with what to do about it."""
-    denormal = [record.case.key for record in run.cases if record.correct.get("denormals")]
-    found = Notice(
-        f"{', '.join(denormal)}: some parameters or optimizer state are denormal, which slows a step down",
-        "look for values that fade to zero, or call torch.set_flush_denormal(True) in your own training",
-    )
-    leaking = [r.case.key for r in run.cases if r.counters and (r.counters.leaked_bytes or 0) > 0]
-    leak = Notice(
-        f"{', '.join(leaking)}: memory that a step allocates is still alive some steps later",
-        "look for what keeps tensors or graphs, such as a loss that is added up without .item()",
-    )
-    plain = [record.case.key for record in run.cases if record.correct.get("plain_tf32")]
-    tf32 = Notice(
-        f"{', '.join(plain)}: float32 throughout, where a plain script would compute in TF32 in part (as"
-        " torch does by itself in convolutions and recurrent layers, or as the subject sets it)",
-        "hold a script of yours against --step-precisions=tf32",
-    )
-    seen = [(denormal, found), (leaking, leak), (plain, tf32)]
-    notices = [*run.notices, *(notice for cases, notice in seen if cases)]
+    notices = list(run.notices)
+    for seen, cause, next_step in SEEN:
+        cases = [record.case.key for record in run.cases if seen(record)]
+        if cases:
+            notices.append(Notice(f"{', '.join(cases)}: {cause}", next_step))
     return [f"Notice: {notice.cause}. Next: {notice.next_step}." for notice in notices]
 
 
 def _line(status: str, reason: str, names: list[str]) -> str:
     why = reason or "no reason was recorded"
     if status == "skipped":
-        return f"Skipped: {len(names)} case{'' if len(names) == 1 else 's'}: {why}."
-    many = len(names) > MOST_NAMED
-    return f"Failed: {f'{len(names)} cases' if many else ', '.join(names)}: {why}."
+        return f"Skipped: {several(len(names), 'case')}: {why}."
+    return f"Failed: {', '.join(names) if len(names) <= MOST_NAMED else f'{len(names)} cases'}: {why}."

@@ -1,7 +1,7 @@
 """The report of a run: its tables, how it went, and three sentences, as text and as files."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -38,7 +38,7 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 
 @dataclass(frozen=True)
 class Report:
-    """Hold what is told of a run, in the order in which it is told."""
+    """The tables, remarks, sentences and findings of a run, in the order in which they are printed."""
 
     tables: tuple[Table, ...]
     remarks: tuple[str, ...]
@@ -47,13 +47,17 @@ class Report:
 
     @property
     def text(self) -> str:
-        """Return the tables that are for everybody, the remarks, and the sentences last."""
-        return self._told([table for table in self.tables if table.on_screen])
+        """Return the tables that are printed by default, the remarks, and the sentences last."""
+        return _text([table for table in self.tables if table.on_screen], self.remarks, self.sentences)
 
     @property
     def full_text(self) -> str:
         """Return the same with all tables."""
-        return self._told(self.tables)
+        return _text(self.tables, self.remarks, self.sentences)
+
+    def chosen(self, names: Collection[str]) -> str:
+        """Return the tables of some names, the remarks, and no sentences."""
+        return _text(self.named(*names), self.remarks)
 
     def named(self, *names: str, prefix: str | None = None) -> list[Table]:
         """Return the tables of some names, and those whose name begins with the prefix."""
@@ -63,15 +67,11 @@ class Report:
             if table.name in names or (prefix is not None and table.name.startswith(prefix))
         ]
 
-    def chosen(self, names: Collection[str]) -> str:
-        """Return the tables of some names, the remarks, and no sentences."""
-        told = [table.markdown() for table in self.tables if table.name in names]
-        return "\n".join([*told, f"{_listed(self.remarks)}\n"]).rstrip()
 
-    def _told(self, tables: Sequence[Table]) -> str:
-        told = [table.markdown() for table in tables]
-        told += [f"{_listed(lines)}\n" for lines in (self.remarks, self.sentences) if lines]
-        return "\n".join(told).rstrip()
+def _text(tables: Iterable[Table], *lists: Sequence[str]) -> str:
+    parts = [table.markdown() for table in tables]
+    parts += ["".join(f"{_wrapped(line)}\n" for line in lines) for lines in lists if lines]
+    return "\n".join(parts).rstrip()
 
 
 def render(source: Source, prices: Mapping[str, float] | None = None) -> Report:
@@ -127,12 +127,7 @@ def write_tables(folder: Path | None, report: Report) -> None:
     replace_file(folder / TABLES_FOLDER / "summary.md", f"{report.text}\n".encode())
 
 
-def _listed(lines: Sequence[str]) -> str:
-    """Return lines as a list, wrapped to a width that reads well."""
-    return "\n".join(_wrapped(line) for line in lines)
-
-
 def _wrapped(line: str) -> str:
-    """Wrap a line, but never between a number and its interval, its unit or its sign."""
+    """Return a line as a wrapped list item, unbroken between a number and its interval, unit or sign."""
     together = re.sub(r"(?<=\d) (?=(s|ms|µs|ns)\b)|(?<=\d) (?=[±%])|(?<=±) ", NO_BREAK, line)
     return fill(together, TEXT_WIDTH, initial_indent="- ", subsequent_indent="  ").replace(NO_BREAK, " ")

@@ -34,10 +34,13 @@ def slowest_phase(cells: Cells) -> str:
 
 def slowest(cells: Cells) -> str | None:
     """Return the phase that takes most of the step in most cases, None where no part was measured."""
-    found = Counter(
-        max(shares, key=lambda name: shares[name]) for shares in map(_shares, cells.values()) if shares
-    )
-    return found.most_common(1)[0][0] if found else None
+    found = _slowest(filter(None, map(_shares, cells.values())))
+    return found[0][0] if found else None
+
+
+def _slowest(shares: Iterable[Mapping[str, float]]) -> list[tuple[str, int]]:
+    """Return the phases that take most of a step and in how many cases each does, the commonest first."""
+    return Counter(max(of_case, key=lambda name: of_case[name]) for of_case in shares).most_common()
 
 
 def best_throughput(cells: Cells) -> str:
@@ -63,10 +66,9 @@ def _shares(row_of: Mapping[str, Row]) -> dict[str, float]:
 
 
 def _on_device(device: str, shares: Mapping[Case, Mapping[str, float]], cells: Cells) -> str:
-    slowest = Counter(max(of_case, key=lambda name: of_case[name]) for of_case in shares.values())
-    phase, times = slowest.most_common(1)[0]
+    (phase, times), *rest = _slowest(shares.values())
     share = median(of_case[phase] for of_case in shares.values() if phase in of_case)
-    others = "".join(f", {name} in {count}" for name, count in slowest.most_common()[1:])
+    others = "".join(f", {name} in {count}" for name, count in rest)
     where = f"slowest in {'all of them' if times == len(shares) else times}{others}"
     cases = f" (median over {len(shares)} cases; {where})" if len(shares) > 1 else ""
     example = reference_case(shares)
