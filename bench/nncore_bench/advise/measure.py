@@ -2,8 +2,10 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
+from math import nan
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.campaign.session import Suite
 from nncore_bench.cases import Case
 from nncore_bench.errors import UserError
-from nncore_bench.estimate.gains import Gain, combinations, gains
+from nncore_bench.estimate.gains import combinations, gains
 from nncore_bench.machine.gpu import chosen_gpu
 from nncore_bench.options import Options
 from nncore_bench.variants import PRECISIONS, WORDS, made_faster
@@ -45,34 +47,22 @@ def advise(options: Options, progress: Progress) -> Advice:
     """
     begin = time.monotonic()
     with TemporaryDirectory(prefix="compiled-") as folder:
-        return _advised(
-            options, progress, begin, {COMPILER_CACHE: folder, **chosen_gpu(options.gpu_number, os.environ)}
-        )
-
-
-def _advised(options: Options, progress: Progress, begin: float, environment: Mapping[str, str]) -> Advice:
-    suite = Suite(options, Launcher(more=environment))
-    try:
-        suite.get_ready()
-        suite.refuse_what_cannot_be()
-        base = _only(suite)
-        tried = candidates(base, suite.launcher.hello.all_threads)
-        first = _measured(suite, base, tried, 1.0, progress)
-        found, together, sources = _gains(first, base), list[Gain](), [first]
-        if joined := combinations(found, base):
-            sources.append(_measured(Suite(options, suite.launcher), base, joined, SHARE_TOGETHER, progress))
-            together = _gains(sources[-1], base)
-    finally:
-        suite.close()
+        environment = {COMPILER_CACHE: folder, **chosen_gpu(options.gpu_number, os.environ)}
+        with closing(Suite(options, Launcher(more=environment))) as suite:
+            suite.get_ready()
+            suite.refuse_what_cannot_be()
+            base = _only(suite)
+            tried = candidates(base, suite.launcher.hello.all_threads)
+            first = _measured(suite, base, tried, 1.0, progress)
+            found, sources = gains(first.run.cases, first.blocks, base), [first]
+            if joined := combinations(found, base):
+                again = Suite(options, suite.launcher)
+                sources.append(_measured(again, base, joined, SHARE_TOGETHER, progress))
+    together = [gain for more in sources[1:] for gain in gains(more.run.cases, more.blocks, base)]
     plain_s = next(row.time_s for row in first.rows if (row.case, row.phase) == (base, "step"))
     assumed = next(record.assumed for record in first.run.cases if record.case == base)
     folders = [source.folder for source in sources if source.folder is not None]
-    seconds = time.monotonic() - begin
-    return Advice(base, plain_s or float("nan"), found, together, assumed, seconds, folders)
-
-
-def _gains(source: "Source", base: Case) -> list[Gain]:
-    return gains(source.run.cases, source.blocks, base)
+    return Advice(base, plain_s or nan, found, together, assumed, time.monotonic() - begin, folders)
 
 
 def _only(suite: Suite) -> Case:

@@ -64,64 +64,55 @@ def ceilings_of(companions: Sequence[CaseRecord], beside: Sequence[Row]) -> dict
     found: dict[Place, Ceilings] = {}
     for record in companions:
         place, known = record.case.place, times.get(record.case, {})
-        ceilings = found.get(place, Ceilings())
+        rates: dict[str, Any]
         if record.role == REFERENCE_KERNELS:
-            found[place] = replace(ceilings, **_rates(record, known))
+            rates = {
+                f"{work}_per_s": record.correct[work] / known[kernel]
+                for kernel, work in WORK.items()
+                if kernel in known and work in record.correct
+            }
         elif record.role == SMALLEST_NETWORK:
-            step = record.counted("step")
-            found[place] = replace(
-                ceilings,
-                dispatch=_dispatch(record, known),
-                smallest_step_s=known.get("step"),
-                smallest_launches=step.kernel_launches if step else None,
-            )
+            counted = {phase: record.counted(phase) for phase in ("step", *known)}
+            rates = {
+                "dispatch": {
+                    phase: (time_s, of.operators)
+                    for phase, time_s in known.items()
+                    if (of := counted[phase]) and of.operators is not None
+                },
+                "smallest_step_s": known.get("step"),
+                "smallest_launches": counted["step"].kernel_launches if counted["step"] else None,
+            }
+        else:
+            continue
+        found[place] = replace(found.get(place, Ceilings()), **rates)
     return found
-
-
-def _rates(record: CaseRecord, times: Mapping[str, float]) -> dict[str, Any]:
-    """Return the rates of the kernels: the work of a lap over its undisturbed time."""
-    return {
-        f"{work}_per_s": record.correct[work] / times[kernel]
-        for kernel, work in WORK.items()
-        if kernel in times and work in record.correct
-    }
-
-
-def _dispatch(record: CaseRecord, times: Mapping[str, float]) -> dict[str, tuple[float, int]]:
-    """Return the time and the operators of each phase of the smallest network."""
-    return {
-        phase: (time_s, counted.operators)
-        for phase, time_s in times.items()
-        if (counted := record.counted(phase)) and counted.operators is not None
-    }
 
 
 def with_counters(row: Row, of_case: CaseCounters | None, ceilings: Ceilings) -> Row:
     """Return a row with the counters of its phase, the rates that follow, and its limit."""
     if of_case is None:
         return row
-    if row.phase == "step":
-        row = replace(row, **{name: getattr(of_case, name) for name in COUNTED_OF_CASE})
+    of_step = COUNTED_OF_CASE if row.phase == "step" else ()
+    known: dict[str, Any] = {name: getattr(of_case, name) for name in of_step}
     counters = of_case.phases.get(row.phase)
     if counters is None:
-        return row
-    counted = replace(row, **msgspec.structs.asdict(counters))
+        return replace(row, **known)
+    known |= msgspec.structs.asdict(counters)
     launches, launch_s = counters.kernel_launches, ceilings.launch_s
     if row.phase == "step" and launches is not None and launch_s is not None:
-        counted = replace(counted, launch_floor_s=launches * launch_s)
-    if not row.time_s:
-        return counted
-    flop_per_s, bytes_per_s = _over(counters.flop, row.time_s), _over(counters.moved_bytes, row.time_s)
-    limit, share = limit_of(row.phase, row.time_s, counters, ceilings)
-    return replace(
-        counted,
-        flop_per_s=flop_per_s,
-        flop_share=_over(flop_per_s, ceilings.gemm_flop_per_s),
-        bytes_per_s=bytes_per_s,
-        bytes_share=_over(bytes_per_s, ceilings.cached_bytes_per_s),
-        limit=limit,
-        limit_share=share,
-    )
+        known["launch_floor_s"] = launches * launch_s
+    if row.time_s:
+        flop_per_s, bytes_per_s = _over(counters.flop, row.time_s), _over(counters.moved_bytes, row.time_s)
+        limit, share = limit_of(row.phase, row.time_s, counters, ceilings)
+        known |= {
+            "flop_per_s": flop_per_s,
+            "flop_share": _over(flop_per_s, ceilings.gemm_flop_per_s),
+            "bytes_per_s": bytes_per_s,
+            "bytes_share": _over(bytes_per_s, ceilings.cached_bytes_per_s),
+            "limit": limit,
+            "limit_share": share,
+        }
+    return replace(row, **known)
 
 
 def limit_of(

@@ -45,19 +45,17 @@ def _slowest(shares: Iterable[Mapping[str, float]]) -> list[tuple[str, int]]:
 
 def best_throughput(cells: Cells) -> str:
     """Say where the most samples pass per second, and how many at the widest network."""
-    steps = [
-        (case, row) for case, row_of in cells.items() if (row := row_of.get("step")) and row.samples_per_s
-    ]
-    if not steps:
+    measured = [row for row_of in cells.values() if (row := row_of.get("step")) and row.samples_per_s]
+    if not measured:
         left_out = cells and not any("step" in row_of for row_of in cells.values())
         hint = " (-k step does)" if left_out else ""
         return f"Best throughput: unknown, the whole step was not measured{hint}."
-    best = max(steps, key=_samples)
-    text = f"Best throughput: {_at(best)}"
-    widths = sorted({case.hidden for case, _ in steps if isinstance(case.hidden, int)})
-    if len(widths) > 1 and best[0].hidden != widths[-1]:
-        widest = max((step for step in steps if step[0].hidden == widths[-1]), key=_samples)
-        text += f"; at hidden {widths[-1]}, {_at(widest)}"
+    steps = sorted(measured, key=lambda row: row.samples_per_s or 0.0, reverse=True)
+    text = f"Best throughput: {_at(steps[0])}"
+    widths = {row.hidden for row in steps if isinstance(row.hidden, int)}
+    if len(widths) > 1 and steps[0].hidden != max(widths):
+        widest = next(row for row in steps if row.hidden == max(widths))
+        text += f"; at hidden {widest.hidden}, {_at(widest)}"
     return f"{text}."
 
 
@@ -90,10 +88,5 @@ def _example(case: Case, phase: str, cells: Cells) -> str:
     return f"{' of '.join(times) or NOT_AVAILABLE} {unit.symbol} at {size(case)}{threads}"
 
 
-def _samples(step: tuple[Case, Row]) -> float:
-    return step[1].samples_per_s or 0.0
-
-
-def _at(step: tuple[Case, Row]) -> str:
-    case, row = step
-    return f"{samples_per_s(row)} samples/s ({size(case)} on {place(case)})"
+def _at(row: Row) -> str:
+    return f"{samples_per_s(row)} samples/s ({size(row.case)} on {place(row.case)})"
