@@ -1,8 +1,10 @@
 """Is the GPU worth it: the best CPU step against the CUDA step, case by case, and nothing in between."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
+from operator import attrgetter
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
 from nncore_bench.estimate.cells import Cells
@@ -71,27 +73,23 @@ def device_table(cells: Cells) -> Table | None:
     if not pairs:
         return None
     unit = unit_for(row.median_s for pair in pairs for row in (pair.first, pair.second))
+    names = ("speed_up", "speed_up_low", "speed_up_high")
     columns = [
         *case_columns(shown_columns(pair.case for pair in pairs)),
-        Column("CPU threads", "cpu_threads", lambda pair: pair.first.threads),
-        _median("CPU", lambda pair: pair.first.median, unit),
-        _median("CUDA", lambda pair: pair.second.median, unit),
-        Column(
-            "CUDA is times as fast",
-            ("speed_up", "speed_up_low", "speed_up_high"),
-            lambda pair: pair.speed_up,
-            from_to,
-        ),
+        Column("CPU threads", "cpu_threads", attrgetter("first.threads")),
+        _median("CPU", "first.median", unit),
+        _median("CUDA", "second.median", unit),
+        Column("CUDA is times as fast", names, attrgetter("speed_up"), from_to),
         Column("worth it", "", lambda pair: pair.speed_up.exceeds(1), WORTH_IT.__getitem__, words=True),
     ]
     title = f"CPU against CUDA ({shared_by(pair.case for pair in pairs)})"
     return Table.of("cpu_vs_cuda", title, CAPTION, columns, pairs)
 
 
-def _median(device: str, median: Callable[[Matched], Estimate | None], unit: Unit) -> Column:
-    where = device.lower()
-    names = (f"{where}_median_s", f"{where}_median_low_s", f"{where}_median_high_s")
-    return Column(f"{device} step {unit.symbol}", names, median, lambda time: plus_minus(time, unit.seconds))
+def _median(device: str, median: str, unit: Unit) -> Column:
+    low, value, high = (f"{device.lower()}_median{bound}_s" for bound in ("_low", "", "_high"))
+    text = partial(plus_minus, unit=unit.seconds)
+    return Column(f"{device} step {unit.symbol}", (value, low, high), attrgetter(median), text)
 
 
 def sentence(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = ()) -> str:
@@ -102,10 +100,8 @@ def sentence(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = (
         widths.setdefault(replace(pair.case, batch_size=0), []).append(pair)
     said = [_of_width(case, group) for case, group in widths.items()]
     steps = {case: row for case, row_of in cells.items() if (row := row_of.get("step"))}
-    waiting = map(_waits, launch_bound(steps, profiles))
-    return " ".join(
-        ["Is the GPU worth it?", *(said or [f"Nothing can be said: {_why_not(all_cells)}."]), *waiting]
-    )
+    said += [] if said else [f"Nothing can be said: {_why_not(all_cells)}."]
+    return " ".join(["Is the GPU worth it?", *said, *map(_waits, launch_bound(steps, profiles))])
 
 
 def _waits(group: LaunchBound) -> str:
@@ -136,18 +132,15 @@ def _answer(group: list[Matched]) -> str:
     """Return yes or no and the batch sizes, those of the grid and none between or beyond them."""
     sizes = [pair.case.batch_size for pair in group]
     yes = [pair.case.batch_size for pair in group if pair.speed_up.exceeds(1)]
+    listed = ", ".join(map(str, yes or sizes))
     if not yes:
         no = all(pair.speed_up.exceeds(1) is False for pair in group)
-        return f"{'no' if no else 'not proven'} at batch {_listed(sizes)}"
+        return f"{'no' if no else 'not proven'} at batch {listed}"
     if yes == sizes:
-        return f"yes at batch {_listed(sizes)}"
+        return f"yes at batch {listed}"
     if yes == sizes[-len(yes) :]:
         return f"yes from batch {yes[0]} on, not at {sizes[-len(yes) - 1]} (nothing was measured between)"
-    return f"yes at batch {_listed(yes)} only"
-
-
-def _listed(sizes: list[int]) -> str:
-    return ", ".join(map(str, sizes))
+    return f"yes at batch {listed} only"
 
 
 def _why_not(cells: Cells) -> str:

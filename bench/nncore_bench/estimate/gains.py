@@ -118,30 +118,25 @@ def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) ->
         and _alike(record.case) == _alike(base)
         and KINDS[made_faster(record.case.variant)] in {*record.kinds} & {*plain.kinds}
     ]
-    counts = Counter(made_faster(record.case.variant) for record in others)
-    return [_gain(record, plain, of_case[record.case], of_case[base], counts) for record in others]
+    tried = Counter(made_faster(record.case.variant) for record in others)
+    return [_gain(record, plain, of_case, tried[made_faster(record.case.variant)]) for record in others]
 
 
-def _gain(
-    record: CaseRecord,
-    plain: CaseRecord,
-    blocks: BlocksOfCase,
-    plain_blocks: BlocksOfCase,
-    counts: Mapping[str, int],
-) -> Gain:
+def _gain(record: CaseRecord, plain: CaseRecord, blocks: Mapping[Case, BlocksOfCase], tried: int) -> Gain:
+    """Return the gain of a case over the plain one, of whose aim this number of cases was tried."""
     about = made_faster(record.case.variant)
     if record.status != "ok":
         return Gain(record.case, about, "cannot run", record.reason)
     times, plain_times = (
-        {block.turn: block.iteration_ns(record.case) * NANO for block in of[KINDS[about]]}
-        for of in (blocks, plain_blocks)
+        {block.turn: block.iteration_ns(record.case) * NANO for block in blocks[case][KINDS[about]]}
+        for case in (record.case, plain.case)
     )
     ratios = _log_ratios(times, plain_times)
     spread = spread_of(ratios[:, None]) if len(ratios) else None
     if spread is None:
         return Gain(record.case, about, "cannot run", "no two rounds were finished")
     # Bonferroni: the intervals of all variants hold together.
-    half = float(stdtrit(spread.freedom, 1 - (1 - COVERAGE) / (2 * counts[about]))) * spread.error
+    half = float(stdtrit(spread.freedom, 1 - (1 - COVERAGE) / (2 * tried))) * spread.error
     speed_up = Estimate.around_ratio(exp(float(ratios.mean())), half)
     errors = [record.correct[name] for name in ERRORS if name in record.correct]
     error = float(np.max(errors)) if errors else 0.0  # which is not a number where one of them is not
@@ -173,7 +168,6 @@ def _judgement(speed_up: Estimate, error: float, tolerance: float) -> Judgement:
 
 
 def _smallest(times: Times) -> dict[int, float]:
-    """Return the smallest time of each launch."""
     return {launch: min(t for (other, _), t in times.items() if other == launch) for launch, _ in times}
 
 
@@ -194,10 +188,8 @@ def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:
     """Return the memory beyond the plain step's; None if compiled, where counters see the eager operators."""
     if record.case.form.compiled:
         return None
-    own, usual = record.counted("step"), plain.counted("step")
-    if own is None or usual is None or own.peak_bytes is None or usual.peak_bytes is None:
-        return None
-    return own.peak_bytes - usual.peak_bytes
+    own, usual = (of.peak_bytes if (of := one.counted("step")) else None for one in (record, plain))
+    return None if own is None or usual is None else own - usual
 
 
 def combinations(found: Sequence[Gain], base: Case) -> list[Case]:

@@ -160,22 +160,17 @@ def threads_table(cells: Cells) -> Table | None:
     columns = _case_columns(series, "threads")
     for threads in counts:
         title, text = f"{threads_in_words(threads)} {unit.symbol}", partial(plus_minus, unit=unit.seconds)
-        columns.append(_of(threads, title, "time_s", series, text))
+        columns.append(Column(title, f"time_s_{threads}", _of(series, threads), text))
     for threads in counts[1:]:
-        columns.append(_of(threads, f"speed-up of {threads}", "speed_up", speed_ups, from_to))
+        title = f"speed-up of {threads}"
+        columns.append(Column(title, f"speed_up_{threads}", _of(speed_ups, threads), from_to))
     columns.append(Column("best", "best_threads", lambda case: _best(speed_ups[case], min(series[case]))))
     title = f"Scaling with threads ({shared_by(series)})"
     return Table.of("threads", title, THREADS_CAPTION, columns, series, on_screen=False)
 
 
-def _of(
-    threads: int,
-    title: str,
-    name: str,
-    values: Mapping[Case, Mapping[int, Estimate]],
-    text: Callable[[Estimate | None], str],
-) -> Column:
-    return Column(title, f"{name}_{threads}", lambda case: values[case].get(threads), text)
+def _of(values: Mapping[Case, Mapping[int, Estimate]], threads: int) -> Callable[[Case], Estimate | None]:
+    return lambda case: values[case].get(threads)
 
 
 def _over_the_fewest(times: Mapping[int, Estimate]) -> dict[int, Estimate]:
