@@ -84,11 +84,6 @@ class Estimate:
         return False if self.high is not None and self.high < limit else None
 
 
-def low_estimate(block: Laps) -> float:
-    """Return the smallest lap of a block, its undisturbed time."""
-    return float(block.min())
-
-
 def midmean(values: Laps) -> float:
     """Return the mean of the middle half of the values (Tukey, Exploratory Data Analysis, 1977)."""
     ordered = np.sort(values, axis=None)
@@ -98,14 +93,14 @@ def midmean(values: Laps) -> float:
 
 def low_time(launches: Launches) -> Estimate:
     """Estimate the undisturbed time from the blocks of every launch: the midmean of their smallest laps."""
-    smallest = np.array([low_estimate(block) for blocks in launches for block in blocks])
-    return _estimate(launches, midmean(smallest), low_estimate)
+    smallest = np.array([block.min() for blocks in launches for block in blocks])
+    return _estimate(launches, midmean(smallest), np.min)
 
 
 def median_time(launches: Launches) -> Estimate:
     """Estimate the median lap, noise included: the mean of the medians of the launches."""
     medians = [float(np.median(np.concatenate(list(blocks)))) for blocks in launches]
-    return _estimate(launches, float(np.mean(medians)), lambda block: float(np.median(block)))
+    return _estimate(launches, float(np.mean(medians)), np.median)
 
 
 def _estimate(launches: Launches, value: float, of_block: Callable[[Laps], float]) -> Estimate:
@@ -176,7 +171,7 @@ def between_launches(launches: Launches) -> float | None:
     `half_width`), and 0 where launches differ by no more than their blocks would by chance. None with a
     single launch or round, which cannot tell the two apart.
     """
-    grid = _grid(launches, low_estimate)
+    grid = _grid(launches, np.min)
     squares = _mean_squares(grid)
     if "rest" not in squares or not grid.all():
         return None
