@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 SHARE_TOGETHER = 0.4
 """The share of the budget that combinations have for themselves."""
 
-PHASES_OF = {"step": ("step",), "inference": ("inference",), "feeding": ("data",)}
-PLAIN_PHASES = ("step", "inference", "data")
+PHASE_OF = {"step": "step", "inference": "inference", "feeding": "data"}
 
 
 def candidates(base: Case, all_threads: int) -> list[Case]:
@@ -80,8 +79,8 @@ def _only(suite: Suite) -> Case:
 
 def _measured(suite: Suite, base: Case, cases: Sequence[Case], share: float, progress: Progress) -> "Source":
     """Return what a campaign of its own measured of some cases beside the base."""
-    selected = [(base, phase) for phase in PLAIN_PHASES]
-    selected += [(case, phase) for case in cases for phase in PHASES_OF[made_faster(case.variant)]]
+    selected = [(base, phase) for phase in PHASE_OF.values()]
+    selected += [(case, PHASE_OF[made_faster(case.variant)]) for case in cases]
     plan = Plan.of(suite.options, ROUNDS_OF_A_COMMAND)
     plan = replace(plan, budget_s=plan.budget_s * share)
     suite.measure(selected, plan, progress, alone=True)  # ratios within a round need no ceilings and no drift

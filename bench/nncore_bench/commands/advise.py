@@ -4,16 +4,12 @@ Prints speed-up, numerical error, memory, one-time cost, and the code to write.
 """
 
 import argparse
-from typing import TYPE_CHECKING
 
 from nncore_bench import options as step_options
 from nncore_bench.commands.answer import OK, Answer, Say, records_of
 from nncore_bench.commands.arguments import add_options
 from nncore_bench.errors import UserError
 from nncore_bench.options import Options
-
-if TYPE_CHECKING:
-    from nncore_bench.advise.text import Advice
 
 HELP = "measure the variants of a step side by side, and say which are worth it"
 ADVISED = {"step_devices": "cpu", "step_threads": "1", "step_budget": "20", "step_launches": "6"}
@@ -33,13 +29,20 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     """Measure the variants of a step and print their gains."""
     options = _options(given)
     from nncore_bench.advise.measure import advise
-    from nncore_bench.advise.text import advice_tables, advice_text
+    from nncore_bench.advise.text import advice_tables, advice_text, best_of, code_for, name_of
     from nncore_bench.progress import StandardError, progress_line
+    from nncore_bench.text.table import bounds
 
     with progress_line(StandardError()) as line:
         advice = advise(options, line)
     say(advice_text(advice))
-    return _answer(advice, records_of(advice_tables({advice.base: [*advice.found, *advice.together]})))
+    figures = records_of(advice_tables({advice.base: [*advice.found, *advice.together]}))
+    best = best_of(advice.found, advice.together)
+    if best is None:
+        return Answer(OK, "none", None, None, figures)
+    change = name_of(best.case, advice.base)
+    cause = {"change": change, **bounds(best.speed_up, "speed_up", "low", "high")}
+    return Answer(OK, change, cause, "\n".join(code_for(best)), figures)
 
 
 def _options(given: argparse.Namespace) -> Options:
@@ -50,15 +53,3 @@ def _options(given: argparse.Namespace) -> Options:
     own = raw["step_subject"] in (None, "simplenn")
     advised = {**ADVISED, **(ADVISED_SIMPLENN if own else ADVISED_OTHER)}
     return Options.build(raw | {name: raw[name] or value for name, value in advised.items()})
-
-
-def _answer(advice: "Advice", figures: dict[str, object]) -> Answer:
-    from nncore_bench.advise.text import best_of, code_for, name_of
-    from nncore_bench.text.table import bounds
-
-    best = best_of(advice.found, advice.together)
-    if best is None:
-        return Answer(OK, "none", None, None, figures)
-    change = name_of(best.case, advice.base)
-    cause = {"change": change, **bounds(best.speed_up, "speed_up", "low", "high")}
-    return Answer(OK, change, cause, "\n".join(code_for(best)), figures)

@@ -35,16 +35,14 @@ class Matched:
     speed_up: Estimate
 
 
-def anywhere(case: Case) -> Case:
-    """Return the case without the place where it ran, by which cases of two devices or machines meet."""
-    return replace(case, device=DOES_NOT_APPLY, threads=DOES_NOT_APPLY)
-
-
 def fastest(cells: Cells, *, device: str | None = None) -> dict[Case, Row]:
-    """Return the fastest measured step of every case regardless of its place, or of those on one device."""
+    """Return the fastest measured step of every case without device and threads, or of those on one device.
+
+    Cases without these are the key by which results of two devices or machines are matched.
+    """
     best: dict[Case, Row] = {}
     for case, row_of in cells.items():
-        row, key = row_of.get("step"), anywhere(case)
+        row, key = row_of.get("step"), replace(case, device=DOES_NOT_APPLY, threads=DOES_NOT_APPLY)
         if row and row.median_s and device in (None, case.device):
             best[key] = min(best.get(key, row), row, key=lambda one: one.median_s or inf)
     return best

@@ -94,8 +94,9 @@ def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[
         measured = [record.case for record in plain if record.status == "ok"]
         if measured and len(plain) < len(group):
             base = min(measured, key=lambda case: case.threads)
-            found[base] = gains(records, blocks, base)
-    return {base: gained for base, gained in found.items() if gained}
+            if gained := gains(records, blocks, base):
+                found[base] = gained
+    return found
 
 
 def _alike(case: Case) -> Case:

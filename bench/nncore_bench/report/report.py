@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import fill
 
 from nncore_bench.advise.text import advice_tables
-from nncore_bench.crossover.devices import device_table
+from nncore_bench.crossover.devices import device_table, sentence
 from nncore_bench.crossover.table import crossover_table, curves, price_table
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import Row
@@ -29,7 +29,7 @@ from nncore_bench.report.operators import account_table, activity_table, operato
 from nncore_bench.report.phases import enqueue_table, share_table, time_table
 from nncore_bench.report.quality import check_lines, quality_table
 from nncore_bench.report.scaling import scaling_table, threads_table
-from nncore_bench.report.sentences import three_sentences
+from nncore_bench.report.sentences import best_throughput, slowest_phase
 from nncore_bench.report.throughput import throughput_tables
 from nncore_bench.runs import Run, replace_file
 from nncore_bench.text.format import several
@@ -139,7 +139,7 @@ def render(source: Source, prices: Mapping[str, float] | None = None) -> Report:
     return Report(
         tables=tuple(table for table in tables if table is not None),
         remarks=remarks,
-        sentences=three_sentences(cells, all_cells, run.profiles),
+        sentences=(slowest_phase(cells), best_throughput(cells), sentence(cells, all_cells, run.profiles)),
         findings=tuple(findings),
     )
 

@@ -1,4 +1,4 @@
-"""The three plain sentences: slowest phase, best throughput, and whether the GPU is worth it."""
+"""The slowest phase and the best throughput, in a sentence each."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -6,18 +6,11 @@ from statistics import median
 
 from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
 from nncore_bench.companions import reference_case
-from nncore_bench.crossover import devices
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import Row
-from nncore_bench.records import CaseProfile
 from nncore_bench.report.throughput import samples_per_s
 from nncore_bench.text.format import NOT_AVAILABLE, percentage, plus_minus, unit_for
 from nncore_bench.text.frame import place, size, threads_in_words
-
-
-def three_sentences(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = ()) -> tuple[str, ...]:
-    """Return the answers; `cells` were tried, `all_cells` has those as well that were skipped."""
-    return slowest_phase(cells), best_throughput(cells), devices.sentence(cells, all_cells, profiles)
 
 
 def slowest_phase(cells: Cells) -> str:
