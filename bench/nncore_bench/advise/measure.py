@@ -1,4 +1,4 @@
-"""How do I make it faster: variants of a step beside the plain one, and then the best of them together."""
+"""Measure the variants of a step beside the plain one, and then the best of them together."""
 
 import os
 import time
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from nncore_bench.estimate.source import Source
 
 SHARE_TOGETHER = 0.4
-"""The share of the budget that combinations have for themselves."""
+"""Share of the budget that is reserved for combinations."""
 
 PHASE_OF = {"step": "step", "inference": "inference", "feeding": "data"}
 
 
 def candidates(base: Case, all_threads: int) -> list[Case]:
-    """Return what is tried against a plain step: each word, each precision, all threads, one at a time."""
+    """Return the cases to try against a plain one: each word, each precision, all threads, one at a time."""
     words = [replace(base, variant=word) for word in WORDS]
     precisions = [replace(base, precision=name) for name in PRECISIONS if name != base.precision]
     threads = [replace(base, threads=all_threads)] if not base.on_device and all_threads > 1 else []
@@ -42,7 +42,7 @@ def candidates(base: Case, all_threads: int) -> list[Case]:
 def advise(options: Options, progress: Progress) -> Advice:
     """Return advice for one device, batch size and width; raises UserError.
 
-    With an empty compiler cache, so that the first of the launches compiles as a user's first run does.
+    The compiler cache is empty, so that the first of the launches compiles as a user's first run does.
     """
     begin = time.monotonic()
     with TemporaryDirectory(prefix="compiled-") as folder:
@@ -65,7 +65,7 @@ def advise(options: Options, progress: Progress) -> Advice:
 
 
 def _only(suite: Suite) -> Case:
-    """Return the one case that advice is for; raises UserError where there are more or it cannot run."""
+    """Return the only case; raises UserError if there are several or it cannot run."""
     if len(suite.cases) != 1:
         raise UserError(
             f"advice is for one case, and the options name {len(suite.cases)} (give one device, thread count,"
@@ -78,7 +78,7 @@ def _only(suite: Suite) -> Case:
 
 
 def _measured(suite: Suite, base: Case, cases: Sequence[Case], share: float, progress: Progress) -> "Source":
-    """Return what a campaign of its own measured of some cases beside the base."""
+    """Measure some cases beside the base in a campaign of their own."""
     selected = [(base, phase) for phase in PHASE_OF.values()]
     selected += [(case, PHASE_OF[made_faster(case.variant)]) for case in cases]
     plan = Plan.of(suite.options, ROUNDS_OF_A_COMMAND)

@@ -51,7 +51,7 @@ class Advice:
 
 
 def name_of(case: Case, base: Case) -> str:
-    """Return what a case changes, in words."""
+    """Return the changes of a case from the base, in words."""
     parts = [] if case.variant == EAGER else [case.variant]
     parts += [case.precision] if case.precision != base.precision else []
     parts += [f"{case.threads} threads"] if case.threads != base.threads else []
@@ -67,7 +67,7 @@ def ranked(found: Sequence[Gain]) -> list[Gain]:
 
 
 def advice_tables(found: Mapping[Case, Sequence[Gain]]) -> list[Table]:
-    """Return a table for each aim that something was tried for, from the gains by plain case."""
+    """Return a table for each aim that has variants, from the gains by plain case."""
     columns = shown_columns(found) if len(found) > 1 else ()
     tables = []
     for about, (name, title) in TITLES.items():
@@ -124,7 +124,7 @@ def best_of(found: Sequence[Gain], together: Sequence[Gain] = ()) -> Gain | None
 
 
 def advice_sentences(base: Case, found: Sequence[Gain], together: Sequence[Gain] = ()) -> list[str]:
-    """Return what to do, in sentences with figures."""
+    """Return the recommendations as sentences with figures."""
     worth = {gain.about: gain for gain in reversed(ranked(found)) if gain.worth_it}
     joined = best_of([], together)
     lines = []

@@ -1,4 +1,4 @@
-"""Is the GPU worth it: the best CPU step against the CUDA step, case by case, and nothing in between."""
+"""Compare the best CPU step with the CUDA step, case by case, at the sizes measured and none between."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -51,8 +51,8 @@ def fastest(cells: Cells, *, device: str | None = None) -> dict[Case, Row]:
 def matched(first: Mapping[Case, Row], second: Mapping[Case, Row]) -> list[Matched]:
     """Return the cases that two places or runs have in common, in the order of the first.
 
-    Compared are medians, since the smallest lap of a CPU step has no counterpart on a device, whose steps are
-    timed a block at a time, and since samples per second come from them.
+    Medians are compared, because the smallest lap of a CPU step has no counterpart on a device, whose steps
+    are timed a block at a time, and because samples per second come from them.
     """
     return [
         Matched(case, row, second[case], row.median.over(other))
@@ -91,7 +91,7 @@ def _median(device: str, median: str, unit: Unit) -> Column:
 
 
 def sentence(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = ()) -> str:
-    """Answer whether the GPU is worth it, from what was measured and never beyond."""
+    """Answer whether the GPU is worth it, for the sizes measured and none beyond."""
     pairs = _on_both(cells)
     widths: dict[Case, list[Matched]] = {}
     for pair in pairs:
@@ -103,7 +103,7 @@ def sentence(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = (
 
 
 def _waits(group: LaunchBound) -> str:
-    """Say that the device waits for the host at every size of a group, and how long it would take alone."""
+    """Say that the device waits for the host at every size of a group, and how long it would need alone."""
     case, unit = group.example, unit_for([group.device_s])
     device, step = (in_unit(seconds, unit.seconds) for seconds in (group.device_s, group.step_s))
     where = (
@@ -127,7 +127,7 @@ def _of_width(case: Case, group: list[Matched]) -> str:
 
 
 def _answer(group: list[Matched]) -> str:
-    """Return yes or no and the batch sizes, those of the grid and none between or beyond them."""
+    """Return yes or no and the batch sizes, none between or beyond those of the grid."""
     sizes = [pair.case.batch_size for pair in group]
     yes = [pair.case.batch_size for pair in group if pair.speed_up.exceeds(1)]
     listed = ", ".join(map(str, yes or sizes))

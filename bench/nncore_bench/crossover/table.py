@@ -1,4 +1,4 @@
-"""From which batch size on the GPU is worth it: for each width and way of feeding, in time or money."""
+"""The batch size from which the GPU is worth it, for each width and way of feeding, in time or money."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from nncore_bench.variants import EAGER, made_faster
 
 RESIDENT = "resident"
 MODES = {RESIDENT: (), "copied": ("copy",), "loaded": ("copy", "data")}
-"""How the batches of a step come, and the phases that bring them; the caption says what each means."""
+"""The phases that feed a step, by the way of feeding; the caption explains each."""
 
 DEVICES = ("cpu", "cuda")
 CAPTION = (
@@ -35,12 +35,12 @@ CAPTION = (
 MEGA = 1_000_000
 HOUR_S = 3600.0
 MOST_DECIMALS = 6
-"""Of a batch size: what is off by less is the arithmetic of logarithms."""
+"""Round batch sizes to this many decimals: smaller differences come from the logarithms."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """The seconds of an iteration, the case whose step it is, and the one whose batches it has."""
+    """The time of an iteration in seconds, the case of its step, and the case that feeds it."""
 
     time: Estimate
     step: Case
@@ -51,9 +51,8 @@ class Point:
 class Curve:
     """How many times as fast CUDA is as the CPU by batch size, at one width, in one mode.
 
-    `case` is what all points have in common; `points` are the fastest ones by batch size and device.
-    `faster` is where the speed-up passes 1, and `cheaper`, where prices are known, where it passes the price
-    of an hour in units of the CPU's.
+    `case` has the parameters that all points share; `points` are the fastest by batch size and device. At
+    `faster` the speed-up passes 1, at `cheaper`, None without prices, the price of an hour over the CPU's.
     """
 
     mode: str
@@ -65,10 +64,7 @@ class Curve:
 
 
 def curves(cells: Cells, prices: Mapping[str, float] | None = None) -> list[Curve]:
-    """Return a curve for each mode and width of which a batch size was measured on both devices.
-
-    `prices` are those of an hour by device.
-    """
+    """Return a curve for each mode and width with a batch size on both devices; `prices` are per hour."""
     worth = prices["cuda"] / prices["cpu"] if prices and prices.keys() >= set(DEVICES) else None
     found = []
     for mode in MODES:
@@ -99,8 +95,8 @@ def _fastest(cells: Cells, mode: str) -> dict[Case, dict[int, dict[str, Point]]]
 def _points(group: Cells, mode: str) -> Iterator[Point]:
     """Return the iterations that some cases of one size allow in a mode.
 
-    On CUDA a step may have the batches of a variant that is about feeding, in a loop the plain one alone, by
-    the clock on the wall. On the CPU processes of a DataLoader would take time from the step, unseen.
+    On CUDA a variant of feeding may feed another step; of the loop's wall time this is known for the plain
+    step alone. On the CPU the processes of a DataLoader would slow the step down unseen.
     """
     for (case, row_of), (fed, parts) in product(group.items(), repeat=2):
         feeding = [phase for phase in MODES[mode] if phase != "copy" or case.on_device]
@@ -115,8 +111,8 @@ def _points(group: Cells, mode: str) -> Iterator[Point]:
 def _iteration(rows: Sequence[Row | None]) -> Estimate | None:
     """Return the time of an iteration from its step and the phases that feed it; None if one is unknown.
 
-    With `data` among them it is that of the clock on the wall, where known: the device works while the host
-    fetches, and the parts add up to more.
+    With `data` among the phases it is the wall time, if known: the device works while the host fetches, so
+    the parts add up to more.
     """
     medians = [row.median for row in rows if row and row.median]
     if len(medians) < len(rows) or not (total := reduce(Estimate.plus, medians)).value:
@@ -145,12 +141,12 @@ def crossover_table(found: Sequence[Curve]) -> Table | None:
 
 
 def columns_of(found: Sequence[Curve]) -> list[str]:
-    """Return the parameters that tell curves apart, and hidden width in any case."""
+    """Return the parameters that differ between curves, and always the hidden width."""
     return [name for name in shown_columns(curve.case for curve in found) if name != "batch_size"]
 
 
 def in_words(passes: Crossover) -> str:
-    """Return in words where CUDA is faster or cheaper, and never beyond what was measured."""
+    """Say at which batch sizes CUDA is faster or cheaper, and nothing beyond those measured."""
     if passes.crossings:
         return "; ".join(map(_crossing, passes.crossings))
     sizes = passes.batch_sizes

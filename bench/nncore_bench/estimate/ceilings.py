@@ -56,7 +56,7 @@ class Ceilings:
 
 
 def ceilings_of(companions: Sequence[CaseRecord], beside: Sequence[Row]) -> dict[Place, Ceilings]:
-    """Return the ceilings of every place, from the records of the references and their rows."""
+    """Return the ceilings of every place, from the records and rows of the references."""
     times: dict[Case, dict[str, float]] = {}
     for row in beside:
         if row.time_s:
@@ -118,13 +118,13 @@ def with_counters(row: Row, of_case: CaseCounters | None, ceilings: Ceilings) ->
 def limit_of(
     phase: str, time_s: float, counters: PhaseCounters, ceilings: Ceilings
 ) -> tuple[str, float | None]:
-    """Return the limit of a phase, and the share of its time that this limit by itself would take.
+    """Return the limit of a phase, and the share of its time that this limit alone would take.
 
     The roofline (Williams, Waterman and Patterson, CACM 52(4), 2009) with dispatch as a third floor: a phase
     takes at least its FLOP at the rate of a matrix product, its moved bytes at that of a copy within a cache,
     and its operators at the time an operator of that phase takes when it has nothing to do. The largest of
     the three is the limit. Operators without a FLOP formula are no matrix products, and their floor is the
-    bytes they move. Unknown when a floor is, and when the largest explains less than a tenth of the time.
+    bytes they move. Unknown if a floor is unknown, or the largest explains less than a tenth of the time.
     """
     floors = {
         COMPUTE: _over(float(counters.flop or 0), ceilings.gemm_flop_per_s),

@@ -1,6 +1,6 @@
 """Estimates: a number with its interval, from laps that are neither independent nor free of noise.
 
-Pure functions: arrays in, values out. Why these estimators and not others: README, "How we know".
+Pure functions: arrays in, values out. README, "How we know", has the reasons for these estimators.
 """
 
 from collections.abc import Callable, Sequence
@@ -180,7 +180,7 @@ def between_launches(launches: Launches) -> float | None:
 
 
 def _mean_squares(grid: Laps) -> dict[str, tuple[float, int]]:
-    """Return the mean square and the degrees of freedom of launches, cycles and what both leave over."""
+    """Return the mean square and the degrees of freedom of launches, cycles and the rest."""
     launches, cycles = grid.shape
     of_launch = grid.mean(axis=1, keepdims=True) - grid.mean()
     of_cycle = grid.mean(axis=0, keepdims=True) - grid.mean()
@@ -194,5 +194,5 @@ def _mean_squares(grid: Laps) -> dict[str, tuple[float, int]]:
 
 
 def paired(compare: Callable[[float, float], float], a: Sequence[Laps], b: Sequence[Laps]) -> float:
-    """Return the median over rounds of a comparison of two neighbouring blocks' smallest values."""
+    """Compare the smallest values of neighbouring blocks, and return the median over rounds."""
     return float(np.median([compare(x.min(), y.min()) for x, y in zip(a, b, strict=True)]))

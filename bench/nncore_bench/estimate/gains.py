@@ -43,7 +43,7 @@ class Gain:
     `time_s` is of one iteration. `error` is the largest relative error of loss, gradients and parameters
     after some steps; `extra_bytes` the peak memory of a step beyond that of the plain one; `once_s` the time
     that the first step takes beyond the others, and `pays_after` the steps after which that has been saved
-    (infinite where it never is). `optimizer_code` makes the subject's own optimizer in this form.
+    (infinite if never). `optimizer_code` makes the subject's own optimizer in this form.
     """
 
     case: Case
@@ -60,7 +60,7 @@ class Gain:
 
     @property
     def worth_it(self) -> bool:
-        """Return whether it is surely faster, by 1 % or more, with the numbers of the plain step."""
+        """Return whether it is surely faster, by 1 % or more, and computes the same numbers."""
         return self.judgement == "faster" and self._looks_faster
 
     @property
@@ -80,10 +80,10 @@ class Gain:
 
 
 def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[Case, list[Gain]]:
-    """Return by plain case the gains of the others of its device, batch size and width.
+    """Return the gains over each plain case of the others of its device, batch size and width.
 
-    A case is plain if it was measured eager, in float32, on the fewest threads. Left out are plain cases with
-    nothing but other thread counts alongside, which have a table of their own.
+    A case is plain if it was measured eager, in float32, on the fewest threads. Plain cases
+    beside which only the thread count varies are left out: they have a table of their own.
     """
     groups: dict[Case, list[CaseRecord]] = {}
     for record in records:
@@ -107,7 +107,7 @@ def _alike(case: Case) -> Case:
 def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) -> list[Gain]:
     """Return the gain over the base of each other case of its device, batch size and width, in their order.
 
-    Left out are those whose aim was not measured of the base.
+    Variants whose aim (step, inference, feeding) was not measured for the base are left out.
     """
     numbered = by_case(blocks)
     of_case = {record.case: numbered[number] for number, record in enumerate(records)}
@@ -124,7 +124,7 @@ def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) ->
 
 
 def _gain(record: CaseRecord, plain: CaseRecord, blocks: Mapping[Case, BlocksOfCase], tried: int) -> Gain:
-    """Return the gain of a case over the plain one, of whose aim this number of cases was tried."""
+    """Return the gain of a case over the plain one; `tried` is the number of cases with its aim."""
     about = made_faster(record.case.variant)
     if record.status != "ok":
         return Gain(record.case, about, "cannot run", record.reason)
@@ -140,7 +140,7 @@ def _gain(record: CaseRecord, plain: CaseRecord, blocks: Mapping[Case, BlocksOfC
     half = float(stdtrit(spread.freedom, 1 - (1 - COVERAGE) / (2 * tried))) * spread.error
     speed_up = Estimate.around_ratio(exp(float(ratios.mean())), half)
     errors = [record.correct[name] for name in ERRORS if name in record.correct]
-    error = float(np.max(errors)) if errors else 0.0  # which is not a number where one of them is not
+    error = float(np.max(errors)) if errors else 0.0  # NaN if one of them is
     time_s = midmean(np.array(list(_smallest(times).values())))
     once_s = max(0.0, record.correct.get("first_step_s", 0.0) - time_s) if about == "step" else 0.0
     gained = time_s * (speed_up.value - 1)
@@ -159,7 +159,7 @@ def _gain(record: CaseRecord, plain: CaseRecord, blocks: Mapping[Case, BlocksOfC
 
 
 def _judgement(speed_up: Estimate, error: float, tolerance: float) -> Judgement:
-    if not error <= tolerance:  # not a number is no agreement
+    if not error <= tolerance:  # NaN does not agree
         return "other numbers"
     faster = speed_up.exceeds(1)
     if faster is not None:
@@ -175,8 +175,8 @@ def _smallest(times: Times) -> dict[int, float]:
 def _log_ratios(times: Times, plain_times: Times) -> npt.NDArray[np.float64]:
     """Return the logarithm of the speed-up of a variant in each launch.
 
-    By the smallest times of the launch, which one block on a busy machine does not change.
-    Of a single launch it is that of each round; rounds lie closer together than launches would.
+    It compares the smallest times of the launch, which one block on a busy machine does not change. With a
+    single launch, return that of each round; rounds lie closer together than launches would.
     """
     own: Mapping[Any, float] = _smallest(times)
     plain: Mapping[Any, float] = _smallest(plain_times)
@@ -214,7 +214,7 @@ def combinations(found: Sequence[Gain], base: Case) -> list[Case]:
 
 
 def _changes(case: Case, base: Case) -> dict[str, Any]:
-    """Return what a case changes by kind: the words of its variant, and its precision and threads."""
+    """Return the changes of a case by kind: the words of its variant, and its precision and threads."""
     words = {WORDS[word].kind: word for word in words_of(case.variant)}
     own = {name: getattr(case, name) for name in NOT_WORDS}
     return words | {name: value for name, value in own.items() if value != getattr(base, name)}

@@ -1,4 +1,4 @@
-"""The report of a run: its tables, how it went, and three sentences, as text and as files."""
+"""The report of a run: its tables, remarks on how it went, and three sentences, as text and files."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -58,7 +58,7 @@ SEEN: Sequence[tuple[Callable[[CaseRecord], object], str, str]] = (
         "hold a script of yours against --step-precisions=tf32",
     ),
 )
-"""What a record shows, the cause as a notice words it, and the next step."""
+"""Notices from records: the condition, the cause and the next step."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def render(source: Source, prices: Mapping[str, float] | None = None) -> Report:
 
 
 def cut_short(run: Run, rows: Sequence[Row]) -> list[str]:
-    """Return the line that a run which did not end by itself needs, if this is one."""
+    """Say how far a run got that did not finish; nothing of a finished one."""
     if run.state == "finished":
         return []
     done = max((row.rounds for row in rows), default=0)
@@ -156,7 +156,7 @@ def cut_short(run: Run, rows: Sequence[Row]) -> list[str]:
 
 
 def outcome_lines(cells: Cells) -> list[str]:
-    """Return what failed, case by case, and what was skipped, once for each reason."""
+    """Return the failed cases, and then the skipped ones, once for each reason."""
     grouped: dict[tuple[str, str], list[str]] = {}
     for case, row_of in cells.items():
         for status, reason in dict.fromkeys(

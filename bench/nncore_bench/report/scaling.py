@@ -1,4 +1,4 @@
-"""What a step costs by itself, per sample, and with more threads."""
+"""The fixed cost of a step, its cost per sample, and its speed with more threads."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,11 +20,11 @@ from nncore_bench.text.frame import LABELS, shared_by, shown_columns, threads_in
 from nncore_bench.text.table import Column, Table
 
 LEAST_SIZES = 3
-"""Two points always lie on a line, and say nothing of how well it fits."""
+"""Two points always lie on a line, so they cannot show how well it fits."""
 
 PLATEAU = 0.9
 REACH = 10
-"""A line is believed up to this many times the largest batch measured, and no farther."""
+"""Trust a line up to this many times the largest batch measured."""
 
 ALIKE = 1.25
 """Times are alike if the longest is at most this many times the shortest: those of a bent curve are not."""
@@ -138,9 +138,9 @@ def _cost(name: str, fits: Mapping[Case, Scaling]) -> Column:
 
 
 def _plateau_in_words(case: Case, fit: Scaling) -> str:
-    """Return `1,234 (900 to 2,000)`, or in words why there is no such batch size within the line's reach.
+    """Return `1,234 (900 to 2,000)`, or why there is no such batch size within the reach of the line.
 
-    The interval of a quotient is not even on both sides, and may have no upper end.
+    The interval of a quotient is lopsided, and may have no upper end.
     """
     if fit.flat:
         return "flat" if not case.on_device else "launch-bound or flat"

@@ -14,7 +14,7 @@ from nncore_bench.text.frame import place, size, threads_in_words
 
 
 def slowest_phase(cells: Cells) -> str:
-    """Say which phase takes most of the step on each device, and how general that is."""
+    """Say which phase takes most of the step on each device, and in how many cases."""
     with_shares = {case: shares for case, row_of in cells.items() if (shares := _shares(row_of))}
     if not with_shares:
         return "Slowest phase: unknown, no part of the step was measured."
@@ -26,18 +26,18 @@ def slowest_phase(cells: Cells) -> str:
 
 
 def slowest(cells: Cells) -> str | None:
-    """Return the phase that takes most of the step in most cases, None where no part was measured."""
+    """Return the phase that takes most of the step in most cases; None if no part was measured."""
     found = _slowest(filter(None, map(_shares, cells.values())))
     return found[0][0] if found else None
 
 
 def _slowest(shares: Iterable[Mapping[str, float]]) -> list[tuple[str, int]]:
-    """Return the phases that take most of a step and in how many cases each does, the commonest first."""
+    """Return the slowest phases and the number of cases of each, the commonest first."""
     return Counter(max(of_case, key=lambda name: of_case[name]) for of_case in shares).most_common()
 
 
 def best_throughput(cells: Cells) -> str:
-    """Say where the most samples pass per second, and how many at the widest network."""
+    """Name the case of the highest throughput, and that of the widest network."""
     measured = [row for row_of in cells.values() if (row := row_of.get("step")) and row.samples_per_s]
     if not measured:
         left_out = cells and not any("step" in row_of for row_of in cells.values())

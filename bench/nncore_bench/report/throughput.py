@@ -26,7 +26,7 @@ def throughput_tables(cells: Cells) -> list[Table]:
 
 
 def throughput(row: Row) -> Estimate | None:
-    """Return the samples per second, whose relative half-width is that of the median time."""
+    """Return the samples per second, with the relative half-width of the median time."""
     if row.median is None or not row.samples_per_s:
         return None
     return row.median.scaled(row.samples_per_s / row.median.value)
