@@ -129,7 +129,7 @@ def test_equal_arms_show_no_difference() -> None:
     for seed in range(40):
         random = np.random.default_rng(seed)
         made = [replace_host(block, random.lognormal(0, 0.02)) for block in blocks([1.0] * 9)]
-        words = [replace(CPU_CASE, batch_size=n) for n in range(1, 9)]
+        words = [replace(CPU_CASE, threads=n) for n in range(2, 10)]
         found = gains([record(CPU_CASE), *(record(case) for case in words)], made, CPU_CASE)
         wrong += any(one.judgement not in {"no difference", "undecided"} for one in found)
     assert wrong <= 6

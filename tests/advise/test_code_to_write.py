@@ -176,9 +176,10 @@ def test_an_optimizer_without_a_form_is_a_row_with_the_reason(case: Case) -> Non
     fused = replace(case, subject="trained:make", variant="fused")
     reply = prepared(fused)
     assert reply == messages.Refused("fused: RMSprop has no such option")
-    base = CaseRecord(case, ("step",))
+    plain = replace(case, subject=fused.subject)
+    base = CaseRecord(plain, ("step",))
     failed = CaseRecord(fused, ("step",), status="failed", reason="fused: RMSprop has no such option")
-    (table,) = advice_tables({case: gains([base, failed], [], case)})
+    (table,) = advice_tables({plain: gains([base, failed], [], plain)})
     assert table.shown[["verdict", "code, or why not"]].to_numpy().tolist() == [
         ["cannot run", "fused: RMSprop has no such option"]
     ]

@@ -12,7 +12,7 @@ from made_up_runs import CPU_CASE, STEP_LAPS, blocks_of, record_of, run_of, save
 
 from nncore_bench import __main__ as command
 from nncore_bench.advise import measure as advise
-from nncore_bench.advise.measure import Advice
+from nncore_bench.advise.text import Advice
 from nncore_bench.campaign import session as suite
 from nncore_bench.commands import profile
 from nncore_bench.estimate.estimates import Estimate

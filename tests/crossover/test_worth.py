@@ -10,7 +10,7 @@ from made_up_runs import CPU_CASE, CUDA_CASE, run_of
 from nncore_bench.cases import Case
 from nncore_bench.crossover import devices
 from nncore_bench.crossover.devices import device_table
-from nncore_bench.crossover.table import cheaper_said, crossover_table, curves, faster_said, price_table
+from nncore_bench.crossover.table import crossover_table, curves, in_words, price_table
 from nncore_bench.estimate.cells import cells_of
 from nncore_bench.estimate.rows import Row
 from nncore_bench.estimate.source import Source
@@ -57,7 +57,7 @@ def test_a_step_that_grows_with_the_batch_meets_one_that_does_not() -> None:
     half = 2**0.5 * WITHIN
     assert crossing.batch_size.low == pytest.approx(16 * exp(-half), rel=1e-3)
     assert crossing.batch_size.high == pytest.approx(16 * exp(half), rel=1e-3)
-    assert faster_said(resident) == "from batch 16 on (14 to 18)"
+    assert in_words(resident.faster) == "from batch 16 on (14 to 18)"
 
 
 def test_feeding_moves_the_crossover() -> None:
@@ -72,7 +72,7 @@ def test_a_loop_that_fetches_ahead_is_taken_by_the_clock_on_the_wall() -> None:
     """Where the device works while the host fetches, its parts add up to more than it takes."""
     ahead = [replace(one, wall_s=260e-6) if one.phase == "data" else one for one in CUDA]
     loaded = next(curve for curve in curves(cells_of([*CPU, *ahead])) if curve.mode == "loaded")
-    assert loaded.cuda[256].time.value == pytest.approx(260e-6)
+    assert loaded.points[256]["cuda"].time.value == pytest.approx(260e-6)
 
 
 def test_the_best_thread_count_meets_the_best_variant() -> None:
@@ -88,7 +88,7 @@ def test_the_best_thread_count_meets_the_best_variant() -> None:
         if one.median_s
     ]
     resident = curves(cells_of([*CPU, *threads, *CUDA, *captured]))[0]
-    cpu, cuda = resident.cpu[256].step, resident.cuda[256].step
+    cpu, cuda = resident.points[256]["cpu"].step, resident.points[256]["cuda"].step
     assert (cpu.threads, cuda.variant) == (2, "cudagraph")
     assert resident.speed_ups[256].value == pytest.approx(16 * 256 / 2 / 64)
 
@@ -107,8 +107,8 @@ def test_pinned_memory_counts_where_it_was_measured() -> None:
     found = {curve.mode: curve for curve in curves(cells_of([*CPU, *CUDA, *pinned]))}
     assert found["copied"].speed_ups[256].value == pytest.approx(16 * 256 / 258)
     assert found["loaded"].speed_ups[256].value == pytest.approx((16 * 256 + 100) / 308)
-    assert found["copied"].cuda[256].step.variant == "eager"
-    assert found["copied"].cuda[256].fed.variant == "pinned"
+    assert found["copied"].points[256]["cuda"].step.variant == "eager"
+    assert found["copied"].points[256]["cuda"].fed.variant == "pinned"
 
 
 def test_what_is_resident_is_no_loader_and_processes_that_fetch_are_not_free() -> None:
@@ -137,8 +137,8 @@ def test_what_is_resident_is_no_loader_and_processes_that_fetch_are_not_free() -
         ([*workers, *fused], 8 * 256 + 50),
     ):
         found = {curve.mode: curve for curve in curves(cells_of([*CPU, *more, *CUDA]))}
-        assert found["loaded"].cpu[256].time.value == pytest.approx(cpu_us * 1e-6)
-        assert found["copied"].cuda[256].time.value == pytest.approx(276e-6)
+        assert found["loaded"].points[256]["cpu"].time.value == pytest.approx(cpu_us * 1e-6)
+        assert found["copied"].points[256]["cuda"].time.value == pytest.approx(276e-6)
 
 
 def test_what_one_device_alone_has_is_in_no_comparison() -> None:
@@ -226,14 +226,14 @@ def test_curves_of_two_precisions_are_told_apart() -> None:
 def test_a_batch_size_is_a_whole_number_at_which_it_is_true(at: float, told: str) -> None:
     """Just above a crossing at 1.4 CUDA is faster at 2, and slower at 1."""
     other = [row(one.case, "step", 16e-6 * at) for one in CUDA if one.phase == "step"]
-    assert faster_said(curves(cells_of([*CPU, *other]))[0]) == told
+    assert in_words(curves(cells_of([*CPU, *other]))[0].faster) == told
 
 
 def test_an_unknown_interval_is_no_sure_one() -> None:
     """As in a run that was ended after its first round."""
     unknown = [replace(one, median_low_s=None, median_high_s=None) for one in [*CPU, *CUDA]]
     resident = curves(cells_of(unknown))[0]
-    assert faster_said(resident) == "from batch 16 on (or anywhere in the range)"
+    assert in_words(resident.faster) == "from batch 16 on (or anywhere in the range)"
     assert resident.speed_ups[256].low is None
 
 
@@ -246,7 +246,7 @@ def test_without_a_crossover_the_range_is_named() -> None:
         shifted = [
             row(one.case, "step", 16e-6 * one.case.batch_size * factor) for one in CUDA if one.phase == "step"
         ]
-        assert faster_said(curves(cells_of([*CPU, *shifted]))[0]) == sentence
+        assert in_words(curves(cells_of([*CPU, *shifted]))[0].faster) == sentence
 
 
 def test_a_price_moves_the_crossover_and_tells_what_samples_cost() -> None:
@@ -264,7 +264,7 @@ def test_a_price_moves_the_crossover_and_tells_what_samples_cost() -> None:
     assert crossings.shown["CUDA is faster"][0].startswith("from batch 16 on")
     assert crossings.shown["CUDA is cheaper"][0].startswith("from batch 64 on")
     assert crossings.raw["money_crossover_batch"][0] == pytest.approx(64)
-    assert not cheaper_said(curves(cells_of([*CPU, *CUDA]))[0])
+    assert curves(cells_of([*CPU, *CUDA]))[0].cheaper is None
 
 
 def test_a_run_without_cuda_has_no_curves_and_no_table() -> None:

@@ -5,8 +5,6 @@ import pytest
 from scipy import stats
 
 from nncore_bench.estimate.estimates import (
-    BETWEEN_LAUNCHES,
-    WITHIN_ONE_PROCESS,
     Estimate,
     Spread,
     between_launches,
@@ -23,7 +21,6 @@ def test_the_undisturbed_time_is_the_midmean_of_the_blocks_smallest_laps() -> No
     blocks = [np.array([low + 30, low]) for low in smallest]
     estimate = low_time([blocks[::2], blocks[1::2]])
     assert estimate.value == (102 + 103 + 104 + 105) / 4
-    assert estimate.basis == BETWEEN_LAUNCHES
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 20])
@@ -48,11 +45,10 @@ def test_launches_of_one_round_each_give_students_interval_over_launches() -> No
     assert (estimate.low, estimate.high) == pytest.approx((102.0 - half, 102.0 + half))
 
 
-def test_one_launch_is_marked_as_one_process() -> None:
-    """Its interval is Student's over its rounds."""
+def test_the_interval_of_one_launch_is_students_over_its_rounds() -> None:
+    """Whose smallest laps are 100, 110 and 104."""
     estimate = low_time([[np.array([103.0, 100.0]), np.array([110.0]), np.array([104.0, 190.0])]])
     half = stats.t.ppf(0.975, 2) * stats.sem([100.0, 110.0, 104.0])
-    assert estimate.basis == WITHIN_ONE_PROCESS
     assert estimate.value == pytest.approx((100.0 + 110.0 + 104.0) / 3)
     assert estimate.high == pytest.approx(estimate.value + half)
 
@@ -137,11 +133,10 @@ def test_two_spreads_join_as_in_welchs_test_of_scipy() -> None:
 
 def test_the_ratio_of_two_equal_times_has_their_width_times_the_root_of_two() -> None:
     """Even on the logarithmic scale, so one bound is the inverse of the other."""
-    time = Estimate(3.0, 2.7, 3.3, WITHIN_ONE_PROCESS)
+    time = Estimate(3.0, 2.7, 3.3)
     half = np.sqrt(2) * 0.1
     ratio = time.over(time)
     assert (ratio.low, ratio.value, ratio.high) == pytest.approx((np.exp(-half), 1.0, np.exp(half)))
-    assert ratio.basis == WITHIN_ONE_PROCESS
 
 
 def test_the_interval_of_a_ratio_joins_both_intervals() -> None:
@@ -161,8 +156,8 @@ def test_a_ratio_to_what_has_no_interval_has_none() -> None:
 
 def test_the_inverse_of_an_inverse_is_the_estimate() -> None:
     """Three times as long is a third as fast; an end that is open, or at zero, opens the other."""
-    estimate = Estimate(4.0, 2.0, 8.0, "made up")
-    assert estimate.inverse() == Estimate(0.25, 0.125, 0.5, "made up")
+    estimate = Estimate(4.0, 2.0, 8.0)
+    assert estimate.inverse() == Estimate(0.25, 0.125, 0.5)
     assert estimate.inverse().inverse() == estimate
     assert Estimate(4.0, 0.0, None).inverse() == Estimate(0.25)
 

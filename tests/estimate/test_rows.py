@@ -19,6 +19,7 @@ from made_up_runs import (
 )
 
 from nncore_bench.cases import STEP_PHASES, UNATTRIBUTED, Case
+from nncore_bench.estimate.estimates import BETWEEN_LAUNCHES, WITHIN_ONE_PROCESS
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row
 from nncore_bench.runs import Block
@@ -65,6 +66,13 @@ def test_feeding_has_its_share_of_the_feeding_loop() -> None:
 def test_samples_per_second_come_from_the_median_step() -> None:
     """32 samples every 660 µs."""
     assert rows_by_phase(CPU_CASE, blocks_of())["step"].samples_per_s == pytest.approx(32 / 660e-6)
+
+
+def test_a_row_says_what_its_interval_is_made_of() -> None:
+    """One launch says nothing of what another process would have measured."""
+    launches = {count: rows_by_phase(CPU_CASE, blocks_of(launches=[1.0] * count))["step"] for count in (1, 2)}
+    assert launches[1].interval == WITHIN_ONE_PROCESS
+    assert launches[2].interval == BETWEEN_LAUNCHES
 
 
 def test_disturbance_is_the_median_over_the_undisturbed_time() -> None:

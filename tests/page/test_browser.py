@@ -11,7 +11,7 @@ import msgspec.structs
 import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_of, run_of
 
-from nncore_bench.crossover.table import curves, faster_said
+from nncore_bench.crossover.table import curves, in_words
 from nncore_bench.estimate.cells import cells_of
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.source import Source
@@ -108,7 +108,7 @@ def test_the_crossover_on_the_page_is_that_of_the_frame(browser: Driver, tmp_pat
     """In its table and in its sentence."""
     run = made_up()
     opened(browser, tmp_path, run)
-    expected = faster_said(next(one for one in curves(cells_of(run.rows)) if one.mode == "resident"))
+    expected = in_words(next(one for one in curves(cells_of(run.rows)) if one.mode == "resident").faster)
     assert expected.startswith("from batch ")
     assert any(expected in row for row in shown_rows(browser, "crossover"))
     assert expected in browser.execute_script("return document.querySelector('#worth').textContent")

@@ -23,8 +23,7 @@ from made_up_runs import (
 from nncore_bench.compare.compare import setting_lines
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.source import Source
-from nncore_bench.report.outcomes import notice_lines
-from nncore_bench.report.report import Report, render
+from nncore_bench.report.report import Report, notice_lines, render
 from nncore_bench.runs import Campaign, Code
 
 

@@ -1,20 +1,22 @@
-"""How do I make it faster: variants of a step beside the plain one, and then the best of them together."""
+"""Measure the variants of a step beside the plain one, and then the best of them together."""
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from math import nan
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from nncore_bench.advise.text import Advice
 from nncore_bench.campaign.conductor import Progress
 from nncore_bench.campaign.launcher import Launcher
 from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.campaign.session import Suite
 from nncore_bench.cases import Case
 from nncore_bench.errors import UserError
-from nncore_bench.estimate.gains import Gain, combinations, gains
+from nncore_bench.estimate.gains import combinations, gains
 from nncore_bench.machine.gpu import chosen_gpu
 from nncore_bench.options import Options
 from nncore_bench.variants import PRECISIONS, WORDS, made_faster
@@ -24,31 +26,13 @@ if TYPE_CHECKING:
     from nncore_bench.estimate.source import Source
 
 SHARE_TOGETHER = 0.4
-"""The share of the budget that combinations have for themselves."""
+"""Share of the budget that is reserved for combinations."""
 
-PHASES_OF = {"step": ("step",), "inference": ("inference",), "feeding": ("data",)}
-PLAIN_PHASES = ("step", "inference", "data")
-
-
-@dataclass(frozen=True)
-class Advice:
-    """Hold what each variant gains on the plain step of a case, and what the best of them gain together.
-
-    `plain_s` is the plain step in seconds; `together` is empty where there was nothing to join. `assumed`
-    says what the subject left out and what was taken instead; `folders` are where the runs are.
-    """
-
-    base: Case
-    plain_s: float
-    found: Sequence[Gain]
-    together: Sequence[Gain]
-    assumed: Sequence[str]
-    seconds: float
-    folders: Sequence[Path]
+PHASE_OF = {"step": "step", "inference": "inference", "feeding": "data"}
 
 
 def candidates(base: Case, all_threads: int) -> list[Case]:
-    """Return what is tried against a plain step: each word, each precision, all threads, one at a time."""
+    """Return the cases to try against a plain one: each word, each precision, all threads, one at a time."""
     words = [replace(base, variant=word) for word in WORDS]
     precisions = [replace(base, precision=name) for name in PRECISIONS if name != base.precision]
     threads = [replace(base, threads=all_threads)] if not base.on_device and all_threads > 1 else []
@@ -58,42 +42,30 @@ def candidates(base: Case, all_threads: int) -> list[Case]:
 def advise(options: Options, progress: Progress) -> Advice:
     """Return advice for one device, batch size and width; raises UserError.
 
-    With an empty compiler cache, so that the first of the launches compiles as a user's first run does.
+    The compiler cache is empty, so that the first of the launches compiles as a user's first run does.
     """
     begin = time.monotonic()
     with TemporaryDirectory(prefix="compiled-") as folder:
-        return _advised(
-            options, progress, begin, {COMPILER_CACHE: folder, **chosen_gpu(options.gpu_number, os.environ)}
-        )
-
-
-def _advised(options: Options, progress: Progress, begin: float, environment: Mapping[str, str]) -> Advice:
-    suite = Suite(options, Launcher(more=environment))
-    try:
-        suite.get_ready()
-        suite.refuse_what_cannot_be()
-        base = _only(suite)
-        tried = candidates(base, suite.launcher.hello.all_threads)
-        first = _measured(suite, base, tried, 1.0, progress)
-        found, together, sources = _gains(first, base), list[Gain](), [first]
-        if joined := combinations(found, base):
-            sources.append(_measured(Suite(options, suite.launcher), base, joined, SHARE_TOGETHER, progress))
-            together = _gains(sources[-1], base)
-    finally:
-        suite.close()
+        environment = {COMPILER_CACHE: folder, **chosen_gpu(options.gpu_number, os.environ)}
+        with closing(Suite(options, Launcher(more=environment))) as suite:
+            suite.get_ready()
+            suite.refuse_what_cannot_be()
+            base = _only(suite)
+            tried = candidates(base, suite.launcher.hello.all_threads)
+            first = _measured(suite, base, tried, 1.0, progress)
+            found, sources = gains(first.run.cases, first.blocks, base), [first]
+            if joined := combinations(found, base):
+                again = Suite(options, suite.launcher)
+                sources.append(_measured(again, base, joined, SHARE_TOGETHER, progress))
+    together = [gain for more in sources[1:] for gain in gains(more.run.cases, more.blocks, base)]
     plain_s = next(row.time_s for row in first.rows if (row.case, row.phase) == (base, "step"))
     assumed = next(record.assumed for record in first.run.cases if record.case == base)
     folders = [source.folder for source in sources if source.folder is not None]
-    seconds = time.monotonic() - begin
-    return Advice(base, plain_s or float("nan"), found, together, assumed, seconds, folders)
-
-
-def _gains(source: "Source", base: Case) -> list[Gain]:
-    return gains(source.run.cases, source.blocks, base)
+    return Advice(base, plain_s or nan, found, together, assumed, time.monotonic() - begin, folders)
 
 
 def _only(suite: Suite) -> Case:
-    """Return the one case that advice is for; raises UserError where there are more or it cannot run."""
+    """Return the only case; raises UserError if there are several or it cannot run."""
     if len(suite.cases) != 1:
         raise UserError(
             f"advice is for one case, and the options name {len(suite.cases)} (give one device, thread count,"
@@ -106,9 +78,9 @@ def _only(suite: Suite) -> Case:
 
 
 def _measured(suite: Suite, base: Case, cases: Sequence[Case], share: float, progress: Progress) -> "Source":
-    """Return what a campaign of its own measured of some cases beside the base."""
-    selected = [(base, phase) for phase in PLAIN_PHASES]
-    selected += [(case, phase) for case in cases for phase in PHASES_OF[made_faster(case.variant)]]
+    """Measure some cases beside the base in a campaign of their own."""
+    selected = [(base, phase) for phase in PHASE_OF.values()]
+    selected += [(case, PHASE_OF[made_faster(case.variant)]) for case in cases]
     plan = Plan.of(suite.options, ROUNDS_OF_A_COMMAND)
     plan = replace(plan, budget_s=plan.budget_s * share)
     suite.measure(selected, plan, progress, alone=True)  # ratios within a round need no ceilings and no drift

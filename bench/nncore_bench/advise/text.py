@@ -1,8 +1,9 @@
 """Advice as a ranked table, the best combination, and what to write."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from math import ceil, isinf
+from operator import attrgetter
 from pathlib import Path
 
 import pandas as pd
@@ -32,8 +33,25 @@ AT_ONCE = "at once"
 ORDER = ("faster", "undecided", "no difference", "slower", "other numbers", "cannot run")
 
 
+@dataclass(frozen=True)
+class Advice:
+    """The gain of each variant over the plain step of a case, and of the best of them together.
+
+    `plain_s` is the plain step in seconds; `together` is empty if there was nothing to join. `assumed` are
+    the defaults for what the subject left out; `folders` are where the runs are.
+    """
+
+    base: Case
+    plain_s: float
+    found: Sequence[Gain]
+    together: Sequence[Gain]
+    assumed: Sequence[str]
+    seconds: float
+    folders: Sequence[Path]
+
+
 def name_of(case: Case, base: Case) -> str:
-    """Return what a case changes, in words."""
+    """Return the changes of a case from the base, in words."""
     parts = [] if case.variant == EAGER else [case.variant]
     parts += [case.precision] if case.precision != base.precision else []
     parts += [f"{case.threads} threads"] if case.threads != base.threads else []
@@ -49,7 +67,7 @@ def ranked(found: Sequence[Gain]) -> list[Gain]:
 
 
 def advice_tables(found: Mapping[Case, Sequence[Gain]]) -> list[Table]:
-    """Return a table for each aim that something was tried for, from the gains by plain case."""
+    """Return a table for each aim that has variants, from the gains by plain case."""
     columns = shown_columns(found) if len(found) > 1 else ()
     tables = []
     for about, (name, title) in TITLES.items():
@@ -75,7 +93,7 @@ def _cells(gain: Gain, base: Case) -> dict[str, str]:
         "memory kB": NOT_AVAILABLE if gain.extra_bytes is None else signed(gain.extra_bytes / 1000, 0),
         "once s": decimals(gain.once_s, 1),
         "pays after": _steps(gain),
-        "code, or why not": "; ".join([gain.reason] if gain.reason else _code(gain)),
+        "code, or why not": "; ".join([gain.reason] if gain.reason else code_for(gain)),
     }
 
 
@@ -95,35 +113,41 @@ def _raw(gain: Gain) -> dict[str, object]:
     return kept
 
 
-def advice_sentences(base: Case, found: Sequence[Gain], together: Sequence[Gain] = ()) -> list[str]:
-    """Return what to do, in sentences with figures."""
+def best_of(found: Sequence[Gain], together: Sequence[Gain] = ()) -> Gain | None:
+    """Return the change to recommend first: a single one, unless a combination is surely faster."""
     worth = [gain for gain in ranked(found) if gain.worth_it]
-    joined = [gain for gain in together if gain.worth_it]
+    alone = next((gain for gain in worth if gain.about == "step"), None)
+    joined = max((gain for gain in together if gain.worth_it), key=attrgetter("least_speed_up"), default=None)
+    if joined and (not alone or not alone.speed_up or joined.least_speed_up > alone.speed_up.value):
+        return joined
+    return alone or next(iter(worth), None)
+
+
+def advice_sentences(base: Case, found: Sequence[Gain], together: Sequence[Gain] = ()) -> list[str]:
+    """Return the recommendations as sentences with figures."""
+    worth = {gain.about: gain for gain in reversed(ranked(found)) if gain.worth_it}
+    joined = best_of([], together)
     lines = []
     if not worth and not joined:
         lines.append("Nothing here is worth it: no change makes the plain step surely faster by 1 % or more.")
-    alone = next((gain for gain in worth if gain.about == "step"), None)
-    if alone is not None:
+    alone = worth.get("step")
+    if alone:
         lines.append(_recommended("Best by itself", alone, base))
-    if joined:
-        best = max(joined, key=lambda gain: gain.least_speed_up)
-        if alone is None or alone.speed_up is None or best.least_speed_up > alone.speed_up.value:
-            lines.append(_recommended("Best together, measured and not multiplied", best, base))
-        else:
-            lines.append(
-                f"Together, measured and not multiplied: {_said(best, base)}, which is not surely more than"
-                f" {name_of(alone.case, base)} by itself"
-            )
-    else:
+    if not joined:
         lines += [
             f"Together ({name_of(gain.case, base)}) they are not surely faster:"
             f" {gain.reason or gain.judgement}"
             for gain in together
         ]
-    for about in ("feeding", "inference"):
-        first = next((gain for gain in worth if gain.about == about), None)
-        if first is not None:
-            lines.append(_recommended(f"Of {about}", first, base))
+    elif alone and best_of(found, together) is alone:
+        lines.append(
+            f"Together, measured and not multiplied: {_said(joined, base)}, which is not surely more than"
+            f" {name_of(alone.case, base)} by itself"
+        )
+    else:
+        lines.append(_recommended("Best together, measured and not multiplied", joined, base))
+    others = [about for about in TITLES if about in worth and about != "step"]
+    lines += [_recommended(f"Of {about}", worth[about], base) for about in others]
     hoped = [_said(gain, base) for gain in ranked(found) if gain.may_be_worth_it]
     if hoped:
         lines.append(
@@ -137,10 +161,11 @@ def _recommended(what: str, gain: Gain, base: Case) -> str:
     steps = _steps(gain)
     pays = f", which pays {steps if steps == AT_ONCE else f'after {steps}'}"
     once = pays if (gain.once_s or 0.0) > 0.05 else ""  # noqa: PLR2004 - s
-    return "\n    ".join([f"{what}: {_said(gain, base)}{once}. Write:", *_code(gain)])
+    return "\n    ".join([f"{what}: {_said(gain, base)}{once}. Write:", *code_for(gain)])
 
 
-def _code(gain: Gain) -> list[str]:
+def code_for(gain: Gain) -> list[str]:
+    """Return the lines of code that make the change."""
     return code_of(gain.case.variant, gain.case.precision, gain.case.threads, gain.optimizer_code)
 
 
@@ -148,19 +173,12 @@ def _said(gain: Gain, base: Case) -> str:
     return f"{name_of(gain.case, base)}, {from_to(gain.speed_up, ' times as fast')}"
 
 
-def advice_text(  # noqa: PLR0913, PLR0917 - what an advice holds
-    base: Case,
-    plain_s: float,
-    found: Sequence[Gain],
-    together: Sequence[Gain],
-    assumed: Sequence[str],
-    seconds: float,
-    folders: Sequence[Path],
-) -> str:
+def advice_text(advice: Advice) -> str:
     """Return the text that `advise` prints."""
-    head = f"# Advice for {base.key}: the plain step takes {micro(plain_s)} µs"
-    taken = [f"Taken, since the subject does not say: {'; '.join(assumed)}.\n"] if assumed else []
+    base, assumed, found = advice.base, "; ".join(advice.assumed), advice.found
+    head = f"# Advice for {base.key}: the plain step takes {micro(advice.plain_s)} µs"
+    taken = [f"Taken, since the subject does not say: {assumed}.\n"] if assumed else []
     tables = [table.markdown() for table in advice_tables({base: found})]
-    lines = [f"- {line}" for line in advice_sentences(base, found, together)]
-    ending = f"\n{decimals(seconds, 0)} s; the runs: {', '.join(map(str, folders))}"
+    lines = [f"- {line}" for line in advice_sentences(base, found, advice.together)]
+    ending = f"\n{decimals(advice.seconds, 0)} s; the runs: {', '.join(map(str, advice.folders))}"
     return "\n".join([head, "", *taken, *tables, *lines, ending])

@@ -4,17 +4,12 @@ Prints speed-up, numerical error, memory, one-time cost, and the code to write.
 """
 
 import argparse
-from typing import TYPE_CHECKING
 
 from nncore_bench import options as step_options
 from nncore_bench.commands.answer import OK, Answer, Say, records_of
 from nncore_bench.commands.arguments import add_options
 from nncore_bench.errors import UserError
 from nncore_bench.options import Options
-
-if TYPE_CHECKING:
-    from nncore_bench.advise.measure import Advice
-    from nncore_bench.estimate.gains import Gain
 
 HELP = "measure the variants of a step side by side, and say which are worth it"
 ADVISED = {"step_devices": "cpu", "step_threads": "1", "step_budget": "20", "step_launches": "6"}
@@ -34,13 +29,20 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     """Measure the variants of a step and print their gains."""
     options = _options(given)
     from nncore_bench.advise.measure import advise
-    from nncore_bench.advise.text import advice_tables, advice_text
+    from nncore_bench.advise.text import advice_tables, advice_text, best_of, code_for, name_of
     from nncore_bench.progress import StandardError, progress_line
+    from nncore_bench.text.table import bounds
 
     with progress_line(StandardError()) as line:
         advice = advise(options, line)
-    say(advice_text(**vars(advice)))
-    return _answer(advice, records_of(advice_tables({advice.base: [*advice.found, *advice.together]})))
+    say(advice_text(advice))
+    figures = records_of(advice_tables({advice.base: [*advice.found, *advice.together]}))
+    best = best_of(advice.found, advice.together)
+    if best is None:
+        return Answer(OK, "none", None, None, figures)
+    change = name_of(best.case, advice.base)
+    cause = {"change": change, **bounds(best.speed_up, "speed_up", "low", "high")}
+    return Answer(OK, change, cause, "\n".join(code_for(best)), figures)
 
 
 def _options(given: argparse.Namespace) -> Options:
@@ -51,30 +53,3 @@ def _options(given: argparse.Namespace) -> Options:
     own = raw["step_subject"] in (None, "simplenn")
     advised = {**ADVISED, **(ADVISED_SIMPLENN if own else ADVISED_OTHER)}
     return Options.build(raw | {name: raw[name] or value for name, value in advised.items()})
-
-
-def _answer(advice: "Advice", figures: dict[str, object]) -> Answer:
-    from nncore_bench.advise.text import name_of
-    from nncore_bench.text.table import bounds
-    from nncore_bench.variants import code_of
-
-    best = best_of(advice)
-    if best is None:
-        return Answer(OK, "none", None, None, figures)
-    case, change = best.case, name_of(best.case, advice.base)
-    cause = {"change": change, **bounds(best.speed_up, "speed_up", "low", "high")}
-    code = code_of(case.variant, case.precision, case.threads, best.optimizer_code)
-    return Answer(OK, change, cause, "\n".join(code), figures)
-
-
-def best_of(advice: "Advice") -> "Gain | None":
-    """Return the change to recommend first: a single one, unless a combination is surely faster."""
-    from nncore_bench.advise.text import ranked
-
-    worth = [gain for gain in ranked(advice.found) if gain.worth_it]
-    alone = next((gain for gain in worth if gain.about == "step"), None)
-    surely = {gain: gain.speed_up.low or 0.0 for gain in advice.together if gain.worth_it and gain.speed_up}
-    joined = max(surely, key=lambda gain: surely[gain], default=None)
-    if joined is not None and not (alone and alone.speed_up and alone.speed_up.value >= surely[joined]):
-        return joined
-    return alone or next(iter(worth), None)

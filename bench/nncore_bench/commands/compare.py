@@ -5,14 +5,10 @@ This is a screen, not a verdict, since the runs were made at different times.
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nncore_bench.commands.answer import FAILED, OK, UNUSABLE, Answer, Say, records_of
 from nncore_bench.commands.arguments import RUN_HELP, add_results
 from nncore_bench.options import fraction
-
-if TYPE_CHECKING:
-    from nncore_bench.compare.compare import Comparison
 
 HELP = "compare two runs case by case: how far apart they are, and why"
 
@@ -49,14 +45,8 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     suspected = {result.case.key for result in comparison.suspects}
     causes = (cause for cause in figures["tables"].get("why", ()) if cause["case"] in suspected)
     gate = next(reversed(screen_lines(comparison)), None)
-    code = _exit_code(comparison, judged, fail=margin is not None)
+    incomplete = not comparison.results or bool(comparison.missing) or (margin is not None and not judged)
+    incomplete = incomplete or (comparison.same_machine and judged < len(comparison.results))
+    code = UNUSABLE if incomplete else OK
+    code = FAILED if margin is not None and comparison.suspects else code
     return Answer(code, verdict, next(causes, None), gate, figures)
-
-
-def _exit_code(comparison: "Comparison", judged: int, *, fail: bool) -> int:
-    """Return 1 if something is slower and `fail` is set, 2 if too little could be compared, else 0."""
-    if fail and comparison.suspects:
-        return FAILED
-    unusable = not comparison.results or bool(comparison.missing) or (fail and not judged)
-    unusable = unusable or (comparison.same_machine and judged < len(comparison.results))
-    return UNUSABLE if unusable else OK

@@ -96,10 +96,11 @@ def _without(words: Sequence[str], options: Sequence[str]) -> tuple[str, ...]:
 
 def _python(option: str, given: str | None) -> str | None:
     """Return the absolute path of a Python interpreter, or None if none was given; raises UserError."""
-    found = None if given is None else shutil.which(given)
-    if given is not None and found is None:
-        raise UserError(f"{option}: {given!r} is not a program (example: .venv/bin/python)")
-    return None if found is None else str(Path(found).absolute())
+    if given is None:
+        return None
+    if found := shutil.which(given):
+        return str(Path(found).absolute())
+    raise UserError(f"{option}: {given!r} is not a program (example: .venv/bin/python)")
 
 
 def _exit_code(outcome: "Outcome", given: argparse.Namespace) -> int:

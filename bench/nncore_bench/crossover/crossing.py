@@ -1,7 +1,8 @@
 """The crossover: from which batch size on one device is faster than another, with its interval."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import exp, inf, isinf, log
 
 from nncore_bench.estimate.estimates import Estimate
@@ -11,8 +12,8 @@ from nncore_bench.estimate.estimates import Estimate
 class Crossing:
     """A batch size at which the faster device changes.
 
-    `upward` says that the other device, whose speed-up is looked at, is the faster one above it. The interval
-    is where the curves of the speed-up's bounds cross; None is an end beyond the batch sizes measured.
+    `upward`: above it the faster one is the device whose speed-up this is. The interval is where the curves
+    of the speed-up's bounds cross; None is an end beyond the batch sizes measured.
     """
 
     batch_size: Estimate
@@ -21,61 +22,47 @@ class Crossing:
 
 @dataclass(frozen=True)
 class Crossover:
-    """Where the speed-up of one device over another crosses a value as the batch size grows.
+    """Where the speed-up of one device over another passes `worth` as the batch size grows.
 
-    `crossings` come in the order of batch sizes. `faster_at_first` and `faster_at_last` say whether the
-    device is the faster one at the smallest and at the largest batch size; None where they are equal there,
-    or their interval leaves it open.
+    `batch_sizes` and `crossings` are in ascending order. `faster` is True if the device is surely faster at
+    the smallest and the largest batch size and never the slower or equal one between, False if it is surely
+    slower at both and there is no crossing, and None otherwise.
     """
 
     batch_sizes: tuple[int, ...]
+    worth: float
     crossings: tuple[Crossing, ...]
-    faster_at_first: bool | None
-    faster_at_last: bool | None
+    faster: bool | None
 
 
-def crossover(batch_sizes: Sequence[int], speed_ups: Sequence[Estimate], *, worth: float = 1.0) -> Crossover:
-    """Return where a speed-up passes `worth` (1, or what the device costs in times of the other).
+def crossover(speed_ups: Mapping[int, Estimate], *, worth: float = 1.0) -> Crossover:
+    """Return where a speed-up passes `worth` (1, or the price of the device in units of the other's).
 
-    Between two batch sizes both times are straight lines over the batch size on logarithmic axes, and so is
-    their quotient; nothing is said beyond the sizes measured. A value that touches `worth` and turns back is
-    no crossing. Raises ValueError for no sizes at all, equal ones, or values that are not positive.
+    `speed_ups` are positive, by batch size in ascending order, at least one. Between two batch sizes both
+    times are straight lines over the batch size on logarithmic axes, and so is their quotient; nothing is
+    said beyond the sizes measured. A value that touches `worth` and turns back is no crossing.
     """
-    if not batch_sizes or len(set(batch_sizes)) < len(batch_sizes):
-        raise ValueError(f"batch sizes: {list(batch_sizes)} (give at least one, each once)")
-    if any(
-        not value > 0 for one in speed_ups for value in (one.value, one.low, one.high) if value is not None
-    ):
-        raise ValueError("a speed-up is not positive")
-    order = sorted(range(len(batch_sizes)), key=lambda place: batch_sizes[place])
-    sizes = [log(batch_sizes[place]) for place in order]
-    points = [speed_ups[place].scaled(1 / worth) for place in order]
+    sizes, points = [log(size) for size in speed_ups], [one.scaled(1 / worth) for one in speed_ups.values()]
     values = [log(point.value) for point in points]
     lows = [-inf if point.low is None else log(point.low) for point in points]
     highs = [inf if point.high is None else log(point.high) for point in points]
     crossings = [_crossing(sizes, lows, highs, at, upward=upward) for at, upward in _zeros(sizes, values)]
-    return Crossover(
-        tuple(batch_sizes[place] for place in order),
-        tuple(crossings),
-        points[0].exceeds(1),
-        points[-1].exceeds(1),
-    )
+    ends = {points[0].exceeds(1), points[-1].exceeds(1)}
+    sure = not crossings and (ends == {False} or (ends == {True} and min(values) > 0))
+    return Crossover(tuple(speed_ups), worth, tuple(crossings), ends.pop() if sure else None)
 
 
 def _zeros(sizes: Sequence[float], values: Sequence[float]) -> list[tuple[float, bool]]:
     """Return where a broken line changes its sign, and whether upward; in the logarithm of batch sizes.
 
-    Where it is zero over a stretch between two signs, the middle of the stretch is meant.
+    Of a stretch of zeros between two signs it is the middle.
     """
-    found: list[tuple[float, bool]] = []
-    last: int | None = None
-    for place, value in enumerate(values):
-        if value == 0:
-            continue
-        if last is not None and (value > 0) != (values[last] > 0):
-            found.append((_zero_between(sizes, values, last, place), value > 0))
-        last = place
-    return found
+    signed = [index for index, value in enumerate(values) if value]
+    return [
+        (_zero_between(sizes, values, left, right), values[right] > 0)
+        for left, right in pairwise(signed)
+        if (values[left] > 0) != (values[right] > 0)
+    ]
 
 
 def _zero_between(sizes: Sequence[float], values: Sequence[float], left: int, right: int) -> float:

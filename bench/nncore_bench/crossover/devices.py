@@ -1,7 +1,10 @@
-"""Is the GPU worth it: the best CPU step against the CUDA step, case by case, and nothing in between."""
+"""Compare the best CPU step with the CUDA step, case by case, at the sizes measured and none between."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from math import inf
+from operator import attrgetter
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
 from nncore_bench.estimate.cells import Cells
@@ -32,29 +35,24 @@ class Matched:
     speed_up: Estimate
 
 
-def anywhere(case: Case) -> Case:
-    """Return the case without the place where it ran, by which cases of two devices or machines meet."""
-    return replace(case, device=DOES_NOT_APPLY, threads=DOES_NOT_APPLY)
-
-
 def fastest(cells: Cells, *, device: str | None = None) -> dict[Case, Row]:
-    """Return the fastest measured step of every case regardless of its place, or of those on one device."""
+    """Return the fastest measured step of every case without device and threads, or of those on one device.
+
+    Cases without these are the key by which results of two devices or machines are matched.
+    """
     best: dict[Case, Row] = {}
     for case, row_of in cells.items():
-        row = row_of.get("step")
-        if row is None or not row.median_s or device not in (None, case.device):
-            continue
-        known = best.get(anywhere(case))
-        if known is None or known.median_s is None or row.median_s < known.median_s:
-            best[anywhere(case)] = row
+        row, key = row_of.get("step"), replace(case, device=DOES_NOT_APPLY, threads=DOES_NOT_APPLY)
+        if row and row.median_s and device in (None, case.device):
+            best[key] = min(best.get(key, row), row, key=lambda one: one.median_s or inf)
     return best
 
 
 def matched(first: Mapping[Case, Row], second: Mapping[Case, Row]) -> list[Matched]:
     """Return the cases that two places or runs have in common, in the order of the first.
 
-    Compared are medians, since the smallest lap of a CPU step has no counterpart on a device, whose steps are
-    timed a block at a time, and since samples per second come from them.
+    Medians are compared, because the smallest lap of a CPU step has no counterpart on a device, whose steps
+    are timed a block at a time, and because samples per second come from them.
     """
     return [
         Matched(case, row, second[case], row.median.over(other))
@@ -73,45 +71,39 @@ def device_table(cells: Cells) -> Table | None:
     if not pairs:
         return None
     unit = unit_for(row.median_s for pair in pairs for row in (pair.first, pair.second))
+    names = ("speed_up", "speed_up_low", "speed_up_high")
     columns = [
         *case_columns(shown_columns(pair.case for pair in pairs)),
-        Column("CPU threads", "cpu_threads", lambda pair: pair.first.case.threads),
-        _median("CPU", lambda pair: pair.first.median, unit),
-        _median("CUDA", lambda pair: pair.second.median, unit),
-        Column(
-            "CUDA is times as fast",
-            ("speed_up", "speed_up_low", "speed_up_high"),
-            lambda pair: pair.speed_up,
-            from_to,
-        ),
+        Column("CPU threads", "cpu_threads", attrgetter("first.case.threads")),
+        _median("CPU", "first.median", unit),
+        _median("CUDA", "second.median", unit),
+        Column("CUDA is times as fast", names, attrgetter("speed_up"), from_to),
         Column("worth it", "", lambda pair: pair.speed_up.exceeds(1), WORTH_IT.__getitem__, words=True),
     ]
     title = f"CPU against CUDA ({shared_by(pair.case for pair in pairs)})"
     return Table.of("cpu_vs_cuda", title, CAPTION, columns, pairs)
 
 
-def _median(device: str, median: Callable[[Matched], Estimate | None], unit: Unit) -> Column:
-    where = device.lower()
-    names = (f"{where}_median_s", f"{where}_median_low_s", f"{where}_median_high_s")
-    return Column(f"{device} step {unit.symbol}", names, median, lambda time: plus_minus(time, unit.seconds))
+def _median(device: str, median: str, unit: Unit) -> Column:
+    low, value, high = (f"{device.lower()}_median{bound}_s" for bound in ("_low", "", "_high"))
+    text = partial(plus_minus, unit=unit.seconds)
+    return Column(f"{device} step {unit.symbol}", (value, low, high), attrgetter(median), text)
 
 
 def sentence(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = ()) -> str:
-    """Answer whether the GPU is worth it, from what was measured and never beyond."""
+    """Answer whether the GPU is worth it, for the sizes measured and none beyond."""
     pairs = _on_both(cells)
     widths: dict[Case, list[Matched]] = {}
     for pair in pairs:
         widths.setdefault(replace(pair.case, batch_size=0), []).append(pair)
     said = [_of_width(case, group) for case, group in widths.items()]
     steps = {case: row for case, row_of in cells.items() if (row := row_of.get("step"))}
-    waiting = map(_waits, launch_bound(steps, profiles))
-    return " ".join(
-        ["Is the GPU worth it?", *(said or [f"Nothing can be said: {_why_not(all_cells)}."]), *waiting]
-    )
+    said += [] if said else [f"Nothing can be said: {_why_not(all_cells)}."]
+    return " ".join(["Is the GPU worth it?", *said, *map(_waits, launch_bound(steps, profiles))])
 
 
 def _waits(group: LaunchBound) -> str:
-    """Say that the device waits for the host at every size of a group, and how long it would take alone."""
+    """Say that the device waits for the host at every size of a group, and how long it would need alone."""
     case, unit = group.example, unit_for([group.device_s])
     device, step = (in_unit(seconds, unit.seconds) for seconds in (group.device_s, group.step_s))
     where = (
@@ -135,21 +127,18 @@ def _of_width(case: Case, group: list[Matched]) -> str:
 
 
 def _answer(group: list[Matched]) -> str:
-    """Return yes or no and the batch sizes, those of the grid and none between or beyond them."""
+    """Return yes or no and the batch sizes, none between or beyond those of the grid."""
     sizes = [pair.case.batch_size for pair in group]
     yes = [pair.case.batch_size for pair in group if pair.speed_up.exceeds(1)]
+    listed = ", ".join(map(str, yes or sizes))
     if not yes:
         no = all(pair.speed_up.exceeds(1) is False for pair in group)
-        return f"{'no' if no else 'not proven'} at batch {_listed(sizes)}"
+        return f"{'no' if no else 'not proven'} at batch {listed}"
     if yes == sizes:
-        return f"yes at batch {_listed(sizes)}"
+        return f"yes at batch {listed}"
     if yes == sizes[-len(yes) :]:
         return f"yes from batch {yes[0]} on, not at {sizes[-len(yes) - 1]} (nothing was measured between)"
-    return f"yes at batch {_listed(yes)} only"
-
-
-def _listed(sizes: list[int]) -> str:
-    return ", ".join(map(str, sizes))
+    return f"yes at batch {listed} only"
 
 
 def _why_not(cells: Cells) -> str:

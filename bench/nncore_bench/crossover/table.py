@@ -1,9 +1,11 @@
-"""From which batch size on the GPU is worth it: for each width and way of feeding, in time or money."""
+"""The batch size from which the GPU is worth it, for each width and way of feeding, in time or money."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import product
 from math import ceil, floor
+from operator import attrgetter, itemgetter
 
 import pandas as pd
 
@@ -13,13 +15,15 @@ from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.estimate.rows import Row
 from nncore_bench.text.format import count, from_to, number
-from nncore_bench.text.frame import identity, shown_columns
-from nncore_bench.text.table import Table, bounds
+from nncore_bench.text.frame import case_columns, identity, shown_columns
+from nncore_bench.text.table import Column, Table, bounds
 from nncore_bench.variants import EAGER, made_faster
 
-MODES = ("resident", "copied", "loaded")
-"""How the batches of a step come; the caption says what each means."""
+RESIDENT = "resident"
+MODES = {RESIDENT: (), "copied": ("copy",), "loaded": ("copy", "data")}
+"""The phases that feed a step, by the way of feeding; the caption explains each."""
 
+DEVICES = ("cpu", "cuda")
 CAPTION = (
     "Median times of the fastest threads and variant on the CPU against the fastest variant on CUDA."
     " resident: the step alone. copied: the step and the copy of its batch (from pinned memory where the"
@@ -28,16 +32,15 @@ CAPTION = (
     " are taken to be straight on logarithmic axes; the interval is where the bounds of the speed-up cross."
     " Sizes that were measured on one device alone are left out."
 )
-RESIDENT = "resident"
 MEGA = 1_000_000
 HOUR_S = 3600.0
 MOST_DECIMALS = 6
-"""Of a batch size: what is off by less is the arithmetic of logarithms."""
+"""Round batch sizes to this many decimals: smaller differences come from the logarithms."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """The seconds of an iteration, the case whose step it is, and the one whose batches it has."""
+    """The time of an iteration in seconds, the case of its step, and the case that feeds it."""
 
     time: Estimate
     step: Case
@@ -48,150 +51,108 @@ class Point:
 class Curve:
     """How many times as fast CUDA is as the CPU by batch size, at one width, in one mode.
 
-    `case` is what all points have in common; `cpu` and `cuda` are the fastest points on either device by
-    batch size. `faster` is where the speed-up passes 1, and `cheaper`, where prices are known, where it
-    passes `worth`, the price of an hour in times of the CPU's.
+    `case` has the parameters that all points share; `points` are the fastest by batch size and device. At
+    `faster` the speed-up passes 1, at `cheaper`, None without prices, the price of an hour over the CPU's.
     """
 
     mode: str
     case: Case
-    cpu: Mapping[int, Point]
-    cuda: Mapping[int, Point]
+    points: Mapping[int, Mapping[str, Point]]
     speed_ups: Mapping[int, Estimate]
     faster: Crossover
-    worth: float | None = None
     cheaper: Crossover | None = None
 
 
 def curves(cells: Cells, prices: Mapping[str, float] | None = None) -> list[Curve]:
-    """Return a curve for each mode and width of which a batch size was measured on both devices.
-
-    `prices` are those of an hour by device.
-    """
-    worth = prices["cuda"] / prices["cpu"] if prices and {"cpu", "cuda"} <= prices.keys() else None
+    """Return a curve for each mode and width with a batch size on both devices; `prices` are per hour."""
+    worth = prices["cuda"] / prices["cpu"] if prices and prices.keys() >= set(DEVICES) else None
     found = []
     for mode in MODES:
-        best = _fastest(cells, mode)
-        for case in dict.fromkeys(replace(key, batch_size=0, device=DOES_NOT_APPLY) for key in best):
-            cpu, cuda = (_of_width(best, case, device) for device in ("cpu", "cuda"))
-            sizes = sorted(cpu.keys() & cuda.keys())
-            if sizes:
-                speed_ups = {size: cpu[size].time.over(cuda[size].time) for size in sizes}
-                points = list(speed_ups.values())
-                cheaper = None if worth is None else crossover(sizes, points, worth=worth)
-                faster = crossover(sizes, points)
-                found.append(Curve(mode, case, cpu, cuda, speed_ups, faster, worth, cheaper))
+        for case, of_width in _fastest(cells, mode).items():
+            points = {size: of for size, of in sorted(of_width.items()) if len(of) == len(DEVICES)}
+            if points:
+                speed_ups = {size: of["cpu"].time.over(of["cuda"].time) for size, of in points.items()}
+                cheaper = None if worth is None else crossover(speed_ups, worth=worth)
+                found.append(Curve(mode, case, points, speed_ups, crossover(speed_ups), cheaper))
     return found
 
 
-def _of_width(best: Mapping[Case, Point], case: Case, device: str) -> dict[int, Point]:
-    """Return what was found on a device at one width, by batch size."""
-    return {
-        key.batch_size: point
-        for key, point in best.items()
-        if key.device == device and replace(key, batch_size=0, device=DOES_NOT_APPLY) == case
-    }
-
-
-def _fastest(cells: Cells, mode: str) -> dict[Case, Point]:
-    """Return the fastest of all thread counts and variants, by the case without these."""
+def _fastest(cells: Cells, mode: str) -> dict[Case, dict[int, dict[str, Point]]]:
+    """Return the fastest of all thread counts and variants by width, batch size and device."""
     groups: dict[Case, dict[Case, Mapping[str, Row]]] = {}
     for case, row_of in cells.items():
         key = replace(case, threads=DOES_NOT_APPLY, variant=DOES_NOT_APPLY)
         groups.setdefault(key, {})[case] = row_of
-    best = {key: list(_points(group, mode)) for key, group in groups.items()}
-    return {key: min(points, key=lambda point: point.time.value) for key, points in best.items() if points}
+    found: dict[Case, dict[int, dict[str, Point]]] = {}
+    for key, group in groups.items():
+        best = min(_points(group, mode), key=lambda point: point.time.value, default=None)
+        if best is not None:
+            of_width = found.setdefault(replace(key, batch_size=0, device=DOES_NOT_APPLY), {})
+            of_width.setdefault(key.batch_size, {})[key.device] = best
+    return found
 
 
 def _points(group: Cells, mode: str) -> Iterator[Point]:
     """Return the iterations that some cases of one size allow in a mode.
 
-    On CUDA a step may have the batches of a variant that is about feeding, in a loop the plain one alone, by
-    the clock on the wall. On the CPU processes of a DataLoader would take time from the step, unseen.
+    On CUDA a variant of feeding may feed another step; of the loop's wall time this is known for the plain
+    step alone. On the CPU the processes of a DataLoader would slow the step down unseen.
     """
-    for case, row_of in group.items():
-        step = row_of.get("step")
-        if mode == "resident" or (mode == "copied" and not case.on_device):
-            if (time := _sum([step])) is not None:
-                yield Point(time, case, case)
-            continue
-        on_device = case.on_device
-        for fed, parts in group.items():
-            if fed.form.resident:
-                continue
-            joins = made_faster(fed.variant) == "feeding" and (mode == "copied" or case.variant == EAGER)
-            if fed == case or (joins and on_device):
-                time = _loop(step, parts, mode, on_device=on_device)
-                if time is not None:
-                    yield Point(time, case, fed)
+    for (case, row_of), (fed, parts) in product(group.items(), repeat=2):
+        feeding = [phase for phase in MODES[mode] if phase != "copy" or case.on_device]
+        joins = made_faster(fed.variant) == "feeding" and (mode == "copied" or case.variant == EAGER)
+        fits = fed == case or (feeding and case.on_device and joins)
+        if fits and not (feeding and fed.form.resident):
+            time = _iteration([row_of.get("step"), *map(parts.get, feeding)])
+            if time is not None:
+                yield Point(time, case, fed)
 
 
-def _loop(step: Row | None, parts: Mapping[str, Row], mode: str, *, on_device: bool) -> Estimate | None:
-    """Return the time of an iteration that gets its batch first; None where it was not measured."""
-    data = parts.get("data")
-    names = (["copy"] if on_device else []) + (["data"] if mode == "loaded" else [])
-    found = _sum([step, *map(parts.get, names)])
-    if found is None or mode != "loaded" or data is None or not data.wall_s:
-        return found
-    # shorter than its parts: the device works while the host fetches
-    return found.scaled(data.wall_s / found.value)
+def _iteration(rows: Sequence[Row | None]) -> Estimate | None:
+    """Return the time of an iteration from its step and the phases that feed it; None if one is unknown.
 
-
-def _sum(rows: Sequence[Row | None]) -> Estimate | None:
-    """Return the sum of some medians, all of which must be known."""
-    known = [row.median for row in rows if row is not None and row.median is not None]
-    total = reduce(Estimate.plus, known) if len(known) == len(rows) else None
-    return total if total and total.value else None
+    With `data` among the phases it is the wall time, if known: the device works while the host fetches, so
+    the parts add up to more.
+    """
+    medians = [row.median for row in rows if row and row.median]
+    if len(medians) < len(rows) or not (total := reduce(Estimate.plus, medians)).value:
+        return None
+    wall_s = next((row.wall_s for row in rows if row and row.phase == "data"), None)
+    return total.scaled(wall_s / total.value) if wall_s else total
 
 
 def crossover_table(found: Sequence[Curve]) -> Table | None:
     """Return a line for each mode and width; None where nothing was measured on both devices."""
     if not found:
         return None
-    columns = columns_of(found)
-    lines = [
-        {
-            "batches": curve.mode,
-            **identity(curve.case, columns),
-            "CUDA is faster": faster_said(curve),
-            **({} if curve.cheaper is None else {"CUDA is cheaper": cheaper_said(curve)}),
-            "at best": _at_best(curve),
-        }
-        for curve in found
+    names = columns_of(found)
+    columns = [
+        Column("batches", "", attrgetter("mode"), words=True),
+        *case_columns(names),
+        Column("CUDA is faster", "", attrgetter("faster"), in_words, words=True),
+        Column("CUDA is cheaper", "", attrgetter("cheaper"), in_words, words=True),
+        Column("at best", "", _at_best),
     ]
-    raw = pd.DataFrame([record for curve in found for record in _records(curve, columns)])
+    if found[0].cheaper is None:
+        del columns[-2]
+    raw = pd.DataFrame([record for curve in found for record in _records(curve, names)])
     title = f"From which batch size on CUDA is faster{' or cheaper' if found[0].cheaper else ''}"
-    return Table("crossover", title, CAPTION, pd.DataFrame(lines), raw)
+    return Table.of("crossover", title, CAPTION, columns, found, raw=raw)
 
 
 def columns_of(found: Sequence[Curve]) -> list[str]:
-    """Return the parameters that tell curves apart, and hidden width in any case."""
+    """Return the parameters that differ between curves, and always the hidden width."""
     return [name for name in shown_columns(curve.case for curve in found) if name != "batch_size"]
 
 
-def faster_said(curve: Curve) -> str:
-    """Return in words where CUDA is faster, and never beyond what was measured."""
-    return _said(curve.faster, list(curve.speed_ups.values()), 1.0)
-
-
-def cheaper_said(curve: Curve) -> str:
-    """Return in words where CUDA is cheaper; nothing where prices are unknown."""
-    if curve.cheaper is None or curve.worth is None:
-        return ""
-    return _said(curve.cheaper, list(curve.speed_ups.values()), curve.worth)
-
-
-def _said(passes: Crossover, speed_ups: Sequence[Estimate], worth: float) -> str:
-    sizes = passes.batch_sizes
-    spanned = f"batch {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"batch {sizes[0]}"
+def in_words(passes: Crossover) -> str:
+    """Say at which batch sizes CUDA is faster or cheaper, and nothing beyond those measured."""
     if passes.crossings:
-        return "; ".join(_crossing(one) for one in passes.crossings)
-    above = all(estimate.value > worth for estimate in speed_ups)
-    if passes.faster_at_first and passes.faster_at_last and above:
-        return f"at all of {spanned}: no crossover in this range"
-    if passes.faster_at_first is False and passes.faster_at_last is False:
-        return f"at none of {spanned}: no crossover in this range"
-    return f"not surely at {spanned}: no crossover in this range"
+        return "; ".join(map(_crossing, passes.crossings))
+    sizes = passes.batch_sizes
+    where = {True: "at all of", False: "at none of", None: "not surely at"}[passes.faster]
+    spanned = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]}"
+    return f"{where} batch {spanned}: no crossover in this range"
 
 
 def _crossing(crossing: Crossing) -> str:
@@ -213,24 +174,20 @@ def _at_best(curve: Curve) -> str:
     return f"{from_to(best, ' times')} at batch {size}"
 
 
-def _records(curve: Curve, columns: Sequence[str]) -> Iterable[dict[str, object]]:
+def _records(curve: Curve, names: Sequence[str]) -> Iterator[dict[str, object]]:
     """Return the points of a curve with its first crossings, in SI units."""
     crossings = _first_crossing("crossover", curve.faster)
     if curve.cheaper is not None:
-        crossings |= {"worth": curve.worth, **_first_crossing("money_crossover", curve.cheaper)}
-    for size, speed_up in curve.speed_ups.items():
-        cpu, cuda = curve.cpu[size], curve.cuda[size]
+        crossings |= {"worth": curve.cheaper.worth, **_first_crossing("money_crossover", curve.cheaper)}
+    for size, points in curve.points.items():
         yield {
             "mode": curve.mode,
-            **{name: getattr(curve.case, name) for name in columns},
+            **{name: getattr(curve.case, name) for name in names},
             "batch_size": size,
-            "cpu_case": cpu.step.key,
-            "cuda_case": cuda.step.key,
-            "cpu_fed": cpu.fed.variant,
-            "cuda_fed": cuda.fed.variant,
-            "cpu_s": cpu.time.value,
-            "cuda_s": cuda.time.value,
-            **bounds(speed_up, "speed_up", "speed_up_low", "speed_up_high"),
+            **{f"{device}_case": points[device].step.key for device in DEVICES},
+            **{f"{device}_fed": points[device].fed.variant for device in DEVICES},
+            **{f"{device}_s": points[device].time.value for device in DEVICES},
+            **bounds(curve.speed_ups[size], "speed_up", "speed_up_low", "speed_up_high"),
             **crossings,
         }
 
@@ -242,18 +199,18 @@ def _first_crossing(name: str, passes: Crossover) -> dict[str, object]:
 
 def price_table(found: Sequence[Curve], prices: Mapping[str, float]) -> Table | None:
     """Return what a million samples cost on either device, `prices` being per hour by device."""
-    if not found or not {"cpu", "cuda"} <= prices.keys():
+    if not found or not prices.keys() >= set(DEVICES):
         return None
-    lines, raw, columns = [], [], columns_of(found)
-    for curve in found:
-        for size in curve.speed_ups:
-            costs = {
-                device: MEGA / size * of[size].time.value / HOUR_S * prices[device]
-                for device, of in (("cpu", curve.cpu), ("cuda", curve.cuda))
-            }
-            place = {"batches": curve.mode, **identity(curve.case, columns), "batch": str(size)}
-            lines.append(place | {f"{device} per million": number(cost) for device, cost in costs.items()})
-            raw.append(place | {f"{device}_cost_per_million": cost for device, cost in costs.items()})
+    lines = [
+        {"batches": curve.mode, **identity(curve.case, columns_of(found)), "batch": str(size)}
+        | {device: MEGA / size * points[device].time.value / HOUR_S * prices[device] for device in DEVICES}
+        for curve in found
+        for size, points in curve.points.items()
+    ]
+    columns = [Column(name, name, itemgetter(name)) for name in lines[0] if name not in DEVICES]
+    for device in DEVICES:
+        names = f"{device} per million", f"{device}_cost_per_million"
+        columns.append(Column(*names, itemgetter(device), number))
     title = "What a million samples cost (in the currency of --price)"
     caption = "Time per sample times the price of an hour; nothing else of either machine is counted."
-    return Table("prices", title, caption, pd.DataFrame(lines), pd.DataFrame(raw), on_screen=False)
+    return Table.of("prices", title, caption, columns, lines, on_screen=False)

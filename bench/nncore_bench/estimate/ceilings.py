@@ -54,7 +54,7 @@ class Ceilings:
 
 
 def ceilings_of(companions: Sequence[CaseRecord], beside: Sequence[Row]) -> dict[Place, Ceilings]:
-    """Return the ceilings of every place, from the records of the references and their rows."""
+    """Return the ceilings of every place, from the records and rows of the references."""
     times: dict[Case, dict[str, float]] = {}
     for row in beside:
         if row.time_s:
@@ -62,76 +62,67 @@ def ceilings_of(companions: Sequence[CaseRecord], beside: Sequence[Row]) -> dict
     found: dict[Place, Ceilings] = {}
     for record in companions:
         place, known = record.case.place, times.get(record.case, {})
-        ceilings = found.get(place, Ceilings())
+        rates: dict[str, Any]
         if record.role == REFERENCE_KERNELS:
-            found[place] = replace(ceilings, **_rates(record, known))
+            rates = {
+                f"{work}_per_s": record.correct[work] / known[kernel]
+                for kernel, work in WORK.items()
+                if kernel in known and work in record.correct
+            }
         elif record.role == SMALLEST_NETWORK:
-            step = record.counted("step")
-            found[place] = replace(
-                ceilings,
-                dispatch=_dispatch(record, known),
-                smallest_step_s=known.get("step"),
-                smallest_launches=step.kernel_launches if step else None,
-            )
+            counted = {phase: record.counted(phase) for phase in ("step", *known)}
+            rates = {
+                "dispatch": {
+                    phase: (time_s, of.operators)
+                    for phase, time_s in known.items()
+                    if (of := counted[phase]) and of.operators is not None
+                },
+                "smallest_step_s": known.get("step"),
+                "smallest_launches": counted["step"].kernel_launches if counted["step"] else None,
+            }
+        else:
+            continue
+        found[place] = replace(found.get(place, Ceilings()), **rates)
     return found
-
-
-def _rates(record: CaseRecord, times: Mapping[str, float]) -> dict[str, Any]:
-    """Return the rates of the kernels: the work of a lap over its undisturbed time."""
-    return {
-        f"{work}_per_s": record.correct[work] / times[kernel]
-        for kernel, work in WORK.items()
-        if kernel in times and work in record.correct
-    }
-
-
-def _dispatch(record: CaseRecord, times: Mapping[str, float]) -> dict[str, tuple[float, int]]:
-    """Return the time and the operators of each phase of the smallest network."""
-    return {
-        phase: (time_s, counted.operators)
-        for phase, time_s in times.items()
-        if (counted := record.counted(phase)) and counted.operators is not None
-    }
 
 
 def with_counters(row: Row, of_case: CaseCounters | None, ceilings: Ceilings) -> Row:
     """Return a row with the counters of its phase, the rates that follow, and its limit."""
     if of_case is None:
         return row
-    if row.phase == "step":
-        row = replace(row, **{name: getattr(of_case, name) for name in COUNTED_OF_CASE})
+    of_step = COUNTED_OF_CASE if row.phase == "step" else ()
+    known: dict[str, Any] = {name: getattr(of_case, name) for name in of_step}
     counters = of_case.phases.get(row.phase)
     if counters is None:
-        return row
-    counted = replace(row, counters=counters)
+        return replace(row, **known)
+    known["counters"] = counters
     launches, launch_s = counters.kernel_launches, ceilings.launch_s
     if row.phase == "step" and launches is not None and launch_s is not None:
-        counted = replace(counted, launch_floor_s=launches * launch_s)
-    if not row.time_s:
-        return counted
-    flop_per_s, bytes_per_s = _over(counters.flop, row.time_s), _over(counters.moved_bytes, row.time_s)
-    limit, share = limit_of(row.phase, row.time_s, counters, ceilings)
-    return replace(
-        counted,
-        flop_per_s=flop_per_s,
-        flop_share=_over(flop_per_s, ceilings.gemm_flop_per_s),
-        bytes_per_s=bytes_per_s,
-        bytes_share=_over(bytes_per_s, ceilings.cached_bytes_per_s),
-        limit=limit,
-        limit_share=share,
-    )
+        known["launch_floor_s"] = launches * launch_s
+    if row.time_s:
+        flop_per_s, bytes_per_s = _over(counters.flop, row.time_s), _over(counters.moved_bytes, row.time_s)
+        limit, share = limit_of(row.phase, row.time_s, counters, ceilings)
+        known |= {
+            "flop_per_s": flop_per_s,
+            "flop_share": _over(flop_per_s, ceilings.gemm_flop_per_s),
+            "bytes_per_s": bytes_per_s,
+            "bytes_share": _over(bytes_per_s, ceilings.cached_bytes_per_s),
+            "limit": limit,
+            "limit_share": share,
+        }
+    return replace(row, **known)
 
 
 def limit_of(
     phase: str, time_s: float, counters: PhaseCounters, ceilings: Ceilings
 ) -> tuple[str, float | None]:
-    """Return the limit of a phase, and the share of its time that this limit by itself would take.
+    """Return the limit of a phase, and the share of its time that this limit alone would take.
 
     The roofline (Williams, Waterman and Patterson, CACM 52(4), 2009) with dispatch as a third floor: a phase
     takes at least its FLOP at the rate of a matrix product, its moved bytes at that of a copy within a cache,
     and its operators at the time an operator of that phase takes when it has nothing to do. The largest of
     the three is the limit. Operators without a FLOP formula are no matrix products, and their floor is the
-    bytes they move. Unknown when a floor is, and when the largest explains less than a tenth of the time.
+    bytes they move. Unknown if a floor is unknown, or the largest explains less than a tenth of the time.
     """
     floors = {
         COMPUTE: _over(float(counters.flop or 0), ceilings.gemm_flop_per_s),

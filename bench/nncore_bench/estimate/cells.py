@@ -1,4 +1,4 @@
-"""The rows of a run by case and phase, as tables and sentences look at them."""
+"""The rows of a run by case and phase, for tables and sentences."""
 
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
@@ -11,7 +11,7 @@ Cells: TypeAlias = Mapping[Case, Mapping[str, Row]]
 
 
 def cells_of(rows: Iterable[Row]) -> dict[Case, dict[str, Row]]:
-    """Return the rows by case and phase; a case that failed half-way shows no times, only that it failed."""
+    """Return the rows by case and phase; those of a failed case lose the times measured before it failed."""
     cells: dict[Case, dict[str, Row]] = {}
     for row in rows:
         cells.setdefault(row.case, {})[row.phase] = row if row.status == "ok" else _without_times(row)
@@ -23,7 +23,7 @@ def _without_times(row: Row) -> Row:
 
 
 def without_skipped(cells: Cells) -> dict[Case, Mapping[str, Row]]:
-    """Return the cases that were tried: a failed one has its line, one for want of a device has not."""
+    """Return the cases that were tried: the failed ones as well, but none that was skipped."""
     return {
         case: phases
         for case, phases in cells.items()

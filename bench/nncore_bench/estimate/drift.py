@@ -1,10 +1,10 @@
 """Drift: the ratio of two runs, corrected for the machine's own change of speed.
 
 A shared machine is a few percent faster or slower from one minute to the next, in everything it does, and no
-run can see that in itself. Two networks of fixed size, measured in the same rounds, can: what they do never
-changes. Dispatch and work drift apart, though, so each phase is held against both, on a logarithmic scale:
-against the same phase of the smallest network, which is all dispatch, by the share of its time that is
-dispatch, and against that of a middle one by the rest.
+run can see that in itself. Two networks of fixed size, measured in the same rounds, show it: their work never
+changes. Dispatch and work drift apart, though, so each phase is compared with both, on a logarithmic scale:
+with the same phase of the smallest network, which is all dispatch, weighted by the share of its time that is
+dispatch, and with that of a middle one, weighted by the rest.
 """
 
 from collections import defaultdict
@@ -17,15 +17,7 @@ import numpy as np
 
 from nncore_bench.cases import KIND_OF_PHASE, Case, Place
 from nncore_bench.companions import MIDDLE_NETWORK, SMALLEST_NETWORK
-from nncore_bench.estimate.estimates import (
-    BETWEEN_RUNS,
-    Estimate,
-    Laps,
-    Spread,
-    low_estimate,
-    midmean,
-    spread_of,
-)
+from nncore_bench.estimate.estimates import Estimate, Laps, Spread, midmean, spread_of
 from nncore_bench.estimate.laps import published
 from nncore_bench.estimate.rows import Row
 from nncore_bench.records import CaseRecord
@@ -63,14 +55,14 @@ def references_of(
 
 def block_times(blocks: BlocksOfCase, phase: str, case: Case) -> Times:
     """Return the logarithm of the smallest lap of a phase, in seconds, in each block."""
-    smallest = {b.turn: low_estimate(published(b, phase, case)) for b in blocks[KIND_OF_PHASE[phase]]}
+    smallest = {block.turn: published(block, phase, case).min() for block in blocks[KIND_OF_PHASE[phase]]}
     return {turn: log(lap * NANO) for turn, lap in smallest.items() if lap > 0}
 
 
 def with_reference(row: Row, blocks: BlocksOfCase, references: References) -> Row:
     """Return a row with its reference times, if nearly all of its rounds have them.
 
-    A phase that the two networks do not have (data, copy) is held against their whole steps.
+    A phase that the two networks lack (data, copy) is compared with their whole steps.
     """
     networks = (references.get(role, {}) for role in (SMALLEST_NETWORK, MIDDLE_NETWORK))
     smallest, middle = (times.get(row.phase, times.get("step", {})) for times in networks)
@@ -111,7 +103,7 @@ def dispatch_weight(row: Row) -> float | None:
 def relative_time(row: Row, weight: float) -> float | None:
     """Return the time of a row over that of its references, weighted geometrically; it has no unit.
 
-    Two runs are compared at one weight: at different ones their figures are not of one kind.
+    Compare two runs at one weight: at different ones their figures are not of one kind.
     """
     if row.time_s is None or row.reference_smallest_s is None or row.reference_middle_s is None:
         return None
@@ -127,23 +119,21 @@ def relative_spread(row: Row) -> Spread | None:
 
 
 def drift_free_ratio(base: Row, candidate: Row) -> Estimate | None:
-    """Return how many times as long a row takes in one run as in another, drift taken out.
+    """Return how many times as long a row takes in one run as in another, corrected for drift.
 
-    Both runs are taken at the mean of their weights; their standard errors join as Welch's do, on the
-    logarithmic scale, with what runs differ by besides. None where a run has no references. That both were
-    made on one machine is for the caller to know: references of another one mean nothing here.
+    Both runs are weighted by the mean of their weights; their standard errors join as Welch's do, on the
+    logarithmic scale, with RUN_TO_RUN. None if a run has no references. The caller ensures that both were
+    made on one machine: references of another one mean nothing here.
     """
     weights = dispatch_weight(base), dispatch_weight(candidate)
     if weights[0] is None or weights[1] is None:
         return None
-    weight = (weights[0] + weights[1]) / 2
-    times = relative_time(base, weight), relative_time(candidate, weight)
-    if not times[0] or not times[1]:
+    before, after = (relative_time(row, (weights[0] + weights[1]) / 2) for row in (base, candidate))
+    if not before or not after:
         return None
-    ratio = times[1] / times[0]
-    spreads = relative_spread(base), relative_spread(candidate)
-    half = None if spreads[0] is None or spreads[1] is None else spreads[0].joined(spreads[1]).half_width
-    return Estimate.around_ratio(ratio, half, BETWEEN_RUNS)
+    spread, other = relative_spread(base), relative_spread(candidate)
+    half = spread.joined(other).half_width if spread and other else None
+    return Estimate.around_ratio(after / before, half)
 
 
 def drift_free_ratios(base: Iterable[Row], candidate: Iterable[Row]) -> dict[Case, dict[str, Estimate]]:
@@ -152,6 +142,6 @@ def drift_free_ratios(base: Iterable[Row], candidate: Iterable[Row]) -> dict[Cas
     found: dict[Case, dict[str, Estimate]] = {}
     for row in candidate:
         own = before.get((row.case, row.phase))
-        if own is not None and (ratio := drift_free_ratio(own, row)) is not None:
+        if own and (ratio := drift_free_ratio(own, row)):
             found.setdefault(row.case, {})[row.phase] = ratio
     return found

@@ -1,10 +1,10 @@
 """Estimates: a number with its interval, from laps that are neither independent nor free of noise.
 
-Pure functions: arrays in, values out. Why these estimators and not others: README, "How we know".
+Pure functions: arrays in, values out. README, "How we know", has the reasons for these estimators.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import exp, hypot, sqrt
 from typing import Any, TypeAlias
 
@@ -19,21 +19,18 @@ Launches: TypeAlias = Sequence[Sequence[Laps]]
 COVERAGE = 0.95
 BETWEEN_LAUNCHES = "between launches and rounds"
 WITHIN_ONE_PROCESS = "within one process"
-BETWEEN_RUNS = "between runs, drift taken out"
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A value with its interval, all in the unit of the value.
 
-    `basis` says what the interval is made of; one made within one process does not cover what another
-    process would have measured. The bounds are None where they are unknown, or without end.
+    The bounds are None where they are unknown, or without end.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
-    basis: str = ""
 
     @property
     def half_width(self) -> float | None:
@@ -41,15 +38,14 @@ class Estimate:
         return None if self.high is None else self.high - self.value
 
     @classmethod
-    def around(cls, value: float, half: float | None, basis: str = "") -> "Estimate":
+    def around(cls, value: float, half: float | None) -> "Estimate":
         """Make an estimate from a value and half the width of its interval, None where that is unknown."""
-        return cls(value, basis=basis) if half is None else cls(value, value - half, value + half, basis)
+        return cls(value) if half is None else cls(value, value - half, value + half)
 
     @classmethod
-    def around_ratio(cls, value: float, half: float | None, basis: str = "") -> "Estimate":
+    def around_ratio(cls, value: float, half: float | None) -> "Estimate":
         """Make an estimate from a ratio and half the width of the interval of its logarithm."""
-        low, high = (None, None) if half is None else (value * exp(-half), value * exp(half))
-        return cls(value, low, high, basis)
+        return cls(value) if half is None else cls(value, value * exp(-half), value * exp(half))
 
     def over(self, other: "Estimate") -> "Estimate":
         """Divide by an independent estimate; both values are positive.
@@ -62,43 +58,34 @@ class Estimate:
         half = None
         if self.half_width is not None and other.half_width is not None:
             half = hypot(self.half_width / self.value, other.half_width / other.value)
-        return Estimate.around_ratio(self.value / other.value, half, _both(self.basis, other.basis))
+        return Estimate.around_ratio(self.value / other.value, half)
 
     def plus(self, other: "Estimate") -> "Estimate":
         """Add an independent estimate; half-widths add as squares."""
-        basis = _both(self.basis, other.basis)
-        if self.half_width is None or other.half_width is None:
-            return Estimate(self.value + other.value, basis=basis)
-        return Estimate.around(self.value + other.value, hypot(self.half_width, other.half_width), basis)
+        half = None
+        if self.half_width is not None and other.half_width is not None:
+            half = hypot(self.half_width, other.half_width)
+        return Estimate.around(self.value + other.value, half)
 
     def scaled(self, factor: float) -> "Estimate":
         """Multiply by a positive factor that is known exactly."""
         low, high = (None if bound is None else bound * factor for bound in (self.low, self.high))
-        return Estimate(self.value * factor, low, high, self.basis)
+        return Estimate(self.value * factor, low, high)
 
     def inverse(self) -> "Estimate":
         """Divide one by a positive estimate; a lower bound of zero leaves the upper one open."""
         low, high = (1 / bound if bound else None for bound in (self.high, self.low))
-        return Estimate(1 / self.value, low, high, self.basis)
+        return Estimate(1 / self.value, low, high)
 
     def exceeds(self, limit: float) -> bool | None:
-        """Tell whether the interval lies above a limit (True) or below it (False); None where neither."""
+        """Return whether the interval lies above a limit (True) or below it (False); None if neither."""
         if self.low is not None and self.low > limit:
             return True
         return False if self.high is not None and self.high < limit else None
 
 
-def _both(basis: str, other: str) -> str:
-    return basis if basis == other else f"{basis} and {other}"
-
-
-def low_estimate(block: Laps) -> float:
-    """Return the smallest lap of a block, its undisturbed time."""
-    return float(block.min())
-
-
 def midmean(values: Laps) -> float:
-    """Return the mean of the middle half of some values (Tukey, Exploratory Data Analysis, 1977)."""
+    """Return the mean of the middle half of the values (Tukey, Exploratory Data Analysis, 1977)."""
     ordered = np.sort(values, axis=None)
     cut = len(ordered) // 4
     return float(ordered[cut : len(ordered) - cut].mean())
@@ -106,22 +93,25 @@ def midmean(values: Laps) -> float:
 
 def low_time(launches: Launches) -> Estimate:
     """Estimate the undisturbed time from the blocks of every launch: the midmean of their smallest laps."""
-    smallest = np.array([low_estimate(block) for blocks in launches for block in blocks])
-    return _estimate(launches, midmean(smallest), low_estimate)
+    smallest = np.array([block.min() for blocks in launches for block in blocks])
+    return _estimate(launches, midmean(smallest), np.min)
 
 
 def median_time(launches: Launches) -> Estimate:
     """Estimate the median lap, noise included: the mean of the medians of the launches."""
     medians = [float(np.median(np.concatenate(list(blocks)))) for blocks in launches]
-    return _estimate(launches, float(np.mean(medians)), lambda block: float(np.median(block)))
+    return _estimate(launches, float(np.mean(medians)), np.median)
 
 
 def _estimate(launches: Launches, value: float, of_block: Callable[[Laps], float]) -> Estimate:
+    half = half_width(_grid(launches, of_block))
+    return Estimate(value) if half is None else Estimate(value, max(value - half, 0.0), value + half)
+
+
+def _grid(launches: Launches, of_block: Callable[[Laps], float]) -> Laps:
+    """Return a value of each block, of shape [launches, cycles], cut to the launch of the fewest blocks."""
     cycles = min(len(blocks) for blocks in launches)
-    half = half_width(np.array([[of_block(block) for block in blocks[:cycles]] for blocks in launches]))
-    basis = BETWEEN_LAUNCHES if len(launches) > 1 else WITHIN_ONE_PROCESS
-    estimate = Estimate.around(value, half, basis)
-    return estimate if half is None else replace(estimate, low=max(value - half, 0.0))
+    return np.array([[of_block(block) for block in blocks[:cycles]] for blocks in launches])
 
 
 @dataclass(frozen=True)
@@ -181,16 +171,16 @@ def between_launches(launches: Launches) -> float | None:
     `half_width`), and 0 where launches differ by no more than their blocks would by chance. None with a
     single launch or round, which cannot tell the two apart.
     """
-    cycles = min(len(blocks) for blocks in launches)
-    grid = np.array([[low_estimate(block) for block in blocks[:cycles]] for blocks in launches])
+    grid = _grid(launches, np.min)
     squares = _mean_squares(grid)
     if "rest" not in squares or not grid.all():
         return None
-    return sqrt(max(squares["launch"][0] - squares["rest"][0], 0.0) / cycles) / float(grid.mean())
+    between = max(squares["launch"][0] - squares["rest"][0], 0.0) / grid.shape[1]
+    return sqrt(between) / float(grid.mean())
 
 
 def _mean_squares(grid: Laps) -> dict[str, tuple[float, int]]:
-    """Return the mean square and the degrees of freedom of launches, cycles and what both leave over."""
+    """Return the mean square and the degrees of freedom of launches, cycles and the rest."""
     launches, cycles = grid.shape
     of_launch = grid.mean(axis=1, keepdims=True) - grid.mean()
     of_cycle = grid.mean(axis=0, keepdims=True) - grid.mean()
@@ -204,5 +194,5 @@ def _mean_squares(grid: Laps) -> dict[str, tuple[float, int]]:
 
 
 def paired(compare: Callable[[float, float], float], a: Sequence[Laps], b: Sequence[Laps]) -> float:
-    """Return the median over rounds of a comparison of two neighbouring blocks' smallest values."""
+    """Compare the smallest values of neighbouring blocks, and return the median over rounds."""
     return float(np.median([compare(x.min(), y.min()) for x, y in zip(a, b, strict=True)]))

@@ -1,6 +1,7 @@
 """Gains: how much faster variants of a step are than the plain one, and when they pay off."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, log
 from typing import Any, Literal, TypeAlias
@@ -29,6 +30,7 @@ WORTH_IT = 1.01
 SAME_WITHIN = 1.05
 """Report no difference only if the interval lies within this factor."""
 
+NOT_WORDS = ("precision", "threads")
 KINDS: Mapping[str, BlockKind] = {"step": "plain", "inference": "inference", "feeding": "feed"}
 
 
@@ -41,7 +43,7 @@ class Gain:
     `time_s` is of one iteration. `error` is the largest relative error of loss, gradients and parameters
     after some steps; `extra_bytes` the peak memory of a step beyond that of the plain one; `once_s` the time
     that the first step takes beyond the others, and `pays_after` the steps after which that has been saved
-    (infinite where it never is). `optimizer_code` makes the subject's own optimizer in this form.
+    (infinite if never). `optimizer_code` makes the subject's own optimizer in this form.
     """
 
     case: Case
@@ -58,7 +60,7 @@ class Gain:
 
     @property
     def worth_it(self) -> bool:
-        """Return whether it is surely faster, by 1 % or more, with the numbers of the plain step."""
+        """Return whether it is surely faster, by 1 % or more, and computes the same numbers."""
         return self.judgement == "faster" and self._looks_faster
 
     @property
@@ -78,66 +80,67 @@ class Gain:
 
 
 def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[Case, list[Gain]]:
-    """Return by plain case the gains of the others of its device, batch size and width.
+    """Return the gains over each plain case of the others of its device, batch size and width.
 
-    A case is plain if it was measured eager, in float32, on the fewest threads. Left out are plain cases with
-    nothing but other thread counts alongside, which have a table of their own, and variants whose aim (step,
-    inference, feeding) was not measured.
+    A case is plain if it was measured eager, in float32, on the fewest threads. Plain cases
+    beside which only the thread count varies are left out: they have a table of their own.
     """
-    groups: dict[Case, dict[Case, CaseRecord]] = {}
+    groups: dict[Case, list[CaseRecord]] = {}
     for record in records:
-        key = replace(record.case, threads=DOES_NOT_APPLY, variant=EAGER, precision=PLAIN_PRECISION)
-        groups.setdefault(key, {})[record.case] = record
+        groups.setdefault(_alike(record.case), []).append(record)
     found = {}
     for group in groups.values():
-        plain = [case for case in group if (case.variant, case.precision) == (EAGER, PLAIN_PRECISION)]
-        measured = [case for case in plain if group[case].status == "ok"]
+        plain = [one for one in group if (one.case.variant, one.case.precision) == (EAGER, PLAIN_PRECISION)]
+        measured = [record.case for record in plain if record.status == "ok"]
         if measured and len(plain) < len(group):
             base = min(measured, key=lambda case: case.threads)
-            among = [
-                case
-                for case, record in group.items()
-                if KINDS[made_faster(case.variant)] in {*record.kinds} & {*group[base].kinds}
-            ]
-            found[base] = gains(records, blocks, base, among)
-    return {base: gained for base, gained in found.items() if gained}
+            if gained := gains(records, blocks, base):
+                found[base] = gained
+    return found
 
 
-def gains(
-    records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case, among: Collection[Case] | None = None
-) -> list[Gain]:
-    """Return the gain of each case, or of each of `among`, over the base, in their order."""
+def _alike(case: Case) -> Case:
+    """Return the key that cases of one device, batch size and width share."""
+    return replace(case, threads=DOES_NOT_APPLY, variant=EAGER, precision=PLAIN_PRECISION)
+
+
+def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) -> list[Gain]:
+    """Return the gain over the base of each other case of its device, batch size and width, in their order.
+
+    Variants whose aim (step, inference, feeding) was not measured for the base are left out.
+    """
     numbered = by_case(blocks)
     of_case = {record.case: numbered[number] for number, record in enumerate(records)}
     plain = next(record for record in records if record.case == base)
-    others = [record for record in records if record.case != base and (among is None or record.case in among)]
-    counts = {about: sum(made_faster(record.case.variant) == about for record in others) for about in KINDS}
-    return [_gain(record, plain, of_case[record.case], of_case[base], counts) for record in others]
+    others = [
+        record
+        for record in records
+        if record.case != base
+        and _alike(record.case) == _alike(base)
+        and KINDS[made_faster(record.case.variant)] in {*record.kinds} & {*plain.kinds}
+    ]
+    tried = Counter(made_faster(record.case.variant) for record in others)
+    return [_gain(record, plain, of_case, tried[made_faster(record.case.variant)]) for record in others]
 
 
-def _gain(
-    record: CaseRecord,
-    plain: CaseRecord,
-    blocks: BlocksOfCase,
-    plain_blocks: BlocksOfCase,
-    counts: Mapping[str, int],
-) -> Gain:
+def _gain(record: CaseRecord, plain: CaseRecord, blocks: Mapping[Case, BlocksOfCase], tried: int) -> Gain:
+    """Return the gain of a case over the plain one; `tried` is the number of cases with its aim."""
     about = made_faster(record.case.variant)
     if record.status != "ok":
         return Gain(record.case, about, "cannot run", record.reason)
     times, plain_times = (
-        {block.turn: block.iteration_ns(record.case) * NANO for block in of[KINDS[about]]}
-        for of in (blocks, plain_blocks)
+        {block.turn: block.iteration_ns(record.case) * NANO for block in blocks[case][KINDS[about]]}
+        for case in (record.case, plain.case)
     )
     ratios = _log_ratios(times, plain_times)
     spread = spread_of(ratios[:, None]) if len(ratios) else None
     if spread is None:
         return Gain(record.case, about, "cannot run", "no two rounds were finished")
     # Bonferroni: the intervals of all variants hold together.
-    half = float(stdtrit(spread.freedom, 1 - (1 - COVERAGE) / (2 * counts[about]))) * spread.error
+    half = float(stdtrit(spread.freedom, 1 - (1 - COVERAGE) / (2 * tried))) * spread.error
     speed_up = Estimate.around_ratio(exp(float(ratios.mean())), half)
     errors = [record.correct[name] for name in ERRORS if name in record.correct]
-    error = float(np.max(errors)) if errors else 0.0  # which is not a number where one of them is not
+    error = float(np.max(errors)) if errors else 0.0  # NaN if one of them is
     time_s = midmean(np.array(list(_smallest(times).values())))
     once_s = max(0.0, record.correct.get("first_step_s", 0.0) - time_s) if about == "step" else 0.0
     gained = time_s * (speed_up.value - 1)
@@ -156,7 +159,7 @@ def _gain(
 
 
 def _judgement(speed_up: Estimate, error: float, tolerance: float) -> Judgement:
-    if not error <= tolerance:  # not a number is no agreement
+    if not error <= tolerance:  # NaN does not agree
         return "other numbers"
     faster = speed_up.exceeds(1)
     if faster is not None:
@@ -166,15 +169,14 @@ def _judgement(speed_up: Estimate, error: float, tolerance: float) -> Judgement:
 
 
 def _smallest(times: Times) -> dict[int, float]:
-    """Return the smallest time of each launch."""
     return {launch: min(t for (other, _), t in times.items() if other == launch) for launch, _ in times}
 
 
 def _log_ratios(times: Times, plain_times: Times) -> npt.NDArray[np.float64]:
     """Return the logarithm of the speed-up of a variant in each launch.
 
-    By the smallest times of the launch, which one block on a busy machine does not change.
-    Of a single launch it is that of each round; rounds lie closer together than launches would.
+    It compares the smallest times of the launch, which one block on a busy machine does not change. With a
+    single launch, return that of each round; rounds lie closer together than launches would.
     """
     own: Mapping[Any, float] = _smallest(times)
     plain: Mapping[Any, float] = _smallest(plain_times)
@@ -187,10 +189,8 @@ def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:
     """Return the memory beyond the plain step's; None if compiled, where counters see the eager operators."""
     if record.case.form.compiled:
         return None
-    own, usual = record.counted("step"), plain.counted("step")
-    if own is None or usual is None or own.peak_bytes is None or usual.peak_bytes is None:
-        return None
-    return own.peak_bytes - usual.peak_bytes
+    own, usual = (of.peak_bytes if (of := one.counted("step")) else None for one in (record, plain))
+    return None if own is None or usual is None else own - usual
 
 
 def combinations(found: Sequence[Gain], base: Case) -> list[Case]:
@@ -199,34 +199,22 @@ def combinations(found: Sequence[Gain], base: Case) -> list[Case]:
     One joins the changes that are surely faster; the other also those that looked faster but are undecided,
     since their gain may show together. A single change is no combination: it was measured already.
     """
-    of_step = [gain for gain in found if gain.about == "step"]
-    sure = _best_of_each_kind([gain for gain in of_step if gain.worth_it], base)
-    hoped = _best_of_each_kind([gain for gain in of_step if gain.may_be_worth_it], base)
-    joined = [_joined(best, base) for best in (sure, {**hoped, **sure}) if len(best) > 1]
+    of_step = [gain for gain in reversed(found) if gain.about == "step"]  # of equals the first comes last
+    rising = sorted(of_step, key=lambda gain: (gain.worth_it, gain.least_speed_up))
+    joined = []
+    for hopeful in (False, True):
+        best: dict[str, Any] = {}
+        for gain in rising:
+            if gain.worth_it or (hopeful and gain.may_be_worth_it):
+                best |= _changes(gain.case, base)
+        if len(best) > 1:
+            own = {name: best.pop(name) for name in NOT_WORDS if name in best}
+            joined.append(replace(base, variant=canonical(best.values()), **own))
     return list(dict.fromkeys(joined))
 
 
-def _best_of_each_kind(found: Sequence[Gain], base: Case) -> dict[str, Gain]:
-    """Return the fastest by kind, by the lower end of the interval."""
-    best: dict[str, Gain] = {}
-    for gain in found:
-        for kind in _kinds(gain.case, base):
-            if kind not in best or gain.least_speed_up > best[kind].least_speed_up:
-                best[kind] = gain
-    return best
-
-
-def _joined(best: Mapping[str, Gain], base: Case) -> Case:
-    return replace(
-        base,
-        variant=canonical([word for gain in best.values() for word in words_of(gain.case.variant)]),
-        precision=best["precision"].case.precision if "precision" in best else base.precision,
-        threads=best["threads"].case.threads if "threads" in best else base.threads,
-    )
-
-
-def _kinds(case: Case, base: Case) -> list[str]:
-    """Return the kinds of difference between a case and the base: of words, precision, threads."""
-    kinds = [WORDS[word].kind for word in words_of(case.variant)]
-    kinds += ["precision"] if case.precision != base.precision else []
-    return [*kinds, "threads"] if case.threads != base.threads else kinds
+def _changes(case: Case, base: Case) -> dict[str, Any]:
+    """Return the changes of a case by kind: the words of its variant, and its precision and threads."""
+    words = {WORDS[word].kind: word for word in words_of(case.variant)}
+    own = {name: getattr(case, name) for name in NOT_WORDS}
+    return words | {name: value for name, value in own.items() if value != getattr(base, name)}

@@ -11,7 +11,16 @@ import msgspec.structs
 import numpy as np
 
 from nncore_bench.cases import KIND_OF_PHASE, STEP_PHASES, UNATTRIBUTED, Case
-from nncore_bench.estimate.estimates import Estimate, Laps, between_launches, low_time, median_time, paired
+from nncore_bench.estimate.estimates import (
+    BETWEEN_LAUNCHES,
+    WITHIN_ONE_PROCESS,
+    Estimate,
+    Laps,
+    between_launches,
+    low_time,
+    median_time,
+    paired,
+)
 from nncore_bench.estimate.laps import published, spans_of
 from nncore_bench.records import CaseRecord, PhaseCounters
 from nncore_bench.runs import NANO, Block, BlocksOfCase
@@ -104,16 +113,13 @@ class Row:
 
     @property
     def time(self) -> Estimate | None:
-        """The undisturbed time in seconds."""
-        return self._estimate(self.time_s, self.time_low_s, self.time_high_s)
+        """Return the undisturbed time in seconds."""
+        return _estimate(self.time_s, self.time_low_s, self.time_high_s)
 
     @property
     def median(self) -> Estimate | None:
-        """The median time in seconds."""
-        return self._estimate(self.median_s, self.median_low_s, self.median_high_s)
-
-    def _estimate(self, value: float | None, low: float | None, high: float | None) -> Estimate | None:
-        return None if value is None else Estimate(value, low, high, self.interval)
+        """Return the median time in seconds."""
+        return _estimate(self.median_s, self.median_low_s, self.median_high_s)
 
     def as_record(self) -> dict[str, Any]:
         """Return the row as plain values, column by column, those of its case and counters among them."""
@@ -125,6 +131,10 @@ class Row:
     def of(cls, record: Mapping[str, Any]) -> Self:
         """Return the row of such a record; raises msgspec.ValidationError."""
         return msgspec.convert({**record, "case": record, "counters": record}, cls)
+
+
+def _estimate(value: float | None, low: float | None, high: float | None) -> Estimate | None:
+    return None if value is None else Estimate(value, low, high)
 
 
 def timed_rows(
@@ -177,7 +187,7 @@ def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> d
         "time_s": time.value,
         "time_low_s": time.low,
         "time_high_s": time.high,
-        "interval": time.basis,
+        "interval": BETWEEN_LAUNCHES if len(launches) > 1 else WITHIN_ONE_PROCESS,
         "between_launches": between_launches(of_launches),
         "median_s": median.value,
         "median_low_s": median.low,

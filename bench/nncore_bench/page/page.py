@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nncore_bench.advise.text import advice_sentences
 from nncore_bench.compare.compare import Comparison, compare_cases
-from nncore_bench.crossover.table import RESIDENT, Curve, cheaper_said, columns_of, curves, faster_said
+from nncore_bench.crossover.table import RESIDENT, Curve, columns_of, curves, in_words
 from nncore_bench.estimate.source import Source
 from nncore_bench.findings.text import costliest
 from nncore_bench.page.drawing import Figure, bundle
@@ -186,8 +186,8 @@ def _said(curve: Curve, columns: Sequence[str]) -> str:
     where = "".join(
         f", {value if name == 'precision' else f'{name} {value}'}" for name, value in cell.items()
     )
-    cheaper = f", and cheaper {said}" if (said := cheaper_said(curve)) else ""
-    return f"Batches {curve.mode}{where}: CUDA is faster {faster_said(curve)}{cheaper}."
+    cheaper = f", and cheaper {in_words(curve.cheaper)}" if curve.cheaper else ""
+    return f"Batches {curve.mode}{where}: CUDA is faster {in_words(curve.faster)}{cheaper}."
 
 
 def _where(material: Material) -> Section:

@@ -1,18 +1,21 @@
-"""The report of a run: its tables, how it went, and three sentences, as text and as files."""
+"""The report of a run: its tables, remarks on how it went, and three sentences, as text and files."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 
 from nncore_bench.advise.text import advice_tables
-from nncore_bench.crossover.devices import device_table
+from nncore_bench.crossover.devices import device_table, sentence
 from nncore_bench.crossover.table import crossover_table, curves, price_table
+from nncore_bench.estimate.cells import Cells
+from nncore_bench.estimate.rows import Row
 from nncore_bench.estimate.source import Source
 from nncore_bench.findings.finding import Finding
 from nncore_bench.findings.findings import findings_of
 from nncore_bench.findings.text import finding_table
+from nncore_bench.records import CaseRecord, Notice
 from nncore_bench.report.counters import (
     allocator_line,
     anatomy_table,
@@ -23,22 +26,44 @@ from nncore_bench.report.counters import (
 )
 from nncore_bench.report.facts import facts_table, machine_table
 from nncore_bench.report.operators import account_table, activity_table, operator_tables, profile_lines
-from nncore_bench.report.outcomes import cut_short, notice_lines, outcome_lines
 from nncore_bench.report.phases import enqueue_table, share_table, time_table
 from nncore_bench.report.quality import check_lines, quality_table
 from nncore_bench.report.scaling import scaling_table, threads_table
-from nncore_bench.report.sentences import three_sentences
+from nncore_bench.report.sentences import best_throughput, slowest_phase
 from nncore_bench.report.throughput import throughput_tables
-from nncore_bench.runs import replace_file
+from nncore_bench.runs import Run, replace_file
+from nncore_bench.text.format import several
 from nncore_bench.text.table import TEXT_WIDTH, Table, write_files
 
 TABLES_FOLDER = "tables"
 NO_BREAK = "\N{NO-BREAK SPACE}"
+MOST_NAMED = 8
+SEEN: Sequence[tuple[Callable[[CaseRecord], object], str, str]] = (
+    (
+        lambda record: record.correct.get("denormals"),
+        "some parameters or optimizer state are denormal, which slows a step down",
+        "look for values that fade to zero, or call torch.set_flush_denormal(True) in your own training",
+    ),
+    (
+        lambda record: record.counters and (record.counters.leaked_bytes or 0) > 0,
+        "memory that a step allocates is still alive some steps later",
+        "look for what keeps tensors or graphs, such as a loss that is added up without .item()",
+    ),
+    (
+        lambda record: record.correct.get("plain_tf32"),
+        (
+            "float32 throughout, where a plain script would compute in TF32 in part (as torch does by itself"
+            " in convolutions and recurrent layers, or as the subject sets it)"
+        ),
+        "hold a script of yours against --step-precisions=tf32",
+    ),
+)
+"""Notices from records: the condition, the cause and the next step."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Hold what is told of a run, in the order in which it is told."""
+    """The tables, remarks, sentences and findings of a run, in the order in which they are printed."""
 
     tables: tuple[Table, ...]
     remarks: tuple[str, ...]
@@ -47,13 +72,17 @@ class Report:
 
     @property
     def text(self) -> str:
-        """Return the tables that are for everybody, the remarks, and the sentences last."""
-        return self._told([table for table in self.tables if table.on_screen])
+        """Return the tables that are printed by default, the remarks, and the sentences last."""
+        return _text([table for table in self.tables if table.on_screen], self.remarks, self.sentences)
 
     @property
     def full_text(self) -> str:
         """Return the same with all tables."""
-        return self._told(self.tables)
+        return _text(self.tables, self.remarks, self.sentences)
+
+    def chosen(self, names: Collection[str]) -> str:
+        """Return the tables of some names, the remarks, and no sentences."""
+        return _text(self.named(*names), self.remarks)
 
     def named(self, *names: str, prefix: str | None = None) -> list[Table]:
         """Return the tables of some names, and those whose name begins with the prefix."""
@@ -63,15 +92,11 @@ class Report:
             if table.name in names or (prefix is not None and table.name.startswith(prefix))
         ]
 
-    def chosen(self, names: Collection[str]) -> str:
-        """Return the tables of some names, the remarks, and no sentences."""
-        told = [table.markdown() for table in self.tables if table.name in names]
-        return "\n".join([*told, f"{_listed(self.remarks)}\n"]).rstrip()
 
-    def _told(self, tables: Sequence[Table]) -> str:
-        told = [table.markdown() for table in tables]
-        told += [f"{_listed(lines)}\n" for lines in (self.remarks, self.sentences) if lines]
-        return "\n".join(told).rstrip()
+def _text(tables: Iterable[Table], *lists: Sequence[str]) -> str:
+    parts = [table.markdown() for table in tables]
+    parts += ["".join(f"{_wrapped(line)}\n" for line in lines) for lines in lists if lines]
+    return "\n".join(parts).rstrip()
 
 
 def render(source: Source, prices: Mapping[str, float] | None = None) -> Report:
@@ -114,9 +139,51 @@ def render(source: Source, prices: Mapping[str, float] | None = None) -> Report:
     return Report(
         tables=tuple(table for table in tables if table is not None),
         remarks=remarks,
-        sentences=three_sentences(cells, all_cells, run.profiles),
+        sentences=(slowest_phase(cells), best_throughput(cells), sentence(cells, all_cells, run.profiles)),
         findings=tuple(findings),
     )
+
+
+def cut_short(run: Run, rows: Sequence[Row]) -> list[str]:
+    """Say how far a run got that did not finish; nothing of a finished one."""
+    if run.state == "finished":
+        return []
+    done = max((row.rounds for row in rows), default=0)
+    planned = f" of {run.campaign.rounds_planned}" if run.campaign and run.campaign.rounds_planned else ""
+    still = " (or is still running)" if run.state == "running" else ""
+    rounds = f"{done}{planned} round{'' if f'{done}{planned}' == '1' else 's'}"
+    return [f"This run was cut short{still} after {rounds}; figures come from the finished rounds."]
+
+
+def outcome_lines(cells: Cells) -> list[str]:
+    """Return the failed cases, and then the skipped ones, once for each reason."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for case, row_of in cells.items():
+        for status, reason in dict.fromkeys(
+            (row.status, row.reason) for row in row_of.values() if row.status != "ok"
+        ):
+            phases = [name for name, row in row_of.items() if (row.status, row.reason) == (status, reason)]
+            name = case.key if len(phases) == len(row_of) else f"{case.key} ({', '.join(phases)})"
+            grouped.setdefault((status, reason), []).append(name)
+    lines = [_line(status, reason, names) for (status, reason), names in grouped.items()]
+    return sorted(lines, key=lambda line: line.startswith("Skipped"))
+
+
+def notice_lines(run: Run) -> list[str]:
+    """Return the run's warnings, each with what to do about it."""
+    notices = list(run.notices)
+    for seen, cause, next_step in SEEN:
+        cases = [record.case.key for record in run.cases if seen(record)]
+        if cases:
+            notices.append(Notice(f"{', '.join(cases)}: {cause}", next_step))
+    return [f"Notice: {notice.cause}. Next: {notice.next_step}." for notice in notices]
+
+
+def _line(status: str, reason: str, names: list[str]) -> str:
+    why = reason or "no reason was recorded"
+    if status == "skipped":
+        return f"Skipped: {several(len(names), 'case')}: {why}."
+    return f"Failed: {', '.join(names) if len(names) <= MOST_NAMED else f'{len(names)} cases'}: {why}."
 
 
 def write_tables(folder: Path | None, report: Report) -> None:
@@ -127,12 +194,7 @@ def write_tables(folder: Path | None, report: Report) -> None:
     replace_file(folder / TABLES_FOLDER / "summary.md", f"{report.text}\n".encode())
 
 
-def _listed(lines: Sequence[str]) -> str:
-    """Return lines as a list, wrapped to a width that reads well."""
-    return "\n".join(_wrapped(line) for line in lines)
-
-
 def _wrapped(line: str) -> str:
-    """Wrap a line, but never between a number and its interval, its unit or its sign."""
+    """Return a line as a wrapped list item, unbroken between a number and its interval, unit or sign."""
     together = re.sub(r"(?<=\d) (?=(s|ms|µs|ns)\b)|(?<=\d) (?=[±%])|(?<=±) ", NO_BREAK, line)
     return fill(together, TEXT_WIDTH, initial_indent="- ", subsequent_indent="  ").replace(NO_BREAK, " ")

@@ -1,19 +1,33 @@
-"""What a step costs by itself, per sample, and with more threads."""
+"""The fixed cost of a step, its cost per sample, and its speed with more threads."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import nan, sqrt
 from operator import attrgetter
+from typing import Any
 
-import pandas as pd
+import numpy as np
+import numpy.typing as npt
+from scipy.special import stdtrit
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
 from nncore_bench.estimate.cells import Cells
-from nncore_bench.estimate.estimates import Estimate
-from nncore_bench.estimate.rows import CASE_COLUMNS, Row
-from nncore_bench.report.scaling_fit import LEAST_SIZES, REACH, Scaling, scaling_of
-from nncore_bench.text.format import NOT_AVAILABLE, count, decimals, from_to, percentage, plus_minus, unit_for
-from nncore_bench.text.frame import identity, shared_by, shown_columns, threads_in_words
+from nncore_bench.estimate.estimates import COVERAGE, Estimate
+from nncore_bench.estimate.rows import CASE_COLUMNS
+from nncore_bench.text.format import count, decimals, from_to, percentage, plus_minus, unit_for
+from nncore_bench.text.frame import LABELS, shared_by, shown_columns, threads_in_words
 from nncore_bench.text.table import Column, Table
+
+LEAST_SIZES = 3
+"""Two points always lie on a line, so they cannot show how well it fits."""
+
+PLATEAU = 0.9
+REACH = 10
+"""Trust a line up to this many times the largest batch measured."""
+
+ALIKE = 1.25
+"""Times are alike if the longest is at most this many times the shortest: those of a bent curve are not."""
 
 SCALING_CAPTION = (
     "Undisturbed step time = fixed + per sample · batch, by least squares of relative distances; intervals"
@@ -28,26 +42,85 @@ THREADS_CAPTION = (
 )
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """The line time = fixed + per_sample · batch, in seconds.
+
+    `plateau_batch` is the batch size that reaches 90 % of the samples per second of an endless batch, None
+    where no batch size does, a cost per sample of zero is not ruled out, or it lies beyond the line's reach;
+    an upper end of None lies there. `largest_batch` is the largest measured, in samples, and `flat` says that
+    no cost per sample was found and all times are alike. `r_squared` is the weighted share of variance that
+    the line explains; `worst_miss` by what share of its time the farthest batch size is off the line.
+    """
+
+    fixed: Estimate
+    per_sample: Estimate
+    plateau_batch: Estimate | None
+    largest_batch: float
+    flat: bool
+    r_squared: float
+    worst_miss: float
+
+
+def scaling_of(batch_sizes: Sequence[float], times: Sequence[float]) -> Scaling | None:
+    """Fit step times, in seconds, over batch sizes; None where fewer than three sizes differ.
+
+    Least squares of relative distances: a percent counts as much at batch 1 as at batch 1024, as errors of
+    times do. Intervals are Student's t with two degrees of freedom fewer than there are sizes, from the
+    distances to the line, so that bends of the curve widen them (numpy.polyfit, weights 1/time).
+    """
+    if len(set(batch_sizes)) < LEAST_SIZES:
+        return None
+    sizes, seconds = np.asarray(batch_sizes, float), np.asarray(times, float)
+    line, covariance = np.polyfit(sizes, seconds, 1, w=1 / seconds, cov=True)
+    slope, fixed = line.tolist()
+    spread = float(stdtrit(len(sizes) - 2, (1 + COVERAGE) / 2))
+    per_sample = Estimate.around(slope, spread * sqrt(covariance[0, 0]))
+    misses = (fixed + slope * sizes) / seconds - 1
+    mean = np.average(seconds, weights=seconds**-2)
+    variance = float(((1 - mean / seconds) ** 2).sum())
+    return Scaling(
+        fixed=Estimate.around(fixed, spread * sqrt(covariance[1, 1])),
+        per_sample=per_sample,
+        plateau_batch=_plateau(fixed, slope, spread**2 * covariance, REACH * float(sizes.max())),
+        largest_batch=float(sizes.max()),
+        flat=not per_sample.exceeds(0) and bool(seconds.max() <= ALIKE * seconds.min()),
+        r_squared=1 - float((misses**2).sum()) / variance if variance else nan,
+        worst_miss=float(np.abs(misses).max()),
+    )
+
+
+def _plateau(fixed: float, slope: float, wide: npt.NDArray[np.float64], reach: float) -> Estimate | None:
+    """Return 9 · fixed / slope with its interval (Fieller, J. R. Stat. Soc. B 16, 1954).
+
+    `wide` is the covariance of slope and fixed times the squared quantile. None where a cost per sample of
+    zero is not ruled out, or the quotient lies beyond `reach`; an upper end beyond it is None.
+    """
+    times = PLATEAU / (1 - PLATEAU)
+    square, product, rest = slope**2 - wide[0, 0], fixed * slope - wide[0, 1], fixed**2 - wide[1, 1]
+    if fixed <= 0 or slope <= 0 or square <= 0 or times * fixed / slope > reach:
+        return None
+    half = sqrt(max(product**2 - square * rest, 0.0))
+    low, high = (float(times * max(end, 0.0) / square) for end in (product - half, product + half))
+    return Estimate(float(times * fixed / slope), low, high if high <= reach else None)
+
+
 def scaling_table(cells: Cells) -> Table | None:
     """Return a line for each series of at least three batch sizes; None where there is none."""
-    series: dict[Case, dict[int, Row]] = {}
-    for case, row in _steps(cells).items():
-        if isinstance(case.batch_size, int):
-            series.setdefault(replace(case, batch_size=0), {})[case.batch_size] = row
-    fits = {case: fit for case, rows in series.items() if (fit := _fit(rows))}
+    series = {
+        case: scaling_of(list(times), [time.value for time in times.values()])
+        for case, times in _series(cells, "batch_size").items()
+    }
+    fits = {case: fit for case, fit in series.items() if fit}
     if not fits:
         return None
-    names, visible = [name for name in CASE_COLUMNS if name != "batch_size"], shown_columns(fits)
+    plateau = ("plateau_batch", "plateau_batch_low", "plateau_batch_high")
     columns = [
-        *(Column(name if name in visible else "", name, attrgetter(name)) for name in names),
+        *_case_columns(fits, "batch_size"),
         _cost("fixed", fits),
         _cost("per_sample", fits),
-        Column("90 % from batch", "", lambda case: _plateau(case, fits[case])),
-        Column(
-            "",
-            ("plateau_batch", "plateau_batch_low", "plateau_batch_high"),
-            lambda case: fits[case].plateau_batch,
-        ),
+        Column("90 % from batch", "", lambda case: _plateau_in_words(case, fits[case])),
+        Column("", plateau, lambda case: fits[case].plateau_batch),
         Column("", "flat", lambda case: fits[case].flat),
         Column("", "largest_batch", lambda case: fits[case].largest_batch),
         Column("R²", "r_squared", lambda case: fits[case].r_squared, lambda share: decimals(share, 4)),
@@ -64,67 +137,66 @@ def _cost(name: str, fits: Mapping[Case, Scaling]) -> Column:
     return Column(title, names, lambda case: getattr(fits[case], name), lambda s: plus_minus(s, unit.seconds))
 
 
-def threads_table(cells: Cells) -> Table | None:
-    """Return a line for each case that was measured with several thread counts; None where there is none."""
-    series: dict[Case, dict[int, Row]] = {}
-    for case, row in _steps(cells).items():
-        if isinstance(case.threads, int):
-            series.setdefault(replace(case, threads=DOES_NOT_APPLY), {})[case.threads] = row
-    several = {case: dict(sorted(rows.items())) for case, rows in series.items() if len(rows) > 1}
-    if not several:
-        return None
-    unit = unit_for(row.time_s for rows in several.values() for row in rows.values())
-    columns = shown_columns(several)
-    shown, raw = [], []
-    for case, rows in several.items():
-        ratios, best = best_threads(rows)
-        times = {
-            f"{threads_in_words(threads)} {unit.symbol}": plus_minus(row.time, unit.seconds)
-            for threads, row in rows.items()
-        }
-        speed_ups = {f"speed-up of {threads}": from_to(ratio) for threads, ratio in ratios.items()}
-        shown.append(identity(case, columns) | times | speed_ups | {"best": str(best)})
-        raw.append(
-            {name: getattr(case, name) for name in CASE_COLUMNS if name != "threads"}
-            | {f"time_s_{threads}": row.time_s for threads, row in rows.items()}
-            | {f"speed_up_{threads}": ratio.value for threads, ratio in ratios.items()}
-            | {"best_threads": best}
-        )
-    title = f"Scaling with threads ({shared_by(several)})"
-    frame = pd.DataFrame(shown).fillna(NOT_AVAILABLE)
-    return Table("threads", title, THREADS_CAPTION, frame, pd.DataFrame(raw), on_screen=False)
+def _plateau_in_words(case: Case, fit: Scaling) -> str:
+    """Return `1,234 (900 to 2,000)`, or why there is no such batch size within the reach of the line.
 
-
-def best_threads(rows: Mapping[int, Row]) -> tuple[dict[int, Estimate], int]:
-    """Return the speed-up of each thread count over the fewest, and the one to take.
-
-    More threads are taken only where they are surely faster than the fewest.
+    The interval of a quotient is lopsided, and may have no upper end.
     """
-    times = {threads: row.time for threads, row in rows.items() if row.time}
-    fewest = min(times)
-    ratios = {threads: times[fewest].over(time) for threads, time in times.items() if threads != fewest}
-    sure = {threads: ratio for threads, ratio in ratios.items() if ratio.exceeds(1)}
-    return ratios, max(sure, key=lambda threads: sure[threads].value, default=fewest)
-
-
-def _steps(cells: Cells) -> dict[Case, Row]:
-    return {case: row for case, rows in cells.items() if (row := rows.get("step")) and row.time_s}
-
-
-def _fit(rows: Mapping[int, Row]) -> Scaling | None:
-    times = {batch: row.time_s for batch, row in rows.items() if row.time_s}
-    return scaling_of(list(times), list(times.values())) if len(times) >= LEAST_SIZES else None
-
-
-def _plateau(case: Case, fit: Scaling) -> str:
-    """Return `1,234 (900 to 2,000)`, or in words why there is no such batch size within the line's reach.
-
-    The interval of a quotient is not even on both sides, and may have no upper end.
-    """
-    batch = fit.plateau_batch
     if fit.flat:
         return "flat" if not case.on_device else "launch-bound or flat"
-    if batch is None:
-        known = fit.fixed.value > 0 and fit.per_sample.exceeds(0)
-        return f"not reached up to {count(fit.largest_batch)}" if known else NOT_AVAILABLE
-    return from_to(batch)
+    if fit.plateau_batch is None and fit.fixed.value > 0 and fit.per_sample.exceeds(0):
+        return f"not reached up to {count(fit.largest_batch)}"
+    return from_to(fit.plateau_batch)
+
+
+def threads_table(cells: Cells) -> Table | None:
+    """Return a line for each case that was measured with several thread counts; None where there is none."""
+    series = {case: times for case, times in _series(cells, "threads").items() if len(times) > 1}
+    if not series:
+        return None
+    counts = sorted({threads for times in series.values() for threads in times})
+    unit = unit_for(time.value for times in series.values() for time in times.values())
+    speed_ups = {case: _over_the_fewest(times) for case, times in series.items()}
+    columns = _case_columns(series, "threads")
+    for threads in counts:
+        title, text = f"{threads_in_words(threads)} {unit.symbol}", partial(plus_minus, unit=unit.seconds)
+        columns.append(Column(title, f"time_s_{threads}", _of(series, threads), text))
+    for threads in counts[1:]:
+        title = f"speed-up of {threads}"
+        columns.append(Column(title, f"speed_up_{threads}", _of(speed_ups, threads), from_to))
+    columns.append(Column("best", "best_threads", lambda case: _best(speed_ups[case], min(series[case]))))
+    title = f"Scaling with threads ({shared_by(series)})"
+    return Table.of("threads", title, THREADS_CAPTION, columns, series, on_screen=False)
+
+
+def _of(values: Mapping[Case, Mapping[int, Estimate]], threads: int) -> Callable[[Case], Estimate | None]:
+    return lambda case: values[case].get(threads)
+
+
+def _over_the_fewest(times: Mapping[int, Estimate]) -> dict[int, Estimate]:
+    """Return the speed-up of each thread count over the fewest."""
+    fewest = min(times)
+    return {threads: times[fewest].over(time) for threads, time in times.items() if threads != fewest}
+
+
+def _best(speed_ups: Mapping[int, Estimate], fewest: int) -> int:
+    """Return the fastest of the thread counts that are surely faster than the fewest, or the fewest."""
+    sure = {threads: ratio.value for threads, ratio in speed_ups.items() if ratio.exceeds(1)}
+    return max(sure, key=lambda threads: sure[threads], default=fewest)
+
+
+def _series(cells: Cells, parameter: str) -> dict[Case, dict[int, Estimate]]:
+    """Return the undisturbed step times by the values of one parameter, for each case without it."""
+    without: dict[str, Any] = {parameter: DOES_NOT_APPLY}
+    found: dict[Case, dict[int, Estimate]] = {}
+    for case, row_of in cells.items():
+        value = getattr(case, parameter)
+        if (row := row_of.get("step")) and row.time_s and row.time and value != DOES_NOT_APPLY:
+            found.setdefault(replace(case, **without), {})[value] = row.time
+    return found
+
+
+def _case_columns(cases: Iterable[Case], parameter: str) -> list[Column]:
+    """Return the columns of the other parameters: all of them in files, those that differ on screen."""
+    shown, names = shown_columns(cases), [name for name in CASE_COLUMNS if name != parameter]
+    return [Column(LABELS.get(name, name) if name in shown else "", name, attrgetter(name)) for name in names]

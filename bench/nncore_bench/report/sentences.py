@@ -1,4 +1,4 @@
-"""The three plain sentences: slowest phase, best throughput, and whether the GPU is worth it."""
+"""The slowest phase and the best throughput, in a sentence each."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -6,22 +6,15 @@ from statistics import median
 
 from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
 from nncore_bench.companions import reference_case
-from nncore_bench.crossover import devices
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import Row
-from nncore_bench.records import CaseProfile
 from nncore_bench.report.throughput import samples_per_s
 from nncore_bench.text.format import NOT_AVAILABLE, percentage, plus_minus, unit_for
 from nncore_bench.text.frame import place, size, threads_in_words
 
 
-def three_sentences(cells: Cells, all_cells: Cells, profiles: Iterable[CaseProfile] = ()) -> tuple[str, ...]:
-    """Return the answers; `cells` were tried, `all_cells` has those as well that were skipped."""
-    return slowest_phase(cells), best_throughput(cells), devices.sentence(cells, all_cells, profiles)
-
-
 def slowest_phase(cells: Cells) -> str:
-    """Say which phase takes most of the step on each device, and how general that is."""
+    """Say which phase takes most of the step on each device, and in how many cases."""
     with_shares = {case: shares for case, row_of in cells.items() if (shares := _shares(row_of))}
     if not with_shares:
         return "Slowest phase: unknown, no part of the step was measured."
@@ -33,28 +26,29 @@ def slowest_phase(cells: Cells) -> str:
 
 
 def slowest(cells: Cells) -> str | None:
-    """Return the phase that takes most of the step in most cases, None where no part was measured."""
-    found = Counter(
-        max(shares, key=lambda name: shares[name]) for shares in map(_shares, cells.values()) if shares
-    )
-    return found.most_common(1)[0][0] if found else None
+    """Return the phase that takes most of the step in most cases; None if no part was measured."""
+    found = _slowest(filter(None, map(_shares, cells.values())))
+    return found[0][0] if found else None
+
+
+def _slowest(shares: Iterable[Mapping[str, float]]) -> list[tuple[str, int]]:
+    """Return the slowest phases and the number of cases of each, the commonest first."""
+    return Counter(max(of_case, key=lambda name: of_case[name]) for of_case in shares).most_common()
 
 
 def best_throughput(cells: Cells) -> str:
-    """Say where the most samples pass per second, and how many at the widest network."""
-    steps = [
-        (case, row) for case, row_of in cells.items() if (row := row_of.get("step")) and row.samples_per_s
-    ]
-    if not steps:
+    """Name the case of the highest throughput, and that of the widest network."""
+    measured = [row for row_of in cells.values() if (row := row_of.get("step")) and row.samples_per_s]
+    if not measured:
         left_out = cells and not any("step" in row_of for row_of in cells.values())
         hint = " (-k step does)" if left_out else ""
         return f"Best throughput: unknown, the whole step was not measured{hint}."
-    best = max(steps, key=_samples)
-    text = f"Best throughput: {_at(best)}"
-    widths = sorted({case.hidden for case, _ in steps if isinstance(case.hidden, int)})
-    if len(widths) > 1 and best[0].hidden != widths[-1]:
-        widest = max((step for step in steps if step[0].hidden == widths[-1]), key=_samples)
-        text += f"; at hidden {widths[-1]}, {_at(widest)}"
+    steps = sorted(measured, key=lambda row: row.samples_per_s or 0.0, reverse=True)
+    text = f"Best throughput: {_at(steps[0])}"
+    widths = {row.case.hidden for row in steps if isinstance(row.case.hidden, int)}
+    if len(widths) > 1 and steps[0].case.hidden != max(widths):
+        widest = next(row for row in steps if row.case.hidden == max(widths))
+        text += f"; at hidden {widest.case.hidden}, {_at(widest)}"
     return f"{text}."
 
 
@@ -63,10 +57,9 @@ def _shares(row_of: Mapping[str, Row]) -> dict[str, float]:
 
 
 def _on_device(device: str, shares: Mapping[Case, Mapping[str, float]], cells: Cells) -> str:
-    slowest = Counter(max(of_case, key=lambda name: of_case[name]) for of_case in shares.values())
-    phase, times = slowest.most_common(1)[0]
+    (phase, times), *rest = _slowest(shares.values())
     share = median(of_case[phase] for of_case in shares.values() if phase in of_case)
-    others = "".join(f", {name} in {count}" for name, count in slowest.most_common()[1:])
+    others = "".join(f", {name} in {count}" for name, count in rest)
     where = f"slowest in {'all of them' if times == len(shares) else times}{others}"
     cases = f" (median over {len(shares)} cases; {where})" if len(shares) > 1 else ""
     example = reference_case(shares)
@@ -88,10 +81,5 @@ def _example(case: Case, phase: str, cells: Cells) -> str:
     return f"{' of '.join(times) or NOT_AVAILABLE} {unit.symbol} at {size(case)}{threads}"
 
 
-def _samples(step: tuple[Case, Row]) -> float:
-    return step[1].samples_per_s or 0.0
-
-
-def _at(step: tuple[Case, Row]) -> str:
-    case, row = step
-    return f"{samples_per_s(row)} samples/s ({size(case)} on {place(case)})"
+def _at(row: Row) -> str:
+    return f"{samples_per_s(row)} samples/s ({size(row.case)} on {place(row.case)})"

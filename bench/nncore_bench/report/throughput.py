@@ -26,7 +26,7 @@ def throughput_tables(cells: Cells) -> list[Table]:
 
 
 def throughput(row: Row) -> Estimate | None:
-    """Return the samples per second, whose relative half-width is that of the median time."""
+    """Return the samples per second, with the relative half-width of the median time."""
     if row.median is None or not row.samples_per_s:
         return None
     return row.median.scaled(row.samples_per_s / row.median.value)
@@ -41,15 +41,11 @@ def _table(device: str, steps: Mapping[Case, Row]) -> Table:
     columns = [name for name in shown_columns(steps) if name != "hidden"]
     lines: dict[tuple[str, ...], dict[str, str]] = {}
     for case, row in steps.items():
-        line = identity(case, columns)
-        cell = samples_per_s(row)
+        line, cell = identity(case, columns), samples_per_s(row)
         if cell != NOT_AVAILABLE:
             cell += f" ({slowdown(row.disturbance)})"
-        lines.setdefault(tuple(line.values()), line)[_column(case)] = cell
+        width = "" if case.hidden == DOES_NOT_APPLY else f"hidden {case.hidden}: "
+        lines.setdefault(tuple(line.values()), line)[f"{width}samples/s"] = cell
     title = f"Throughput in samples/s ({shared_by(steps)})"
     shown = pd.DataFrame(list(lines.values())).fillna("-")
     return Table(f"throughput_{device}", title, CAPTION, shown, frame_of(steps.values()))
-
-
-def _column(case: Case) -> str:
-    return "samples/s" if case.hidden == DOES_NOT_APPLY else f"hidden {case.hidden}: samples/s"

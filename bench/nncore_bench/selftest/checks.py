@@ -14,7 +14,6 @@ from nncore_bench.estimate.estimates import (
     Laps,
     Launches,
     half_width,
-    low_estimate,
     low_time,
 )
 from nncore_bench.runs import NANO, Block
@@ -159,7 +158,7 @@ def difference(a: Launches, b: Launches) -> Estimate:
     """Return the log-ratio of two measurements of one run, block by block of the same launch and round."""
     cycles = min(len(blocks) for blocks in (*a, *b))
     grids = [
-        np.array([[log(low_estimate(block)) for block in blocks[:cycles]] for blocks in launches])
+        np.array([[log(block.min()) for block in blocks[:cycles]] for blocks in launches])
         for launches in (a, b)
     ]
     differences = grids[0] - grids[1]

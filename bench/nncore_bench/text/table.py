@@ -27,8 +27,8 @@ class Column:
 
     `title` includes the unit; a column without one is in files only, and one without a `name` only on screen.
     `value` takes a line and returns the raw value in SI units, which `text` formats. An Estimate fills three
-    raw columns if `name` has the names of its value, low and high. Words are aligned to the left; where no
-    column is marked, the look of the cells decides.
+    raw columns if `name` has the names of its value, low and high, and one with its value if `name` is one.
+    Words are aligned to the left; where no column is marked, the look of the cells decides.
     """
 
     title: str
@@ -40,7 +40,9 @@ class Column:
     def raw(self, line: object) -> dict[str, object]:
         """Return the raw values of a line by column name; unknown is None."""
         value = self.value(line)
-        return {self.name: value} if isinstance(self.name, str) else bounds(value, *self.name)
+        if not isinstance(self.name, str):
+            return bounds(value, *self.name)
+        return {self.name: value.value if isinstance(value, Estimate) else value}
 
 
 def bounds(estimate: Estimate | None, value: str, low: str, high: str) -> dict[str, Any]:

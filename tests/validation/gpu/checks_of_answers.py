@@ -7,7 +7,7 @@ from claims import Claim, Finding, Told, listed
 from day import Day, Measured
 
 from nncore_bench.cases import SIMPLENN, Case
-from nncore_bench.crossover.table import MODES, curves, faster_said
+from nncore_bench.crossover.table import MODES, curves, in_words
 from nncore_bench.estimate.cells import cells_of, without_skipped
 from nncore_bench.estimate.gains import Gain
 from nncore_bench.text.format import from_to
@@ -62,7 +62,7 @@ def checks_of_worth(run: Measured) -> Iterator[Finding | Told]:
     missing = [f"{mode} at width {width}" for mode, width in wanted if (mode, width) not in found]
     yield listed(Claim.WORTH, missing if wanted else ["no width in common"], f"{len(wanted)} answers")
     for (mode, width), curve in found.items():
-        yield Told(f"{mode}, hidden {width}: CUDA is faster", faster_said(curve))
+        yield Told(f"{mode}, hidden {width}: CUDA is faster", in_words(curve.faster))
 
 
 def checks_of_gate(day: Day) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from nncore_bench.errors import UserError
 from nncore_bench.estimate.rows import Row
 from nncore_bench.estimate.source import read_source
 from nncore_bench.options import sizes
-from nncore_bench.report.scaling_fit import scaling_of
+from nncore_bench.report.scaling import scaling_of
 
 if TYPE_CHECKING:
     from nncore_bench.cases import Case
@@ -37,7 +37,7 @@ def predictions(rows: Iterable[Row], held_out: Sequence[int]) -> pd.DataFrame:
         line = scaling_of(list(seen), list(seen.values()))
         for size in held_out:
             if line is not None and size in times:
-                predicted, measured = line.time_s(size), times[size]
+                predicted, measured = line.fixed.value + line.per_sample.value * size, times[size]
                 lines.append((case.key, case.hidden, size, measured, predicted, predicted / measured - 1))
     return pd.DataFrame(lines, columns=["case", "hidden", "batch_size", "measured_s", "predicted_s", "off"])
 
