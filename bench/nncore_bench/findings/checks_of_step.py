@@ -41,11 +41,14 @@ def optimizer_loop(known: Evidence) -> Finding | None:
     operators = times_called(calls)
     if operators <= MOST_OPERATORS or any("_fused_" in call.operator for call in calls):
         return None
-    gain_s, basis = _beyond_fused(known)
     lists = times_called([call for call in calls if "_foreach_" in call.operator])
-    share = known.share("optimizer")
     return found(
-        "optimizer loop", "optimizer", gain_s, basis, operators=operators, foreach_operators=lists, share=share
+        "optimizer loop",
+        "optimizer",
+        *_beyond_fused(known),
+        operators=operators,
+        foreach_operators=lists,
+        share=known.share("optimizer"),
     )
 
 
