@@ -12,7 +12,7 @@ from typing import Any
 from nncore_bench.machine.cgroup import limit_facts
 from nncore_bench.machine.cpu import processor_facts
 from nncore_bench.machine.gpu import gpu_facts
-from nncore_bench.machine.reading import ROOT, known
+from nncore_bench.machine.reading import ROOT, UNKNOWN, known
 from nncore_bench.runs import Code
 
 UNSET = "unset"
@@ -77,19 +77,11 @@ def host_name() -> str:
 
 def code_measured(directory: Path) -> Code:
     """Return the code measured: its directory, its commit, and whether it has uncommitted changes."""
-    commit = _git(directory, "rev-parse", "HEAD")
-    return Code(str(directory), commit or "unknown", dirty=bool(_git(directory, "status", "--porcelain")))
+    changes = known(_git, directory, "status", "--porcelain")
+    return Code(str(directory), known(_git, directory, "rev-parse", "HEAD"), dirty=changes != UNKNOWN)
 
 
 def _git(directory: Path, *arguments: str) -> str:
-    try:
-        result = subprocess.run(  # noqa: S603 - fixed arguments
-            ["git", "-C", str(directory), *arguments],  # noqa: S607 - the user's own git
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return result.stdout.strip() if result.returncode == 0 else ""
+    command = ["git", "-C", str(directory), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 - fixed arguments
+    return done.stdout.strip()
