@@ -112,5 +112,5 @@ def test_the_state_of_a_gpu_is_its_clock_and_what_holds_it_back() -> None:
     """In seconds since the driver was loaded."""
     state = gpu_state({}, library())
     assert state.keys() == STATE.keys()
-    assert state["throttles"] == ("idle", "software thermal slowdown")
+    assert state["throttles"] == "idle, software thermal slowdown"
     assert (state["sm_mhz"], state["thermal_held_s"]) == (345, 1.5)

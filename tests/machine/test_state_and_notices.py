@@ -23,7 +23,7 @@ BEFORE = State(
     own_s=3.0,
     cpu_throttles=7,
     swapped_in_bytes=2**30,
-    gpu={"sm_mhz": 300, "throttles": ("idle",), "power_held_s": 1.0, "thermal_held_s": 2.0},
+    gpu={"sm_mhz": 300, "throttles": "idle", "power_held_s": 1.0, "thermal_held_s": 2.0},
 )
 AFTER = replace(BEFORE, wall_s=1100.0, busy_s=600.0, own_s=103.0)
 """A hundred seconds in which this run used one core, and nobody else any."""
@@ -100,7 +100,7 @@ def test_a_run_that_had_the_machine_to_itself_is_not_warned_of() -> None:
         ({"cpu_throttles": 10}, "went up by 3"),
         ({"swapped_in_bytes": 2**30 + 50 * 2**20}, "50 MiB were read back from swap"),
         ({"gpu": {"power_held_s": 21.0, "thermal_held_s": 2.5}}, "of its time 20 % for power reasons"),
-        ({"gpu": {"throttles": ("idle", "power brake")}}, "when the run ended (power brake)"),
+        ({"gpu": {"throttles": "idle, power brake"}}, "when the run ended (power brake)"),
     ],
 )
 def test_what_happened_during_a_run_is_a_notice_with_its_figure(changes: dict[str, Any], cause: str) -> None:
