@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nncore_bench.machine.facts import code_measured, machine_facts, software_facts, threading_environment
+from nncore_bench.machine.facts import code_measured, machine_facts, software_facts
 from nncore_bench.machine.fingerprint import INDECISIVE
 from nncore_bench.machine.reading import known, text
 from nncore_bench.worker.torch_facts import torch_facts
@@ -48,7 +48,7 @@ def test_variables_that_steer_threads_are_on_record_and_secrets_are_not() -> Non
     assert (facts["omp_num_threads"], facts["mkl_num_threads"]) == ("3", "unset")
     assert facts["threading_environment"] == "GOMP_SPINCOUNT=9 KMP_BLOCKTIME=0"
     assert "secret" not in json.dumps(facts)
-    assert threading_environment({}) == "unset"
+    assert software_facts({})["threading_environment"] == "unset"
 
 
 def test_a_package_that_is_not_there_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

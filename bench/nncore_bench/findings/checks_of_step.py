@@ -4,7 +4,7 @@ from math import prod
 
 from nncore_bench.cases import STEP_PHASES
 from nncore_bench.estimate.ceilings import COMPUTE, MEMORY
-from nncore_bench.findings.evidence import Evidence, calls_by_phase, times_called, types_of
+from nncore_bench.findings.evidence import Evidence, calls_by_phase, types_of
 from nncore_bench.findings.finding import Finding, NotApplicableError, busiest, found
 from nncore_bench.records import OperatorCount
 from nncore_bench.variants import HALVES
@@ -38,10 +38,10 @@ COMPUTING = STEP_PHASES[1:]
 def optimizer_loop(known: Evidence) -> Finding | None:
     """Find an optimizer that dispatches operators for each tensor, or for each list of tensors."""
     calls = known.calls("optimizer")
-    operators = times_called(calls)
+    operators = calls_by_phase(calls).total()
     if operators <= MOST_OPERATORS or any("_fused_" in call.operator for call in calls):
         return None
-    lists = times_called([call for call in calls if "_foreach_" in call.operator])
+    lists = sum(call.calls for call in calls if "_foreach_" in call.operator)
     return found(
         "optimizer loop",
         "optimizer",
@@ -76,7 +76,7 @@ def gradients_kept(known: Evidence) -> Finding | None:
         "fills",
         "zero_grad",
         *_without_kept(known),
-        fill_times=times_called(fills),
+        fill_times=calls_by_phase(fills).total(),
         moved_bytes=sum(call.moved_bytes for call in fills),
         operator=", ".join(dict.fromkeys(call.operator for call in fills)),
     )
@@ -145,13 +145,14 @@ def gemm_shapes(known: Evidence) -> Finding | None:
     odd = [call for call in products if any(length % multiple for length in _lengths(call))]
     if not odd:
         return None
+    counts = calls_by_phase(odd)
     return found(
         "odd products",
-        calls_by_phase(odd),
+        counts,
         None,
         "depends on kernels",
-        odd_products=times_called(odd),
-        products=times_called(products),
+        odd_products=counts.total(),
+        products=calls_by_phase(products).total(),
         multiple=multiple,
         shapes=_matrices(odd[0]),
     )

@@ -58,7 +58,7 @@ class Evidence:
         return [one for one in operators if one.phase in phases and one.operator == operator]
 
     def time_s(self, phase: str) -> float | None:
-        """Return the low time of a phase."""
+        """Return the undisturbed time of a phase, None if it was not measured."""
         return self.rows[phase].time_s if phase in self.rows else None
 
     def share(self, phase: str) -> float | None:
@@ -68,7 +68,7 @@ class Evidence:
     def undisturbed_s(self, operators: Sequence[ProfiledOperator]) -> float | None:
         """Return the time of profiled operators in an undisturbed step; None without any, or without times.
 
-        On the CPU it is their share of the phase, since the profiler slows both; kernels it does not slow.
+        On the CPU that is their share of the phase, since the profiler slows both; it does not slow kernels.
         """
         times: list[float] = []
         for one in operators:
@@ -108,11 +108,6 @@ def evidence_of(run: Run, rows: Sequence[Row], references: Sequence[Row]) -> lis
 def types_of(call: OperatorCount) -> list[str]:
     """Return the dtypes of an operator's tensors."""
     return call.dtypes.split(", ")
-
-
-def times_called(calls: Sequence[OperatorCount]) -> int:
-    """Return the number of calls of some operators in a step."""
-    return sum(call.calls for call in calls)
 
 
 def calls_by_phase(calls: Sequence[OperatorCount]) -> Counter[str]:

@@ -128,17 +128,15 @@ def costliest(findings: Sequence[Finding]) -> str | None:
 
 
 def finding_table(findings: Sequence[Finding]) -> Table | None:
-    """Return a line for each kind of finding, at the case where it costs most; the files have every case.
+    """Return a line for each kind of finding, at the case where it costs most; files have every case.
 
-    Where nothing was found the table is not for the screen and lists the checks that do not apply; None where
-    there are none of these, either.
+    Without a finding the table is not for the screen and lists the checks that do not apply; None without
+    those, too.
     """
     if not findings:
         return None
-    raw = pd.DataFrame(
-        [_record(one) for one in findings],
-        dtype=object,  # a batch size stays a whole number beside a line that has none
-    )
+    # As objects, batch sizes stay whole numbers beside a line that has none.
+    raw = pd.DataFrame([_record(one) for one in findings], dtype=object)
     worst, skipped = _worst(findings), [one for one in findings if one.case is None]
     if not worst:
         columns = [Column("check", "", attrgetter("check")), Column("why it does not apply", "", _reason)]
@@ -157,7 +155,7 @@ def finding_table(findings: Sequence[Finding]) -> Table | None:
 
 
 def _worst(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the costliest finding of each kind; the costliest of them first, unknown ones last."""
+    """Return the costliest finding of each kind, in order of cost, unknown ones last."""
     costliest_first = sorted((one for one in findings if one.case), key=_cost, reverse=True)
     of_check: dict[str, Finding] = {}
     for one in costliest_first:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psutil
@@ -40,13 +39,7 @@ class State:
     gpu: Mapping[str, Any] = field(default_factory=dict)
 
 
-def state_now(
-    *,
-    with_gpu: bool = False,
-    root: Path = ROOT,
-    nvml: ModuleType | None = None,
-    environment: Mapping[str, str] = os.environ,
-) -> State:
+def state_now(*, with_gpu: bool = False, environment: Mapping[str, str] = os.environ) -> State:
     """Read the machine's counters, and on request those of the GPU that `environment` shows."""
     return State(
         wall_s=time.monotonic(),
@@ -54,9 +47,9 @@ def state_now(
         busy_s=_figure(lambda: _busy_s(psutil.cpu_times())),
         stolen_s=_figure(lambda: psutil.cpu_times().steal),
         own_s=_figure(lambda: tree_s(psutil.Process())),
-        cpu_throttles=_figure(lambda: cpu_throttles(root)),
+        cpu_throttles=_figure(cpu_throttles),
         swapped_in_bytes=_figure(lambda: psutil.swap_memory().sin),
-        gpu=gpu_state(environment, nvml) if with_gpu else {},
+        gpu=gpu_state(environment) if with_gpu else {},
     )
 
 
@@ -110,7 +103,7 @@ def meanwhile(before: State, after: State) -> dict[str, Any]:
 
 
 def _more(before: float | None, after: float | None) -> float | None:
-    """Return by how much a counter grew; one that was set back in between did not grow."""
+    """Return the growth of a counter: 0 if it was set back in between, None if a reading is unknown."""
     return None if before is None or after is None else max(0.0, after - before)
 
 
