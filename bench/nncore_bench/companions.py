@@ -21,9 +21,9 @@ NETWORK_PHASES = (*STEP_PHASES, "step", "inference")
 class Companion:
     """A reference: its phases, and what is lost if it cannot be measured.
 
-    `block_share` is the length of its blocks relative to those of the cases. `cell` is its subject, batch size
-    and hidden width; None stands for a case of the user's under the default allocator. `counted` says whether
-    its operators are counted.
+    `block_share` is the length of its blocks relative to those of the cases. `cell` is its subject, batch
+    size and hidden width; None stands for one of the cases under the default allocator. `counted` says
+    whether its operators are counted.
     """
 
     phases: tuple[str, ...]

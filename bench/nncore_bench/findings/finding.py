@@ -11,7 +11,7 @@ class Finding:
     """What a check saw in a case, or why it applies to no case of a run; `case` is None in the latter.
 
     `sight` names what was seen, `figures` have their unit as suffix, and `counts` are events of a step by
-    phase. `gain_s` are the seconds per step that may be expected back, None where unknown; `basis` is a code
+    phase. `gain_s` are the seconds per step that may be expected back, None if unknown; `basis` is a code
     for how that was estimated, or why it is unknown; `reasons` are codes for why a check does not apply.
     """
 

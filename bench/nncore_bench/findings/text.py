@@ -130,8 +130,7 @@ def costliest(findings: Sequence[Finding]) -> str | None:
 def finding_table(findings: Sequence[Finding]) -> Table | None:
     """Return a line for each kind of finding, at the case where it costs most; files have every case.
 
-    Without a finding the table is not for the screen and lists the checks that do not apply; None without
-    those, too.
+    Without a finding, the table is not printed and lists checks that do not apply; None if there are none.
     """
     if not findings:
         return None
@@ -205,7 +204,7 @@ def _texts(finding: Finding) -> Texts:
 
 
 def _text(name: str, value: float | str) -> str:
-    """Return a figure with the unit that the end of its name tells: 814 kB, 41 µs, 41 %, 3 times, 1.10."""
+    """Return a figure with the unit that its name ends in: 814 kB, 41 µs, 41 %, 3 times, 1.10."""
     if isinstance(value, str):
         return value
     if name.endswith("_bytes"):

@@ -33,7 +33,7 @@ GPU = "gpu"
 
 @dataclass(frozen=True)
 class Difference:
-    """A fact that decides and its values on two machines; None where a machine has no such fact."""
+    """A deciding fact and its values on two machines; None if a machine has no such fact."""
 
     name: str
     a: Any

@@ -152,12 +152,12 @@ def _throttled(words: object, when: str) -> Iterator[Notice]:
 
 
 def _figure(facts: Facts, name: str) -> float:
-    """Return a figure, or 0 where it is unknown: nobody is warned of the unknown."""
+    """Return a figure, or 0 if it is unknown: an unknown figure is no reason to warn."""
     return figure(facts.get(name)) or 0.0
 
 
 def thrown_out(records: Iterable[CaseRecord]) -> list[Notice]:
-    """Return a warning for each case some of whose blocks were measured again."""
+    """Return a warning for each case in which blocks were discarded and measured again."""
     return [
         Notice(
             f"torch.compile compiled within {record.thrown_out} timed blocks of {record.case.key}, which were"
