@@ -89,7 +89,7 @@ def gpu_facts(environment: Mapping[str, str], nvml: ModuleType | None = None) ->
     return _asked({**FIXED, **MOMENTARY}, environment, nvml)
 
 
-def told_by_torch(facts: Mapping[str, Any], uuid: str, nvml: ModuleType | None = None) -> dict[str, Any]:
+def gpu_facts_by_uuid(facts: Mapping[str, Any], uuid: str, nvml: ModuleType | None = None) -> dict[str, Any]:
     """Return the facts of the GPU with the UUID that torch reports, if `facts` are of another one.
 
     CUDA puts the fastest GPU first and NVML sorts by bus, so the two may disagree if GPUs differ. The state
