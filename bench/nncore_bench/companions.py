@@ -1,4 +1,4 @@
-"""Companions: the four references that are measured beside the cases, in the same rounds."""
+"""Companions: the four references measured alongside the cases, in the same rounds."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,17 +12,18 @@ REFERENCE_KERNELS = "reference-kernels"
 REFERENCE_NETWORK = "reference-network"
 SMALLEST_NETWORK = "smallest-network"
 MIDDLE_NETWORK = "middle-network"
-SMALLEST = 8  # hidden units of the smallest network: of fewer, none may learn
+SMALLEST = 8  # hidden units of the smallest network: with fewer, none may learn
 REFERENCE_SIZE = 128
 NETWORK_PHASES = (*STEP_PHASES, "step", "inference")
 
 
 @dataclass(frozen=True)
 class Companion:
-    """One reference: its phases, the length of its blocks as a share of the cases', and what is lost without.
+    """A reference: its phases, and what is lost if it cannot be measured.
 
-    `cell` is its subject, batch size and hidden width; None is a case's own, under the default allocator.
-    `counted` says whether its operators are counted.
+    `block_share` is the length of its blocks relative to those of the cases. `cell` is its subject, batch
+    size and hidden width; None stands for one of the cases under the default allocator. `counted` says
+    whether its operators are counted.
     """
 
     phases: tuple[str, ...]
@@ -53,16 +54,16 @@ COMPANIONS: Mapping[str, Companion] = {
 }
 """The companions by role.
 
-The reference kernels say what the machine can do; the phases of the smallest network are all dispatch, and
-those of the middle one mostly work.
+The reference kernels show what the machine can do; the phases of the smallest network are all dispatch, and
+those of the middle one mostly computation.
 """
 
 
 def companions_of(cases: Iterable[Case], twins: Iterable[Case]) -> list[CaseRecord]:
-    """Return the records of the companions: of every place where cases run, and of the reference case.
+    """Return the records of the companions: those of every place where cases run, and a twin of one case.
 
-    `twins` are the cases that may be measured under the default allocator as well; of these the reference
-    case of the CPU is.
+    `twins` are the cases that may be measured under the default allocator as well; it is done for the
+    reference case of those on the CPU.
     """
     places = dict.fromkeys(case.place for case in cases)
     found = [
@@ -82,7 +83,7 @@ def _record(role: str, case: Case) -> CaseRecord:
 
 
 def reference_case(cases: Iterable[Case]) -> Case:
-    """Return the case to profile: one thread, and nearest to batch 128 and width 128."""
+    """Return the case to profile: with one thread, and closest to batch 128 and width 128."""
 
     def distance(case: Case) -> tuple[bool, float]:
         width = case.hidden if isinstance(case.hidden, int) else REFERENCE_SIZE

@@ -13,7 +13,7 @@ from nncore_bench.campaign.plan import Plan
 from nncore_bench.campaign.session import Suite
 from nncore_bench.errors import UserError
 from nncore_bench.gate import gate
-from nncore_bench.machine.gpu import chosen_gpu, told_by_torch
+from nncore_bench.machine.gpu import chosen_gpu, gpu_facts_by_uuid
 from nncore_bench.options import Options
 from nncore_bench.worker import messages
 
@@ -21,14 +21,14 @@ from nncore_bench.worker import messages
 def test_the_facts_are_those_of_the_gpu_whose_uuid_torch_reports() -> None:
     """CUDA puts the fastest first; how that one was before the run nobody has looked at."""
     facts = {"gpu": "Made-up GPU 0", "gpu_uuid": "GPU-aaaa-1", "gpu_busy_before": 0}
-    found = told_by_torch(facts, "cccc-3", library())
+    found = gpu_facts_by_uuid(facts, "cccc-3", library())
     assert (found["gpu"], found["gpu_uuid"], found["gpu_busy_before"]) == (
         *("Made-up GPU 2", "GPU-cccc-3", "unknown"),
     )
-    assert told_by_torch(facts, "aaaa-1", library()) == {}
-    assert told_by_torch(facts, "", library()) == {}
-    assert told_by_torch(facts, "dddd-4", library()) == {}  # as of a slice
-    assert told_by_torch(facts, "cccc-3", library(nvmlInit=refuse)) == {}
+    assert gpu_facts_by_uuid(facts, "aaaa-1", library()) == {}
+    assert gpu_facts_by_uuid(facts, "", library()) == {}
+    assert gpu_facts_by_uuid(facts, "dddd-4", library()) == {}  # as of a slice
+    assert gpu_facts_by_uuid(facts, "cccc-3", library(nvmlInit=refuse)) == {}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_run_records_the_facts_of_the_gpu_that_its_first_worker_has(
         seen.append((facts["gpu_uuid"], uuid))
         return other
 
-    monkeypatch.setattr("nncore_bench.campaign.recorder.told_by_torch", told)
+    monkeypatch.setattr("nncore_bench.campaign.recorder.gpu_facts_by_uuid", told)
     recorder = recorded(OneGpu(), monkeypatch, tmp_path, gpu_uuid="GPU-9999")
     assert seen == [("GPU-9999", "1234")]
     assert recorder.run.machine["gpu"] == "The GPU of torch"

@@ -9,17 +9,17 @@ import pytest
 from made_up_runs import CPU_CASE, CUDA_CASE
 
 from nncore_bench.cases import Case
-from nncore_bench.findings.finding import NO_CUDA, Finding, Status, found, not_applicable
+from nncore_bench.findings.finding import NO_CUDA, Finding, found
 from nncore_bench.findings.text import costliest, evidence, finding_table, next_step
 from nncore_bench.text.table import Table
 
-SKIPPED = replace(not_applicable(NO_CUDA), check="copies-in-step")
+SKIPPED = Finding(check="copies-in-step", reasons=(NO_CUDA,))
 LARGE = replace(CPU_CASE, batch_size=128)
 
 
 def finding(name: str, case: Case = CPU_CASE, **changes: Any) -> Finding:  # noqa: ANN401 - its fields
     figures = {"operators": case.batch_size, "foreach_operators": 0}
-    one = Finding(Status.FOUND, "optimizer loop", "optimizer", figures, {}, None, "not profiled")
+    one = Finding("optimizer loop", "optimizer", figures, {}, None, "not profiled")
     return replace(one, check=name, case=case, **changes)
 
 

@@ -13,7 +13,7 @@ from nncore_bench.estimate.ceilings import COMPUTE, DISPATCH, MEMORY
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row
 from nncore_bench.estimate.source import Source
-from nncore_bench.findings.finding import NO_CUDA, UNCOUNTED, Finding, Status
+from nncore_bench.findings.finding import NO_CUDA, UNCOUNTED, Finding
 from nncore_bench.findings.findings import CHECKS, findings_of
 from nncore_bench.findings.text import BASES, EVIDENCE, NEXT_STEPS, REASONS
 from nncore_bench.records import (
@@ -87,7 +87,7 @@ def find(name: str, run: Run, rows: Sequence[Row] = (), beside: Sequence[Row] = 
     """Return what a check finds in the first case; it must apply."""
     findings = [one for one in findings_of(run, rows, beside) if one.check == name]
     assert name in NAMES
-    assert all(one.status is Status.FOUND for one in findings)
+    assert all(one.case for one in findings)
     return findings[0] if findings else None
 
 
@@ -102,7 +102,7 @@ def found(name: str, run: Run, rows: Sequence[Row] = (), beside: Sequence[Row] =
 def reasons(name: str, run: Run) -> tuple[str, ...]:
     """Return why a check does not apply to a run; it must find nothing, then."""
     (one,) = [one for one in findings_of(run, (), ()) if one.check == name]
-    assert one.status is Status.NOT_APPLICABLE
+    assert one.case is None
     assert set(one.reasons) <= set(REASONS)
     return one.reasons
 

@@ -1,23 +1,20 @@
-"""Two runs may be compared where every hard fact is the same, whatever the machine did meanwhile."""
+"""Two runs may be compared where every fact that decides is the same, whatever the machine did meanwhile."""
 
 import subprocess
 import sys
 
 import pytest
 
-from nncore_bench.machine.fingerprint import HARD, INDECISIVE, Difference, differences, fingerprint
+from nncore_bench.machine.fingerprint import INDECISIVE, Difference, differences
 
 FACTS = {"cpu_model": "Made-up CPU", "cgroup_cpus": "no limit", "load_before": 0.1, "package_pandas": "3"}
 
 
-def test_a_fact_is_of_one_kind() -> None:
-    """No name stands in both lists."""
-    assert not HARD & INDECISIVE
-
-
-def test_the_fingerprint_holds_the_hard_facts_alone() -> None:
-    """In the order in which they were recorded."""
-    assert list(fingerprint(FACTS | {"nobody_knows": 1})) == ["cpu_model", "cgroup_cpus"]
+def test_differences_come_in_the_order_in_which_facts_were_recorded() -> None:
+    """A fact that nobody has judged counts as well."""
+    other = {name: f"another {value}" for name, value in FACTS.items()}
+    found = differences(FACTS | {"nobody_knows": 1}, other | {"nobody_knows": 2})
+    assert [one.name for one in found] == ["cpu_model", "cgroup_cpus", "nobody_knows"]
 
 
 @pytest.mark.parametrize("name", sorted(INDECISIVE))
@@ -31,9 +28,11 @@ def test_what_is_volatile_or_only_recorded_never_decides(name: str) -> None:
     [
         *("torch", "package_numpy", "python", "kernel", "cpu_model", "cgroup_cpus", "cores_allowed"),
         *("torch_threads", "omp_num_threads", "allocator_policy", "cpu_governor", "gpu", "gpu_power_limit_w"),
+        *("float32_matmul_precision", "cudnn_allow_tf32", "cudnn_benchmark", "cudnn_deterministic"),
+        *("torch_debug_build", "gpu_uuid"),
     ],
 )
-def test_a_hard_fact_that_differs_is_named_with_both_values(name: str) -> None:
+def test_a_deciding_fact_that_differs_is_named_with_both_values(name: str) -> None:
     """Alone among those that are the same."""
     assert differences(FACTS | {name: "one"}, FACTS | {name: "other"}) == [Difference(name, "one", "other")]
 
@@ -53,15 +52,6 @@ def test_reading_a_fingerprint_does_not_import_torch() -> None:
     """Reports use it."""
     asked = "import nncore_bench.machine.fingerprint, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
-
-
-def test_every_setting_of_torch_that_changes_a_time_is_hard() -> None:
-    """TF32, cudnn's choices, threads and the allocator policy differ by factors."""
-    settings = {
-        *("float32_matmul_precision", "cudnn_allow_tf32", "cudnn_benchmark", "cudnn_deterministic"),
-        *("torch_threads", "omp_num_threads", "allocator_policy", "torch_debug_build"),
-    }
-    assert settings <= HARD
 
 
 @pytest.mark.parametrize("unknown", [{}, {"cpu_vendor": "unknown"}])

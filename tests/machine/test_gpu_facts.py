@@ -3,7 +3,7 @@
 import pytest
 from fake_nvml import READINGS, UUIDS, library, refuse
 
-from nncore_bench.machine.fingerprint import unclassified
+from nncore_bench.machine.fingerprint import INDECISIVE
 from nncore_bench.machine.gpu import FIXED, MOMENTARY, STATE, gpu_facts, gpu_state, visible_gpu
 
 
@@ -54,9 +54,12 @@ def test_the_facts_are_those_of_the_gpu_that_is_visible() -> None:
     assert facts["gpu_throttle_before"] == "idle, software thermal slowdown"
 
 
-def test_every_fact_of_a_gpu_has_a_kind() -> None:
-    """Also where no GPU is at hand to record it."""
-    assert not unclassified(gpu_facts({}, library()))
+def test_how_a_gpu_is_at_a_moment_never_decides() -> None:
+    """Nor do the number of GPUs and the mode that keeps the driver loaded; what a GPU is does."""
+    assert gpu_facts({}, library()).keys() & INDECISIVE == {
+        *MOMENTARY,
+        *("gpu_count", "gpu_persistence_mode"),
+    }
 
 
 def test_a_slice_named_by_its_own_uuid_is_found_by_the_library() -> None:
@@ -109,5 +112,5 @@ def test_the_state_of_a_gpu_is_its_clock_and_what_holds_it_back() -> None:
     """In seconds since the driver was loaded."""
     state = gpu_state({}, library())
     assert state.keys() == STATE.keys()
-    assert state["throttles"] == ("idle", "software thermal slowdown")
+    assert state["throttles"] == "idle, software thermal slowdown"
     assert (state["sm_mhz"], state["thermal_held_s"]) == (345, 1.5)

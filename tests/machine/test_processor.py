@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nncore_bench.machine.cgroup import cgroup_cpus, cgroup_memory_gib, limit_facts, transparent_hugepages
+from nncore_bench.machine.cgroup import limit_facts
 from nncore_bench.machine.cpu import processor_facts
 
 CPU0 = "sys/devices/system/cpu/cpu0"
@@ -30,6 +30,12 @@ def group(path: str, **files: str) -> dict[str, str]:
     """Return the files of one control group; two underscores stand for a dot."""
     named = {f"{path}/{name.replace('__', '.')}": content for name, content in files.items()}
     return {f"{path}/cgroup.procs": "", **named}
+
+
+def quotas(root: Path) -> tuple[float | str, float | str]:
+    """Return the limits of the control groups below a folder, in cores and in GiB."""
+    facts = limit_facts(root)
+    return facts["cgroup_cpus"], facts["cgroup_memory_gib"]
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -127,10 +133,10 @@ def test_turbo_is_told_in_the_words_of_either_driver(
 
 
 def test_huge_pages_are_the_word_in_brackets(tmp_path: Path) -> None:
-    """And nothing where no word is."""
+    """Without brackets the setting is unknown."""
     name = "sys/kernel/mm/transparent_hugepage/enabled"
-    assert transparent_hugepages(tree(tmp_path, **{name: "always [madvise] never\n"})) == "madvise"
-    assert transparent_hugepages(tree(tmp_path, **{name: "always"})) is None
+    for content, setting in (("always [madvise] never\n", "madvise"), ("always", "unknown")):
+        assert limit_facts(tree(tmp_path, **{name: content}))["transparent_hugepages"] == setting
 
 
 @pytest.mark.parametrize(
@@ -146,7 +152,7 @@ def test_huge_pages_are_the_word_in_brackets(tmp_path: Path) -> None:
 def test_a_quota_is_a_number_of_cores(tmp_path: Path, content: str, cpus: float | str) -> None:
     """Its word for no limit is max."""
     files = {"proc/self/cgroup": "0::/\n", **group(GROUPS, cpu__max=content)}
-    assert cgroup_cpus(tree(tmp_path, **files)) == cpus
+    assert limit_facts(tree(tmp_path, **files))["cgroup_cpus"] == cpus
 
 
 def test_the_tightest_group_on_the_way_to_the_top_counts(tmp_path: Path) -> None:
@@ -158,16 +164,14 @@ def test_the_tightest_group_on_the_way_to_the_top_counts(tmp_path: Path) -> None
         **group(f"{GROUPS}/pod/box", cpu__max="200000 100000", memory__max=str(6 * 2**30)),
         **group(f"{GROUPS}/pod/box/task", cpu__max="max 100000", memory__max="max"),
     }
-    root = tree(tmp_path, **files)
-    assert cgroup_cpus(root) == 2
-    assert cgroup_memory_gib(root) == 4
+    assert quotas(tree(tmp_path, **files)) == (2, 4)
 
 
 @pytest.mark.parametrize("path", ["/elsewhere/on/the/host", "/../..", "/"])
 def test_a_group_outside_of_what_is_mounted_leaves_the_top(tmp_path: Path, path: str) -> None:
     """A container may see the name of its group on the host, and only its own group's files."""
     files = {"proc/self/cgroup": f"0::{path}\n", **group(GROUPS, cpu__max="300000 100000")}
-    assert cgroup_cpus(tree(tmp_path, **files)) == 3
+    assert limit_facts(tree(tmp_path, **files))["cgroup_cpus"] == 3
 
 
 def test_limits_of_version_one_are_unknown(tmp_path: Path) -> None:
@@ -177,15 +181,14 @@ def test_limits_of_version_one_are_unknown(tmp_path: Path) -> None:
         **group(f"{GROUPS}/unified"),
         **group(f"{GROUPS}/cpu", cpu__cfs_quota_us="100000", cpu__cfs_period_us="100000"),
     }
-    root = tree(tmp_path, **files)
-    assert cgroup_cpus(root) == cgroup_memory_gib(root) == "unknown"
+    assert quotas(tree(tmp_path, **files)) == ("unknown", "unknown")
 
 
 def test_groups_without_limits_are_no_limit_and_no_groups_are_unknown(tmp_path: Path) -> None:
     """The group at the top has no files of limits; a system without groups says nothing of them."""
-    assert cgroup_cpus(tmp_path) == cgroup_memory_gib(tmp_path) == "unknown"
+    assert quotas(tmp_path) == ("unknown", "unknown")
     root = tree(tmp_path, **{"proc/self/cgroup": "0::/\n", **group(GROUPS)})
-    assert cgroup_cpus(root) == cgroup_memory_gib(root) == "no limit"
+    assert quotas(root) == ("no limit", "no limit")
 
 
 @pytest.mark.parametrize("content", ["garbage\n", "0:\n\n::::\n", "\x00\xff"])
@@ -198,5 +201,4 @@ def test_a_limit_that_may_not_be_read_is_unknown(tmp_path: Path, monkeypatch: py
     """The other limits of the group may still be known."""
     files = {"proc/self/cgroup": "0::/\n", **group(GROUPS, cpu__max="1 1", memory__max="max")}
     forbid(monkeypatch, "cpu.max")
-    facts = limit_facts(tree(tmp_path, **files))
-    assert (facts["cgroup_cpus"], facts["cgroup_memory_gib"]) == ("unknown", "no limit")
+    assert quotas(tree(tmp_path, **files)) == ("unknown", "no limit")

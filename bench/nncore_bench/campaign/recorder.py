@@ -17,7 +17,7 @@ from nncore_bench.campaign.plan import Plan
 from nncore_bench.companions import COMPANIONS
 from nncore_bench.machine.facts import code_measured, host_name, machine_facts
 from nncore_bench.machine.fingerprint import GPU
-from nncore_bench.machine.gpu import EXCLUSIVE, chosen_gpu, told_by_torch, visible
+from nncore_bench.machine.gpu import EXCLUSIVE, chosen_gpu, gpu_facts_by_uuid, visible
 from nncore_bench.machine.notices import notices_after, notices_before, thrown_out
 from nncore_bench.machine.reading import UNKNOWN
 from nncore_bench.machine.state import meanwhile, state_now
@@ -78,7 +78,7 @@ class Recorder:
             self._opened, uuid = self._open_gpu()
         except WorkerError:
             return {}
-        found = told_by_torch(facts, uuid)
+        found = gpu_facts_by_uuid(facts, uuid)
         if found:
             self._environment |= visible(uuid)
         return found if GPU in facts else {GPU: UNKNOWN, **found}

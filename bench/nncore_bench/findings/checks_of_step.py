@@ -4,16 +4,8 @@ from math import prod
 
 from nncore_bench.cases import STEP_PHASES
 from nncore_bench.estimate.ceilings import COMPUTE, MEMORY
-from nncore_bench.findings.evidence import Evidence, calls_by_phase, times_called, types_of
-from nncore_bench.findings.finding import (
-    NO_CUDA,
-    NOT_FOUND,
-    UNCOUNTED,
-    Finding,
-    busiest,
-    found,
-    not_applicable,
-)
+from nncore_bench.findings.evidence import Evidence, calls_by_phase, types_of
+from nncore_bench.findings.finding import Finding, NotApplicableError, busiest, found
 from nncore_bench.records import OperatorCount
 from nncore_bench.variants import HALVES
 
@@ -43,34 +35,31 @@ COMPUTING = STEP_PHASES[1:]
 """The dtype of gradients that zero_grad only drops does not matter."""
 
 
-def optimizer_loop(known: Evidence) -> Finding:
+def optimizer_loop(known: Evidence) -> Finding | None:
     """Find an optimizer that dispatches operators for each tensor, or for each list of tensors."""
-    if not known.has_inventory:
-        return not_applicable(UNCOUNTED)
     calls = known.calls("optimizer")
-    operators = times_called(calls)
+    operators = calls_by_phase(calls).total()
     if operators <= MOST_OPERATORS or any("_fused_" in call.operator for call in calls):
-        return NOT_FOUND
-    over_lists = times_called([call for call in calls if "_foreach_" in call.operator])
+        return None
+    lists = sum(call.calls for call in calls if "_foreach_" in call.operator)
     return found(
         "optimizer loop",
         "optimizer",
         *_beyond_fused(known),
         operators=operators,
-        foreach_operators=over_lists,
+        foreach_operators=lists,
         share=known.share("optimizer"),
     )
 
 
 def _beyond_fused(known: Evidence) -> tuple[float | None, str]:
-    """Return the time above the least a fused operator needs: its dispatch, or moving its bytes.
+    """Return the time beyond the least that a fused operator needs: its dispatch, or moving its bytes.
 
-    It is a bound and no forecast: roots and divisions take their time, and state may not fit a cache.
+    This is an upper bound: roots and divisions take time as well, and the state may not fit a cache.
     """
     time_s, rate = known.time_s("optimizer"), known.ceilings.cached_bytes_per_s
     dispatch_s = known.ceilings.dispatch_s("optimizer", FUSED_OPERATORS)
-    parameters = known.counters.parameter_bytes if known.counters else None
-    state = known.counters.state_bytes if known.counters else None
+    parameters, state = known.counters.parameter_bytes, known.counters.state_bytes
     if time_s is None or not rate or dispatch_s is None or parameters is None or state is None:
         return None, "fused unknown"
     if state < ADAM_MOMENTS * parameters:
@@ -78,18 +67,16 @@ def _beyond_fused(known: Evidence) -> tuple[float | None, str]:
     return max(0.0, time_s - max(dispatch_s, ADAM_MOVES * parameters / rate)), "above fused"
 
 
-def gradients_kept(known: Evidence) -> Finding:
+def gradients_kept(known: Evidence) -> Finding | None:
     """Find a zero_grad that fills gradients with zeros instead of dropping them."""
-    if not known.has_inventory:
-        return not_applicable(UNCOUNTED)
     fills = [call for call in known.calls("zero_grad") if call.operator in FILLS]
     if not fills:
-        return NOT_FOUND
+        return None
     return found(
         "fills",
         "zero_grad",
         *_without_kept(known),
-        fill_times=times_called(fills),
+        fill_times=calls_by_phase(fills).total(),
         moved_bytes=sum(call.moved_bytes for call in fills),
         operator=", ".join(dict.fromkeys(call.operator for call in fills)),
     )
@@ -104,18 +91,16 @@ def _without_kept(known: Evidence) -> tuple[float | None, str]:
     return (zero_s, "zero_grad alone") if added_s is None else (zero_s + added_s, "zero_grad and additions")
 
 
-def synchronisation(known: Evidence) -> Finding:
+def synchronisation(known: Evidence) -> Finding | None:
     """Find a host that waits for results within the step."""
     return _waits(known) if known.on_cuda else _reads(known)
 
 
-def _waits(known: Evidence) -> Finding:
+def _waits(known: Evidence) -> Finding | None:
     waits = known.counted("synchronisations")
-    if not waits:
-        return not_applicable(UNCOUNTED)
     if not any(waits.values()):
-        return NOT_FOUND
-    sites = known.counters.waits if known.counters else {}
+        return None
+    sites = known.counters.waits
     # Without the wait the host runs ahead by that much at most, and then the device may still be slower.
     host_s = sum(one.host_s for one in known.profiled(STEP_PHASES, READ)) or None
     return found(
@@ -129,53 +114,45 @@ def _waits(known: Evidence) -> Finding:
     )
 
 
-def _reads(known: Evidence) -> Finding:
-    if not known.has_inventory:
-        return not_applicable(UNCOUNTED)
+def _reads(known: Evidence) -> Finding | None:
     # The optimizer is left out: Adam reads its own step counter once for each tensor of parameters, and how
     # many of those there are is not on record.
     reads = calls_by_phase([call for call in known.calls(*BEFORE_OPTIMIZER) if call.operator == READ])
     if not reads.total():
-        return NOT_FOUND
+        return None
     gain_s = known.undisturbed_s(known.profiled(BEFORE_OPTIMIZER, READ))
     return found("reads", reads, gain_s, "reads on the CPU", operator=READ)
 
 
-def copies_in_step(known: Evidence) -> Finding:
+def copies_in_step(known: Evidence) -> Finding | None:
     """Find copies between host and device within the step."""
-    if not known.on_cuda:
-        return not_applicable(NO_CUDA)
+    known.needs_cuda()
     copies = known.counted("copies")
-    if not copies:
-        return not_applicable(UNCOUNTED)
     if not any(copies.values()):
-        return NOT_FOUND
+        return None
     account = known.profile.account("step") if known.profile else None
-    return found(
-        "copies", copies, account.copy_s if account else None, "copying alone" if account else "not profiled"
-    )
+    gain_s, basis = (account.copy_s, "copying alone") if account else (None, "not profiled")
+    return found("copies", copies, gain_s, basis)
 
 
-def gemm_shapes(known: Evidence) -> Finding:
+def gemm_shapes(known: Evidence) -> Finding | None:
     """Find matrix products with dimensions that do not fill the tiles of tensor cores."""
-    if not known.on_cuda:
-        return not_applicable(NO_CUDA)
+    known.needs_cuda()
     multiple = TILES.get(known.case.precision)
     if multiple is None:
-        return not_applicable("no tensor cores")
-    if not known.has_inventory:
-        return not_applicable(UNCOUNTED)
+        raise NotApplicableError("no tensor cores")
     products = [call for call in known.calls(*STEP_PHASES) if call.operator in PRODUCTS]
     odd = [call for call in products if any(length % multiple for length in _lengths(call))]
     if not odd:
-        return NOT_FOUND
+        return None
+    counts = calls_by_phase(odd)
     return found(
         "odd products",
-        calls_by_phase(odd),
+        counts,
         None,
         "depends on kernels",
-        odd_products=times_called(odd),
-        products=times_called(products),
+        odd_products=counts.total(),
+        products=calls_by_phase(products).total(),
         multiple=multiple,
         shapes=_matrices(odd[0]),
     )
@@ -191,70 +168,53 @@ def _lengths(call: OperatorCount) -> list[int]:
     return [int(length) for shape in _matrices(call).split(", ") for length in shape.split("x")[-2:]]
 
 
-def garbage_collected(known: Evidence) -> Finding:
+def garbage_collected(known: Evidence) -> Finding | None:
     """Find a step that calls the garbage collector, which does not run by itself during counting."""
     collections = known.counted("collections")
-    if not collections:
-        return not_applicable(UNCOUNTED)
     if not any(collections.values()):
-        return NOT_FOUND
+        return None
     return found("collections", collections, None, "collections not timed")
 
 
-def float64(known: Evidence) -> Finding:
+def float64(known: Evidence) -> Finding | None:
     """Find computation in float64 that was not asked for."""
-    if not known.has_inventory:
-        return not_applicable(UNCOUNTED)
-    if known.case.precision == "float64":
-        return not_applicable("float64 chosen")
     doubles = [call for call in known.calls(*COMPUTING) if "float64" in types_of(call)]
+    if known.case.precision == "float64":
+        raise NotApplicableError("float64 chosen")
     if not doubles:
-        return NOT_FOUND
+        return None
     calls = calls_by_phase(doubles)
     halves = [half_s for phase in calls if (half_s := _half_of_double(known, phase)) is not None]
-    return found(
-        "float64",
-        calls,
-        sum(halves) if halves else None,
-        "half of float64" if halves else "no limited phase",
-        moved_bytes=sum(call.moved_bytes for call in doubles),
-    )
+    gain_s, basis = (sum(halves), "half of float64") if halves else (None, "no limited phase")
+    return found("float64", calls, gain_s, basis, moved_bytes=sum(call.moved_bytes for call in doubles))
 
 
 def _half_of_double(known: Evidence, phase: str) -> float | None:
     """Return half the time of float64 in a phase: its share of the work that limits the phase."""
     limit, time_s = known.rows[phase].limit if phase in known.rows else "", known.time_s(phase)
-    work = {
-        MEMORY: [(call.moved_bytes, call) for call in known.calls(phase)],
-        COMPUTE: [(call.flop or 0, call) for call in known.calls(phase)],
-    }.get(limit, [])
-    whole = sum(amount for amount, _ in work)
-    if not whole or time_s is None:
+    counted = {MEMORY: "moved_bytes", COMPUTE: "flop"}.get(limit)
+    if counted is None or time_s is None:
         return None
-    return time_s * sum(amount for amount, call in work if "float64" in types_of(call)) / whole / 2
+    work = [(getattr(call, counted) or 0, "float64" in types_of(call)) for call in known.calls(phase)]
+    whole = sum(amount for amount, _ in work)
+    return time_s * sum(amount for amount, double in work if double) / whole / 2 if whole else None
 
 
-def mixed_dtypes(known: Evidence) -> Finding:
+def mixed_dtypes(known: Evidence) -> Finding | None:
     """Find conversions between floating types in a step whose tensors are all float32."""
-    if not known.has_inventory:
-        return not_applicable(UNCOUNTED)
-    if known.case.precision not in ("float32", "tf32"):
-        return not_applicable("precision converts")
     calls = known.calls(*STEP_PHASES)
+    if known.case.precision not in ("float32", "tf32"):
+        raise NotApplicableError("precision converts")
     sizes = {FLOAT_BYTES[name] for call in calls for name in types_of(call) if name in FLOAT_BYTES}
     casts = [call for call in calls if _converts(call, sizes)]
     if not casts:
-        return NOT_FOUND
+        return None
     lines = {(call.phase, call.shapes, call.dtypes) for call in casts}
     profiled = known.profiled(STEP_PHASES, CONVERSION)
     gain_s = known.undisturbed_s([one for one in profiled if (one.phase, one.shapes, one.dtypes) in lines])
-    return found(
-        "conversions",
-        calls_by_phase(casts),
-        gain_s,
-        "not profiled" if gain_s is None else "profiled conversions",
-        moved_bytes=sum(call.moved_bytes for call in casts),
-    )
+    basis = "not profiled" if gain_s is None else "profiled conversions"
+    moved_bytes = sum(call.moved_bytes for call in casts)
+    return found("conversions", calls_by_phase(casts), gain_s, basis, moved_bytes=moved_bytes)
 
 
 def _converts(call: OperatorCount, sizes: set[int]) -> bool:

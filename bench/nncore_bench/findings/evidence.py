@@ -1,4 +1,4 @@
-"""Evidence: everything a run knows about one case, as the checks for findings need it."""
+"""Evidence: everything that a run knows about one case, as the checks for findings need it."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,8 @@ from nncore_bench.cases import STEP_PHASES, Case
 from nncore_bench.estimate.ceilings import Ceilings, ceilings_of
 from nncore_bench.estimate.profiles import profile_of
 from nncore_bench.estimate.rows import Row
-from nncore_bench.records import CaseCounters, CaseProfile, CaseRecord, OperatorCount, ProfiledOperator
+from nncore_bench.findings.finding import NO_CUDA, UNCOUNTED, NotApplicableError
+from nncore_bench.records import CaseCounters, CaseProfile, OperatorCount, ProfiledOperator
 from nncore_bench.runs import Run
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 
@@ -18,7 +19,8 @@ from nncore_bench.variants import DEFAULT_ALLOCATOR
 class Evidence:
     """What a run knows about one case; `default_allocator` is its step under that allocator."""
 
-    record: CaseRecord
+    case: Case
+    counters: CaseCounters
     machine: Mapping[str, Any]
     rows: Mapping[str, Row]
     ceilings: Ceilings
@@ -26,35 +28,29 @@ class Evidence:
     default_allocator: Row | None
 
     @property
-    def case(self) -> Case:
-        """Return the case."""
-        return self.record.case
-
-    @property
-    def counters(self) -> CaseCounters | None:
-        """Return the counters of the case, if there are any."""
-        return self.record.counters
-
-    @property
     def on_cuda(self) -> bool:
         """Tell whether the case ran on CUDA."""
         return self.case.device == "cuda"
 
-    @property
-    def has_inventory(self) -> bool:
-        """Tell whether the operators of the step are listed one by one."""
-        return self.counters is not None and bool(self.counters.inventory)
+    def needs_cuda(self) -> None:
+        """Raise NotApplicableError if the case did not run on CUDA."""
+        if not self.on_cuda:
+            raise NotApplicableError(NO_CUDA)
 
     def calls(self, *phases: str) -> list[OperatorCount]:
-        """Return the counted operators of some phases."""
-        inventory = self.counters.inventory if self.counters else ()
-        return [call for call in inventory if call.phase in phases]
+        """Return the counted operators of some phases; raises NotApplicableError if none were listed."""
+        if not self.counters.inventory:
+            raise NotApplicableError(UNCOUNTED)
+        return [call for call in self.counters.inventory if call.phase in phases]
 
     def counted(self, name: str) -> dict[str, int]:
-        """Return one counter by phase of the step, for the phases that have it."""
-        phases = self.counters.phases if self.counters else {}
+        """Return one counter by phase of the step; raises NotApplicableError if no phase has it."""
+        phases = self.counters.phases
         values = {phase: getattr(phases[phase], name) for phase in STEP_PHASES if phase in phases}
-        return {phase: value for phase, value in values.items() if value is not None}
+        known = {phase: value for phase, value in values.items() if value is not None}
+        if not known:
+            raise NotApplicableError(UNCOUNTED)
+        return known
 
     def profiled(self, phases: Sequence[str], operator: str) -> list[ProfiledOperator]:
         """Return the profiled calls of an operator in some phases."""
@@ -62,7 +58,7 @@ class Evidence:
         return [one for one in operators if one.phase in phases and one.operator == operator]
 
     def time_s(self, phase: str) -> float | None:
-        """Return the low time of a phase."""
+        """Return the undisturbed time of a phase, None if it was not measured."""
         return self.rows[phase].time_s if phase in self.rows else None
 
     def share(self, phase: str) -> float | None:
@@ -72,7 +68,7 @@ class Evidence:
     def undisturbed_s(self, operators: Sequence[ProfiledOperator]) -> float | None:
         """Return the time of profiled operators in an undisturbed step; None without any, or without times.
 
-        On the CPU it is their share of the phase, since the profiler slows both; kernels it does not slow.
+        On the CPU that is their share of the phase, since the profiler slows both; it does not slow kernels.
         """
         times: list[float] = []
         for one in operators:
@@ -96,7 +92,8 @@ def evidence_of(run: Run, rows: Sequence[Row], references: Sequence[Row]) -> lis
     }
     return [
         Evidence(
-            record,
+            record.case,
+            record.counters or CaseCounters({}),
             run.machine,
             by_case.get(record.case, {}),
             ceilings.get(record.case.place, Ceilings()),
@@ -111,11 +108,6 @@ def evidence_of(run: Run, rows: Sequence[Row], references: Sequence[Row]) -> lis
 def types_of(call: OperatorCount) -> list[str]:
     """Return the dtypes of an operator's tensors."""
     return call.dtypes.split(", ")
-
-
-def times_called(calls: Sequence[OperatorCount]) -> int:
-    """Return the number of calls of some operators in a step."""
-    return sum(call.calls for call in calls)
 
 
 def calls_by_phase(calls: Sequence[OperatorCount]) -> Counter[str]:

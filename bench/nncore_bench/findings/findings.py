@@ -8,10 +8,10 @@ from nncore_bench.estimate.rows import Row
 from nncore_bench.findings import checks_of_step as of_step
 from nncore_bench.findings import checks_of_surroundings as of_surroundings
 from nncore_bench.findings.evidence import Evidence, evidence_of
-from nncore_bench.findings.finding import NO_CASE, NO_CUDA, Finding, Status, not_applicable
+from nncore_bench.findings.finding import NO_CASE, NO_CUDA, Finding, NotApplicableError
 from nncore_bench.runs import Run
 
-Check: TypeAlias = Callable[[Evidence], Finding]
+Check: TypeAlias = Callable[[Evidence], Finding | None]
 
 CHECKS: Mapping[str, Check] = {
     "optimizer-loop": of_step.optimizer_loop,
@@ -33,28 +33,25 @@ CHECKS: Mapping[str, Check] = {
 def findings_of(run: Run, rows: Sequence[Row], references: Sequence[Row]) -> list[Finding]:
     """Return the findings in every case that succeeded, and then the checks that apply to none.
 
-    `references` are the rows of what was measured alongside the cases. A check that applies to at least one
-    case and finds nothing is left out.
+    `references` are the rows measured alongside the cases. A check that applies to at least one case and
+    finds nothing is left out.
     """
-    known = evidence_of(run, rows, references)
-    results = {name: [(one.case, check(one)) for one in known] for name, check in CHECKS.items()}
-    return [
-        *(
-            replace(finding, check=name, case=case)
-            for name, of_check in results.items()
-            for case, finding in of_check
-            if finding.status is Status.FOUND
-        ),
-        *(
-            replace(not_applicable(NO_CASE), check=name, reasons=_reasons([one for _, one in of_check]))
-            for name, of_check in results.items()
-            if all(one.status is Status.NOT_APPLICABLE for _, one in of_check)
-        ),
-    ]
+    known, found, skipped = evidence_of(run, rows, references), list[Finding](), list[Finding]()
+    for name, check in CHECKS.items():
+        results = [_made(check, one) for one in known]
+        found += [replace(one, check=name) for one in results if isinstance(one, Finding)]
+        reasons = dict.fromkeys(one for one in results if isinstance(one, str))
+        if all(isinstance(one, str) for one in results):
+            # Cases of the CPU say that none ran on CUDA, and the others did run there.
+            why = tuple(reason for reason in reasons if reason != NO_CUDA or len(reasons) == 1)
+            skipped.append(Finding(check=name, reasons=why or (NO_CASE,)))
+    return found + skipped
 
 
-def _reasons(findings: Sequence[Finding]) -> tuple[str, ...]:
-    """Return the different reasons why a check applies to no case."""
-    reasons = list(dict.fromkeys(reason for one in findings for reason in one.reasons)) or [NO_CASE]
-    # Cases of the CPU say that none ran on CUDA, and the others did run there.
-    return tuple(reason for reason in reasons if reason != NO_CUDA or len(reasons) == 1)
+def _made(check: Check, known: Evidence) -> Finding | str | None:
+    """Return what a check finds in a case, or the reason why it cannot be made."""
+    try:
+        finding = check(known)
+    except NotApplicableError as reason:
+        return str(reason)
+    return finding and replace(finding, case=known.case)

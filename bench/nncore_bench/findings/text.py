@@ -1,19 +1,17 @@
 """The sentences and the table of findings: what costs time, where it costs most, and what to do about it."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import TypeAlias
 
 import pandas as pd
 
 from nncore_bench.estimate.rows import CASE_COLUMNS
-from nncore_bench.findings.finding import Finding, Status
+from nncore_bench.findings.finding import Finding
 from nncore_bench.text.format import MICROSECONDS, count, decimals, duration
-from nncore_bench.text.table import Table
+from nncore_bench.text.table import Column, Table
 
-COLUMNS = (
-    *("finding", "status", *CASE_COLUMNS),
-    *("phase", "evidence", "next_step", "gain_s", "gain", "reason"),
-)
 TITLE = "Findings, each with a next step"
 KILO = 1e3
 
@@ -125,52 +123,43 @@ def next_step(finding: Finding) -> str:
 def costliest(findings: Sequence[Finding]) -> str | None:
     """Return the next step of the costliest finding and what it may save; None without findings."""
     for one in _worst(findings):
-        return f"{next_step(one)} ({one.check}, may save {_gain(one)} in {_case_key(one)})"
+        return f"{next_step(one)} ({one.check}, may save {_gain(one)} in {one.case.key if one.case else ''})"
     return None
 
 
 def finding_table(findings: Sequence[Finding]) -> Table | None:
-    """Return a line for each kind of finding, at the case where it costs most; the files have every case.
+    """Return a line for each kind of finding, at the case where it costs most; files have every case.
 
-    Where nothing was found the table is not for the screen and lists the checks that do not apply; None where
-    there are none of these, either.
+    Without a finding, the table is not printed and lists checks that do not apply; None if there are none.
     """
     if not findings:
         return None
-    raw = pd.DataFrame(
-        [_record(one) for one in findings],
-        columns=list(COLUMNS),
-        dtype=object,  # a batch size stays a whole number beside a line that has none
-    )
-    worst = _worst(findings)
-    skipped = [one for one in findings if one.status is Status.NOT_APPLICABLE]
+    # As objects, batch sizes stay whole numbers beside a line that has none.
+    raw = pd.DataFrame([_record(one) for one in findings], dtype=object)
+    worst, skipped = _worst(findings), [one for one in findings if one.case is None]
     if not worst:
-        lines = [{"check": one.check, "why it does not apply": _reason(one)} for one in skipped]
+        columns = [Column("check", "", attrgetter("check")), Column("why it does not apply", "", _reason)]
         caption = "Every other check was made, and found nothing."
-        return Table("findings", "No findings", caption, pd.DataFrame(lines), raw, on_screen=False)
-    lines = [
-        {
-            "finding": one.check,
-            "cases": str(sum(one.check == other.check for other in findings)),
-            "worst case": _case_key(one),
-            "evidence there": evidence(one),
-            "may save": _gain(one),
-            "next step": next_step(one),
-        }
-        for one in worst
+        return Table.of("findings", "No findings", caption, columns, skipped, raw=raw, on_screen=False)
+    cases = Counter(one.check for one in findings)
+    columns = [
+        Column("finding", "", attrgetter("check")),
+        Column("cases", "", lambda one: cases[one.check]),
+        Column("worst case", "", attrgetter("case.key")),
+        Column("evidence there", "", evidence),
+        Column("may save", "", _gain),
+        Column("next step", "", next_step),
     ]
-    return Table("findings", TITLE, _caption(worst, skipped), pd.DataFrame(lines), raw)
+    return Table.of("findings", TITLE, _caption(worst, skipped), columns, worst, raw=raw)
 
 
 def _worst(findings: Sequence[Finding]) -> list[Finding]:
-    """Return the costliest finding of each kind; the costliest of them first, unknown ones last."""
+    """Return the costliest finding of each kind, in order of cost, unknown ones last."""
+    costliest_first = sorted((one for one in findings if one.case), key=_cost, reverse=True)
     of_check: dict[str, Finding] = {}
-    for one in findings:
-        if one.status is Status.FOUND and (
-            one.check not in of_check or _cost(one) > _cost(of_check[one.check])
-        ):
-            of_check[one.check] = one
-    return sorted(of_check.values(), key=_cost, reverse=True)
+    for one in costliest_first:
+        of_check.setdefault(one.check, one)
+    return list(of_check.values())
 
 
 def _cost(finding: Finding) -> float:
@@ -187,26 +176,22 @@ def _caption(worst: Sequence[Finding], skipped: Sequence[Finding]) -> str:
 
 
 def _record(one: Finding) -> dict[str, object]:
-    if one.status is Status.NOT_APPLICABLE:
-        return {"finding": one.check, "status": one.status.value, "reason": _reason(one)}
+    """Return the line of a finding in files; a check that applies to no case has a reason and no more."""
     return {
         "finding": one.check,
-        "status": one.status.value,
-        **{name: getattr(one.case, name) for name in CASE_COLUMNS},
-        "phase": one.phase,
-        "evidence": evidence(one),
-        "next_step": next_step(one),
+        "status": "found" if one.case else "does not apply",
+        **{name: getattr(one.case, name, None) for name in CASE_COLUMNS},
+        "phase": one.phase or None,
+        "evidence": evidence(one) if one.case else None,
+        "next_step": next_step(one) if one.case else None,
         "gain_s": one.gain_s,
-        "gain": BASES[one.basis],
+        "gain": BASES[one.basis] if one.case else None,
+        "reason": _reason(one) or None,
     }
 
 
 def _reason(finding: Finding) -> str:
     return "; ".join(REASONS[reason] for reason in finding.reasons)
-
-
-def _case_key(finding: Finding) -> str:
-    return finding.case.key if finding.case else ""
 
 
 def _gain(finding: Finding) -> str:
@@ -219,7 +204,7 @@ def _texts(finding: Finding) -> Texts:
 
 
 def _text(name: str, value: float | str) -> str:
-    """Return a figure with the unit that the end of its name tells: 814 kB, 41 µs, 41 %, 3 times, 1.10."""
+    """Return a figure with the unit that its name ends in: 814 kB, 41 µs, 41 %, 3 times, 1.10."""
     if isinstance(value, str):
         return value
     if name.endswith("_bytes"):

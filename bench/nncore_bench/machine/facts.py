@@ -12,7 +12,7 @@ from typing import Any
 from nncore_bench.machine.cgroup import limit_facts
 from nncore_bench.machine.cpu import processor_facts
 from nncore_bench.machine.gpu import gpu_facts
-from nncore_bench.machine.reading import ROOT, known
+from nncore_bench.machine.reading import ROOT, UNKNOWN, known
 from nncore_bench.runs import Code
 
 UNSET = "unset"
@@ -24,7 +24,7 @@ PASSED_ON = (
     *("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "CUDA_LAUNCH_BLOCKING", "CUBLAS_WORKSPACE_CONFIG"),
     *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "ATEN_CPU_CAPABILITY"),
 )
-"""Variables with a field of their own, named like them."""
+"""Variables recorded in fields of their own, named after them."""
 
 THREADING = ("OMP_", "KMP_", "GOMP_", "MKL_", "DNNL_", "ONEDNN_", "OPENBLAS_")
 """Prefixes of variables that place threads, keep them awake, or choose instruction sets."""
@@ -33,10 +33,10 @@ THREADING = ("OMP_", "KMP_", "GOMP_", "MKL_", "DNNL_", "ONEDNN_", "OPENBLAS_")
 def machine_facts(
     policy: Mapping[str, str], root: Path = ROOT, environment: Mapping[str, str] = os.environ
 ) -> dict[str, Any]:
-    """Return the facts that decide the speed of this machine; one that cannot be read is the word unknown.
+    """Return the facts that decide the speed of this machine; what cannot be read is the word unknown.
 
-    `policy` holds the variables set for the workers, of which the allocator's are recorded, and `environment`
-    those that they inherit.
+    `policy` holds the variables set for the workers, of which only the allocator's are recorded, and
+    `environment` those that they inherit.
     """
     return {
         **processor_facts(root),
@@ -59,12 +59,12 @@ def software_facts(environment: Mapping[str, str]) -> dict[str, Any]:
         "python_compiler": known(platform.python_compiler),
         **{f"package_{name.replace('-', '_')}": known(version, name) for name in PACKAGES},
         **{name.lower(): environment.get(name) or UNSET for name in PASSED_ON},
-        "threading_environment": threading_environment(environment),
+        "threading_environment": _threading_environment(environment),
     }
 
 
-def threading_environment(environment: Mapping[str, str]) -> str:
-    """Return the variables that steer threads and have no field of their own, in one line."""
+def _threading_environment(environment: Mapping[str, str]) -> str:
+    """Return the variables that steer threads and have no field of their own, on one line."""
     found = {name: value for name, value in environment.items() if name.startswith(THREADING)}
     return " ".join(f"{name}={found[name]}" for name in sorted(found) if name not in PASSED_ON) or UNSET
 
@@ -77,19 +77,11 @@ def host_name() -> str:
 
 def code_measured(directory: Path) -> Code:
     """Return the code measured: its directory, its commit, and whether it has uncommitted changes."""
-    commit = _git(directory, "rev-parse", "HEAD")
-    return Code(str(directory), commit or "unknown", dirty=bool(_git(directory, "status", "--porcelain")))
+    changes = known(_git, directory, "status", "--porcelain")
+    return Code(str(directory), known(_git, directory, "rev-parse", "HEAD"), dirty=changes != UNKNOWN)
 
 
 def _git(directory: Path, *arguments: str) -> str:
-    try:
-        result = subprocess.run(  # noqa: S603 - fixed arguments
-            ["git", "-C", str(directory), *arguments],  # noqa: S607 - the user's own git
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return result.stdout.strip() if result.returncode == 0 else ""
+    command = ["git", "-C", str(directory), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603 - fixed arguments
+    return done.stdout.strip()

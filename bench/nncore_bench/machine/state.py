@@ -1,6 +1,6 @@
-"""The state of the machine at one moment, and what two moments tell of the time between them.
+"""The state of the machine at one moment, and what happened between two moments.
 
-Counters that the kernel keeps anyway are read twice; nothing runs while a campaign measures.
+It reads counters that the kernel keeps anyway; nothing runs while a campaign measures.
 """
 
 import os
@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import psutil
@@ -23,7 +22,7 @@ MEBI = 2**20
 
 @dataclass(frozen=True)
 class State:
-    """Hold one reading of the machine's counters; what could not be read is None.
+    """One reading of the machine's counters; what could not be read is None.
 
     `busy_s`, `stolen_s` and `own_s` are seconds of processor time: of all programs, of other guests of the
     same hypervisor while programs here wanted it, and of this process and its children. `cpu_throttles` and
@@ -40,23 +39,17 @@ class State:
     gpu: Mapping[str, Any] = field(default_factory=dict)
 
 
-def state_now(
-    *,
-    with_gpu: bool = False,
-    root: Path = ROOT,
-    nvml: ModuleType | None = None,
-    environment: Mapping[str, str] = os.environ,
-) -> State:
-    """Read the machine's counters; the GPU's only where it is measured, the one that `environment` shows."""
+def state_now(*, with_gpu: bool = False, environment: Mapping[str, str] = os.environ) -> State:
+    """Read the machine's counters, and on request those of the GPU that `environment` shows."""
     return State(
         wall_s=time.monotonic(),
         load=_figure(lambda: round(os.getloadavg()[0], 2)),
         busy_s=_figure(lambda: _busy_s(psutil.cpu_times())),
         stolen_s=_figure(lambda: psutil.cpu_times().steal),
         own_s=_figure(lambda: tree_s(psutil.Process())),
-        cpu_throttles=_figure(lambda: cpu_throttles(root)),
+        cpu_throttles=_figure(cpu_throttles),
         swapped_in_bytes=_figure(lambda: psutil.swap_memory().sin),
-        gpu=gpu_state(environment, nvml) if with_gpu else {},
+        gpu=gpu_state(environment) if with_gpu else {},
     )
 
 
@@ -65,12 +58,12 @@ def _figure(read: Callable[[], object]) -> float | None:
 
 
 def _busy_s(times: object) -> float:
-    """Return the seconds in which processors worked; waiting for a disk is none, and guests are users."""
+    """Return the seconds in which processors worked; waiting for a disk is no work, and guests are users."""
     return float(sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq")))
 
 
 def tree_s(process: psutil.Process) -> float:
-    """Return the processor seconds of a process and its children, those that have ended included."""
+    """Return the processor seconds of a process and its children, including those that have ended."""
     total = 0.0
     for member in (process, *process.children(recursive=True)):
         with suppress(psutil.Error):  # one may end meanwhile; its seconds are then its parent's
@@ -80,14 +73,14 @@ def tree_s(process: psutil.Process) -> float:
 
 
 def cpu_throttles(root: Path = ROOT) -> int | None:
-    """Return how often processors slowed down for heat since the machine started, all counters together."""
+    """Return how often processors slowed down for heat since the machine started, over all counters."""
     paths = (root / CPUS).glob("cpu[0-9]*/thermal_throttle/*_throttle_count")
     counts = [int(count) for path in paths if (count := text(path)) and count.isdecimal()]
     return sum(counts) if counts else None
 
 
 def meanwhile(before: State, after: State) -> dict[str, Any]:
-    """Return what happened between two readings, name by name, as far as it is known.
+    """Return what is known to have happened between two readings, by name.
 
     `others_cores_during` is how many cores other programs kept busy on average, `stolen_share_during` the
     share of the wanted processor time that the hypervisor gave to others.
@@ -100,27 +93,17 @@ def meanwhile(before: State, after: State) -> dict[str, Any]:
         "stolen_share_during": _share(stolen, (busy or 0.0) + (stolen or 0.0)),
         "cpu_throttles_during": _more(before.cpu_throttles, after.cpu_throttles),
         "swapped_in_mib_during": _share(_more(before.swapped_in_bytes, after.swapped_in_bytes), MEBI),
-        **(_gpu_meanwhile(before.gpu, after.gpu, wall) if after.gpu else {}),
+        "gpu_sm_mhz_after": figure(after.gpu.get("sm_mhz")),
+        "gpu_throttle_after": after.gpu.get("throttles"),
     }
+    for name in ("power", "thermal"):
+        held = [figure(one.gpu.get(f"{name}_held_s")) for one in (before, after)]
+        facts[f"gpu_{name}_held_share_during"] = _share(_more(*held), wall)
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
-def _gpu_meanwhile(before: Mapping[str, Any], after: Mapping[str, Any], wall_s: float) -> dict[str, Any]:
-    words = after.get("throttles")
-    held = {
-        name: [figure(one.get(f"{name}_held_s")) for one in (before, after)] for name in ("power", "thermal")
-    }
-    return {
-        "gpu_sm_mhz_after": figure(after.get("sm_mhz")),
-        "gpu_throttle_after": ", ".join(words) or "none" if isinstance(words, tuple) else words,
-        **{
-            f"gpu_{name}_held_share_during": _share(_more(*seconds), wall_s) for name, seconds in held.items()
-        },
-    }
-
-
 def _more(before: float | None, after: float | None) -> float | None:
-    """Return by how much a counter grew; one that was set back in between did not grow."""
+    """Return the growth of a counter: 0 if it was set back in between, None if a reading is unknown."""
     return None if before is None or after is None else max(0.0, after - before)
 
 

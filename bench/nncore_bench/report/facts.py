@@ -1,8 +1,7 @@
-"""What was measured on."""
+"""Tables of the machine that was measured, and of every fact on record."""
 
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any
 
 from nncore_bench.runs import Run
 from nncore_bench.text.format import NOT_AVAILABLE
@@ -21,20 +20,15 @@ MACHINE_FACTS = {
 
 
 def machine_table(run: Run) -> Table:
-    """Return the facts that tell one machine from another."""
+    """Return the facts that distinguish machines, with the CPU quota of a container that has one."""
+    quota = run.machine.get("cgroup_cpus")
     facts = {
         "host": run.host,
         **{label: run.machine.get(name) for label, name in MACHINE_FACTS.items()},
-        **_quota(run),
+        **({"CPU quota, cores": quota} if isinstance(quota, int | float) else {}),
         "commit": _commit(run),
     }
     return _table("machine", "Machine", "The rest is in table facts and in run.json.", facts)
-
-
-def _quota(run: Run) -> dict[str, Any]:
-    """Return the cores' worth of time that a container was allowed; nothing without a limit."""
-    quota = run.machine.get("cgroup_cpus")
-    return {"CPU quota, cores": quota} if isinstance(quota, int | float) else {}
 
 
 def facts_table(run: Run) -> Table:
@@ -64,9 +58,7 @@ def _table(
 
 def _typed(value: object) -> object:
     """Return a fact for files: a number as it is, a list as text, None for unknown."""
-    return (
-        value if isinstance(value, int | float) else None if value is None or value == "" else _plain(value)
-    )
+    return value if isinstance(value, int | float) else None if value in (None, "") else _plain(value)
 
 
 def _commit(run: Run) -> str:
@@ -74,7 +66,7 @@ def _commit(run: Run) -> str:
 
 
 def named(run: Run) -> str:
-    """Return a run by its id, its host, and the processor and GPU it had."""
+    """Return a run's id and host, and its processor and GPU as far as they are known."""
     models = [str(run.machine[name]) for name in MODELS if run.machine.get(name)]
     return f"run {run.id} on {run.host}" + (f" ({'; '.join(models)})" if models else "")
 
@@ -83,4 +75,4 @@ def _plain(value: object) -> str:
     """Return a fact on one line, a list without brackets."""
     if isinstance(value, list | tuple):
         return ",".join(map(str, value)) or "-"
-    return NOT_AVAILABLE if value is None or value == "" else " ".join(str(value).split())
+    return NOT_AVAILABLE if value in (None, "") else " ".join(str(value).split())
