@@ -62,7 +62,7 @@ def test_a_device_side_assert_in_one_of_three_cases_fails_that_case_alone(
     records = [CaseRecord(replace(case, batch_size=size), ("step",)) for size in (4, 12, 16)]
     bench = Bench()
     plan = Plan(2, 2.0, 0.5, least_rounds=2, seed=3)
-    Conductor(records, plan, lambda _: launcher.fork(), bench, bench.progress).run()
+    Conductor(records, plan, lambda _: launcher.fork(), bench.save, bench.progress).run()
     assert [r.status for r in bench.saved_cases] == ["ok", "failed", "ok"], bench.saved_cases
     assert ASSERT in bench.saved_cases[1].reason
     assert {b.case for blocks in bench.rounds.values() for b in blocks} == {0, 2}
