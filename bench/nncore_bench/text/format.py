@@ -16,10 +16,14 @@ MOST_DIGITS_WITH_INTERVAL = 4
 
 @dataclass(frozen=True)
 class Unit:
-    """Name a unit of time and its length in seconds."""
+    """A unit of time: its symbol and its length in seconds."""
 
     symbol: str
     seconds: float
+
+    def text(self, seconds: float | None) -> str:
+        """Return a time in this unit, without the symbol."""
+        return in_unit(seconds, self.seconds)
 
 
 UNITS = (Unit("s", 1.0), Unit("ms", 1e-3), Unit("µs", 1e-6), Unit("ns", 1e-9))
