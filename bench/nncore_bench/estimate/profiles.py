@@ -20,26 +20,20 @@ def profile_of(profiles: Iterable[CaseProfile], case: Case) -> CaseProfile | Non
     return next((profile for profile in profiles if profile.case == case and not profile.role), None)
 
 
-def smallest_of(profiles: Iterable[CaseProfile], case: Case) -> CaseProfile | None:
-    """Return the profile of the smallest network at the place of a case."""
-    return next((p for p in profiles if p.role == SMALLEST_NETWORK and p.case.place == case.place), None)
-
-
-def split_of(profile: CaseProfile, smallest: CaseProfile | None) -> dict[str, float] | None:
+def split_of(profile: CaseProfile, profiles: Iterable[CaseProfile]) -> dict[str, float] | None:
     """Return the shares of a profiled step on the CPU: kernels, dispatch, and Python with all else.
 
     The time of an operator in the smallest network, which computes next to nothing, is dispatch: finding the
     kernel, checking shapes, allocating the output, autograd's bookkeeping. The rest is its kernel. The
     dispatch of an operator that the smallest network lacks is the median of those that it has. The result is
-    None without the smallest network, and on a device.
+    None if the profiles have no smallest network at the same place, and on a device.
     """
-    account = profile.account("step")
-    if smallest is None or account is None or not account.whole_s or profile.case.on_device:
-        return None
+    account, place = profile.account("step"), profile.case.place
+    smallest = next((p for p in profiles if p.role == SMALLEST_NETWORK and p.case.place == place), None)
     costs: dict[tuple[str, str, str], float] = {}
-    for operator in step_operators(smallest):
+    for operator in step_operators(smallest) if smallest else ():
         costs.setdefault(_kind(operator), operator.host_s / operator.calls)
-    if not costs:
+    if not costs or account is None or not account.whole_s or profile.case.on_device:
         return None
     usual = median(costs.values())
     work_s = sum(

@@ -22,8 +22,7 @@ MEGA, GIGA, KILO, MICRO = 1e6, 1e9, 1e3, 1e-6
 CEILINGS_WITHIN = 0.05
 """A ceiling is a rate measured once, and another shape may do a little better."""
 
-COUNTERS = PhaseCounters.__struct_fields__
-SIZES = ("parameter_bytes", "state_bytes", "leaked_bytes")
+COUNTERS = (*PhaseCounters.__struct_fields__, "parameter_bytes", "state_bytes", "leaked_bytes")
 RATES = ("flop_per_s", "flop_share", "bytes_per_s", "bytes_share", "limit", "limit_share")
 SHOWN = {
     name: Column(title, "", attrgetter(f"counters.{name}"), partial(in_unit, unit=unit) if unit else count)
@@ -110,7 +109,7 @@ def counter_table(cells: Cells) -> Table | None:
         " the most alive at one moment, above parameters, optimizer state and batches."
     )
     title = f"What each phase does ({shared_by(counted)})"
-    raw = frame_of(rows)[[*names, "phase", *COUNTERS, *SIZES]]
+    raw = frame_of(rows)[[*names, "phase", *COUNTERS]]
     return Table.of("counters", title, caption, columns, rows, raw=raw, on_screen=False)
 
 

@@ -9,14 +9,7 @@ from msgspec.structs import asdict
 from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
 from nncore_bench.companions import reference_case
 from nncore_bench.estimate.cells import Cells
-from nncore_bench.estimate.profiles import (
-    busy_share,
-    slowed_by,
-    smallest_of,
-    split_of,
-    step_operators,
-    unaccounted,
-)
+from nncore_bench.estimate.profiles import busy_share, slowed_by, split_of, step_operators, unaccounted
 from nncore_bench.estimate.rows import Row
 from nncore_bench.records import CaseProfile, ProfiledOperator
 from nncore_bench.report.counters import CEILINGS_WITHIN, least_share
@@ -130,7 +123,7 @@ def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None
 
 
 def _shares(profile: CaseProfile, profiles: Sequence[CaseProfile]) -> dict[str, str]:
-    shares = split_of(profile, smallest_of(profiles, profile.case))
+    shares = split_of(profile, profiles)
     if shares is None and (account := profile.account("step")):
         shares = {part: getattr(account, f"{part.lower()}_s") / account.whole_s for part in PARTS}
     return {f"{name} %": percentage(share) for name, share in (shares or {}).items()}

@@ -122,16 +122,16 @@ def _over_floor(row: Row) -> str:
     return decimals(ratio, 1)
 
 
+def _share(cells: Cells, title: str, phase: str) -> Column:
+    return Column(title, phase, lambda case: share_of(cells[case], phase), percentage)
+
+
 def share_of(row_of: Mapping[str, Row], phase: str) -> float | None:
     """Return the share of a phase; `unattributed` is the rest that the phases of the step leave."""
     if phase != UNATTRIBUTED:
         return row_of[phase].share if phase in row_of else None
     shares = [share for name in STEP_PHASES if (share := share_of(row_of, name)) is not None]
     return max(1 - sum(shares), 0.0) if len(shares) == len(STEP_PHASES) else None
-
-
-def _share(cells: Cells, title: str, phase: str) -> Column:
-    return Column(title, phase, lambda case: share_of(cells[case], phase), percentage)
 
 
 def time_in(unit: Unit) -> Callable[[Row], str]:
