@@ -1,4 +1,4 @@
-"""What the phases do, counted, and how near they come to what this machine can do."""
+"""The counters of the phases, and how near these come to the rates of this machine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -51,7 +51,7 @@ WHAT_LIMITS = (
 
 
 def anatomy_table(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Table | None:
-    """Return what each phase of the reference case does, a line per phase; None where nothing was counted."""
+    """Return the work of each phase of the reference case, a line per phase; None if nothing was counted."""
     if not (counted := _counted(cells)):
         return None
     case = reference_case(counted)
@@ -80,7 +80,7 @@ def anatomy_table(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Table | N
 
 
 def limit_table(cells: Cells) -> Table | None:
-    """Return what limits each phase of each case, a line per case."""
+    """Return the limit of each phase of each case, a line per case; None if nothing was counted."""
     if not (counted := _counted(cells)):
         return None
     names = shown_columns(counted)
@@ -94,7 +94,7 @@ def limit_table(cells: Cells) -> Table | None:
 
 
 def counter_table(cells: Cells) -> Table | None:
-    """Return everything that was counted of each phase of each case."""
+    """Return all counters of each phase of each case; None if nothing was counted."""
     if not (counted := _counted(cells)):
         return None
     names, rows = shown_columns(counted), _rows(counted)
@@ -114,7 +114,7 @@ def counter_table(cells: Cells) -> Table | None:
 
 
 def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
-    """Return what this machine can do, a line per place."""
+    """Return the rates of this machine, a line per place; None if they are unknown."""
     if not ceilings:
         return None
     launches = any(found.launch_s is not None for found in ceilings.values())

@@ -1,4 +1,4 @@
-"""What is in the phases: operators, and where the wall clock of a profiled step goes."""
+"""The tables of profiles: operators, shares of the wall clock of a step, and the use of the device."""
 
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
@@ -58,7 +58,8 @@ def operator_tables(profiles: Sequence[CaseProfile]) -> list[Table]:
 
 def _operator_table(name: str, profile: CaseProfile, raw: pd.DataFrame) -> Table:
     of_step = [operator for operator in profile.operators if operator.phase in STEP_PHASES]
-    top = sorted(of_step, key=_self_time, reverse=True)[:ON_SCREEN]
+    of_step.sort(key=lambda one: one.host_s if one.device_s is None else one.device_s, reverse=True)
+    top = of_step[:ON_SCREEN]
     host, device = (unit_for(getattr(one, seconds) for one in top) for seconds in ("host_s", "device_s"))
     on_device = f"device {device.symbol}" if any(one.device_s for one in top) else ""
     columns = [
@@ -84,12 +85,8 @@ def _of(operator: ProfiledOperator) -> str:
     return ", ".join(part for part in (operator.module, made_by) if part)
 
 
-def _self_time(operator: ProfiledOperator) -> float:
-    return operator.host_s if operator.device_s is None else operator.device_s
-
-
 def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None:
-    """Return where the wall clock of each profiled step goes, in shares that add up; on the CPU in three."""
+    """Return the shares of the wall clock of each profiled step, which add up; on the CPU there are three."""
     own = {case: profile for case, profile in own_profiles(profiles).items() if profile.account("step")}
     if not own:
         return None
@@ -134,20 +131,16 @@ def _row(cells: Cells, case: Case) -> Row | None:
 
 
 def activity_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None:
-    """Return how the device spent the profiled steps, and what bounds each; None without a device."""
+    """Return the use of the device in the profiled steps, and the bound of each; None without a device."""
     own = {case: profile for case, profile in own_profiles(profiles).items() if profile.device}
     if not own:
         return None
+    steps, busy = {case: _row(cells, case) for case in own}, "busy_share_of_plain_step"
     columns = [
         *case_columns(shown_columns(own)),
         Column("bound", "bound", lambda profile: next(iter(cells[profile.case].values())).bound, words=True),
-        Column("", "kernel_s", lambda profile: getattr(_row(cells, profile.case), "kernel_s", None)),
-        Column(
-            "busy % of plain step",
-            "busy_share_of_plain_step",
-            lambda profile: busy_share(_row(cells, profile.case)),
-            percentage,
-        ),
+        Column("", "kernel_s", lambda profile: getattr(steps[profile.case], "kernel_s", None)),
+        Column("busy % of plain step", busy, lambda profile: busy_share(steps[profile.case]), percentage),
         *ACTIVITY,
     ]
     caption = (
@@ -163,7 +156,7 @@ def activity_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | Non
 
 
 def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
-    """Return how far the profiles can be trusted: sums, agreement with the counters, and what they cost."""
+    """Return the checks of the profiles: their sums, agreement with the counters, and cost."""
     own = own_profiles(profiles)
     if not own:
         return []
