@@ -1,7 +1,6 @@
 """Profiles: work against dispatch, the cost of the profiler, and the bound of a step on a device."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from statistics import median
 
 from nncore_bench.cases import STEP_PHASES, Case
@@ -16,39 +15,25 @@ BUSY_FROM = 0.8
 MOSTLY = 0.5
 
 
-@dataclass(frozen=True)
-class Split:
-    """Split a profiled step on the CPU into shares of it: kernels, dispatch, and Python with all else."""
-
-    kernels: float
-    dispatch: float
-    python: float
-
-
 def profile_of(profiles: Iterable[CaseProfile], case: Case) -> CaseProfile | None:
     """Return the profile of a case, if it was made."""
     return next((profile for profile in profiles if profile.case == case and not profile.role), None)
 
 
-def smallest_of(profiles: Iterable[CaseProfile], case: Case) -> CaseProfile | None:
-    """Return the profile of the smallest network at the place of a case."""
-    return next((p for p in profiles if p.role == SMALLEST_NETWORK and p.case.place == case.place), None)
-
-
-def split_of(profile: CaseProfile, smallest: CaseProfile | None) -> Split | None:
-    """Split a profiled step on the CPU into work, dispatch and Python; None where it is unknown.
+def split_of(profile: CaseProfile, profiles: Iterable[CaseProfile]) -> dict[str, float] | None:
+    """Return the shares of a profiled step on the CPU: kernels, dispatch, and Python with all else.
 
     The time of an operator in the smallest network, which computes next to nothing, is dispatch: finding the
     kernel, checking shapes, allocating the output, autograd's bookkeeping. The rest is its kernel. The
-    dispatch of an operator that the smallest network lacks is the median of those that it has.
+    dispatch of an operator that the smallest network lacks is the median of those that it has. The result is
+    None if the profiles have no smallest network at the same place, and on a device.
     """
-    account = profile.account("step")
-    if smallest is None or account is None or not account.whole_s or profile.case.on_device:
-        return None
+    account, place = profile.account("step"), profile.case.place
+    smallest = next((p for p in profiles if p.role == SMALLEST_NETWORK and p.case.place == place), None)
     costs: dict[tuple[str, str, str], float] = {}
-    for operator in step_operators(smallest):
+    for operator in step_operators(smallest) if smallest else ():
         costs.setdefault(_kind(operator), operator.host_s / operator.calls)
-    if not costs:
+    if not costs or account is None or not account.whole_s or profile.case.on_device:
         return None
     usual = median(costs.values())
     work_s = sum(
@@ -57,11 +42,11 @@ def split_of(profile: CaseProfile, smallest: CaseProfile | None) -> Split | None
     )
     kernels = min(work_s, account.operator_s) / account.whole_s
     operators = account.operator_s / account.whole_s
-    return Split(kernels, operators - kernels, 1 - operators)
+    return {"kernels": kernels, "dispatch": operators - kernels, "Python": 1 - operators}
 
 
 def step_operators(profile: CaseProfile) -> list[ProfiledOperator]:
-    """Return the operators of the step that counters count, too."""
+    """Return the operators of the step that the counters count as well."""
     return [o for o in profile.operators if o.dispatched and o.calls and o.phase in STEP_PHASES]
 
 
@@ -72,8 +57,8 @@ def _kind(operator: ProfiledOperator) -> tuple[str, str, str]:
 def slowed_by(profile: CaseProfile, row: Row | None) -> float | None:
     """Return the step time under the profiler over the median without.
 
-    On a device it is the wall clock of the profiled steps that counts: the host's laps, of which
-    `median_step_s` is the median, end before the device has done the step.
+    On a device the wall clock of the profiled steps is used: the host's laps, of which `median_step_s` is the
+    median, end before the device has finished the step.
     """
     profiled_s = profile.step_s if profile.case.on_device else profile.median_step_s
     if row is None or not row.median_s or profiled_s is None:
@@ -88,10 +73,9 @@ def unaccounted(profile: CaseProfile) -> float | None:
 
 
 def device_seconds(profile: CaseProfile) -> dict[str, float]:
-    """Return the seconds a step that the device was at work, by phase, and of the step as a whole.
+    """Return the seconds per step in which the device was at work, by phase and for the whole step.
 
-    Of a phase it is the sum of what its operators launched, of the step without counting twice what ran at
-    the same time.
+    A phase has the sum of what its operators launched; the step does not count twice what ran simultaneously.
     """
     seconds: dict[str, float] = {}
     for operator in profile.operators:
@@ -102,7 +86,7 @@ def device_seconds(profile: CaseProfile) -> dict[str, float]:
 
 
 def busy_share(row: Row | None) -> float | None:
-    """Return the share of the undisturbed time in which the device was at work; None where it is unknown.
+    """Return the share of the undisturbed time in which the device was at work; None if unknown.
 
     Profiling makes the host slow and leaves a kernel as it is, so the share of the profiled step would be too
     small. Above 1 either the profile or the time is wrong.

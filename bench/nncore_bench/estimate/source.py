@@ -1,4 +1,4 @@
-"""Read a run back from whatever is left of it: its folder, its `run.json`, or a `benchmark.json` alone."""
+"""Reading a run back: from its folder, its `run.json`, or a `benchmark.json` alone."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ HINT = "(give the folder of a run, such as one in results)"
 class Source:
     """A run, its rows and those of its companions (`beside`), and its folder and blocks if it has them.
 
-    All that follows from these is computed once, on first use.
+    Everything derived from these is computed once, on first use.
     """
 
     run: Run
@@ -116,7 +116,7 @@ def _from_benchmarks(file: Path, folder: Path | None) -> Source:
 
 
 def _completed(run: Run, rows: Sequence[Row], file: Path) -> list[Row]:
-    """Return the rows in the order of the run, with those added that no test could pass."""
+    """Return the rows in the order of the run, adding the ones that the file lacks."""
     found = {(row.case, row.phase): row for row in rows}
     ok = {record.case for record in run.cases if record.status == "ok"}
     missing = f"no result of it is in {file.name}"

@@ -1,10 +1,11 @@
-"""What the phases do, counted, and how near they come to what this machine can do."""
+"""The counters of the phases, and how near these come to the rates of this machine."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 
-from nncore_bench.cases import STEP_PHASES, Case, Place
+from nncore_bench.cases import STEP_PHASES, Place
 from nncore_bench.companions import reference_case
 from nncore_bench.estimate.ceilings import UNKNOWN, Ceilings
 from nncore_bench.estimate.cells import Cells
@@ -21,22 +22,26 @@ MEGA, GIGA, KILO, MICRO = 1e6, 1e9, 1e3, 1e-6
 CEILINGS_WITHIN = 0.05
 """A ceiling is a rate measured once, and another shape may do a little better."""
 
-COUNTERS = PhaseCounters.__struct_fields__
-SIZES = ("parameter_bytes", "state_bytes", "leaked_bytes")
+COUNTERS = (*PhaseCounters.__struct_fields__, "parameter_bytes", "state_bytes", "leaked_bytes")
 RATES = ("flop_per_s", "flop_share", "bytes_per_s", "bytes_share", "limit", "limit_share")
-COUNTER_LABELS: dict[str, tuple[str, float]] = {
-    "flop": ("MFLOP", MEGA),
-    "moved_bytes": ("moved kB", KILO),
-    "operators": ("operators", 1),
-    "autograd_nodes": ("autograd nodes", 1),
-    "allocations": ("allocations", 1),
-    "allocated_bytes": ("allocated kB", KILO),
-    "peak_bytes": ("peak kB", KILO),
-    "copies": ("copies", 1),
-    "synchronisations": ("syncs", 1),
-    "kernel_launches": ("launches", 1),
-    "collections": ("collections", 1),
+SHOWN = {
+    name: Column(title, "", attrgetter(f"counters.{name}"), partial(in_unit, unit=unit) if unit else count)
+    for name, title, unit in (
+        ("flop", "MFLOP", MEGA),
+        ("moved_bytes", "moved kB", KILO),
+        ("operators", "operators", None),
+        ("autograd_nodes", "autograd nodes", None),
+        ("allocations", "allocations", None),
+        ("allocated_bytes", "allocated kB", KILO),
+        ("peak_bytes", "peak kB", KILO),
+        ("copies", "copies", None),
+        ("synchronisations", "syncs", None),
+        ("kernel_launches", "launches", None),
+        ("collections", "collections", None),
+    )
 }
+"""The columns on the screen by counter."""
+
 WHAT_LIMITS = (
     "limit is the largest of three floors, with the share of the phase's time that it alone would take:"
     " compute, the FLOP at the rate of a matrix product; memory, the bytes moved at the rate of a copy within"
@@ -46,9 +51,8 @@ WHAT_LIMITS = (
 
 
 def anatomy_table(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Table | None:
-    """Return what each phase of the reference case does, a line per phase; None where nothing was counted."""
-    counted = _counted(cells)
-    if not counted:
+    """Return the work of each phase of the reference case, a line per phase; None if nothing was counted."""
+    if not (counted := _counted(cells)):
         return None
     case = reference_case(counted)
     rows = _rows({case: cells[case]})
@@ -56,23 +60,28 @@ def anatomy_table(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Table | N
     columns = [
         PHASE,
         Column(unit.symbol, "", time_in(unit)),
-        _counter("operators"),
-        _counter("flop"),
+        SHOWN["operators"],
+        SHOWN["flop"],
         Column("GFLOP/s", "", lambda row: _rate(row.flop_per_s, row.flop_share)),
-        _counter("moved_bytes"),
+        SHOWN["moved_bytes"],
         Column("GB/s", "", lambda row: _rate(row.bytes_per_s, row.bytes_share)),
-        _counter("peak_bytes"),
+        SHOWN["peak_bytes"],
         Column("limit", "", limit_cell, words=True),
     ]
-    caption = f"{_machine_says(case, ceilings)} In brackets the share of that. {WHAT_LIMITS}"
+    found, size = ceilings.get(case.place, Ceilings()), "256 MiB" if case.on_device else "32 MiB"
+    rates = (found.gemm_flop_per_s, found.cached_bytes_per_s, found.cold_bytes_per_s)
+    gemm, cached, cold = (in_unit(rate, GIGA) for rate in rates)
+    caption = (
+        f"On this machine ({place(case)}): a matrix product {gemm} GFLOP/s, a copy within a cache {cached}"
+        f" GB/s and one of {size} {cold} GB/s. In brackets the share of that. {WHAT_LIMITS}"
+    )
     title = f"What the phases of {case.key} do"
     return Table.of("anatomy", title, caption, columns, rows, raw=frame_of(rows))
 
 
 def limit_table(cells: Cells) -> Table | None:
-    """Return what limits each phase of each case, a line per case."""
-    counted = _counted(cells)
-    if not counted:
+    """Return the limit of each phase of each case, a line per case; None if nothing was counted."""
+    if not (counted := _counted(cells)):
         return None
     names = shown_columns(counted)
     columns = [
@@ -85,19 +94,14 @@ def limit_table(cells: Cells) -> Table | None:
 
 
 def counter_table(cells: Cells) -> Table | None:
-    """Return everything that was counted of each phase of each case."""
-    counted = _counted(cells)
-    if not counted:
+    """Return all counters of each phase of each case; None if nothing was counted."""
+    if not (counted := _counted(cells)):
         return None
     names, rows = shown_columns(counted), _rows(counted)
     columns = [
         *map(identity_column, names),
         PHASE,
-        *(
-            _counter(name)
-            for name in COUNTER_LABELS
-            if any(getattr(row.counters, name) is not None for row in rows)
-        ),
+        *(column for column in SHOWN.values() if any(column.value(row) is not None for row in rows)),
     ]
     caption = (
         "Counted in a pass of its own, in one settled step. A multiply-add is 2 FLOP; n/a where torch has no"
@@ -105,12 +109,12 @@ def counter_table(cells: Cells) -> Table | None:
         " the most alive at one moment, above parameters, optimizer state and batches."
     )
     title = f"What each phase does ({shared_by(counted)})"
-    raw = frame_of(rows)[[*names, "phase", *COUNTERS, *SIZES]]
+    raw = frame_of(rows)[[*names, "phase", *COUNTERS]]
     return Table.of("counters", title, caption, columns, rows, raw=raw, on_screen=False)
 
 
 def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
-    """Return what this machine can do, a line per place."""
+    """Return the rates of this machine, a line per place; None if they are unknown."""
     if not ceilings:
         return None
     launches = any(found.launch_s is not None for found in ceilings.values())
@@ -118,11 +122,11 @@ def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
         Column("device", "device", lambda line: line[0][0], words=True),
         Column("threads", "threads", lambda line: line[0][1]),
         Column("precision", "precision", lambda line: line[0][2], words=True),
-        _ceiling("GFLOP/s", "gemm_flop_per_s", "gemm_flop_per_s", GIGA),
-        _ceiling("GB/s in cache", "cached_bytes_per_s", "cached_bytes_per_s", GIGA),
-        _ceiling("GB/s of 32 MiB", "cold_bytes_per_s", "cold_bytes_per_s", GIGA),
-        _ceiling("smallest step µs", "dispatch_step_s", "smallest_step_s", MICRO),
-        _ceiling("launch µs" if launches else "", "launch_s", "launch_s", MICRO),
+        _ceiling("GFLOP/s", "gemm_flop_per_s", GIGA),
+        _ceiling("GB/s in cache", "cached_bytes_per_s", GIGA),
+        _ceiling("GB/s of 32 MiB", "cold_bytes_per_s", GIGA),
+        replace(_ceiling("smallest step µs", "smallest_step_s", MICRO), name="dispatch_step_s"),
+        _ceiling("launch µs" if launches else "", "launch_s", MICRO),
     ]
     caption = (
         "Measured beside the cases, in the same rounds, undisturbed: a square matrix product, a copy within a"
@@ -135,8 +139,8 @@ def ceiling_table(ceilings: Mapping[Place, Ceilings]) -> Table | None:
     return Table.of("ceilings", title, caption, columns, ceilings.items(), on_screen=False)
 
 
-def _ceiling(title: str, name: str, attribute: str, unit: float) -> Column:
-    return Column(title, name, lambda line: getattr(line[1], attribute), lambda value: in_unit(value, unit))
+def _ceiling(title: str, name: str, unit: float) -> Column:
+    return Column(title, name, lambda line: getattr(line[1], name), partial(in_unit, unit=unit))
 
 
 def limit_cell(row: Row) -> str:
@@ -184,24 +188,6 @@ def _rows(cells: Cells) -> list[Row]:
     return [row_of[phase] for row_of in cells.values() for phase in COUNTED if phase in row_of]
 
 
-def _counter(name: str) -> Column:
-    """Return the column of a counter on the screen, as a plain count or in its unit."""
-    title, unit = COUNTER_LABELS[name]
-    text = count if unit == 1 else lambda value: in_unit(value, unit)
-    return Column(title, "", attrgetter(f"counters.{name}"), text)
-
-
 def _rate(per_s: float | None, share: float | None) -> str:
     """Return a rate in 10⁹ per second, with its share of what the machine can do."""
     return NOT_AVAILABLE if per_s is None else f"{in_unit(per_s, GIGA)} ({percentage(share)} %)"
-
-
-def _machine_says(case: Case, ceilings: Mapping[Place, Ceilings]) -> str:
-    found = ceilings.get(case.place, Ceilings())
-    rates = (found.gemm_flop_per_s, found.cached_bytes_per_s, found.cold_bytes_per_s)
-    gemm, cached, cold = (in_unit(rate, GIGA) for rate in rates)
-    size = "256 MiB" if case.on_device else "32 MiB"
-    return (
-        f"On this machine ({place(case)}): a matrix product {gemm} GFLOP/s, a copy within a cache {cached}"
-        f" GB/s and one of {size} {cold} GB/s."
-    )

@@ -1,6 +1,7 @@
-"""What is in the phases: operators, and where the wall clock of a profiled step goes."""
+"""The tables of profiles: operators, shares of the wall clock of a step, and the use of the device."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
 
 import pandas as pd
 from msgspec.structs import asdict
@@ -8,35 +9,27 @@ from msgspec.structs import asdict
 from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
 from nncore_bench.companions import reference_case
 from nncore_bench.estimate.cells import Cells
-from nncore_bench.estimate.profiles import busy_share, slowed_by, smallest_of, split_of, unaccounted
+from nncore_bench.estimate.profiles import busy_share, slowed_by, split_of, step_operators, unaccounted
 from nncore_bench.estimate.rows import Row
-from nncore_bench.records import CaseProfile, DeviceActivity, ProfiledOperator
+from nncore_bench.records import CaseProfile, ProfiledOperator
 from nncore_bench.report.counters import CEILINGS_WITHIN, least_share
-from nncore_bench.text.format import (
-    count,
-    decimals,
-    in_unit,
-    micro,
-    percentage,
-    several,
-    slowdown,
-    span,
-    unit_for,
-)
+from nncore_bench.text.format import count, decimals, micro, percentage, several, slowdown, span, unit_for
 from nncore_bench.text.frame import case_columns, identity, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table
 
 ON_SCREEN = 12
-PARTS = ("kernel_s", "copy_s", "memset_s", "runtime_s", "operator_s", "python_s")
-ACTIVITY: dict[str, tuple[str, Callable[[float], str]]] = {
-    "busy_share": ("busy % profiled", percentage),
-    "kernels": ("kernels/step", count),
-    "gaps": ("gaps/step", count),
-    "gap_total_s": ("gaps µs/step", micro),
-    "gap_p50_s": ("gap p50 µs", micro),
-    "gap_p95_s": ("gap p95 µs", micro),
-    "queue_depth": ("queue", lambda depth: decimals(depth, 1)),
-}
+PARTS = ("kernel", "copy", "memset", "runtime", "operator", "Python")
+ACTIVITY = (
+    Column("busy % profiled", "busy_share", attrgetter("device.busy_share"), percentage),
+    Column("", "copy_share", attrgetter("device.copy_share")),
+    Column("kernels/step", "kernels", attrgetter("device.kernels"), count),
+    Column("gaps/step", "gaps", attrgetter("device.gaps"), count),
+    Column("gaps µs/step", "gap_total_s", attrgetter("device.gap_total_s"), micro),
+    Column("gap p50 µs", "gap_p50_s", attrgetter("device.gap_p50_s"), micro),
+    Column("gap p95 µs", "gap_p95_s", attrgetter("device.gap_p95_s"), micro),
+    Column("queue", "queue_depth", attrgetter("device.queue_depth"), lambda depth: decimals(depth, 1)),
+    Column("", "graph_kernels", attrgetter("device.graph_kernels")),
+)
 NEVER_STEP_TIMES = (
     "From a pass of its own under torch.profiler, which slows the step: believe names, calls and shares, and"
     " take step times from the other tables."
@@ -49,50 +42,41 @@ def own_profiles(profiles: Sequence[CaseProfile]) -> dict[Case, CaseProfile]:
 
 
 def operator_tables(profiles: Sequence[CaseProfile]) -> list[Table]:
-    """Return the operators of one profiled case of each device; the first file has those of every case."""
+    """Return the operators of one profiled case of each device; the files have those of every case."""
     own = own_profiles(profiles)
     columns = shown_columns(own)
-    raw = [
+    raw = pd.DataFrame(
         {name: getattr(case, name) for name in columns} | asdict(operator)
         for case, profile in own.items()
         for operator in profile.operators
-    ]
-    tables: list[Table] = []
-    for device in dict.fromkeys(case.device for case in own):
-        reference = reference_case(case for case in own if case.device == device)
-        name = f"operators_{device}" if tables else "operators"
-        tables.append(_operator_table(name, own[reference], pd.DataFrame(raw)))
-    return tables
+    )
+    devices = dict.fromkeys(case.device for case in own)
+    shown = [own[reference_case(case for case in own if case.device == device)] for device in devices]
+    names = ["operators", *(f"operators_{profile.case.device}" for profile in shown[1:])]
+    return [_operator_table(name, profile, raw) for name, profile in zip(names, shown, strict=False)]
 
 
 def _operator_table(name: str, profile: CaseProfile, raw: pd.DataFrame) -> Table:
     of_step = [operator for operator in profile.operators if operator.phase in STEP_PHASES]
-    top = sorted(of_step, key=_self_time, reverse=True)[:ON_SCREEN]
+    of_step.sort(key=lambda one: one.host_s if one.device_s is None else one.device_s, reverse=True)
+    top = of_step[:ON_SCREEN]
+    host, device = (unit_for(getattr(one, seconds) for one in top) for seconds in ("host_s", "device_s"))
+    on_device = f"device {device.symbol}" if any(one.device_s for one in top) else ""
+    columns = [
+        *(Column(title, "", attrgetter(title)) for title in ("phase", "operator")),
+        Column("of", "", _of),
+        Column("shapes", "", attrgetter("shapes")),
+        Column("calls/step", "", attrgetter("calls"), lambda calls: count(calls) if calls else ""),
+        Column(f"host {host.symbol}", "", attrgetter("host_s"), host.text),
+        Column(on_device, "", attrgetter("device_s"), device.text),
+        Column("% of phase", "", attrgetter("share"), percentage),
+    ]
     caption = (
         f"The {len(top)} of {len(of_step)} lines that take longest by themselves, each without the operators"
         f" it calls. {NEVER_STEP_TIMES} The CSV has all lines of every profiled case, with shapes, types,"
         " bytes and FLOP."
     )
-    title = f"What is in the phases of {profile.case.key}"
-    return Table(name, title, caption, pd.DataFrame(_lines(top)), raw)
-
-
-def _lines(operators: Sequence[ProfiledOperator]) -> list[dict[str, str]]:
-    host, device = (unit_for(getattr(o, name) for o in operators) for name in ("host_s", "device_s"))
-    on_device = any(operator.device_s for operator in operators)
-    return [
-        {
-            "phase": operator.phase,
-            "operator": operator.operator,
-            "of": _of(operator),
-            "shapes": operator.shapes,
-            "calls/step": count(operator.calls) if operator.calls else "",
-            f"host {host.symbol}": in_unit(operator.host_s, host.seconds),
-            **({f"device {device.symbol}": in_unit(operator.device_s, device.seconds)} if on_device else {}),
-            "% of phase": percentage(operator.share),
-        }
-        for operator in operators
-    ]
+    return Table.of(name, f"What is in the phases of {profile.case.key}", caption, columns, top, raw=raw)
 
 
 def _of(operator: ProfiledOperator) -> str:
@@ -101,28 +85,27 @@ def _of(operator: ProfiledOperator) -> str:
     return ", ".join(part for part in (operator.module, made_by) if part)
 
 
-def _self_time(operator: ProfiledOperator) -> float:
-    return operator.host_s if operator.device_s is None else operator.device_s
-
-
 def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None:
-    """Return where the wall clock of each profiled step goes, in shares that add up; on the CPU in three."""
+    """Return the shares of the wall clock of each profiled step, which add up; on the CPU there are three."""
     own = {case: profile for case, profile in own_profiles(profiles).items() if profile.account("step")}
     if not own:
         return None
     columns = shown_columns(own)
-    lines = [
-        identity(case, columns)
-        | _shares(profile, profiles)
-        | {"operators": count(_calls(profile)), "profiler": slowdown(slowed_by(profile, _row(cells, case)))}
-        for case, profile in own.items()
-    ]
-    raw = [
-        {**{name: getattr(case, name) for name in columns}, **asdict(account), "whole_s": account.whole_s}
-        | _quality(profile, cells)
-        for case, profile in own.items()
-        for account in profile.accounts
-    ]
+    lines: list[dict[str, str]] = []
+    raw: list[dict[str, object]] = []
+    for case, profile in own.items():
+        slowed = slowed_by(profile, _row(cells, case))
+        calls = sum(operator.calls for operator in step_operators(profile))
+        counted = {"operators": count(calls), "profiler": slowdown(slowed)}
+        lines.append(identity(case, columns) | _shares(profile, profiles) | counted)
+        quality = {
+            "profiled_step_s": profile.step_s,
+            "slowed_by": slowed,
+            "unaccounted": unaccounted(profile),
+            "page_faults": profile.page_faults,
+        }
+        parameters = {name: getattr(case, name) for name in columns}
+        raw += [parameters | asdict(one) | {"whole_s": one.whole_s} | quality for one in profile.accounts]
     caption = (
         "Shares of the profiled step, without overlap or gap. kernels: what operators take beyond what the"
         " same take in a network with next to nothing to do; dispatch: that much, once for each call;"
@@ -137,32 +120,10 @@ def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None
 
 
 def _shares(profile: CaseProfile, profiles: Sequence[CaseProfile]) -> dict[str, str]:
-    account = profile.account("step")
-    split = split_of(profile, smallest_of(profiles, profile.case))
-    if split is not None:
-        parts = {"kernels %": split.kernels, "dispatch %": split.dispatch, "Python %": split.python}
-        return {name: percentage(share) for name, share in parts.items()}
-    if account is None:
-        return {}
-    return {
-        f"{name.removesuffix('_s').replace('python', 'Python')} %": percentage(
-            getattr(account, name) / account.whole_s
-        )
-        for name in PARTS
-    }
-
-
-def _calls(profile: CaseProfile) -> float:
-    return sum(o.calls for o in profile.operators if o.dispatched and o.phase in STEP_PHASES)
-
-
-def _quality(profile: CaseProfile, cells: Cells) -> dict[str, object]:
-    return {
-        "profiled_step_s": profile.step_s,
-        "slowed_by": slowed_by(profile, _row(cells, profile.case)),
-        "unaccounted": unaccounted(profile),
-        "page_faults": profile.page_faults,
-    }
+    shares = split_of(profile, profiles)
+    if shares is None and (account := profile.account("step")):
+        shares = {part: getattr(account, f"{part.lower()}_s") / account.whole_s for part in PARTS}
+    return {f"{name} %": percentage(share) for name, share in (shares or {}).items()}
 
 
 def _row(cells: Cells, case: Case) -> Row | None:
@@ -170,21 +131,17 @@ def _row(cells: Cells, case: Case) -> Row | None:
 
 
 def activity_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None:
-    """Return how the device spent the profiled steps, and what bounds each; None without a device."""
+    """Return the use of the device in the profiled steps, and the bound of each; None without a device."""
     own = {case: profile for case, profile in own_profiles(profiles).items() if profile.device}
     if not own:
         return None
+    steps, busy = {case: _row(cells, case) for case in own}, "busy_share_of_plain_step"
     columns = [
         *case_columns(shown_columns(own)),
         Column("bound", "bound", lambda profile: next(iter(cells[profile.case].values())).bound, words=True),
-        Column("", "kernel_s", lambda profile: getattr(_row(cells, profile.case), "kernel_s", None)),
-        Column(
-            "busy % of plain step",
-            "busy_share_of_plain_step",
-            lambda profile: busy_share(_row(cells, profile.case)),
-            percentage,
-        ),
-        *(_activity(name) for name in DeviceActivity.__struct_fields__),
+        Column("", "kernel_s", lambda profile: getattr(steps[profile.case], "kernel_s", None)),
+        Column("busy % of plain step", busy, lambda profile: busy_share(steps[profile.case]), percentage),
+        *ACTIVITY,
     ]
     caption = (
         "busy: how long a kernel, a copy or a memset ran in a profiled step, as a share of the undisturbed"
@@ -198,13 +155,8 @@ def activity_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | Non
     return Table.of("device", title, caption, columns, own.values())
 
 
-def _activity(name: str) -> Column:
-    title, text = ACTIVITY.get(name, ("", str))
-    return Column(title, name, lambda profile: getattr(profile.device, name), text)
-
-
 def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
-    """Return how far the profiles can be trusted: sums, agreement with the counters, and what they cost."""
+    """Return the checks of the profiles: their sums, agreement with the counters, and cost."""
     own = own_profiles(profiles)
     if not own:
         return []
@@ -223,11 +175,11 @@ def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
 
 def _too_busy(cases: Iterable[Case], cells: Cells) -> list[str]:
     """Return a line for every device that is surely busy for longer than the step, which is an error."""
-    rows = [(case, row) for case in cases if (row := _row(cells, case)) is not None]
     return [
         f"Impossible: by its profile the device is at work for {percentage(busy)} % of the plain step of"
         f" {case.key}, so one of the two is wrong, or its clock was lower while it was profiled; please"
         " report it."
-        for case, row in rows
-        if (busy := busy_share(row)) is not None and busy * least_share(row) > 1 + CEILINGS_WITHIN
+        for case in cases
+        if (row := _row(cells, case)) and (busy := busy_share(row)) is not None
+        if busy * least_share(row) > 1 + CEILINGS_WITHIN
     ]

@@ -8,7 +8,7 @@ from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import WITHIN_ONE_PROCESS
 from nncore_bench.estimate.profiles import BUSY_FROM, busy_share
 from nncore_bench.estimate.rows import Row
-from nncore_bench.text.format import Unit, count, decimals, in_unit, percentage, plus_minus, rounded, unit_for
+from nncore_bench.text.format import Unit, count, decimals, percentage, plus_minus, rounded, unit_for
 from nncore_bench.text.frame import frame_of, identity_column, phase_column, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table
 
@@ -68,7 +68,7 @@ def share_table(cells: Cells) -> Table | None:
 
 def enqueue_table(cells: Cells) -> Table | None:
     """Return the times of host and device in each phase on a device, and its launches, a line per phase."""
-    on_device = {case: row_of for case, row_of in cells.items() if case.on_device}
+    on_device = _on_device(cells)
     rows = [row_of[phase] for row_of in on_device.values() for phase in PHASES if phase in row_of]
     if not any(row.host_s for row in rows):
         return None
@@ -76,9 +76,9 @@ def enqueue_table(cells: Cells) -> Table | None:
     columns = [
         *map(identity_column, shown_columns(on_device)),
         PHASE,
-        Column(f"host {unit.symbol}", "", lambda row: in_unit(row.host_s, unit.seconds)),
+        Column(f"host {unit.symbol}", "", attrgetter("host_s"), unit.text),
         Column(f"time {unit.symbol}", "", time_in(unit)),
-        Column(f"kernels {unit.symbol}", "", lambda row: in_unit(row.kernel_s, unit.seconds)),
+        Column(f"kernels {unit.symbol}", "", attrgetter("kernel_s"), unit.text),
         Column("busy %", "", busy_share, percentage),
         Column("launches", "", attrgetter("counters.kernel_launches"), count),
         Column(FLOOR, "", lambda row: _over_floor(row) if row.phase == "step" else DOES_NOT_APPLY),
@@ -87,8 +87,12 @@ def enqueue_table(cells: Cells) -> Table | None:
     caption = (
         "host: median time of the host to enqueue a phase; time: that of table phases; kernels: how long"
         " kernels, copies and fills of it take under the profiler, which does not slow them; busy: that as a"
-        f" share of the time. {WHAT_FLOOR} {_who_waits(on_device)}"
+        f" share of the time. {WHAT_FLOOR} Where host and time of the step come near, one waits for the"
+        f" other: the device for the host where busy is below {percentage(BUSY_FROM)} %, and else the host"
+        f" for room in a full queue (about {LAUNCHES_QUEUED:,} launches)."
     )
+    if any(row.phase == "step" and busy_share(row) is None for row in rows):
+        caption += " Where busy is n/a, for want of a profile, it may be either."
     title = f"Host and device in each phase ({shared_by(on_device)})"
     return Table.of("enqueue", title, caption, columns, rows, raw=frame_of(rows), on_screen=False)
 
@@ -98,21 +102,9 @@ def phases_in(cells: Cells, phases: Sequence[str]) -> list[str]:
     return [phase for phase in phases if any(phase in row_of for row_of in cells.values())]
 
 
-def _who_waits(cells: Cells) -> str:
-    """Say which of host and device waits where both take as long, as far as the busy share decides it."""
-    said = (
-        "Where host and time of the step come near, one waits for the other: the device for the host where"
-        f" busy is below {percentage(BUSY_FROM)} %, and else the host for room in a full queue (about"
-        f" {LAUNCHES_QUEUED:,} launches)."
-    )
-    if any(busy_share(row_of["step"]) is None for row_of in cells.values() if "step" in row_of):
-        said += " Where busy is n/a, for want of a profile, it may be either."
-    return said
-
-
 def _launch_columns(cells: Cells) -> list[Column]:
     """Return the kernel launches of the step and its time over their floor; none without a device."""
-    on_device = {case: row_of for case, row_of in cells.items() if case.on_device and "step" in row_of}
+    on_device = {case: row_of for case, row_of in _on_device(cells).items() if "step" in row_of}
     if all(row_of["step"].counters.kernel_launches is None for row_of in on_device.values()):
         return []
     return [
@@ -121,9 +113,17 @@ def _launch_columns(cells: Cells) -> list[Column]:
     ]
 
 
+def _on_device(cells: Cells) -> Cells:
+    return {case: row_of for case, row_of in cells.items() if case.on_device}
+
+
 def _over_floor(row: Row) -> str:
     ratio = row.time_s / row.launch_floor_s if row.time_s is not None and row.launch_floor_s else None
     return decimals(ratio, 1)
+
+
+def _share(cells: Cells, title: str, phase: str) -> Column:
+    return Column(title, phase, lambda case: share_of(cells[case], phase), percentage)
 
 
 def share_of(row_of: Mapping[str, Row], phase: str) -> float | None:
@@ -132,10 +132,6 @@ def share_of(row_of: Mapping[str, Row], phase: str) -> float | None:
         return row_of[phase].share if phase in row_of else None
     shares = [share for name in STEP_PHASES if (share := share_of(row_of, name)) is not None]
     return max(1 - sum(shares), 0.0) if len(shares) == len(STEP_PHASES) else None
-
-
-def _share(cells: Cells, title: str, phase: str) -> Column:
-    return Column(title, phase, lambda case: share_of(cells[case], phase), percentage)
 
 
 def time_in(unit: Unit) -> Callable[[Row], str]:
@@ -162,27 +158,20 @@ def _what_is_shown(cells: Cells, rows: Sequence[Row], reported: Sequence[str]) -
     if outside:
         verb = "is" if len(outside) == 1 else "are"
         said.append(f"{_and(outside)} {verb} measured beside the step and no part of it.")
-    on_device = {case: row_of for case, row_of in cells.items() if case.on_device}
-    if on_device:
-        said.append(_fed_up_to(on_device))
+    if on_device := _on_device(cells):
+        fed = [case.batch_size for case, row_of in on_device.items() if any(name in row_of for name in FED)]
+        steps = [case.batch_size for case, row_of in on_device.items() if "step" in row_of]
+        if fed and max(fed) < max(steps, default=0):
+            said.append(
+                f"On CUDA {_and(FED)} were measured up to batch {max(fed):,}: a DataLoader takes long to fill"
+                " larger ones (--step-batch-sizes measures them, too)."
+            )
         said.append(
             "CUDA: phases are spans between events on the device, step and inference wall time per iteration."
         )
     if any(row.counters.kernel_launches is not None for row in rows):
         said.append(WHAT_FLOOR)
-    return " ".join(filter(None, said))
-
-
-def _fed_up_to(on_device: Cells) -> str:
-    """Say up to which batch a device was fed, where larger batches have only a step."""
-    fed = [case.batch_size for case, row_of in on_device.items() if any(name in row_of for name in FED)]
-    largest = max((case.batch_size for case, row_of in on_device.items() if "step" in row_of), default=0)
-    if not fed or max(fed) >= largest:
-        return ""
-    return (
-        f"On CUDA {_and(FED)} were measured up to batch {max(fed):,}: a DataLoader takes long to fill larger"
-        " ones (--step-batch-sizes measures them, too)."
-    )
+    return " ".join(said)
 
 
 def _and(names: Sequence[str]) -> str:

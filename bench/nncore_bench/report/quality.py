@@ -1,6 +1,7 @@
 """The checks of a run: how far its own numbers can be trusted, case by case and in one sentence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 from nncore_bench.cases import Case
 from nncore_bench.estimate.cells import Cells
@@ -23,10 +24,30 @@ CAPTION = (
     " the CPU and one a block on CUDA. lap overhead: what the clock reads between the phases add to a step."
     " phases/step: the laps of a step over the step measured as a whole beside it; 1 is perfect."
 )
-CHECKED = (
-    *("disturbance", "launches", "between_launches", "rounds", "laps", "lap_overhead_s", "unattributed_s"),
-    *("phases_over_step", "steady", "interval", "median_s", "mean_s", "time_s"),
-    *("reference_smallest_s", "reference_middle_s", "relative_error", "relative_freedom"),
+
+
+def _microseconds(seconds: float | None) -> str:
+    return decimals(None if seconds is None else seconds / MICROSECONDS.seconds, 1)
+
+
+def _overhead_share(row: Row) -> float | None:
+    """Return the cost of the laps as a share of the step."""
+    return row.lap_overhead_s / row.median_s if row.lap_overhead_s is not None and row.median_s else None
+
+
+SHOWN = (
+    Column("disturbance", "disturbance", attrgetter("disturbance"), slowdown),
+    Column("launches", "launches", attrgetter("launches")),
+    Column("between them %", "between_launches", attrgetter("between_launches"), percentage),
+    Column("rounds", "rounds", attrgetter("rounds")),
+    Column("values", "laps", attrgetter("laps"), count),
+    Column("lap overhead µs", "lap_overhead_s", attrgetter("lap_overhead_s"), _microseconds),
+    Column("lap overhead %", "", _overhead_share, percentage),
+    *only_in_files(["unattributed_s"]),
+    Column("phases/step", "phases_over_step", attrgetter("phases_over_step"), lambda it: decimals(it, 3)),
+    Column("steady", "steady", attrgetter("steady"), lambda steady: "yes" if steady else "no", words=True),
+    *only_in_files(("interval", "median_s", "mean_s", "time_s", "reference_smallest_s")),
+    *only_in_files(("reference_middle_s", "relative_error", "relative_freedom")),
 )
 
 
@@ -35,8 +56,7 @@ def quality_table(cells: Cells) -> Table | None:
     steps = _steps(cells)
     if not steps:
         return None
-    identity = case_columns(shown_columns(steps))
-    columns = [*identity, *SHOWN, *only_in_files(CHECKED)]
+    columns = [*case_columns(shown_columns(steps)), *SHOWN]
     title = f"Checks of the measurement ({shared_by(steps)})"
     return Table.of("quality", title, CAPTION, columns, steps.values(), on_screen=False)
 
@@ -44,21 +64,78 @@ def quality_table(cells: Cells) -> Table | None:
 def check_lines(run: Run, cells: Cells) -> list[str]:
     """Return the summary of the checks, and a line for every case that fails one."""
     steps = _steps(cells)
-    campaign = run.campaign if run.campaign and run.campaign.rounds_done else None
-    lines = [_campaign(campaign), *_precision(campaign, steps)] if campaign else []
-    ratios = {case: row for case, row in steps.items() if row.phases_over_step is not None}
-    if ratios:
-        lines.append(_sums(ratios))
-        lines += _worst(ratios)
-    lines += _events(steps)
     unsteady = [case.key for case, row in steps.items() if not row.steady]
-    if unsteady:
-        lines.append(f"Not steady after warming up, so perhaps too high: {', '.join(unsteady)}.")
-    return lines + _disturbed(steps)
+    return [
+        *(_campaign(run.campaign, steps) if run.campaign and run.campaign.rounds_done else []),
+        *_sums([row for row in steps.values() if row.phases_over_step is not None]),
+        *_events(steps),
+        *([f"Not steady after warming up, so perhaps too high: {', '.join(unsteady)}."] if unsteady else []),
+        *_disturbed(steps),
+    ]
+
+
+def _campaign(campaign: Campaign, steps: Mapping[Case, Row]) -> list[str]:
+    """Say where the time of the campaign went, and how many steps are as precise as was asked for."""
+    inside = percentage(campaign.measured_s / campaign.wall_s if campaign.wall_s else None)
+    took = (
+        f"The campaign took {duration(campaign.wall_s)} for {campaign.rounds_done} rounds, after"
+        f" {duration(campaign.warm_up_s)} of warm-up; {inside} % of it was spent inside measured iterations."
+    )
+    widths = [row.time_high_s / row.time_s - 1 for row in steps.values() if row.time_s and row.time_high_s]
+    if not widths:
+        return [took]
+    reached = sum(width <= campaign.target for width in widths)
+    missed = (
+        f"{reached} of {len(widths)} cases, the least precise is known to ± {percentage(max(widths))} %"
+        " (--step-budget buys more rounds)."
+    )
+    of_cases = "every case." if reached == len(widths) else missed
+    return [took, f"The target of ± {percentage(campaign.target)} % was reached for the step of {of_cases}"]
+
+
+def _sums(steps: Sequence[Row]) -> list[str]:
+    """Return how far the laps of the steps add up to them, and a line for each of those that miss most."""
+    if not steps:
+        return []
+    ratios = [row.phases_over_step for row in steps if row.phases_over_step is not None]
+    overheads = [share for row in steps if (share := _overhead_share(row)) is not None]
+    off = sorted(filter(_is_off, steps), key=lambda row: -abs(_offset_s(row)))
+    cost = ""
+    if overheads:
+        low, high = percentage(min(overheads)), percentage(max(overheads))
+        cost = f", and the clock reads between them change the step by {low} to {high} %"
+    line = (
+        f"The phases add up to {min(ratios):.2f} to {max(ratios):.2f} times the step measured as a"
+        f" whole{cost}; {len(steps) - len(off)} of {len(steps)} cases are within 3 % or 5 µs."
+    )
+    more = len(off) - WORST_LISTED
+    rest = [f"Off: {more} more, see table quality."] if more > 0 else []
+    return [line, *map(_off, off[:WORST_LISTED]), *rest]
+
+
+def _off(row: Row) -> str:
+    laps = "mean" if row.case.on_device else "smallest"
+    return (
+        f"Off: the phases of {row.case.key} add up to {decimals(row.phases_over_step, 4)} times its step"
+        f" ({decimals(_offset_s(row) / MICROSECONDS.seconds, 0)} µs), by the {laps} laps of neighbouring"
+        " blocks."
+    )
+
+
+def _is_off(row: Row) -> bool:
+    """Tell whether the laps of a step miss the step by more than 3 % and more than 5 µs."""
+    if row.phases_over_step is None or row.median_s is None or LOWEST <= row.phases_over_step <= HIGHEST:
+        return False
+    return abs(_offset_s(row)) > LARGEST_OFFSET_S
+
+
+def _offset_s(row: Row) -> float:
+    """Return the seconds by which the laps of a step exceed the step."""
+    return ((row.phases_over_step or 1.0) - 1) * (row.median_s or 0.0)
 
 
 def _events(steps: Mapping[Case, Row]) -> list[str]:
-    """Return a line that says by how much events lengthen the steps from whose phases that is taken off."""
+    """Return a line with the lengthening of steps by events, where it is subtracted from their phases."""
     shares = [_overhead_share(row) or 0.0 for case, row in steps.items() if case.on_device]
     taken = [share for share in shares if share > EVENTS_TOLERATED]
     if not taken:
@@ -72,10 +149,9 @@ def _events(steps: Mapping[Case, Row]) -> list[str]:
 
 
 def _disturbed(steps: Mapping[Case, Row]) -> list[str]:
-    """Return a line that names the cases whose median step took much longer than an undisturbed one."""
-    found = {case.key: row.disturbance for case, row in steps.items() if row.disturbance is not None}
-    found = {key: ratio for key, ratio in found.items() if ratio > LARGEST_DISTURBANCE}
-    worst = sorted(found, key=lambda key: -found[key])
+    """Return a line with the cases whose median step took much longer than an undisturbed one."""
+    found = {case.key: row.disturbance or 0.0 for case, row in steps.items()}
+    worst = [key for key in sorted(found, key=lambda key: -found[key]) if found[key] > LARGEST_DISTURBANCE]
     named = [f"{key} ({slowdown(found[key])})" for key in worst[:WORST_LISTED]]
     more = [f"{len(worst) - WORST_LISTED} more"] if len(worst) > WORST_LISTED else []
     line = (
@@ -86,97 +162,6 @@ def _disturbed(steps: Mapping[Case, Row]) -> list[str]:
     return [line] if worst else []
 
 
-def is_off(row: Row) -> bool:
-    """Tell whether the laps of a step miss the step by more than 3 % and more than 5 µs."""
-    if row.phases_over_step is None or row.median_s is None or LOWEST <= row.phases_over_step <= HIGHEST:
-        return False
-    return abs(_offset(row)) > LARGEST_OFFSET_S
-
-
 def _steps(cells: Cells) -> dict[Case, Row]:
-    return {
-        case: row_of["step"] for case, row_of in cells.items() if "step" in row_of and row_of["step"].time_s
-    }
-
-
-def _microseconds(seconds: float | None) -> str:
-    return decimals(None if seconds is None else seconds / MICROSECONDS.seconds, 1)
-
-
-def _overhead_share(row: Row) -> float | None:
-    """Return what the laps cost as a share of the step."""
-    return row.lap_overhead_s / row.median_s if row.lap_overhead_s is not None and row.median_s else None
-
-
-def _campaign(campaign: Campaign) -> str:
-    inside = percentage(campaign.measured_s / campaign.wall_s if campaign.wall_s else None)
-    return (
-        f"The campaign took {duration(campaign.wall_s)} for {campaign.rounds_done} rounds, after"
-        f" {duration(campaign.warm_up_s)} of warm-up; {inside} % of it was spent inside measured iterations."
-    )
-
-
-def _precision(campaign: Campaign, steps: Mapping[Case, Row]) -> list[str]:
-    """Return how many steps are as precise as was asked for, and how precise the least precise one is."""
-    widths = [row.time_high_s / row.time_s - 1 for row in steps.values() if row.time_s and row.time_high_s]
-    if not widths:
-        return []
-    reached, target = sum(width <= campaign.target for width in widths), percentage(campaign.target)
-    if reached == len(widths):
-        return [f"The target of ± {target} % was reached for the step of every case."]
-    missed = (
-        f"The target of ± {target} % was reached for the step of {reached} of {len(widths)} cases, the least"
-        f" precise is known to ± {percentage(max(widths))} % (--step-budget buys more rounds)."
-    )
-    return [missed]
-
-
-def _sums(steps: Mapping[Case, Row]) -> str:
-    ratios = sorted(row.phases_over_step for row in steps.values() if row.phases_over_step is not None)
-    overheads = [share for row in steps.values() if (share := _overhead_share(row)) is not None]
-    good = sum(not is_off(row) for row in steps.values())
-    cost = ""
-    if overheads:
-        low, high = percentage(min(overheads)), percentage(max(overheads))
-        cost = f", and the clock reads between them change the step by {low} to {high} %"
-    return (
-        f"The phases add up to {ratios[0]:.2f} to {ratios[-1]:.2f} times the step measured as a whole{cost};"
-        f" {good} of {len(steps)} cases are within 3 % or 5 µs."
-    )
-
-
-def _worst(steps: Mapping[Case, Row]) -> list[str]:
-    """Return a line for each of the cases that are off most, and one for how many more there are."""
-    off = [(case, row) for case, row in steps.items() if is_off(row)]
-    off.sort(key=lambda pair: -abs(_offset(pair[1])))
-    more = len(off) - WORST_LISTED
-    rest = [f"Off: {more} more, see table quality."] if more > 0 else []
-    return [*(_off(case, row) for case, row in off[:WORST_LISTED]), *rest]
-
-
-def _offset(row: Row) -> float:
-    """Return the seconds by which the laps of a step exceed the step."""
-    return ((row.phases_over_step or 1.0) - 1) * (row.median_s or 0.0)
-
-
-def _off(case: Case, row: Row) -> str:
-    offset = _offset(row) / MICROSECONDS.seconds
-    laps = "smallest" if not case.on_device else "mean"
-    ratio = decimals(row.phases_over_step, 4)
-    return (
-        f"Off: the phases of {case.key} add up to {ratio} times its step ({decimals(offset, 0)} µs),"
-        f" by the {laps} laps of neighbouring blocks."
-    )
-
-
-SHOWN = (
-    Column("disturbance", "", lambda row: row.disturbance, slowdown),
-    Column("launches", "", lambda row: row.launches),
-    Column("between them %", "", lambda row: row.between_launches, percentage),
-    Column("rounds", "", lambda row: row.rounds),
-    Column("values", "", lambda row: row.laps, count),
-    Column("lap overhead µs", "", lambda row: row.lap_overhead_s, _microseconds),
-    Column("lap overhead %", "", _overhead_share, percentage),
-    Column("phases/step", "", lambda row: row.phases_over_step, lambda ratio: decimals(ratio, 3)),
-    Column("steady", "", lambda row: row.steady, lambda steady: "yes" if steady else "no", words=True),
-)
+    steps = {case: row_of["step"] for case, row_of in cells.items() if "step" in row_of}
+    return {case: row for case, row in steps.items() if row.time_s}

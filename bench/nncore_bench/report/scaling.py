@@ -15,8 +15,8 @@ from nncore_bench.cases import DOES_NOT_APPLY, Case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import COVERAGE, Estimate
 from nncore_bench.estimate.rows import CASE_COLUMNS
-from nncore_bench.text.format import count, decimals, from_to, percentage, plus_minus, unit_for
-from nncore_bench.text.frame import LABELS, shared_by, shown_columns, threads_in_words
+from nncore_bench.text.format import count, decimals, from_to, percentage, plus_minus, several, unit_for
+from nncore_bench.text.frame import LABELS, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table
 
 LEAST_SIZES = 3
@@ -159,7 +159,7 @@ def threads_table(cells: Cells) -> Table | None:
     speed_ups = {case: _over_the_fewest(times) for case, times in series.items()}
     columns = _case_columns(series, "threads")
     for threads in counts:
-        title, text = f"{threads_in_words(threads)} {unit.symbol}", partial(plus_minus, unit=unit.seconds)
+        title, text = f"{several(threads, 'thread')} {unit.symbol}", partial(plus_minus, unit=unit.seconds)
         columns.append(Column(title, f"time_s_{threads}", _of(series, threads), text))
     for threads in counts[1:]:
         title = f"speed-up of {threads}"

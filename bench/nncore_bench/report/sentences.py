@@ -9,8 +9,8 @@ from nncore_bench.companions import reference_case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import Row
 from nncore_bench.report.throughput import samples_per_s
-from nncore_bench.text.format import NOT_AVAILABLE, percentage, plus_minus, unit_for
-from nncore_bench.text.frame import place, size, threads_in_words
+from nncore_bench.text.format import NOT_AVAILABLE, percentage, plus_minus, several, unit_for
+from nncore_bench.text.frame import place, size
 
 
 def slowest_phase(cells: Cells) -> str:
@@ -77,7 +77,7 @@ def _example(case: Case, phase: str, cells: Cells) -> str:
     known = [row for name in (phase, "step") if (row := cells[case].get(name)) and row.time_s]
     unit = unit_for(row.time_s for row in known)
     times = [plus_minus(row.time, unit.seconds) for row in known]
-    threads = "" if case.threads == DOES_NOT_APPLY else f", {threads_in_words(case.threads)}"
+    threads = "" if case.threads == DOES_NOT_APPLY else f", {several(int(case.threads), 'thread')}"
     return f"{' of '.join(times) or NOT_AVAILABLE} {unit.symbol} at {size(case)}{threads}"
 
 

@@ -16,10 +16,14 @@ MOST_DIGITS_WITH_INTERVAL = 4
 
 @dataclass(frozen=True)
 class Unit:
-    """Name a unit of time and its length in seconds."""
+    """A unit of time: its symbol and its length in seconds."""
 
     symbol: str
     seconds: float
+
+    def text(self, seconds: float | None) -> str:
+        """Return a time in this unit, without the symbol."""
+        return in_unit(seconds, self.seconds)
 
 
 UNITS = (Unit("s", 1.0), Unit("ms", 1e-3), Unit("µs", 1e-6), Unit("ns", 1e-9))
@@ -89,7 +93,7 @@ def signed(value: float, places: int) -> str:
 
 
 def magnitude(share: float | None) -> str:
-    """Return a share of which only the order of magnitude counts: `3e-05`."""
+    """Return the order of magnitude of a share: `3e-05`."""
     return NOT_AVAILABLE if share is None else f"{share:.0e}" if share else "0"
 
 
@@ -115,7 +119,7 @@ def span(values: Sequence[float]) -> str:
 
 
 def count(value: float | None) -> str:
-    """Return how many: a whole number as it is, a mean of several with its digits."""
+    """Return a count: a whole number as it is, a mean of several with its significant digits."""
     return f"{value:,.0f}" if value is not None and float(value).is_integer() else number(value)
 
 
@@ -125,7 +129,7 @@ def several(things: int, noun: str) -> str:
 
 
 def first_of(names: Sequence[str], most: int) -> str:
-    """Return the first names, and how many there are besides: `a, b and 3 more`."""
+    """Return the first names and the number of the others: `a, b and 3 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

@@ -9,6 +9,7 @@ import pandas as pd
 from nncore_bench.cases import DOES_NOT_APPLY, Case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import CASE_COLUMNS, Row
+from nncore_bench.text.format import several
 from nncore_bench.text.table import Column
 
 ALWAYS_SHOWN = ("batch_size", "hidden")
@@ -22,14 +23,11 @@ def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def shown_columns(cases: Iterable[Case]) -> tuple[str, ...]:
-    """Return the parameters that tell these cases apart, and batch size and hidden width in any case."""
+    """Return the parameters in which these cases differ, and always batch size and hidden width."""
     cases = list(cases)
-    return tuple(
-        name
-        for name in CASE_COLUMNS
-        if (name in ALWAYS_SHOWN and {getattr(case, name) for case in cases} != {DOES_NOT_APPLY})
-        or len({getattr(case, name) for case in cases}) > 1
-    )
+    values = {name: {getattr(case, name) for case in cases} for name in CASE_COLUMNS}
+    always = {name for name in ALWAYS_SHOWN if values[name] != {DOES_NOT_APPLY}}
+    return tuple(name for name, found in values.items() if name in always or len(found) > 1)
 
 
 def identity(case: Case, columns: Sequence[str]) -> dict[str, str]:
@@ -38,7 +36,7 @@ def identity(case: Case, columns: Sequence[str]) -> dict[str, str]:
 
 
 def case_columns(names: Iterable[str]) -> list[Column]:
-    """Return the leading columns of a table, which tell the `case` of each line from others."""
+    """Return the leading columns of a table, which identify the `case` of each line."""
     return [replace(identity_column(name), name=name, value=attrgetter(f"case.{name}")) for name in names]
 
 
@@ -59,33 +57,28 @@ def phase_column(
 
 
 def shared_by(cases: Iterable[Case]) -> str:
-    """Return in words what all of these cases have in common, which is no column of their table."""
+    """Return the parameters that all cases share, in words; a table of them has no such columns."""
     cases = list(cases)
     columns = shown_columns(cases)
     constant = {name: getattr(cases[0], name) for name in CASE_COLUMNS if name not in columns}
     if constant.get("threads", DOES_NOT_APPLY) != DOES_NOT_APPLY:
-        constant["threads"] = threads_in_words(constant["threads"])
+        constant["threads"] = several(constant["threads"], "thread")
     return ", ".join(str(value) for value in constant.values() if value != DOES_NOT_APPLY)
 
 
-def threads_in_words(threads: int | str) -> str:
-    """Return `1 thread` or `4 threads`."""
-    return f"{threads} thread{'' if threads == 1 else 's'}"
-
-
 def place(case: Case) -> str:
-    """Return where a case ran, such as `cpu, 4 threads`."""
-    return (
-        case.device if case.threads == DOES_NOT_APPLY else f"{case.device}, {threads_in_words(case.threads)}"
+    """Return the place of a case, such as `cpu, 4 threads`."""
+    return case.device + (
+        "" if case.threads == DOES_NOT_APPLY else f", {several(int(case.threads), 'thread')}"
     )
 
 
 def series(case: Case) -> str:
-    """Return what tells a line of a picture from others: place, variant and precision where unusual."""
+    """Return the label of a line in a picture: its place, and variant and precision where unusual."""
     unusual = [name for name in (case.variant, case.precision) if name not in ("eager", "float32")]
     return ", ".join([place(case), *unusual])
 
 
 def size(case: Case) -> str:
-    """Return how large a case is, such as `batch 128, hidden 512`."""
+    """Return the size of a case, such as `batch 128, hidden 512`."""
     return f"batch {case.batch_size}" + ("" if case.hidden == DOES_NOT_APPLY else f", hidden {case.hidden}")
