@@ -1,1 +1,1 @@
-"""Numbers, tables and frames as text. pandas is imported here and by what prints."""
+"""Numbers, tables and frames as text. pandas and tabulate are imported here and by what prints."""

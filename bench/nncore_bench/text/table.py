@@ -1,6 +1,7 @@
-"""Tables: their text, and the raw numbers behind it."""
+"""A table: what is shown of it, and the raw numbers behind it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from operator import attrgetter
@@ -9,6 +10,7 @@ from textwrap import fill
 from typing import Any
 
 import pandas as pd
+import tabulate
 
 from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.runs import replace_file
@@ -21,7 +23,7 @@ MOST_SUMMARY_BYTES = 60_000
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: its text on the screen, and its raw value in files.
+    """A column of a table: what people see of a line, and what files hold of it.
 
     `title` includes the unit; a column without one is in files only, and one without a `name` only on screen.
     `value` takes a line and returns the raw value in SI units, which `text` formats. An Estimate fills three
@@ -51,7 +53,7 @@ def bounds(estimate: Estimate | None, value: str, low: str, high: str) -> dict[s
 
 
 def only_in_files(names: Iterable[str]) -> list[Column]:
-    """Return columns of attributes of the lines that are in files but not on the screen."""
+    """Return columns that are not shown, with attributes of the lines."""
     return [Column("", name, attrgetter(name)) for name in names]
 
 
@@ -103,14 +105,12 @@ class Table:
 
     def markdown(self) -> str:
         """Return heading, table and caption: one string for terminal, README and CI."""
-        columns = []
-        for title, cells in self.shown.items():
-            texts = [str(text).strip() for text in (title, *cells)]
-            width, words = max(map(len, texts)), self.holds_words(str(title))
-            dashes = "-" * (width + 1)
-            head, *body = (f" {text.ljust(width) if words else text.rjust(width)} " for text in texts)
-            columns.append([head, f":{dashes}" if words else f"{dashes}:", *body])
-        table = "\n".join(f"|{'|'.join(line)}|" for line in zip(*columns, strict=True))
+        with _no_padding():
+            table = self.shown.to_markdown(
+                index=False,
+                disable_numparse=True,  # the digits were chosen with care
+                colalign=["left" if self.holds_words(name) else "right" for name in self.shown.columns],
+            )
         caption = f"\n\n{fill(self.caption, TEXT_WIDTH)}" if self.caption else ""
         return f"## {self.title}\n\n{table}{caption}\n"
 
@@ -128,8 +128,19 @@ class Table:
         ]
 
 
+@contextmanager
+def _no_padding() -> Iterator[None]:
+    """Take away the two columns that tabulate adds to every heading: 13 of them make a table too wide."""
+    usual = tabulate.MIN_PADDING
+    tabulate.MIN_PADDING = 0
+    try:
+        yield
+    finally:
+        tabulate.MIN_PADDING = usual
+
+
 def write_files(folder: Path, tables: Iterable[Table]) -> None:
-    """Write every table as Markdown and as CSV into a folder, and make the folder if it is missing."""
+    """Write every table as Markdown and as CSV into a folder, which is made where there is none."""
     folder.mkdir(parents=True, exist_ok=True)
     for table in tables:
         replace_file(folder / f"{table.name}.md", table.markdown().encode())
@@ -137,6 +148,6 @@ def write_files(folder: Path, tables: Iterable[Table]) -> None:
 
 
 def fitting(texts: Sequence[str]) -> str:
-    """Return the first text, fullest first, that fits into a job summary, or the last one cut to fit."""
+    """Return the first of some texts, fullest first, that a job summary takes, or the last cut to that."""
     fits = (text for text in texts if len(text.encode()) <= MOST_SUMMARY_BYTES)
     return next(fits, texts[-1].encode()[:MOST_SUMMARY_BYTES].decode(errors="ignore"))
