@@ -26,13 +26,13 @@ from nncore_bench.page.figures import (
     throughput_figures,
 )
 from nncore_bench.page.figures_of_runs import history_figure, ratio_figure
-from nncore_bench.page.shown import ShownTable, filters, shown
 from nncore_bench.report.facts import named
 from nncore_bench.report.report import Report, render
 from nncore_bench.text.format import percentage
 from nncore_bench.text.frame import identity
 from nncore_bench.text.table import Table
 
+FILTERS = ("device", "threads", "phase", "batch", "hidden")
 WIDE = ("shares", "memory", "roofline", "ratios", "history")
 
 WORTH = ("crossover", "cpu_vs_cuda", "prices")
@@ -50,7 +50,7 @@ class Section:
     lead: Sequence[str] = ()
     missing: Sequence[str] = ()
     figures: Sequence[Figure] = ()
-    tables: Sequence[ShownTable] = ()
+    tables: Sequence[Table] = ()
     links: Sequence[tuple[str, str]] = ()
 
 
@@ -95,17 +95,18 @@ def page(material: Material, folder: Path | None = None) -> str:
         raise ValueError("no run was given")
     sections = _sections(material, folder)
     figures = [figure for section in sections for figure in section.figures]
+    tables = [table for section in sections for table in section.tables]
     text: str = _template().render(
         title=f"Where the time of a training step goes: {material.source.run.host}",
         subtitle=named(material.source.run),
         verdict=_verdict(material),
-        filters=filters(table for section in sections for table in section.tables),
+        filters=_filters(tables),
         sections=sections,
         specs={figure.name: figure.spec for figure in figures},
         bundle=bundle(),
         command=material.command,
         wide=WIDE,
-        zip=zip,
+        words_of={table.name: set(filter(table.holds_words, table.shown)) for table in tables},
     )
     return text
 
@@ -177,7 +178,7 @@ def _worth(material: Material) -> Section:
         lead,
         missing,
         _drawn(*throughput_figures(material.source.cells, material.curves), speed_up_figure(material.curves)),
-        shown([*material.report.named(*WORTH), *material.report.named(*SCALING, prefix="throughput_")]),
+        [*material.report.named(*WORTH), *material.report.named(*SCALING, prefix="throughput_")],
     )
 
 
@@ -203,7 +204,7 @@ def _where(material: Material) -> Section:
         [],
         missing,
         _drawn(phase_figure(cells), memory_figure(cells), roofline_figure(cells, material.source.ceilings)),
-        shown(material.report.named(*WHERE, prefix="operators")),
+        material.report.named(*WHERE, prefix="operators"),
     )
 
 
@@ -222,7 +223,7 @@ def _changed(material: Material) -> Section:
     lead = [f"A: {named(material.comparison.base)}", f"B: {named(material.comparison.candidate)}"]
     lead += [line.removeprefix("- ") for line in material.comparison.remarks]
     figures = _drawn(ratio_figure(frame), history_figure(material.sources))
-    return Section("changed", "What changed?", lead, [], figures, shown(material.comparison.tables))
+    return Section("changed", "What changed?", lead, [], figures, material.comparison.tables)
 
 
 def _faster(material: Material) -> Section:
@@ -232,7 +233,7 @@ def _faster(material: Material) -> Section:
     if not material.source.gains:
         missing.append("What variants of the step gain, measured side by side: nncore-bench advise.")
     tables = material.report.named("findings", prefix="advice")
-    return Section("faster", "How do I make it faster?", _advice(material), missing, [], shown(tables))
+    return Section("faster", "How do I make it faster?", _advice(material), missing, [], tables)
 
 
 def _advice(material: Material) -> list[str]:
@@ -242,8 +243,20 @@ def _advice(material: Material) -> list[str]:
 
 
 def _machine(material: Material, folder: Path | None) -> Section:
-    tables, links = shown(material.report.named(*MACHINE)), list(_traces(material.source, folder))
+    tables, links = material.report.named(*MACHINE), list(_traces(material.source, folder))
     return Section("machine", "Machine and measurement", material.report.remarks, [], [], tables, links)
+
+
+def _filters(tables: Iterable[Table]) -> list[tuple[str, list[str]]]:
+    """Return the columns by which tables can be filtered, each with its values."""
+    shown = [table.shown for table in tables]
+    values = {name: {cell for one in shown if name in one for cell in one[name]} for name in FILTERS}
+    return [(name, sorted(found, key=_by_number)) for name, found in values.items() if len(found) > 1]
+
+
+def _by_number(text: str) -> tuple[bool, float, str]:
+    """Order numbers by size, and words after them."""
+    return not text.isdecimal(), float(text) if text.isdecimal() else 0.0, text
 
 
 def _traces(source: Source, here: Path | None) -> Iterable[tuple[str, str]]:
