@@ -55,7 +55,7 @@ def gate(asked: GateOptions, progress: Progress) -> Outcome:
     pythons = (asked.base_python or sys.executable, asked.candidate_python or sys.executable)
     cases = chosen_cases(asked)
     names = (base.short, candidate.short)
-    with Layout(repository, base, candidate) as layout:
+    with closing(Layout(repository.lay_out, base, candidate)) as layout:
         if asked.options.subject == SIMPLENN:
             _check_that_it_is_there(layout, names)
         budget_s, environment = _budget_s(asked, cases), chosen_gpu(asked.options.gpu_number, os.environ)

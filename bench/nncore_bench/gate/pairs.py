@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,14 +52,7 @@ BASE, CANDIDATE = 0, 1
 COLUMNS = [BLOCK_LAPS["laps"].index(phase) for phase in STEP_PHASES]
 
 
-class SideWorker(Asked, Protocol):
-    """A worker that measures the code of one revision."""
-
-    def close(self) -> None:
-        """End it."""
-
-
-Launch = Callable[[int, str, Path, tuple[int, ...]], SideWorker]
+Launch = Callable[[int, str, Path, tuple[int, ...]], Asked]
 """Start a worker of a side, for a device, that measures the code of a folder on some cores (none: any)."""
 
 Times = npt.NDArray[np.float64]
@@ -117,7 +110,7 @@ class Pairing:
     def _pair(
         self, device: str, paths: tuple[Path, Path], numbers: Sequence[int], cores: tuple[int, ...]
     ) -> dict[int, PairRatios]:
-        sides: dict[int, SideWorker] = {}
+        sides: dict[int, Asked] = {}
         try:
             for side in self._shuffled((BASE, CANDIDATE)):
                 sides[side] = self.launch(side, device, paths[side], cores)
@@ -129,7 +122,7 @@ class Pairing:
                 sides[side].close()
 
     def _measured(
-        self, sides: Mapping[int, SideWorker], numbers: Sequence[int], cores: tuple[int, ...]
+        self, sides: Mapping[int, Asked], numbers: Sequence[int], cores: tuple[int, ...]
     ) -> dict[int, PairRatios]:
         for number in self._shuffled(numbers):
             for side in self._shuffled((BASE, CANDIDATE)):
@@ -143,7 +136,7 @@ class Pairing:
                 samples[number].append(self._sample(sides, number, cores))
         return {number: ratios_of(of_case) for number, of_case in samples.items()}
 
-    def _prepare(self, sides: Mapping[int, SideWorker], side: int, number: int) -> None:
+    def _prepare(self, sides: Mapping[int, Asked], side: int, number: int) -> None:
         kinds = self._kinds(number)
         request = messages.Prepare(number, self.cases[number], warm_up=True, kinds=kinds)
         reply = self._ask(sides, side, number, request)
@@ -154,7 +147,7 @@ class Pairing:
         return ON_DEVICE if self.cases[number].on_device else ON_CPU
 
     def _sample(
-        self, sides: Mapping[int, SideWorker], number: int, cores: tuple[int, ...]
+        self, sides: Mapping[int, Asked], number: int, cores: tuple[int, ...]
     ) -> tuple[Sample, Sample]:
         steps = self.steps[number]
         steps += self.random.randrange(steps // LENGTHS + 1)
@@ -171,7 +164,7 @@ class Pairing:
         return base, candidate
 
     def _ask(
-        self, sides: Mapping[int, SideWorker], side: int, number: int, request: messages.Request
+        self, sides: Mapping[int, Asked], side: int, number: int, request: messages.Request
     ) -> messages.Reply:
         try:
             reply = sides[side].ask(request)

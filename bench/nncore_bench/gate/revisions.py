@@ -7,12 +7,11 @@ import subprocess
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
 
 from nncore_bench.errors import UserError
 
@@ -82,34 +81,29 @@ class Repository:
                 shutil.copy2(source, target, follow_symlinks=False)
 
 
-class LaysOut(Protocol):
-    """Put the code of revisions into folders, as a repository does."""
-
-    def lay_out(self, revision: Revision, folder: Path) -> None:
-        """Put the code of a revision into a folder that does not exist yet."""
-
-
 class Layout:
-    """Both revisions laid out twice, each once under either letter, until the block ends.
+    """Both revisions laid out twice, each once under either letter, until it is closed.
 
-    `paths(swapped)` are the folders of base and candidate; swapping exchanges their letters.
+    `lay_out` puts the code of a revision into a folder that does not exist yet.
     """
 
-    def __init__(self, repository: LaysOut, base: Revision, candidate: Revision) -> None:
+    def __init__(
+        self, lay_out: Callable[[Revision, Path], None], base: Revision, candidate: Revision
+    ) -> None:
         remove_abandoned()
         self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self._lock = (self._folder / LOCK).open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             for is_candidate, swapped in product((False, True), repeat=2):
-                place = self._place(is_candidate=is_candidate, swapped=swapped)
-                repository.lay_out(candidate if is_candidate else base, place)
+                folder = self._place(is_candidate=is_candidate, swapped=swapped)
+                lay_out(candidate if is_candidate else base, folder)
         except BaseException:
             self.close()
             raise
 
     def paths(self, *, swapped: bool) -> tuple[Path, Path]:
-        """Return the folders of base and candidate."""
+        """Return the folders of base and candidate; swapping exchanges their letters."""
         base, candidate = (self._place(is_candidate=one, swapped=swapped) for one in (False, True))
         return base, candidate
 
@@ -121,14 +115,6 @@ class Layout:
         """Remove everything."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._lock.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def remove_abandoned() -> None:

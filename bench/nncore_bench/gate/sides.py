@@ -8,10 +8,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from nncore_bench.campaign.conductor import Progress
-from nncore_bench.campaign.launcher import WorkerError
+from nncore_bench.campaign.launcher import Asked, WorkerError
 from nncore_bench.campaign.passes import PROFILED_STEPS
 from nncore_bench.cases import Case
-from nncore_bench.gate.pairs import Pairing, SideError, SideWorker
+from nncore_bench.gate.pairs import Pairing, SideError
 from nncore_bench.gate.ratios import PairRatios
 from nncore_bench.gate.revisions import Layout
 from nncore_bench.gate.templates import Templates
@@ -83,7 +83,7 @@ class Sides:
         """End the template processes and every worker of them."""
         self.templates.close()
 
-    def _each(self, side: int, cases: Sequence[Case], what: str) -> Iterator[tuple[SideWorker, int, Case]]:
+    def _each(self, side: int, cases: Sequence[Case], what: str) -> Iterator[tuple[Asked, int, Case]]:
         """Yield each case with its number and a worker of its device."""
         done, path = 0, self.layout.paths(swapped=False)[side]
         for device in dict.fromkeys(case.device for case in cases):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import exp
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -26,10 +26,10 @@ from nncore_bench.gate.outcome import Outcome
 from nncore_bench.gate.pairs import BASE, CANDIDATE, SideError, judgeable
 from nncore_bench.gate.ratios import MEASURED, PairRatios
 from nncore_bench.gate.rule import Rule
-from nncore_bench.gate.sides import SIDES, Counters
+from nncore_bench.gate.sides import SIDES, Sides
 from nncore_bench.gate.signflip import FEWEST_PAIRS
 from nncore_bench.gate.templates import HASH_SEEDS
-from nncore_bench.records import CaseCounters, CaseProfile
+from nncore_bench.records import CaseCounters
 
 MOST_EXPLAINED, EXAMPLES = 12, 2
 MOST_DISCARDED = 3
@@ -47,22 +47,6 @@ Pairs: TypeAlias = dict[Case, list[PairRatios]]
 """What each pair of a stage showed of each case."""
 
 
-class Measures(Protocol):
-    """What a gate asks of both revisions; raises SideError where one of them cannot answer."""
-
-    def counted(self, side: int) -> Counters:
-        """Return the counters of each case, why it cannot run, or None where it cannot be counted."""
-
-    def profiled(self, side: int, cases: Sequence[Case]) -> Mapping[Case, CaseProfile]:
-        """Return the profiles of the cases that can be profiled."""
-
-    def pair(self, cases: Collection[Case]) -> Mapping[Case, PairRatios]:
-        """Return what a fresh launch pair shows of some cases."""
-
-    def close(self) -> None:
-        """End all processes; the next question starts new ones."""
-
-
 @dataclass
 class Gate:
     """Measure pairs and decide; `names` are those of base and candidate."""
@@ -73,7 +57,7 @@ class Gate:
     budget_s: float
     progress: Progress
     random: random.Random
-    sides: Measures
+    sides: Sides
     now: Callable[[], float] = time.monotonic
     discarded: list[str] = field(default_factory=list, init=False)
     cut_short: str = field(default="", init=False)

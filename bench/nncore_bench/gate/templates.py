@@ -8,8 +8,7 @@ import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nncore_bench.campaign.launcher import Launcher, WorkerError
-from nncore_bench.gate.pairs import SideWorker
+from nncore_bench.campaign.launcher import Asked, Launcher, WorkerError
 
 PAIRS_PER_TEMPLATE = 4
 HASH_SEEDS = 2**32
@@ -41,7 +40,7 @@ class Templates:
         self._templates: dict[str, tuple[Launcher, int]] = {}
         self._most = 2 * PAIRS_PER_TEMPLATE // len(set(pythons))
 
-    def launch(self, side: int, device: str, path: Path, cores: tuple[int, ...]) -> SideWorker:
+    def launch(self, side: int, device: str, path: Path, cores: tuple[int, ...]) -> Asked:
         """Return a worker of a side for a device, of the code in a folder, on cores; raises WorkerError.
 
         On CUDA it may use every core, see `Launcher.start`.

@@ -106,7 +106,9 @@ def page(material: Material, folder: Path | None = None) -> str:
         bundle=bundle(),
         command=material.command,
         wide=WIDE,
-        words_of={table.name: set(filter(table.holds_words, table.shown)) for table in tables},
+        words_of={
+            one.name: {str(name) for name in one.shown if one.holds_words(str(name))} for one in tables
+        },
     )
     return text
 

@@ -1,6 +1,7 @@
 """The checks of a self-test: what was measured against what was known beforehand. Pure functions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite, log
 
@@ -17,6 +18,7 @@ from nncore_bench.estimate.estimates import (
     low_time,
 )
 from nncore_bench.runs import NANO, Block
+from nncore_bench.text.format import count
 
 WAIT_WITHIN, WAIT_WITHIN_S = 0.02, 1e-6
 PLANTED_WITHIN, PLANTED_WITHIN_S = 0.05, 3e-6
@@ -45,8 +47,9 @@ class Check:
 
     @property
     def figure(self) -> str:
-        """Return the sentence with its figures."""
-        return self.words.format_map(self.figures) if self.figures else self.words
+        """Return the sentence with its figures, `+1.2 %` for `+1.2%`."""
+        words = self.words.format_map(self.figures) if self.figures else self.words
+        return re.sub(r"(?<=\d)%", " %", words)
 
     @property
     def record(self) -> dict[str, object]:
@@ -59,13 +62,12 @@ class Check:
 def known_time(expected_s: float, read: Mapping[str, float]) -> Check:
     """Check a busy-wait of known length, in seconds, as read from each place (table, JSON, CSV)."""
     allowed_s = max(WAIT_WITHIN * expected_s, WAIT_WITHIN_S)
-    figures: dict[str, float | None] = {"limit_us": allowed_s / MICRO} if read else {}
+    figures: dict[str, float | None] = {"limit_us": allowed_s / MICRO}
     for place, value in read.items():
         figures |= {f"{place}_us": value / MICRO, f"{place}_error": (value - expected_s) / expected_s}
     words = ", ".join(f"{place} {{{place}_us:,.6g}} µs ({{{place}_error:+.2%}})" for place in read)
-    passed = bool(read) and all(abs(value - expected_s) <= allowed_s for value in read.values())
-    name = f"known time of {expected_s / MICRO:,.0f} µs"
-    return Check(name, passed, words or "no time was told", figures)
+    passed = all(abs(value - expected_s) <= allowed_s for value in read.values())
+    return Check(f"known time of {expected_s / MICRO:,.0f} µs", passed, words, figures)
 
 
 def planted_delay(phase: str, planted_s: float, blocks: Sequence[Block]) -> Check:
@@ -74,42 +76,39 @@ def planted_delay(phase: str, planted_s: float, blocks: Sequence[Block]) -> Chec
     Its size is within 5 % or 3 µs, and no more than that is found in any other phase.
     """
     name = f"delay planted in {phase}"
-    by_launch = [{lap: _excess(one, lap) for lap in STEP_PHASES} for one in _launches(blocks)]
-    if not by_launch:
+    delays = np.array([[_excess(one, lap) for lap in STEP_PHASES] for one in _launches(blocks)])
+    if not delays.size:
         return Check(name, passed=False, words="no block was finished")
-    planted = {other: planted_s * (other == phase) for other in STEP_PHASES}
-    limit_s = max(PLANTED_WITHIN * planted_s, PLANTED_WITHIN_S)
-    middle = {other: float(np.median([delays[other] for delays in by_launch])) for other in STEP_PHASES}
-    there = [delays[phase] for delays in by_launch]
-    elsewhere = [other for other in STEP_PHASES if other != phase]
+    here, limit_s = STEP_PHASES.index(phase), max(PLANTED_WITHIN * planted_s, PLANTED_WITHIN_S)
+    there, elsewhere = delays[:, here], np.delete(delays, here, axis=1)
     seconds = {
         "planted": planted_s,
-        "found": middle[phase],
-        "least": min(there),
-        "most": max(there),
-        "elsewhere": max(abs(middle[other]) for other in elsewhere),
-        "most_elsewhere": max(abs(delays[other]) for delays in by_launch for other in elsewhere),
+        "found": np.median(there),
+        "least": there.min(),
+        "most": there.max(),
+        "elsewhere": abs(np.median(elsewhere, axis=0)).max(),
+        "most_elsewhere": abs(elsewhere).max(),
         "limit": limit_s,
     }
     return Check(
         name,
-        all(abs(delays[lap] - planted[lap]) <= limit_s for delays in by_launch for lap in planted),
+        bool((abs(there - planted_s) <= limit_s).all() and (abs(elsewhere) <= limit_s).all()),
         "{found_us:.1f} of {planted_us:.0f} µs there ({least_us:.1f} to {most_us:.1f} in {launches}"
         " launches), at most {elsewhere_us:.1f} µs elsewhere ({most_elsewhere_us:.1f} in one launch)",
-        {"launches": len(there), **{f"{key}_us": value / MICRO for key, value in seconds.items()}},
+        {"launches": len(there), **{f"{key}_us": float(value) / MICRO for key, value in seconds.items()}},
     )
 
 
-def _launches(blocks: Iterable[Block]) -> list[list[Block]]:
-    blocks = list(blocks)
-    return [[b for b in blocks if b.launch == launch] for launch in sorted({b.launch for b in blocks})]
+def _launches(blocks: Sequence[Block]) -> list[list[Block]]:
+    launches = sorted({block.launch for block in blocks})
+    return [[block for block in blocks if block.launch == launch] for launch in launches]
 
 
 def _excess(blocks: Sequence[Block], phase: str) -> float:
-    """Return by how many seconds a launch's smallest delayed lap exceeds that of as many before them.
+    """Return by how many seconds a launch's smallest delayed lap exceeds the smallest of as many before them.
 
-    The smallest, for waiting changes what the processor does next (its caches, its clocks), by more than the
-    instrument is tested for, in most iterations but not in all.
+    In most iterations, but not in all, waiting changes what the processor does next (its caches, its clocks)
+    by more than the instrument is tested for; the smallest laps are free of it.
     """
     delayed, before = [], []
     for block in blocks:
@@ -140,9 +139,9 @@ def at_most(name: str, what: str, count: int, of: int, share: float) -> Check:
 
 def at_least(name: str, what: str, count: int, of: int, share: float) -> Check:
     """Check that something that happens with at least a share did not happen less often (99.9 % bound)."""
-    passed = of > 0 and count >= binom.ppf(1 - CERTAINTY, of, share)
+    check = at_most(name, what, of - count, of, 1 - share)
     words = f"{BOUNDS if of else 'none'} {what}, meant at least {{limit:.0%}}"
-    return Check(name, bool(passed), words, {**_bounds(count, of), "limit": share})
+    return replace(check, words=words, figures={**_bounds(count, of), "limit": share})
 
 
 def launches_of(blocks: Sequence[Block], kind: BlockKind, laps: Sequence[str]) -> Launches:
@@ -167,10 +166,11 @@ def difference(a: Launches, b: Launches) -> Estimate:
 
 def parts_and_whole(steps: Sequence[Sequence[Block]]) -> Check:
     """Check, case by case, that the laps of a step add up to the step of the neighbouring plain blocks."""
-    found = [_against_plain(blocks, STEP_PHASES) for blocks in steps]
-    left = [value / MICRO for blocks in steps for value in [_unattributed(blocks)] if value is not None]
-    check = _sums("parts and whole", "the laps miss the step", found, (PARTS_WITHIN, PARTS_WITHIN_S))
-    if not left or not check.figures:
+    limits = PARTS_WITHIN, PARTS_WITHIN_S
+    check = _sums("parts and whole", "the laps miss the step", steps, STEP_PHASES, limits)
+    lapped = [[block.column(UNATTRIBUTED) for block in one if block.kind == "laps"] for one in steps]
+    left = [float(np.median(np.concatenate(laps))) * NANO / MICRO for laps in lapped if laps]
+    if not check.figures:
         return check
     words = f"{check.words}, unattributed {{unattributed_low_us:.1f}} to {{unattributed_high_us:.1f}} µs"
     unattributed = {"unattributed_low_us": min(left), "unattributed_high_us": max(left)}
@@ -179,28 +179,27 @@ def parts_and_whole(steps: Sequence[Sequence[Block]]) -> Check:
 
 def observer(steps: Sequence[Sequence[Block]]) -> Check:
     """Check, case by case, that a step takes as long with clock reads between its phases as without."""
-    found = [_against_plain(blocks, BLOCK_LAPS["laps"]) for blocks in steps]
-    return _sums("observer", "clock reads change it", found, (OBSERVER_WITHIN, OBSERVER_WITHIN_S))
-
-
-def _against_plain(blocks: Sequence[Block], laps: Sequence[str]) -> tuple[float, Estimate] | None:
-    """Return the plain step in seconds, and the log-ratio of the sum of some laps to it."""
-    plain, lapped = launches_of(blocks, "plain", ("step",)), launches_of(blocks, "laps", laps)
-    if not plain or not lapped:
-        return None
-    return low_time(plain).value * NANO, difference(lapped, plain)
-
-
-def _unattributed(blocks: Sequence[Block]) -> float | None:
-    laps = [block.column(UNATTRIBUTED) for block in blocks if block.kind == "laps"]
-    return float(np.median(np.concatenate(laps))) * NANO if laps else None
+    limits = OBSERVER_WITHIN, OBSERVER_WITHIN_S
+    return _sums("observer", "clock reads change it", steps, BLOCK_LAPS["laps"], limits)
 
 
 def _sums(
-    name: str, words: str, found: Sequence[tuple[float, Estimate] | None], limits: tuple[float, float]
+    name: str,
+    words: str,
+    steps: Sequence[Sequence[Block]],
+    laps: Sequence[str],
+    limits: tuple[float, float],
 ) -> Check:
-    """Check that no case is surely beyond both limits, a share and seconds, and the median case is not."""
-    known = [one for one in found if one is not None]
+    """Check that the sum of some laps is the plain step, with limits as a share and in seconds.
+
+    No case may surely be beyond both limits, and the median case may not be beyond them at all.
+    """
+    both = [(launches_of(one, "plain", ("step",)), launches_of(one, "laps", laps)) for one in steps]
+    known = [
+        (low_time(plain).value * NANO, difference(lapped, plain))
+        for plain, lapped in both
+        if plain and lapped
+    ]
     if not known:
         return Check(name, passed=False, words="no step was measured both ways")
     values = [off.value for _, off in known]
@@ -264,14 +263,10 @@ def closed_form(name: str, counted: Mapping[str, float | None], expected: Mappin
     for size, value in expected.items():
         figures |= {f"{size} counted": counted.get(size), f"{size} expected": value}
     words = ", ".join(
-        f"{size}: {_whole(counted.get(size))} of {value:,.0f}" for size, value in expected.items()
+        f"{size}: {count(counted.get(size))} of {count(value)}" for size, value in expected.items()
     )
     passed = bool(expected) and all(counted.get(size) == value for size, value in expected.items())
     return Check(name, passed, words, figures)
-
-
-def _whole(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:,.0f}"
 
 
 def clock(between_ns: Laps, spans_ns: Sequence[int], reference_ns: int) -> Check:
