@@ -1,7 +1,7 @@
 """A gate's outcome as text for the terminal and for a job summary, and as data."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from operator import itemgetter
 from shlex import join
 from typing import Any
@@ -173,8 +173,6 @@ def verdict_table(outcome: Outcome) -> Table:
         Column("detects %", "", itemgetter("detectable"), percentage),
         Column("pairs", "", itemgetter("pairs")),
         Column("why", "", itemgetter("reason")),
-        *(Column("", field.name, itemgetter(field.name)) for field in fields(Decision)),
-        Column("", "reason", itemgetter("reason")),
     ]
     rule = outcome.rule
     alpha, suite, mean = map(percentage, (rule.alpha, rule.suite_margin, rule.mean_margin))

@@ -3,10 +3,9 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -43,7 +42,7 @@ MACHINE = ("ceilings", "quality", "machine", "facts")
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: its first sentences, what is missing and how to get it, and its evidence."""
+    """A part of the page: its first sentences, hints at what was not measured, and its evidence."""
 
     anchor: str
     title: str
@@ -56,7 +55,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Material:
-    """Runs, oldest first, from which a page or files are made.
+    """The runs of a page or of files, oldest first.
 
     `command` is what the user typed; `prices` are per hour by device.
     """
@@ -72,63 +71,48 @@ class Material:
 
     @cached_property
     def curves(self) -> Sequence[Curve]:
-        """Return the speed-ups of CUDA over the CPU in the newest run."""
+        """The speed-ups of CUDA over the CPU in the newest run."""
         return curves(self.source.cells, self.prices)
 
     @cached_property
     def report(self) -> Report:
-        """Return the report of the newest run."""
+        """The report of the newest run."""
         return render(self.source, self.prices)
 
     @cached_property
     def comparison(self) -> Comparison | None:
-        """Return how the newest run compares with the one before."""
+        """The newest run compared with the one before; None for a single run."""
         return compare_cases(self.sources[-2], self.source) if len(self.sources) > 1 else None
 
 
 def page(material: Material, folder: Path | None = None) -> str:
     """Return the page of one run, of two compared, or of a run with its history.
 
-    `folder` is where the page will lie, from where traces are linked. Raises ValueError for no run.
+    `folder` is where the page will lie, from where traces are linked.
     """
-    if not material.sources:
-        raise ValueError("no run was given")
-    sections = _sections(material, folder)
-    figures = [figure for section in sections for figure in section.figures]
+    sections = sections_of(material, folder)
     tables = [table for section in sections for table in section.tables]
-    text: str = _template().render(
+    left = {one.name: {str(name) for name in one.shown if one.holds_words(str(name))} for one in tables}
+    loader = PackageLoader("nncore_bench.page", "templates")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    text: str = environment.get_template("page.html.j2").render(
         title=f"Where the time of a training step goes: {material.source.run.host}",
         subtitle=named(material.source.run),
         verdict=_verdict(material),
         filters=_filters(tables),
         sections=sections,
-        specs={figure.name: figure.spec for figure in figures},
+        specs={figure.name: figure.spec for section in sections for figure in section.figures},
         bundle=bundle(),
         command=material.command,
         wide=WIDE,
-        words_of={
-            one.name: {str(name) for name in one.shown if one.holds_words(str(name))} for one in tables
-        },
+        words_of=left,
     )
     return text
 
 
-def parts(material: Material) -> tuple[Report, list[Table], list[Figure]]:
-    """Return what the page is made of: the report of the newest run, all tables, and all pictures."""
-    compared = material.comparison.tables if material.comparison else ()
-    tables = [*material.report.tables, *compared]
-    return material.report, tables, [figure for section in _sections(material) for figure in section.figures]
-
-
-def _sections(material: Material, folder: Path | None = None) -> list[Section]:
+def sections_of(material: Material, folder: Path | None = None) -> list[Section]:
+    """Return the sections of the page that will lie in a folder."""
     return [*(of(material) for of in (_worth, _where, _changed, _faster)), _machine(material, folder)]
-
-
-@cache
-def _template() -> Any:  # noqa: ANN401 - jinja2's own type is in no stub
-    loader = PackageLoader("nncore_bench.page", "templates")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=False)
-    return environment.get_template("page.html.j2")
 
 
 def _verdict(material: Material) -> list[tuple[str, str]]:
@@ -139,12 +123,12 @@ def _verdict(material: Material) -> list[tuple[str, str]]:
     if material.comparison is None:
         return lines
     suspects, of = len(material.comparison.suspects), len(material.comparison.results)
-    said = f"{suspects} of {of} cases are suspected to be slower than in the run before."
-    return [("Changed", said), *lines]
+    changed = f"{suspects} of {of} cases are suspected to be slower than in the run before."
+    return [("Changed", changed), *lines]
 
 
 def _next(material: Material) -> str:
-    """Return the next step of the costliest finding, else the advice measured, else how to get some."""
+    """Return the next step of the costliest finding, or else the measured advice, or else how to get some."""
     measure = "measure variants of the step: nncore-bench advise"
     return costliest(material.report.findings) or next(iter(_advice(material)), measure)
 
@@ -239,7 +223,7 @@ def _faster(material: Material) -> Section:
 
 
 def _advice(material: Material) -> list[str]:
-    """Return the gains of the run's variants in sentences; nothing if they belong to several cases."""
+    """Return the gains of the run's variants as sentences; none if they belong to several cases."""
     alone = material.source.gains if len(material.source.gains) == 1 else {}
     return [line for base, gains in alone.items() for line in advice_sentences(base, gains)]
 
