@@ -1,4 +1,4 @@
-"""Both revisions as processes: counted and profiled each by itself, and measured in pairs."""
+"""The processes of both revisions: counted and profiled one by one, and measured in pairs."""
 
 import os
 import random
@@ -20,11 +20,11 @@ from nncore_bench.worker import messages
 
 SIDES = ("base", "candidate")
 Counters = dict[Case, CaseCounters | str | None]
-"""The counters of each case, why it cannot run, or None: it runs and cannot be counted."""
+"""The counters of each case; the reason if it cannot run; None if it runs and cannot be counted."""
 
 
 class Sides:
-    """Ask either side about cases, in a fresh worker for each device, or both of them in pairs."""
+    """Base and candidate: either answers in a fresh worker for each device, both are measured in pairs."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Sides:
         return found
 
     def pair(self, cases: Collection[Case]) -> dict[Case, PairRatios]:
-        """Return what a fresh launch pair shows of some cases; a coin decides which folder a side sits in."""
+        """Measure some cases in a fresh launch pair; a coin decides which folder a side sits in."""
         paths = self.layout.paths(swapped=self._coins.random() < 0.5)  # noqa: PLR2004 - a fair coin
         numbers = sorted(map(self.cases.index, cases))
         return {self.cases[number]: shown for number, shown in self._pairing.measure(paths, numbers).items()}
@@ -95,5 +95,5 @@ class Sides:
 
 
 def cores() -> Sequence[int]:
-    """Return the cores that this process may use; none where the system does not tell."""
+    """Return the cores that this process may use; none if the system does not say."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

@@ -1,7 +1,7 @@
-"""Template processes that import torch once; workers of both sides are forked from them, or spawned beside.
+"""Template processes that import torch once; workers of both sides are forked from them, or spawned.
 
-They are replaced now and then: forks of one template share its memory layout and hash seed, so that a side
-meets many of both. Sides of one Python share their template and differ in their code alone.
+They are replaced now and then, so that a side meets many memory layouts and hash seeds: forks share those of
+their template. Sides of one Python share their template and differ in their code alone.
 """
 
 import random
@@ -16,7 +16,7 @@ StartTemplate = Callable[[str, Mapping[str, str]], Launcher]
 
 
 def start_template(python: str, environment: Mapping[str, str]) -> Launcher:
-    """Start a Python that imports torch, and none of the code that is measured."""
+    """Start a Python that imports torch, but none of the measured code."""
     return Launcher(of_any_code=True, python=python, more=environment)
 
 
@@ -41,7 +41,7 @@ class Templates:
         self._most = 2 * PAIRS_PER_TEMPLATE // len(set(pythons))
 
     def launch(self, side: int, device: str, path: Path, cores: tuple[int, ...]) -> Asked:
-        """Return a worker of a side for a device, of the code in a folder, on cores; raises WorkerError.
+        """Return a worker of a side for a device, with the code of a folder, on cores; raises WorkerError.
 
         On CUDA it may use every core, see `Launcher.start`.
         """
@@ -56,7 +56,7 @@ class Templates:
         return str(self._template(self._pythons[side]).hello.facts["torch"])
 
     def _template(self, python: str) -> Launcher:
-        """Return the template of a Python for one more launch, a fresh one now and then."""
+        """Return the template of a Python for one more launch, now and then a fresh one."""
         template, forks = self._templates.pop(python, (None, 0))
         if template is not None and forks >= self._most:
             template.close()
