@@ -5,6 +5,7 @@ import random
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from nncore_bench.campaign.conductor import Progress
@@ -23,23 +24,18 @@ Counters = dict[Case, CaseCounters | str | None]
 """The counters of each case; the reason if it cannot run; None if it runs and cannot be counted."""
 
 
+@dataclass
 class Sides:
     """Base and candidate: either answers in a fresh worker for each device, both are measured in pairs."""
 
-    def __init__(
-        self,
-        cases: Sequence[Case],
-        layout: Layout,
-        templates: Templates,
-        progress: Progress,
-        coins: random.Random,
-    ) -> None:
-        self.cases = cases
-        self.layout = layout
-        self.templates = templates
-        self.progress = progress
-        self._coins = coins
-        self._pairing = Pairing(cases, templates.launch, cores(), coins)
+    cases: Sequence[Case]
+    layout: Layout
+    templates: Templates
+    progress: Progress
+    coins: random.Random
+
+    def __post_init__(self) -> None:
+        self._pairing = Pairing(self.cases, self.templates.launch, cores(), self.coins)
 
     def counted(self, side: int) -> Counters:
         """Return the counters of each case, or why it cannot run; raises SideError where the worker dies."""
@@ -75,7 +71,7 @@ class Sides:
 
     def pair(self, cases: Collection[Case]) -> dict[Case, PairRatios]:
         """Measure some cases in a fresh launch pair; a coin decides which folder a side sits in."""
-        paths = self.layout.paths(swapped=self._coins.random() < 0.5)  # noqa: PLR2004 - a fair coin
+        paths = self.layout.paths(swapped=self.coins.random() < 0.5)  # noqa: PLR2004 - a fair coin
         numbers = sorted(map(self.cases.index, cases))
         return {self.cases[number]: shown for number, shown in self._pairing.measure(paths, numbers).items()}
 

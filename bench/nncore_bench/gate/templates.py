@@ -6,6 +6,7 @@ their template. Sides of one Python share their template and differ in their cod
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from nncore_bench.campaign.launcher import Asked, Launcher, WorkerError
@@ -20,32 +21,28 @@ def start_template(python: str, environment: Mapping[str, str]) -> Launcher:
     return Launcher(of_any_code=True, python=python, more=environment)
 
 
+@dataclass
 class Templates:
     """A template process for each side's Python; `pythons` are those of base and candidate.
 
     `more` is set in the environment of all of them.
     """
 
-    def __init__(
-        self,
-        pythons: tuple[str, str],
-        coins: random.Random,
-        start: StartTemplate = start_template,
-        more: Mapping[str, str] | None = None,
-    ) -> None:
-        self._pythons = pythons
-        self._more = more or {}
-        self._coins = coins
-        self._start = start
+    pythons: tuple[str, str]
+    coins: random.Random
+    start: StartTemplate = start_template
+    more: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
         self._templates: dict[str, tuple[Launcher, int]] = {}
-        self._most = 2 * PAIRS_PER_TEMPLATE // len(set(pythons))
+        self._most = 2 * PAIRS_PER_TEMPLATE // len(set(self.pythons))
 
     def launch(self, side: int, device: str, path: Path, cores: tuple[int, ...]) -> Asked:
         """Return a worker of a side for a device, with the code of a folder, on cores; raises WorkerError.
 
         On CUDA it may use every core, see `Launcher.start`.
         """
-        python = self._pythons[side]
+        python = self.pythons[side]
         try:
             return self._template(python).start(device, str(path), cores)
         except (WorkerError, OSError) as error:
@@ -53,7 +50,7 @@ class Templates:
 
     def torch(self, side: int) -> str:
         """Return the version of torch in a side's Python; raises WorkerError."""
-        return str(self._template(self._pythons[side]).hello.facts["torch"])
+        return str(self._template(self.pythons[side]).hello.facts["torch"])
 
     def _template(self, python: str) -> Launcher:
         """Return the template of a Python for one more launch, now and then a fresh one."""
@@ -62,8 +59,8 @@ class Templates:
             template.close()
             template, forks = None, 0
         if template is None:
-            seed = str(self._coins.randrange(HASH_SEEDS))
-            template = self._start(python, {**self._more, "PYTHONHASHSEED": seed})
+            seed = str(self.coins.randrange(HASH_SEEDS))
+            template = self.start(python, {**(self.more or {}), "PYTHONHASHSEED": seed})
         self._templates[python] = (template, forks + 1)
         return template
 

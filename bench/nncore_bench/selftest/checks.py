@@ -1,4 +1,4 @@
-"""The checks of a self-test: what was measured against what was known beforehand. Pure functions."""
+"""The checks of a self-test: measured values against known ones. Pure functions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,24 +20,29 @@ from nncore_bench.estimate.estimates import (
 from nncore_bench.runs import NANO, Block
 from nncore_bench.text.format import count
 
-WAIT_WITHIN, WAIT_WITHIN_S = 0.02, 1e-6
-PLANTED_WITHIN, PLANTED_WITHIN_S = 0.05, 3e-6
-PARTS_WITHIN, PARTS_WITHIN_S = 0.03, 5e-6
-OBSERVER_WITHIN, OBSERVER_WITHIN_S = 0.02, 5e-6
+WAIT_WITHIN = 0.02, 1e-6
+PLANTED_WITHIN = 0.05, 3e-6
+PARTS_WITHIN = 0.03, 5e-6
+OBSERVER_WITHIN = 0.02, 5e-6
+"""Limits as a share and in seconds: the larger of the two applies."""
+
 CERTAINTY = 0.999
 COARSEST_RESOLUTION_S = 1e-6
 COSTLIEST_READING_S = 1e-6
 CLOCKS_AGREE_WITHIN = 0.001
 SPANS_WITHIN = 0.05
 MICRO = 1e-6
+Steps = Sequence[Sequence[Block]]
+"""The blocks of each case."""
+
 BOUNDS = "{count} of {of} ({low_percent:.1f} to {high_percent:.1f} %)"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the self-test: what was checked, whether it held, and its figures with their limit.
+    """One line of the self-test: the name of a check, whether it passed, and its figures with their limit.
 
-    `words` is the sentence with the figures left open, as `str.format` takes it, or in full without figures.
+    `words` is a template for `str.format_map` with the figures, or the whole sentence if there are none.
     """
 
     name: str
@@ -54,14 +59,16 @@ class Check:
     @property
     def record(self) -> dict[str, object]:
         """Return the check as a flat record; a figure that is not finite is None."""
-        known = {name: value for name, value in self.figures.items() if value is not None and isfinite(value)}
-        figures = {**dict.fromkeys(self.figures), **known}
-        return {"check": self.name, "passed": self.passed, "figure": self.figure, **figures}
+        finite = {
+            name: None if value is None or not isfinite(value) else value
+            for name, value in self.figures.items()
+        }
+        return {"check": self.name, "passed": self.passed, "figure": self.figure, **finite}
 
 
 def known_time(expected_s: float, read: Mapping[str, float]) -> Check:
     """Check a busy-wait of known length, in seconds, as read from each place (table, JSON, CSV)."""
-    allowed_s = max(WAIT_WITHIN * expected_s, WAIT_WITHIN_S)
+    allowed_s = max(WAIT_WITHIN[0] * expected_s, WAIT_WITHIN[1])
     figures: dict[str, float | None] = {"limit_us": allowed_s / MICRO}
     for place, value in read.items():
         figures |= {f"{place}_us": value / MICRO, f"{place}_error": (value - expected_s) / expected_s}
@@ -73,13 +80,13 @@ def known_time(expected_s: float, read: Mapping[str, float]) -> Check:
 def planted_delay(phase: str, planted_s: float, blocks: Sequence[Block]) -> Check:
     """Check that a delay in every third iteration lands in its phase and no other, in every launch.
 
-    Its size is within 5 % or 3 µs, and no more than that is found in any other phase.
+    Its size is right within 5 % or 3 µs, and any other phase has no more than that.
     """
     name = f"delay planted in {phase}"
     delays = np.array([[_excess(one, lap) for lap in STEP_PHASES] for one in _launches(blocks)])
     if not delays.size:
         return Check(name, passed=False, words="no block was finished")
-    here, limit_s = STEP_PHASES.index(phase), max(PLANTED_WITHIN * planted_s, PLANTED_WITHIN_S)
+    here, limit_s = STEP_PHASES.index(phase), max(PLANTED_WITHIN[0] * planted_s, PLANTED_WITHIN[1])
     there, elsewhere = delays[:, here], np.delete(delays, here, axis=1)
     seconds = {
         "planted": planted_s,
@@ -144,7 +151,7 @@ def at_least(name: str, what: str, count: int, of: int, share: float) -> Check:
     return replace(check, words=words, figures={**_bounds(count, of), "limit": share})
 
 
-def launches_of(blocks: Sequence[Block], kind: BlockKind, laps: Sequence[str]) -> Launches:
+def launches_of(blocks: Sequence[Block], kind: BlockKind, laps: Sequence[str] = ("step",)) -> Launches:
     """Return the sums of some laps of each counted iteration: launch → block → sums."""
     chosen = sorted((block for block in blocks if block.kind == kind), key=lambda block: block.round)
     return [
@@ -164,10 +171,9 @@ def difference(a: Launches, b: Launches) -> Estimate:
     return Estimate.around(float(differences.mean()), half_width(differences))
 
 
-def parts_and_whole(steps: Sequence[Sequence[Block]]) -> Check:
+def parts_and_whole(steps: Steps) -> Check:
     """Check, case by case, that the laps of a step add up to the step of the neighbouring plain blocks."""
-    limits = PARTS_WITHIN, PARTS_WITHIN_S
-    check = _sums("parts and whole", "the laps miss the step", steps, STEP_PHASES, limits)
+    check = _sums("parts and whole", "the laps miss the step", steps, STEP_PHASES, PARTS_WITHIN)
     lapped = [[block.column(UNATTRIBUTED) for block in one if block.kind == "laps"] for one in steps]
     left = [float(np.median(np.concatenate(laps))) * NANO / MICRO for laps in lapped if laps]
     if not check.figures:
@@ -177,24 +183,17 @@ def parts_and_whole(steps: Sequence[Sequence[Block]]) -> Check:
     return replace(check, words=words, figures={**check.figures, **unattributed})
 
 
-def observer(steps: Sequence[Sequence[Block]]) -> Check:
+def observer(steps: Steps) -> Check:
     """Check, case by case, that a step takes as long with clock reads between its phases as without."""
-    limits = OBSERVER_WITHIN, OBSERVER_WITHIN_S
-    return _sums("observer", "clock reads change it", steps, BLOCK_LAPS["laps"], limits)
+    return _sums("observer", "clock reads change it", steps, BLOCK_LAPS["laps"], OBSERVER_WITHIN)
 
 
-def _sums(
-    name: str,
-    words: str,
-    steps: Sequence[Sequence[Block]],
-    laps: Sequence[str],
-    limits: tuple[float, float],
-) -> Check:
+def _sums(name: str, words: str, steps: Steps, laps: Sequence[str], limits: tuple[float, float]) -> Check:
     """Check that the sum of some laps is the plain step, with limits as a share and in seconds.
 
     No case may surely be beyond both limits, and the median case may not be beyond them at all.
     """
-    both = [(launches_of(one, "plain", ("step",)), launches_of(one, "laps", laps)) for one in steps]
+    both = [(launches_of(one, "plain"), launches_of(one, "laps", laps)) for one in steps]
     known = [
         (low_time(plain).value * NANO, difference(lapped, plain))
         for plain, lapped in both
@@ -226,7 +225,7 @@ def _sums(
 
 
 def identical_twins(twins: Sequence[Estimate]) -> Check:
-    """Check twins by the binomial bound: how many intervals may miss zero where each does in 5 %."""
+    """Check twins by the binomial bound on how many intervals miss zero if each does with 5 %."""
     if not twins:
         return Check("identical twins", passed=False, words="no pair was measured")
     missed = sum(twin.high is None or twin.exceeds(0) is not None for twin in twins)
@@ -251,14 +250,14 @@ def identical_twins(twins: Sequence[Estimate]) -> Check:
 
 
 def same_every_time(name: str, repeats: Sequence[object], wanted: int) -> Check:
-    """Check that a count came out the same in every one of the repeats that were wanted."""
+    """Check that all repeats were counted, and that all counts are the same."""
     same = sum(repeat == repeats[0] for repeat in repeats)
     figures = {"same": same, "limit": wanted}
     return Check(name, wanted > 1 and same == wanted, "the same in {same} of {limit} repeats", figures)
 
 
 def closed_form(name: str, counted: Mapping[str, float | None], expected: Mapping[str, float]) -> Check:
-    """Check counts against the numbers that follow from the sizes."""
+    """Check counts against the numbers calculated from the sizes."""
     figures: dict[str, float | None] = {}
     for size, value in expected.items():
         figures |= {f"{size} counted": counted.get(size), f"{size} expected": value}
@@ -272,9 +271,9 @@ def closed_form(name: str, counted: Mapping[str, float | None], expected: Mappin
 def clock(between_ns: Laps, spans_ns: Sequence[int], reference_ns: int) -> Check:
     """Check a clock: it never goes back, moves on, is fine and cheap enough, and agrees with another one.
 
-    `between_ns` are the nanoseconds between consecutive readings; `spans_ns` is what the clock showed for
-    spans of `reference_ns` by the other clock, of which the smallest counts, since whatever comes between the
-    two clocks makes a span too long.
+    `between_ns` are the nanoseconds between consecutive readings; `spans_ns` are this clock's lengths of
+    spans of `reference_ns` by the other clock. The smallest counts: any delay between the two clocks makes a
+    span too long.
     """
     elapsed_ns = float(min(spans_ns))
     if (between_ns < 0).any():
