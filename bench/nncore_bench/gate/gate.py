@@ -120,12 +120,9 @@ def _rule(asked: GateOptions) -> Rule:
 
 def chosen_cases(asked: GateOptions) -> list[Case]:
     """Return the chosen cases of the grid; raises UserError if there is none or one cannot run here."""
-    suite = Suite(asked.options)
-    try:
+    with closing(Suite(asked.options)) as suite:
         cases = _matching(suite.cases, asked.cases)
         cannot = next(filter(None, map(suite.skip_reason, cases)), "")
-    finally:
-        suite.close()
     if cannot == NO_CUDA:
         raise UserError(f"--step-devices: {cannot} (use --step-devices=cpu)")
     if cannot:

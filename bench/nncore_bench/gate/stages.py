@@ -90,15 +90,15 @@ class Gate:
             self._decisions = self._decisions or self._known()
         finally:
             self.sides.close()
-        changes = {case: tuple(changes_of(*counters)) for case, counters in self._counters.items()}
-        base, candidate = self.names
         return Outcome(
-            base=base,
-            candidate=candidate,
+            base=self.names[BASE],
+            candidate=self.names[CANDIDATE],
             rule=self.rule,
             cases=tuple(self._judged),
             new=self._new,
-            changes={case: found for case, found in changes.items() if found},
+            changes={
+                case: tuple(found) for case, pair in self._counters.items() if (found := changes_of(*pair))
+            },
             decisions=self._decisions,
             phases=self._phases(),
             causes=causes,

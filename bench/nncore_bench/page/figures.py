@@ -1,7 +1,6 @@
 """Pictures of one run, each with what it shows in words."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import altair as alt
 import pandas as pd
@@ -61,7 +60,7 @@ def _throughput(width: str, data: pd.DataFrame, crossovers: Sequence[Crossover])
         base.mark_line(point=True).encode(y=samples, tooltip=tooltip),
     )
     label = "" if width == DOES_NOT_APPLY else f", hidden {width}"
-    best = _largest(data, "samples")
+    best = data.nlargest(1, "samples").iloc[0]
     words = (
         f"Samples per second over the batch size{label}, with 95 % intervals."
         f" Most: {number(best['samples'])} at batch {best['batch']} on {best['where']}."
@@ -73,12 +72,9 @@ def _throughput(width: str, data: pd.DataFrame, crossovers: Sequence[Crossover])
 def _marks(crossover: Crossover) -> list[alt.Chart]:
     """Return a dashed line at each crossing, and its interval as a band, within the sizes both have."""
     first, last = crossover.batch_sizes[0], crossover.batch_sizes[-1]
-    data = pd.DataFrame(
-        [
-            {"batch": batch.value, "from": batch.low or first, "to": batch.high or last}
-            for batch in (one.batch_size for one in crossover.crossings)
-        ]
-    )
+    sizes = [one.batch_size for one in crossover.crossings]
+    bounds = [(size_.value, size_.low or first, size_.high or last) for size_ in sizes]
+    data = pd.DataFrame(bounds, columns=["batch", "from", "to"])
     scale = logarithmic("batch size")
     band = alt.Chart(data).mark_rect(color=INK, opacity=0.1).encode(x=alt.X("from:Q", **scale), x2="to:Q")
     line = alt.Chart(data).mark_rule(strokeDash=[4, 4]).encode(x=alt.X("batch:Q", **scale))
@@ -153,7 +149,7 @@ def memory_figure(cells: Cells) -> Figure | None:
     phases = alt.X("phase:N", sort=list(STEP_PHASES), title=None, axis=top)
     scale = alt.Scale(type="symlog", range=["#f1f6fb", "#8fbbe0"])
     chart = _map(data, phases, CASES, alt.Color("megabytes:Q", scale=scale, title="MB"), "3", 11)
-    most = _largest(data, "megabytes")
+    most = data.nlargest(1, "megabytes").iloc[0]
     words = f"Most: {number(most['megabytes'])} MB in {most['phase']} of {most['case']}{_cut(cells)}."
     return drawn("memory", "Memory of each phase", words, chart, ROW_HEIGHT * data["case"].nunique())
 
@@ -222,11 +218,6 @@ def _map(  # noqa: PLR0913, PLR0917 - what a map is made of
     figures = base.mark_text(fontSize=font_size).encode(text=text, color=alt.value("black"))
     chart: alt.LayerChart = base.mark_rect().encode(color=colour, tooltip=tooltip) + figures
     return chart
-
-
-def _largest(data: pd.DataFrame, column: str) -> "pd.Series[Any]":
-    """Return the line in which a column is largest."""
-    return data.iloc[int(data[column].to_numpy().argmax())]
 
 
 def _keys(case: Case) -> dict[str, str]:
