@@ -137,7 +137,7 @@ def test_a_selftest_names_the_first_check_that_failed(
     assert command.main(["selftest", "--json", "-"]) == 1
     file.write_text(capsys.readouterr().out)
     found = answered(file)
-    failed = {"check": "observer", "passed": False, "figure": "by 9%", "off": 0.09}
+    failed = {"check": "observer", "passed": False, "figure": "by 9 %", "off": 0.09}
     assert (found.verdict, found.cause) == ("failed", failed)
     assert found.tables["checks"][1] == failed
 

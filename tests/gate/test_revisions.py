@@ -4,6 +4,7 @@ import os
 import subprocess
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def repository(tmp_path: Path) -> Path:
 def test_each_revision_has_its_own_code_under_either_letter(repository: Path) -> None:
     """The working tree with what is not committed, without what git ignores."""
     known = Repository(repository)
-    with Layout(known, known.revision("main"), known.revision(WORKING_TREE)) as layout:
+    with closing(Layout(known.lay_out, known.revision("main"), known.revision(WORKING_TREE))) as layout:
         folders = [layout.paths(swapped=swapped) for swapped in (False, True)]
         for base, candidate in folders:
             assert (base / "code.py").read_text() == "one"
@@ -74,10 +75,10 @@ def test_what_a_killed_gate_left_is_removed_by_the_next_one(
         if name != "nncore-bench-gate-young":
             os.utime(place / name, (hour_ago, hour_ago))
     known = Repository(repository)
-    with Layout(known, known.revision("main"), known.revision("HEAD")) as layout:
+    with closing(Layout(known.lay_out, known.revision("main"), known.revision("HEAD"))) as layout:
         in_use = layout.paths(swapped=False)[0].parents[1]
         os.utime(in_use, (hour_ago, hour_ago))
-        with Layout(known, known.revision("main"), known.revision("HEAD")):
+        with closing(Layout(known.lay_out, known.revision("main"), known.revision("HEAD"))):
             left = {folder.name for folder in place.iterdir()}
         assert in_use.name in left
         assert left >= {"nncore-bench-gate-young", "nncore-bench-gate-other"}
@@ -88,7 +89,7 @@ def test_the_repository_itself_is_left_as_it_was(repository: Path) -> None:
     """No worktree is registered, nothing is checked out."""
     known = Repository(repository)
     before = sorted(path.name for path in repository.iterdir())
-    Layout(known, known.revision("main"), known.revision("HEAD")).close()
+    Layout(known.lay_out, known.revision("main"), known.revision("HEAD")).close()
     assert sorted(path.name for path in repository.iterdir()) == before
     assert (repository / "code.py").read_text() == "three"
     assert not (repository / ".git" / "worktrees").exists()

@@ -161,20 +161,6 @@ def test_no_columns_give_no_answer() -> None:
     assert sign_flips(np.empty((0, 16)), np.random.default_rng(0)).adjusted.shape == (0,)
 
 
-@pytest.mark.parametrize("shape", [(16,), (2, 1), (2, 0), (1, 2, 3)])
-def test_what_is_no_table_of_pairs_is_refused(shape: tuple[int, ...]) -> None:
-    """A single pair has no spread."""
-    with pytest.raises(ValueError, match="two pairs or more"):
-        sign_flips(np.zeros(shape), np.random.default_rng(0))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_void_pair_is_refused(value: float) -> None:
-    """It would make every answer void without saying so."""
-    with pytest.raises(ValueError, match="1 are not finite"):
-        sign_flips(np.array([[0.1, value, 0.2]]), np.random.default_rng(0))
-
-
 def test_identical_arms_are_called_slower_as_seldom_as_promised() -> None:
     """Of 400 runs of 20 correlated columns, 5 % have any false alarm, within the binomial 99.9 % interval."""
     random = np.random.default_rng(11)

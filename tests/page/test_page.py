@@ -16,7 +16,7 @@ from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.source import Source
 from nncore_bench.page.figures import phase_figure, throughput_figures
 from nncore_bench.page.figures_of_runs import ratio_figure
-from nncore_bench.page.page import Material, page, parts
+from nncore_bench.page.page import Material, page, sections_of
 from nncore_bench.page.publish import publish, summary
 from nncore_bench.records import CaseProfile
 from nncore_bench.runs import Block, Run
@@ -160,7 +160,7 @@ def test_what_never_pays_is_no_number_in_json(tmp_path: Path) -> None:
     """Infinity is none there."""
     run = run_of([record_of(CPU_CASE), record_of(replace(CPU_CASE, variant="fused"))])
     blocks = [*blocks_of(launches=(1.0, 1.01)), *blocks_of(1, launches=(1.5, 1.51))]
-    report, _, _ = parts(Material([Source.of(run, blocks, tmp_path)], "a command"))
+    report = Material([Source.of(run, blocks, tmp_path)], "a command").report
     ((record,),) = [table.records() for table in report.tables if table.name == "advice"]
     assert record["pays_after"] is None
     assert record["speed_up"] == pytest.approx(1 / 1.5, rel=1e-2)
@@ -183,7 +183,8 @@ def test_pictures_of_many_cases_show_those_that_matter_and_say_so() -> None:
 
 def test_each_picture_has_its_words() -> None:
     """For whoever cannot see it."""
-    _, _, figures = parts(Material([on_both(), on_both()], "a command"))
+    sections = sections_of(Material([on_both(), on_both()], "a command"))
+    figures = [figure for section in sections for figure in section.figures]
     assert {figure.name for figure in figures} >= {"throughput_128", "shares", "speed_up", "ratios"}
     for figure in figures:
         assert len(figure.alternative) > 20
@@ -209,9 +210,8 @@ def test_formats_are_files_of_their_own(tmp_path: Path) -> None:
 
 def test_a_summary_has_its_limit() -> None:
     """The sentences always, of the tables as many as fit."""
-    report, _, _ = parts(
-        Material([of_cases(*(replace(CPU_CASE, batch_size=n) for n in range(1, 300)))], "a command")
-    )
+    many = of_cases(*(replace(CPU_CASE, batch_size=n) for n in range(1, 300)))
+    report = Material([many], "a command").report
     text = summary(report)
     assert len(text.encode()) <= MOST_SUMMARY_BYTES
     assert report.sentences[0][:40] in text

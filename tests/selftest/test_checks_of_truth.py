@@ -66,7 +66,7 @@ def test_laps_that_make_the_whole_pass_and_say_what_is_unattributed() -> None:
     assert check.passed
     assert check.figures["median"] == pytest.approx(np.log(650 / 660))
     assert check.figures["unattributed_low_us"] == pytest.approx(10, rel=0.06)
-    assert check.figure.startswith("the laps miss the step by -1.5% in the median case (-1.5% to -1.5%)")
+    assert check.figure.startswith("the laps miss the step by -1.5 % in the median case (-1.5 % to -1.5 %)")
 
 
 def test_laps_that_miss_the_whole_fail() -> None:

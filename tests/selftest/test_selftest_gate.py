@@ -1,6 +1,8 @@
 """The test of the gate: what it counts, and what it makes of the counts."""
 
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -8,7 +10,7 @@ from nncore_bench import __main__ as command
 from nncore_bench.gate.revisions import Layout, Revision
 from nncore_bench.selftest import gate as selftest_gate
 from nncore_bench.selftest.gate import CASES, SAME_CODE, SLOW_CASE, SLOWER_CODE
-from nncore_bench.selftest.injected import Planted, PlantedCode
+from nncore_bench.selftest.injected import Planted, lay_out_planted
 
 
 @dataclass
@@ -55,8 +57,8 @@ def test_a_gate_that_is_always_right_passes(
     assert run(monkeypatch, ["same"] * 10, ["slower"] * 10) == 0
     told = capsys.readouterr().out
     assert "ok    gate: false alarms: 0 of 10 (0.0 to 25.9 %)" in told
-    assert "ok    gate: +5% found: 10 of 10 (74.1 to 100.0 %)" in told
-    assert "ok    gate: +5% passed: 0 of 10 (0.0 to 25.9 %)" in told
+    assert "ok    gate: +5 % found: 10 of 10 (74.1 to 100.0 %)" in told
+    assert "ok    gate: +5 % passed: 0 of 10 (0.0 to 25.9 %)" in told
     assert f"10 of 10, {SLOWER_CODE}: {SLOW_CASE.key} slower (20 s)" in told
 
 
@@ -64,8 +66,8 @@ def test_a_gate_that_is_always_right_passes(
     ("same", "slower", "name"),
     [
         ([*["slower"] * 3, *["same"] * 7], ["slower"] * 10, "false alarms"),
-        (["same"] * 10, [*["undecided"] * 6, *["slower"] * 4], "+5% found"),
-        (["same"] * 10, [*["same"] * 3, *["slower"] * 7], "+5% passed"),
+        (["same"] * 10, [*["undecided"] * 6, *["slower"] * 4], "+5 % found"),
+        (["same"] * 10, [*["same"] * 3, *["slower"] * 7], "+5 % passed"),
     ],
 )
 def test_a_gate_that_is_wrong_more_often_than_it_claims_fails(
@@ -85,7 +87,7 @@ def test_what_is_known_so_far_is_told_when_it_is_interrupted(
 ) -> None:
     """After three runs of either kind."""
     assert run(monkeypatch, [*["same"] * 3, "interrupted"], ["slower"] * 4) == 130
-    assert "gate: +5% found: 3 of 3" in capsys.readouterr().out
+    assert "gate: +5 % found: 3 of 3" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("runs", ["0", "-1", "many"])
@@ -97,8 +99,8 @@ def test_a_number_of_runs_that_is_none_is_one_sentence(runs: str, capsys: pytest
 
 def test_planted_code_is_nncore_with_what_is_planted() -> None:
     """Each arm its own."""
-    code = PlantedCode({"base": Planted(), "slower": Planted(share=0.05)})
-    with Layout(code, Revision("base", ""), Revision("slower", "")) as layout:
+    lay_out = partial(lay_out_planted, {"base": Planted(), "slower": Planted(share=0.05)})
+    with closing(Layout(lay_out, Revision("base", ""), Revision("slower", ""))) as layout:
         texts = [(path / "nncore" / "step.py").read_text() for path in layout.paths(swapped=False)]
         assert [text.count("'share': 0.05") for text in texts] == [0, 1]
         assert all("class TrainStep" in text for text in texts)

@@ -1,4 +1,4 @@
-"""Causes of a slower case: its differences, attributed to what was counted and profiled."""
+"""Causes of a slower case: its differences, attributed by counters and profiles."""
 
 from collections.abc import Mapping
 
@@ -13,9 +13,9 @@ def causes_of_slower(
     counters: tuple[CaseCounters | None, CaseCounters | None],
     profiles: tuple[CaseProfile | None, CaseProfile | None],
 ) -> tuple[Cause, ...]:
-    """Return the causes, the first one first; counters and profiles are those of base and candidate.
+    """Return the causes, the largest first; counters and profiles are those of base and candidate.
 
-    `phases` has the difference of each in seconds, and the seconds it takes in the base.
+    `phases` has the difference of each phase, and its time in the base, both in seconds.
     """
     times = {phase: Estimate(base_s) for phase, (_, base_s) in phases.items()}
     base, candidate = (Side(times, *known) for known in zip(counters, profiles, strict=True))

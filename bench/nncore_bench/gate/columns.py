@@ -1,4 +1,4 @@
-"""What the gate has a verdict on: cases, and the means over them, as log-ratios of launch pairs."""
+"""The columns that the gate judges: cases, and means over them, as log-ratios of launch pairs."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from nncore_bench.gate.signflip import FEWEST_PAIRS, Floats
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """What one verdict is about: log-ratios of shape [pairs], of low estimates and of block means.
+    """The subject of one verdict: log-ratios of shape [pairs], of low estimates and of block means.
 
     `margin` is the share by which it may be slower and still pass.
     """
@@ -40,9 +40,9 @@ def columns_of(
     """Return a column for the step of each case, then those over cases: phases, devices and the suite.
 
     `judged` names the phases of each case that can be judged. A column over cases is their mean log-ratio,
-    pair by pair: a phase over the cases that have it; a device over its cases' steps, where there are two
+    pair by pair: a phase over the cases that have it; a device over the steps of its cases, if there are two
     devices or more; the suite over all steps. A single case is no suite: the suite's narrower margin would
-    take the place of its own.
+    replace its own.
     """
     cases = list(measured)
     phases = [

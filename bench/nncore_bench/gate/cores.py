@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 TOLERATED = 0.02
-"""A core may be waited for by this share of its time more than the best one, and still be chosen."""
+"""A core stays a candidate if its waiting exceeds that of the best one by this share of its time at most."""
 
 
 class Cores:
-    """Choose cores for each measurement, by coins among those that were waited for least so far.
+    """The cores of each measurement, drawn from those with the least waiting so far.
 
-    A core not tried yet counts as the best; on an otherwise idle machine all of them stay candidates.
+    An untried core counts as the best; on an otherwise idle machine all of them stay candidates.
     """
 
     def __init__(self, numbers: Sequence[int], coins: random.Random) -> None:

@@ -1,8 +1,8 @@
-"""The gate's decisions: what log-ratios of launch pairs prove, in two stages. Pure functions, values out.
+"""The gate's decisions on log-ratios of launch pairs, in two stages. Pure functions.
 
-The first stage can only pass a column or leave it open; the second judges those left open on fresh pairs
-alone, so that having been picked by chance is no evidence. "Slower" is one claim over all columns, with one
-false-alarm rate; "same" is a claim per column, proven by its interval and not by a large p.
+The first stage can only pass a column or leave it open; the second judges the open ones on fresh pairs alone,
+so that being picked by chance is no evidence. "Slower" is one claim over all columns, with one false-alarm
+rate; "same" is a claim per column, proven by its interval and not by a large p.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from nncore_bench.gate.signflip import Floats, sign_flips
 
 
 class Verdict(StrEnum):
-    """The verdict on a column; a whole gate has the first of these that any column has."""
+    """The verdict on a column; that of a whole gate is the first of these which any column has."""
 
     SLOWER = "slower"
     UNDECIDED = "undecided"
@@ -30,7 +30,7 @@ class Verdict(StrEnum):
 
 
 class Ground(StrEnum):
-    """The kind of reason for a verdict; in a tail, only block means show it."""
+    """The kind of reason for a verdict; a tail shows in block means alone."""
 
     SLOWER = "slower"
     TAIL_SLOWER = "slower in the tail"
@@ -58,12 +58,12 @@ LARGEST_LOG = 700.0
 
 @dataclass(frozen=True)
 class Decision:
-    """The verdict on one column, and what it rests on.
+    """The verdict on one column, and its evidence.
 
-    `ratio` is how many times as long the candidate takes by its low estimates, `low` and `high` its two-sided
+    `ratio` is the candidate's time over that of the base by low estimates, `low` and `high` its two-sided
     interval; `mean_ratio` and `mean_ratio_high` are the ratio of block means and its upper bound. `p` and
-    `mean_p` are the adjusted p of "slower", by low estimates and by block means, None in stage 1, which
-    cannot say that. `detectable` is the smallest change, as a share, that the second stage detects (see
+    `mean_p` are the adjusted p of "slower", by low estimates and by block means, None in stage 1, which has
+    no such verdict. `detectable` is the smallest change, as a share, that the second stage detects (see
     `smallest_detectable`).
     """
 
@@ -116,11 +116,12 @@ def smallest_detectable(  # noqa: PLR0913 - what a change must stand out from
 
 
 def pairs_needed(columns: Sequence[Column], rule: Rule, most: int) -> int:
-    """Return how many pairs the second stage needs to decide on columns with the spread seen in the first.
+    """Return the number of pairs that the second stage needs for columns with the spread of the first.
 
-    They detect a slowdown by the margin, and prove equal columns the same: in all but one gate in a hundred
-    by low estimates, and in nine of ten by block means, whose spread a single pair can make. At least
-    `rule.second_pairs`, and at most `most`. A column surely beyond its margin need not be proven the same.
+    That many detect a slowdown by the margin, and prove equal columns the same: in all but one gate in a
+    hundred by low estimates, and in nine of ten by block means, whose spread a single pair can cause. It is
+    at least `rule.second_pairs`, and at most `most`. A column surely beyond its margin need not be proven the
+    same.
     """
 
     def decides(pairs: int, column: Column) -> bool:
@@ -150,7 +151,7 @@ def _as_ratio(log_ratio: float | None) -> float:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A column by one kind of time: its mean log-ratio, its margin, and p where there was a test."""
+    """A column by one kind of time: its mean log-ratio, its margin, and its p if it was tested."""
 
     ratio: Estimate
     margin: float
@@ -183,7 +184,6 @@ def screen(columns: Sequence[Column], rule: Rule) -> dict[str, Decision]:
     No column is slower here, however slow it looks. `detectable` is what the second stage would detect with
     the spread seen here, were no column to pass.
     """
-    _check_together(columns)
     return {
         column.name: _decision(column, (None, None), rule, columns=len(columns), pairs=rule.second_pairs)
         for column in columns
@@ -198,9 +198,8 @@ def confirm(columns: Sequence[Column], rule: Rule, random: np.random.Generator) 
     means below log(1 + margin/2), so that a column known well that looks slower by half its margin is put
     to the test and never passed. Block means are there for tails, and have a margin of their own. Faster: the
     same, the upper bound of low estimates below 0, and their mean log-ratio at most -log(1 + margin/2).
-    Raises ValueError where columns differ in their pairs.
+    Raises ValueError if columns differ in their number of pairs.
     """
-    _check_together(columns)
     if not columns:
         return {}
     kinds = [column.low for column in columns] + [column.mean for column in columns]
@@ -209,14 +208,6 @@ def confirm(columns: Sequence[Column], rule: Rule, random: np.random.Generator) 
         column.name: _decision(column, (p, mean_p), rule, columns=len(columns), pairs=len(column.low))
         for column, p, mean_p in zip(columns, adjusted[: len(columns)], adjusted[len(columns) :], strict=True)
     }
-
-
-def _check_together(columns: Sequence[Column]) -> None:
-    counts = sorted({len(column.low) for column in columns})
-    if len(counts) > 1:
-        raise ValueError(
-            f"columns of {' and '.join(map(str, counts))} pairs (a pair discarded in one is left out of all)"
-        )
 
 
 def _decision(

@@ -1,4 +1,4 @@
-"""The regression gate from its options: revisions, Pythons and cases, laid out and judged."""
+"""The regression gate from its options: lay out the revisions and judge the cases."""
 
 import os
 import random
@@ -25,11 +25,12 @@ from nncore_bench.selection import selection
 
 PACKAGE = "nncore"
 BUDGET_S = 600.0
+"""The default budget for each device: on CUDA every launch imports torch."""
 
 
 @dataclass(frozen=True)
 class GateOptions:
-    """The arguments of `gate`; without a base it is the merge base with main.
+    """The arguments of `gate`; the default base is the merge base with main.
 
     `again` are the typed words without the choice of cases and the files to write.
     """
@@ -55,10 +56,11 @@ def gate(asked: GateOptions, progress: Progress) -> Outcome:
     pythons = (asked.base_python or sys.executable, asked.candidate_python or sys.executable)
     cases = chosen_cases(asked)
     names = (base.short, candidate.short)
-    with Layout(repository, base, candidate) as layout:
+    with closing(Layout(repository.lay_out, base, candidate)) as layout:
         if asked.options.subject == SIMPLENN:
-            _check_that_it_is_there(layout, names)
-        budget_s, environment = _budget_s(asked, cases), chosen_gpu(asked.options.gpu_number, os.environ)
+            _check_packages(layout, names)
+        budget_s = asked.budget_s or BUDGET_S * len({case.device for case in cases})
+        environment = chosen_gpu(asked.options.gpu_number, os.environ)
         outcome = judged(names, cases, layout, rule, budget_s, progress, pythons, environment)
         return replace(outcome, again=asked.again)
 
@@ -73,7 +75,7 @@ def judged(  # noqa: PLR0913, PLR0917 - a gate is made of these
     pythons: tuple[str, str] = (sys.executable, sys.executable),
     environment: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Run a gate with coins of its own; `environment` is set for its workers."""
+    """Run a gate with fresh coins; `environment` is set for its workers."""
     coins = random.Random(random.SystemRandom().randrange(HASH_SEEDS))  # noqa: S311 - coins, and no secret
     with closing(Templates(pythons, coins, more=environment)) as templates:
         if len(set(pythons)) > 1:
@@ -87,7 +89,7 @@ def judged(  # noqa: PLR0913, PLR0917 - a gate is made of these
 
 
 def _base(asked: GateOptions, repository: Repository, candidate: Revision) -> Revision:
-    """Return the base; two Pythons without one are compared on the same code."""
+    """Return the base, by default that of the branch, or the same code where two Pythons are compared."""
     if asked.base is not None:
         return repository.revision(asked.base)
     if asked.base_python or asked.candidate_python:
@@ -100,19 +102,13 @@ def _base(asked: GateOptions, repository: Repository, candidate: Revision) -> Re
     return base
 
 
-def _check_that_it_is_there(layout: Layout, names: tuple[str, str]) -> None:
-    """Raise GateError where a revision has no code of its own: it would measure the instrument's."""
+def _check_packages(layout: Layout, names: tuple[str, str]) -> None:
+    """Raise GateError if a revision has no code of its own: the instrument's would be measured."""
     for name, path in zip(names, layout.paths(swapped=False), strict=True):
         if not (path / PACKAGE).is_dir():
             raise GateError(
                 f"{name} has no package {PACKAGE}, which is what is measured (name a REV that has)"
             )
-
-
-def _budget_s(asked: GateOptions, cases: Sequence[Case]) -> float:
-    """Return the time for everything, by default BUDGET_S per device: on CUDA each launch imports torch."""
-    devices = {case.device for case in cases}
-    return BUDGET_S * len(devices) if asked.budget_s is None else asked.budget_s
 
 
 def _rule(asked: GateOptions) -> Rule:
@@ -123,13 +119,10 @@ def _rule(asked: GateOptions) -> Rule:
 
 
 def chosen_cases(asked: GateOptions) -> list[Case]:
-    """Return the chosen cases of the grid; raises UserError where there is none or one cannot run here."""
-    suite = Suite(asked.options)
-    try:
+    """Return the chosen cases of the grid; raises UserError if there is none or one cannot run here."""
+    with closing(Suite(asked.options)) as suite:
         cases = _matching(suite.cases, asked.cases)
         cannot = next(filter(None, map(suite.skip_reason, cases)), "")
-    finally:
-        suite.close()
     if cannot == NO_CUDA:
         raise UserError(f"--step-devices: {cannot} (use --step-devices=cpu)")
     if cannot:

@@ -1,4 +1,4 @@
-"""The outcome of a gate: what was counted, what was decided, and what it took."""
+"""The outcome of a gate: counters, decisions, and the effort."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from nncore_bench.gate.rule import Rule
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a gate found: exact changes and decisions, and what it took.
+    """The findings of a gate: changed counters, decisions, and the effort.
 
-    `cases` were judged; `new` are those that the base cannot run, and why: there is nothing to judge.
-    `phases` has, for each case, by how many seconds each phase differs and what it takes in the base;
-    `causes` are what makes slower cases slower, the first one first. `pairs` counts those of the two stages,
-    `measured` has what each showed of a case, stage by stage, and `discarded` why some were measured again:
-    which side died or hung, and how. `cut_short` says what ended a stage early. `wanted` is how many pairs
-    would decide what is undecided, and how many seconds one takes; `again` are the words of the command that
-    does it again.
+    `cases` were judged; `new` are those that the base cannot run, with the reason: nothing can be judged.
+    `phases` has the difference of each phase of each case, and its time in the base, both in seconds;
+    `causes` explain slower cases, the largest cause first. `pairs` counts the pairs of both stages;
+    `measured` has the ratios of each case, stage by stage; `discarded` names the side that died or hung in a
+    repeated pair, and how. `cut_short` says what ended a stage early. `wanted` is the number of pairs that
+    would decide the undecided columns, and the seconds that one takes. `again` are the words of a command
+    that repeats the gate.
     """
 
     base: str
@@ -54,12 +54,12 @@ class Outcome:
 
     @property
     def enough_minutes(self) -> int | None:
-        """The budget that would decide what is undecided; None where no gate would, or that is not known."""
+        """The budget that would decide the undecided columns; None if no gate would, or if it is unknown."""
         pairs, pair_s = self.wanted or (inf, 0.0)
         return None if pairs > self.rule.most_pairs else ceil((self.seconds + pairs * pair_s) / 60)
 
     @property
     def ranked(self) -> list[Decision]:
-        """The decisions in the order of Verdict, of equals the largest ratio first."""
+        """The decisions in the order of Verdict, the largest ratio of each first."""
         order = list(Verdict)
         return sorted(self.decisions.values(), key=lambda one: (order.index(one.verdict), -one.ratio))

@@ -9,11 +9,11 @@ step is a plain block by the wall clock, and a second block with laps times the 
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -48,25 +48,22 @@ FEWEST_TICKS = 20
 LENGTHS = 3
 """Lengthen blocks at random by up to 1/LENGTHS, so that periodic noise does not hit every block alike."""
 
-BASE, CANDIDATE = 0, 1
+BASE, CANDIDATE = BOTH = 0, 1
+Thing = TypeVar("Thing")
 COLUMNS = [BLOCK_LAPS["laps"].index(phase) for phase in STEP_PHASES]
 
 
-class SideWorker(Asked, Protocol):
-    """A worker that measures the code of one revision."""
-
-    def close(self) -> None:
-        """End it."""
-
-
-Launch = Callable[[int, str, Path, tuple[int, ...]], SideWorker]
+Launch = Callable[[int, str, Path, tuple[int, ...]], Asked]
 """Start a worker of a side, for a device, that measures the code of a folder on some cores (none: any)."""
+
+Workers = Mapping[int, Asked]
+"""The worker of each side."""
 
 Times = npt.NDArray[np.float64]
 
 
 class SideError(RuntimeError):
-    """Why a side cannot measure a case, or None where it does not start."""
+    """The reason why a side cannot measure a case; without a case, why its worker does not start."""
 
     def __init__(self, side: int, case: Case | None, reason: str) -> None:
         super().__init__(reason)
@@ -75,10 +72,10 @@ class SideError(RuntimeError):
 
 
 class Sample(NamedTuple):
-    """One side's block: of each of MEASURED the smallest and the mean lap, in nanoseconds.
+    """One side's block: the smallest and the mean lap of each of MEASURED, in nanoseconds.
 
-    The mean is without the time that others had the core; `clock_mean` is that of the whole step with it, as
-    a clock alone sees it. On a device the smallest is the mean.
+    The mean leaves out the time that other programs had the core; `clock_mean`, of the whole step, keeps it,
+    as a clock alone would. On a device `low` is the mean as well.
     """
 
     low: Times
@@ -109,7 +106,7 @@ class Pairing:
         for number in numbers:
             groups.setdefault(self.cases[number].place[:2], []).append(number)
         found: dict[int, PairRatios] = {}
-        for device, threads in self.random.sample(list(groups), len(groups)):
+        for device, threads in self._shuffled(groups):
             count = threads if isinstance(threads, int) else 0
             found |= self._pair(device, paths, groups[device, threads], self._cores.choose(count))
         return found
@@ -117,51 +114,49 @@ class Pairing:
     def _pair(
         self, device: str, paths: tuple[Path, Path], numbers: Sequence[int], cores: tuple[int, ...]
     ) -> dict[int, PairRatios]:
-        sides: dict[int, SideWorker] = {}
+        workers: dict[int, Asked] = {}
         try:
-            for side in self._shuffled((BASE, CANDIDATE)):
-                sides[side] = self.launch(side, device, paths[side], cores)
-            return self._measured(sides, numbers, cores)
+            for side in self._shuffled(BOTH):
+                workers[side] = self.launch(side, device, paths[side], cores)
+            return self._measured(workers, numbers, cores)
         except WorkerError as error:  # at launch: later ones are named with their case
             raise SideError(side, None, str(error)) from None
         finally:
-            for side in sorted(sides):
-                sides[side].close()
+            for side in sorted(workers):
+                workers[side].close()
 
     def _measured(
-        self, sides: Mapping[int, SideWorker], numbers: Sequence[int], cores: tuple[int, ...]
+        self, workers: Workers, numbers: Sequence[int], cores: tuple[int, ...]
     ) -> dict[int, PairRatios]:
         for number in self._shuffled(numbers):
-            for side in self._shuffled((BASE, CANDIDATE)):
-                self._prepare(sides, side, number)
+            for side in self._shuffled(BOTH):
+                self._prepare(workers, side, number)
         if self.cases[numbers[0]].on_device:  # its clock fell while the workers started
-            for side in self._shuffled((BASE, CANDIDATE)):
-                self._ask(sides, side, numbers[0], messages.SpinUp(SPIN_UP_S))
+            for side in self._shuffled(BOTH):
+                self._ask(workers, side, numbers[0], messages.SpinUp(SPIN_UP_S))
         samples: dict[int, list[tuple[Sample, Sample]]] = {number: [] for number in numbers}
         for _ in range(self.samples):
             for number in self._shuffled(numbers):
-                samples[number].append(self._sample(sides, number, cores))
+                samples[number].append(self._sample(workers, number, cores))
         return {number: ratios_of(of_case) for number, of_case in samples.items()}
 
-    def _prepare(self, sides: Mapping[int, SideWorker], side: int, number: int) -> None:
+    def _prepare(self, workers: Workers, side: int, number: int) -> None:
         kinds = self._kinds(number)
         request = messages.Prepare(number, self.cases[number], warm_up=True, kinds=kinds)
-        reply = self._ask(sides, side, number, request)
+        reply = self._ask(workers, side, number, request)
         if number not in self.steps and isinstance(reply, messages.Prepared):
             self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds[kinds[0]]))
 
     def _kinds(self, number: int) -> tuple[BlockKind, ...]:
         return ON_DEVICE if self.cases[number].on_device else ON_CPU
 
-    def _sample(
-        self, sides: Mapping[int, SideWorker], number: int, cores: tuple[int, ...]
-    ) -> tuple[Sample, Sample]:
+    def _sample(self, workers: Workers, number: int, cores: tuple[int, ...]) -> tuple[Sample, Sample]:
         steps = self.steps[number]
         steps += self.random.randrange(steps // LENGTHS + 1)
         replies: dict[int, dict[BlockKind, messages.Measured]] = {BASE: {}, CANDIDATE: {}}
         for kind in self._kinds(number):
-            for side in self._shuffled((BASE, CANDIDATE)):
-                reply = self._ask(sides, side, number, messages.Measure(number, kind, steps))
+            for side in self._shuffled(BOTH):
+                reply = self._ask(workers, side, number, messages.Measure(number, kind, steps))
                 if isinstance(reply, messages.Measured):
                     replies[side][kind] = reply
                     self._cores.note(cores, reply.waited_ns, reply.wall_ns)
@@ -170,19 +165,17 @@ class Pairing:
         )
         return base, candidate
 
-    def _ask(
-        self, sides: Mapping[int, SideWorker], side: int, number: int, request: messages.Request
-    ) -> messages.Reply:
+    def _ask(self, workers: Workers, side: int, number: int, request: messages.Request) -> messages.Reply:
         try:
-            reply = sides[side].ask(request)
+            reply = workers[side].ask(request)
         except WorkerError as error:
             raise SideError(side, self.cases[number], f"its worker process {error}") from None
         if isinstance(reply, messages.Refused):
             raise SideError(side, self.cases[number], reply.reason)
         return reply
 
-    def _shuffled(self, numbers: Sequence[int]) -> list[int]:
-        return self.random.sample(list(numbers), len(numbers))
+    def _shuffled(self, things: Collection[Thing]) -> list[Thing]:
+        return self.random.sample(list(things), len(things))
 
 
 def sample_of(reply: messages.Measured) -> Sample:

@@ -1,4 +1,4 @@
-"""What one launch pair shows of a case: one record from the worker to the verdict and the file."""
+"""The log-ratios of a case in one launch pair: one record from the worker to the verdict and the file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ MEASURED = (STEP, *STEP_PHASES)
 
 @dataclass(frozen=True)
 class PairRatios:
-    """What one launch pair shows of a case, by phase, the whole step among them.
+    """The log-ratios of a case in one launch pair, by phase, the whole step among them.
 
     `low` and `mean` are log-ratios, candidate over base, of smallest and mean laps: medians over the samples.
-    Of the mean laps of the whole step it is that of their sums, in which a slow call counts however rare it
-    is and whatever phase it is in. `base_s` is the smallest lap of the base in seconds. `low_ns` and
+    The `mean` of the whole step is the ratio of sums, in which a slow call counts however rare it is and
+    whatever phase it is in. `base_s` is the smallest lap of the base in seconds. `low_ns` and
     `mean_ns` are the smallest and the mean lap of each sample of the whole step, base and candidate, in
     nanoseconds by the clock.
     """

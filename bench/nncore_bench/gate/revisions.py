@@ -1,4 +1,4 @@
-"""Revisions: the code of two versions laid out side by side, in folders that differ in a letter."""
+"""Revisions: the code of two versions laid out side by side, in folders that differ in one letter."""
 
 import fcntl
 import io
@@ -7,12 +7,11 @@ import subprocess
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
 
 from nncore_bench.errors import UserError
 
@@ -21,7 +20,7 @@ MAIN_BRANCHES = ("origin/main", "main", "origin/master", "master")
 SLOTS = ("p", "q")
 PREFIX, LOCK = "nncore-bench-gate-", ".nncore-bench-gate.lock"
 YOUNG_S = 60
-"""A younger folder may not be locked yet."""
+"""Leave younger folders alone: they may not be locked yet."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Repository:
         self.root = Path(_git(folder, "rev-parse", "--show-toplevel").strip())
 
     def revision(self, name: str) -> Revision:
-        """Return a revision by anything that git calls one, or the working tree; raises UserError."""
+        """Return a revision by any name that git understands, or the working tree; raises UserError."""
         if name == WORKING_TREE:
             return Revision(name, "")
         try:
@@ -54,7 +53,7 @@ class Repository:
         return Revision(name, commit)
 
     def merge_base(self) -> Revision:
-        """Return where this branch left main; raises UserError where there is no main."""
+        """Return the commit at which this branch left main; raises UserError if there is no main."""
         for branch in MAIN_BRANCHES:
             try:
                 commit = _git(self.root, "merge-base", "HEAD", branch).strip()
@@ -64,7 +63,7 @@ class Repository:
         raise UserError(f"{self.root} has no branch main to compare with (name one: --base REV)")
 
     def lay_out(self, revision: Revision, folder: Path) -> None:
-        """Put the code of a revision into a folder, without history and without what git ignores."""
+        """Put the code of a revision into a folder, without history and ignored files."""
         folder.mkdir(parents=True)
         if revision.commit:
             archive = _git_bytes(self.root, "archive", "--format=tar", revision.commit)
@@ -82,57 +81,42 @@ class Repository:
                 shutil.copy2(source, target, follow_symlinks=False)
 
 
-class LaysOut(Protocol):
-    """Put the code of revisions into folders, as a repository does."""
-
-    def lay_out(self, revision: Revision, folder: Path) -> None:
-        """Put the code of a revision into a folder that does not exist yet."""
-
-
 class Layout:
-    """Both revisions laid out twice, each once under either letter, until the block ends.
+    """Both revisions laid out twice, each once under either letter, until it is closed.
 
-    `paths(swapped)` are the folders of base and candidate; swapping exchanges their letters.
+    `lay_out` puts the code of a revision into a folder that does not exist yet.
     """
 
-    def __init__(self, repository: LaysOut, base: Revision, candidate: Revision) -> None:
+    def __init__(
+        self, lay_out: Callable[[Revision, Path], None], base: Revision, candidate: Revision
+    ) -> None:
         remove_abandoned()
         self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self._lock = (self._folder / LOCK).open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._folders = {
+            (is_candidate, swapped): self._folder / "12"[swapped] / SLOTS[is_candidate != swapped]
+            for is_candidate, swapped in product((False, True), repeat=2)
+        }
         try:
-            for is_candidate, swapped in product((False, True), repeat=2):
-                place = self._place(is_candidate=is_candidate, swapped=swapped)
-                repository.lay_out(candidate if is_candidate else base, place)
+            for (is_candidate, _), folder in self._folders.items():
+                lay_out(candidate if is_candidate else base, folder)
         except BaseException:
             self.close()
             raise
 
     def paths(self, *, swapped: bool) -> tuple[Path, Path]:
-        """Return the folders of base and candidate."""
-        base, candidate = (self._place(is_candidate=one, swapped=swapped) for one in (False, True))
-        return base, candidate
-
-    def _place(self, *, is_candidate: bool, swapped: bool) -> Path:
-        pair = "2" if swapped else "1"
-        return self._folder / pair / SLOTS[is_candidate != swapped]
+        """Return the folders of base and candidate; swapping exchanges their letters."""
+        return self._folders[False, swapped], self._folders[True, swapped]
 
     def close(self) -> None:
         """Remove everything."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._lock.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def remove_abandoned() -> None:
-    """Remove the folders of killed gates, whose locks nobody holds."""
+    """Remove the folders of killed gates: nobody holds their locks."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError), (folder / LOCK).open() as lock:
             if time.time() - folder.stat().st_mtime > YOUNG_S:
@@ -154,6 +138,6 @@ def _git_bytes(folder: Path, *arguments: str) -> bytes:
     except OSError as error:
         raise UserError(f"git cannot be run ({error.strerror}), and revisions come from it") from None
     if result.returncode:
-        said = result.stderr.decode(errors="replace").strip().splitlines()
-        raise UserError(f"git {arguments[0]} failed: {said[-1] if said else 'it said nothing'}")
+        lines = result.stderr.decode(errors="replace").strip().splitlines()
+        raise UserError(f"git {arguments[0]} failed: {lines[-1] if lines else 'it said nothing'}")
     return result.stdout

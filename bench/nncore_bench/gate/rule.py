@@ -3,22 +3,22 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from nncore_bench.gate.signflip import DRAWS, FEWEST_PAIRS, smallest_p
+from nncore_bench.gate.signflip import smallest_p
 
 Kind: TypeAlias = Literal["case", "phase", "device", "suite"]
 SUITE = "suite"
 TAIL_MARGIN = 0.05
-"""Block means have at least this margin; a narrower one is for undisturbed times alone."""
+"""The least margin of block means; a narrower one applies to undisturbed times alone."""
 
 
 @dataclass(frozen=True)
 class Rule:
     """Shares, and numbers of launch pairs, fixed before anything is measured.
 
-    A case, a phase or a device may be slower by `margin` and still pass, the mean over all cases, which is
-    known better, by `suite_margin`. `alpha` is the share of runs of identical code in which anything at all
-    may be called slower, `alpha_pass` that of the two-sided interval that proves "same". The second stage has
-    at least `second_pairs`, and at most `most_pairs` however much of the budget is left.
+    A case, a phase or a device that is slower by up to `margin` still passes; the mean over all cases, which
+    is known better, has `suite_margin`. `alpha` is the share of runs of identical code in which anything may
+    be called slower; 1 - `alpha_pass` is the coverage of the two-sided interval that proves "same". The
+    second stage has at least `second_pairs`, and at most `most_pairs` however much of the budget is left.
     """
 
     margin: float = 0.05
@@ -35,29 +35,15 @@ class Rule:
                 raise ValueError(
                     f"{name}: {getattr(self, name)} is not a share between 0 and 1 (example: 0.05)"
                 )
-        for name in ("first_pairs", "second_pairs"):
-            if getattr(self, name) < FEWEST_PAIRS:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)} leaves no spread to judge by (give 2 or more)"
-                )
-        if smallest_p(self.second_pairs) > self.alpha:
-            raise ValueError(self._out_of_reach)
-
-    @property
-    def _out_of_reach(self) -> str:
-        smallest = smallest_p(self.second_pairs)
-        if self.alpha < 1 / DRAWS:
-            return (
-                f"alpha: {self.alpha} is below 1 in {DRAWS:,}, the smallest p of the test (give a larger one)"
+        if self.alpha < (smallest := smallest_p(self.second_pairs)):
+            raise ValueError(
+                f"alpha: {self.alpha} is below 1 in {1 / smallest:,.0f}, the smallest p of the test"
+                f" with {self.second_pairs} pairs (give a larger one)"
             )
-        return (
-            f"second_pairs: {self.second_pairs} pairs give no p below {smallest:.2g}, so nothing could be"
-            f" slower at alpha {self.alpha} (give more pairs, or a larger alpha)"
-        )
 
     @property
     def mean_margin(self) -> float:
-        """The margin of block means in every column: they are there for tails."""
+        """The margin of block means in every column; they reveal tails."""
         return max(self.margin, TAIL_MARGIN)
 
     def margin_of(self, kind: Kind) -> float:

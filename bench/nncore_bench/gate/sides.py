@@ -1,17 +1,18 @@
-"""Both revisions as processes: counted and profiled each by itself, and measured in pairs."""
+"""The processes of both revisions: counted and profiled one by one, and measured in pairs."""
 
 import os
 import random
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from nncore_bench.campaign.conductor import Progress
-from nncore_bench.campaign.launcher import WorkerError
+from nncore_bench.campaign.launcher import Asked, WorkerError
 from nncore_bench.campaign.passes import PROFILED_STEPS
 from nncore_bench.cases import Case
-from nncore_bench.gate.pairs import Pairing, SideError, SideWorker
+from nncore_bench.gate.pairs import Pairing, SideError
 from nncore_bench.gate.ratios import PairRatios
 from nncore_bench.gate.revisions import Layout
 from nncore_bench.gate.templates import Templates
@@ -20,26 +21,21 @@ from nncore_bench.worker import messages
 
 SIDES = ("base", "candidate")
 Counters = dict[Case, CaseCounters | str | None]
-"""The counters of each case, why it cannot run, or None: it runs and cannot be counted."""
+"""The counters of each case; the reason if it cannot run; None if it runs and cannot be counted."""
 
 
+@dataclass
 class Sides:
-    """Ask either side about cases, in a fresh worker for each device, or both of them in pairs."""
+    """Base and candidate: either answers in a fresh worker for each device, both are measured in pairs."""
 
-    def __init__(
-        self,
-        cases: Sequence[Case],
-        layout: Layout,
-        templates: Templates,
-        progress: Progress,
-        coins: random.Random,
-    ) -> None:
-        self.cases = cases
-        self.layout = layout
-        self.templates = templates
-        self.progress = progress
-        self._coins = coins
-        self._pairing = Pairing(cases, templates.launch, cores(), coins)
+    cases: Sequence[Case]
+    layout: Layout
+    templates: Templates
+    progress: Progress
+    coins: random.Random
+
+    def __post_init__(self) -> None:
+        self._pairing = Pairing(self.cases, self.templates.launch, cores(), self.coins)
 
     def counted(self, side: int) -> Counters:
         """Return the counters of each case, or why it cannot run; raises SideError where the worker dies."""
@@ -74,8 +70,8 @@ class Sides:
         return found
 
     def pair(self, cases: Collection[Case]) -> dict[Case, PairRatios]:
-        """Return what a fresh launch pair shows of some cases; a coin decides which folder a side sits in."""
-        paths = self.layout.paths(swapped=self._coins.random() < 0.5)  # noqa: PLR2004 - a fair coin
+        """Measure some cases in a fresh launch pair; a coin decides which folder a side sits in."""
+        paths = self.layout.paths(swapped=self.coins.random() < 0.5)  # noqa: PLR2004 - a fair coin
         numbers = sorted(map(self.cases.index, cases))
         return {self.cases[number]: shown for number, shown in self._pairing.measure(paths, numbers).items()}
 
@@ -83,7 +79,7 @@ class Sides:
         """End the template processes and every worker of them."""
         self.templates.close()
 
-    def _each(self, side: int, cases: Sequence[Case], what: str) -> Iterator[tuple[SideWorker, int, Case]]:
+    def _each(self, side: int, cases: Sequence[Case], what: str) -> Iterator[tuple[Asked, int, Case]]:
         """Yield each case with its number and a worker of its device."""
         done, path = 0, self.layout.paths(swapped=False)[side]
         for device in dict.fromkeys(case.device for case in cases):
@@ -95,5 +91,5 @@ class Sides:
 
 
 def cores() -> Sequence[int]:
-    """Return the cores that this process may use; none where the system does not tell."""
+    """Return the cores that this process may use; none if the system does not say."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

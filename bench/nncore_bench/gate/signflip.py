@@ -1,9 +1,9 @@
 """Sign flips: which of many columns became slower, with one false-alarm rate over them all.
 
-A fair coin decided in every launch pair which side came first, sat where and was set up how. Where the two do
-not differ, a pair's log-ratio may therefore as well have had the other sign, and in all columns of the pair
-at once: flipping whole pairs shows what chance alone would have made of these data. Nothing is assumed of
-the shape of the noise, and columns may depend on each other in any way, since a pair is never torn apart.
+In every launch pair a fair coin decided which side came first, in which folder it sat and how it was set up.
+If the two do not differ, the log-ratio of a pair might just as well have had the other sign, in all columns
+of the pair at once: flipping whole pairs shows the results of chance alone. No shape of the noise is assumed,
+and columns may depend on each other in any way, since a pair is never split.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 MOST_ENUMERATED = 12
-"""Up to this number of pairs every sign vector is tried, 4,096 of them."""
+"""Try every sign vector up to this number of pairs, 4,096 of them."""
 
 DRAWS = 10_000
-"""Sign vectors tried of more pairs, the identity among them."""
+"""The number of sign vectors tried for more pairs, the identity among them."""
 
 FEWEST_PAIRS = 2
 
@@ -29,10 +29,10 @@ TIE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class SignFlips:
-    """The result of the test for each column, both of shape [columns].
+    """The result of the test: two arrays of shape [columns].
 
-    `statistics` are T(1), the t statistic of the mean log-ratio with the signs as measured; `adjusted` the
-    one-sided p of "slower", adjusted for all columns.
+    `statistics` are T(1), the t statistic of the mean log-ratio with the signs as measured; `adjusted` are
+    the one-sided p of "slower", adjusted for all columns.
     """
 
     statistics: Floats
@@ -47,19 +47,18 @@ def smallest_p(pairs: int) -> float:
 def sign_flips(log_ratios: Floats, random: np.random.Generator) -> SignFlips:
     """Test every column for "slower" by the step-down maxT test with sign flips.
 
-    `log_ratios` has shape [columns, pairs]. With y the log-ratios of column j and B pairs, the statistic
-    under the signs s is T_j(s) = mean(s·y) / sqrt((mean(y²) - mean(s·y)²) / (B - 1)). Columns are taken in
-    falling order of T_j(1); the p of each is the share of sign vectors under which the largest statistic of
-    this and all later columns reaches its own, and at least the p of the one before (Westfall and Young,
-    Resampling-Based Multiple Testing, 1993, step-down maxT). With drawn sign vectors it stays exact, because
-    the identity is one of them (Hemerik and Goeman, TEST 27, 2018). A tie counts as reached.
+    `log_ratios` has shape [columns, pairs], with two pairs or more and finite values, as a Column checks.
+    With y the log-ratios of column j and B pairs, the statistic under the signs s is
+    T_j(s) = mean(s·y) / sqrt((mean(y²) - mean(s·y)²) / (B - 1)). Columns are taken in falling order of
+    T_j(1); the p of each is the share of sign vectors under which the largest statistic of this and all later
+    columns reaches its own, and at least the p of the one before (Westfall and Young, Resampling-Based
+    Multiple Testing, 1993, step-down maxT). With drawn sign vectors it stays exact, because the identity is
+    one of them (Hemerik and Goeman, TEST 27, 2018). A tie counts as reached.
 
     A column whose log-ratios are all the same number has no variance: T is infinite with the sign of the
     number, and p is the share of sign vectors that make any column constant as well, 2^-B for a single
-    column above zero. A column of zeros has T = 0 and p = 1: every sign vector reaches it. Raises ValueError
-    for fewer than two pairs and for values that are not finite.
+    column above zero. A column of zeros has T = 0 and p = 1: every sign vector reaches it.
     """
-    _check(log_ratios)
     pairs = log_ratios.shape[1]
     observed, flipped = _cosines(log_ratios, _sign_vectors(pairs, random))
     order = np.argsort(-observed, kind="stable")
@@ -68,14 +67,6 @@ def sign_flips(log_ratios: Floats, random: np.random.Generator) -> SignFlips:
     adjusted = np.empty_like(observed)
     adjusted[order] = np.maximum.accumulate(shares)
     return SignFlips(_statistics(observed, pairs), adjusted)
-
-
-def _check(log_ratios: Floats) -> None:
-    if log_ratios.ndim != 2 or log_ratios.shape[1] < FEWEST_PAIRS:  # noqa: PLR2004 - columns and pairs
-        raise ValueError(f"log-ratios of shape {log_ratios.shape}: give [columns, pairs], two pairs or more")
-    if not np.isfinite(log_ratios).all():
-        count = int((~np.isfinite(log_ratios)).sum())
-        raise ValueError(f"log-ratios: {count} are not finite (leave their pairs out of all columns)")
 
 
 def _sign_vectors(pairs: int, random: np.random.Generator) -> Floats:

@@ -1,7 +1,7 @@
-"""The gate's stages: two revisions measured against each other in one go, and a verdict for each case.
+"""The stages of the gate: count both revisions, screen all cases, confirm what is left, and explain it.
 
-What they do is counted first and compared exactly. Then launch pairs are measured in two stages: a screening
-one that can only pass, and a confirming one, on fresh pairs alone.
+Counters are compared exactly. Times are measured in launch pairs, in two stages: the screening can only pass
+a case, and the confirming stage judges on fresh pairs alone.
 """
 
 import random
@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import exp
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -26,10 +26,10 @@ from nncore_bench.gate.outcome import Outcome
 from nncore_bench.gate.pairs import BASE, CANDIDATE, SideError, judgeable
 from nncore_bench.gate.ratios import MEASURED, PairRatios
 from nncore_bench.gate.rule import Rule
-from nncore_bench.gate.sides import SIDES, Counters
+from nncore_bench.gate.sides import SIDES, Sides
 from nncore_bench.gate.signflip import FEWEST_PAIRS
 from nncore_bench.gate.templates import HASH_SEEDS
-from nncore_bench.records import CaseCounters, CaseProfile
+from nncore_bench.records import CaseCounters
 
 MOST_EXPLAINED, EXAMPLES = 12, 2
 MOST_DISCARDED = 3
@@ -40,32 +40,16 @@ MOST_SUGGESTED = 1000
 
 
 class GateError(UserError):
-    """One sentence on why nothing can be decided."""
+    """The reason why nothing can be decided, in one sentence."""
 
 
 Pairs: TypeAlias = dict[Case, list[PairRatios]]
-"""What each pair of a stage showed of each case."""
-
-
-class Measures(Protocol):
-    """What a gate asks of both revisions; raises SideError where one of them cannot answer."""
-
-    def counted(self, side: int) -> Counters:
-        """Return the counters of each case, why it cannot run, or None where it cannot be counted."""
-
-    def profiled(self, side: int, cases: Sequence[Case]) -> Mapping[Case, CaseProfile]:
-        """Return the profiles of the cases that can be profiled."""
-
-    def pair(self, cases: Collection[Case]) -> Mapping[Case, PairRatios]:
-        """Return what a fresh launch pair shows of some cases."""
-
-    def close(self) -> None:
-        """End all processes; the next question starts new ones."""
+"""The log-ratios of each case in every pair of a stage."""
 
 
 @dataclass
 class Gate:
-    """Measure pairs and decide; `names` are those of base and candidate."""
+    """A gate on some cases; `names` are those of base and candidate."""
 
     names: tuple[str, str]
     cases: Sequence[Case]
@@ -73,7 +57,7 @@ class Gate:
     budget_s: float
     progress: Progress
     random: random.Random
-    sides: Measures
+    sides: Sides
     now: Callable[[], float] = time.monotonic
     discarded: list[str] = field(default_factory=list, init=False)
     cut_short: str = field(default="", init=False)
@@ -93,7 +77,7 @@ class Gate:
         self._decisions: dict[str, Decision] = {}
 
     def run(self) -> Outcome:
-        """Run the gate; whatever is not decided when it is interrupted stays undecided. Raises GateError."""
+        """Run the gate; Ctrl-C leaves undecided what it has not decided yet. Raises GateError."""
         interrupted = False
         causes: dict[Case, tuple[Cause, ...]] = {}
         try:
@@ -106,15 +90,15 @@ class Gate:
             self._decisions = self._decisions or self._known()
         finally:
             self.sides.close()
-        changes = {case: tuple(changes_of(*counters)) for case, counters in self._counters.items()}
-        base, candidate = self.names
         return Outcome(
-            base=base,
-            candidate=candidate,
+            base=self.names[BASE],
+            candidate=self.names[CANDIDATE],
             rule=self.rule,
             cases=tuple(self._judged),
             new=self._new,
-            changes={case: found for case, found in changes.items() if found},
+            changes={
+                case: tuple(found) for case, pair in self._counters.items() if (found := changes_of(*pair))
+            },
             decisions=self._decisions,
             phases=self._phases(),
             causes=causes,
@@ -128,9 +112,9 @@ class Gate:
         )
 
     def _count(self) -> None:
-        """Count what both sides do: the same answer on every machine.
+        """Count both sides, which gives the same numbers on every machine.
 
-        A case that the base cannot run is new and not judged; one that the candidate cannot is an error.
+        A case that only the candidate can run is new and not judged; one that it cannot run is an error.
         """
         try:
             base, candidate = (self.sides.counted(side) for side in (BASE, CANDIDATE))
@@ -175,11 +159,11 @@ class Gate:
             self.wanted = needed, self._pair_s
 
     def _causes(self) -> dict[Case, tuple[Cause, ...]]:
-        """Return what makes the slowest of the slower cases slower, by what both sides count and profile.
+        """Return the causes of the slowest of the slower cases, from the counters and profiles of both sides.
 
-        Where only means over cases are slower, those of the cases that differ most.
+        If only means over cases are slower, explain the cases that differ most.
         """
-        slower = {name for name, decision in self._decisions.items() if decision.verdict == Verdict.SLOWER}
+        slower = self._with(Verdict.SLOWER)
         if not slower:
             return {}
         phases = self._phases()
@@ -196,17 +180,16 @@ class Gate:
         }
 
     def _stage(self, name: str, cases: Collection[Case], pairs: int, found: Pairs) -> None:
-        """Measure a number of pairs of some cases; finished ones stay in `found` when it is interrupted.
+        """Measure a number of pairs of some cases into `found`, which keeps finished ones after Ctrl-C.
 
-        The budget ends it before a pair that would exceed it. Which side is slower has no part in that.
+        The budget ends the stage before a pair that would exceed it, whichever side is slower.
         """
         begin = self.now()
         for done in range(pairs):
             self._pair_s = (self.now() - begin) / done if done else 0.0
             if done >= FEWEST_PAIRS and self._left_s < self._pair_s:
-                self.cut_short = (
-                    f"the budget of {self.budget_s:.0f} s ended {name} after {done} of {pairs} pairs"
-                )
+                after = f"after {done} of {pairs} pairs"
+                self.cut_short = f"the budget of {self.budget_s:.0f} s ended {name} {after}"
                 return
             self.progress(name, done, pairs, self._pair_s * (pairs - done) if done else None)
             for case, ratios in self._pair(cases).items():
@@ -218,7 +201,7 @@ class Gate:
         return self.budget_s - (self.now() - self._started)
 
     def _pair(self, cases: Collection[Case]) -> Mapping[Case, PairRatios]:
-        """Measure a pair; one in which a side dies is discarded, whichever side it is, and repeated."""
+        """Measure a pair; if either side dies, discard the pair and repeat it."""
         for _ in range(MOST_DISCARDED):
             try:
                 return self.sides.pair(cases)
@@ -232,22 +215,25 @@ class Gate:
         )
 
     def _columns(self, found: Pairs) -> list[Column]:
-        """Return the columns of a stage: of the phases that the first one found fit to judge."""
+        """Return the columns of a stage, with the phases that the screening found long enough to judge."""
         judged = {case: judgeable(case, self._first[case]) for case in found}
         return columns_of(found, judged, self.rule)
 
     def _undecided(self, columns: Sequence[Column]) -> list[Column]:
-        return [one for one in columns if self._decisions[one.name].verdict == Verdict.UNDECIDED]
+        return [one for one in columns if one.name in self._with(Verdict.UNDECIDED)]
+
+    def _with(self, verdict: Verdict) -> set[str]:
+        return {name for name, decision in self._decisions.items() if decision.verdict == verdict}
 
     def _left(self) -> list[Case]:
-        """Return the cases for the confirming stage: those left open, or all where a mean over them is."""
-        left = {name for name, decision in self._decisions.items() if decision.verdict == Verdict.UNDECIDED}
+        """Return the cases for the confirming stage: the undecided ones, or all if a mean is undecided."""
+        left = self._with(Verdict.UNDECIDED)
         if left - {case.key for case in self._judged}:
             return self._judged
         return [case for case in self._judged if case.key in left]
 
     def _known(self) -> dict[str, Decision]:
-        """Return what an unfinished screening shows so far: nothing is decided by it."""
+        """Return the ratios of an unfinished screening, all of them undecided."""
         if pairs_in(self._first) < FEWEST_PAIRS:
             return {}
         known = screen(self._columns(self._first), self.rule)
@@ -257,9 +243,9 @@ class Gate:
         }
 
     def _planned(self, columns: Sequence[Column], cases: int) -> int:
-        """Return the pairs of the confirming stage: what its columns need and the budget allows.
+        """Return the number of pairs of the confirming stage: as its columns need and the budget allows.
 
-        Fixed before the first one, by what the screening showed alone.
+        It is fixed before the first of them, from the screening alone.
         """
         per_pair = self._pair_s * cases / len(self._judged)
         affordable = int(self._left_s / per_pair) if per_pair else self.rule.most_pairs
@@ -267,9 +253,9 @@ class Gate:
         return max(self.rule.second_pairs, min(needed, affordable))
 
     def _phases(self) -> dict[Case, dict[str, tuple[float, float]]]:
-        """Return by how many seconds each phase of each case differs, and what it takes in the base.
+        """Return the difference of each phase of each case, and its time in the base, both in seconds.
 
-        By the pairs of its last stage alone: those of the screening may have been what it was picked by.
+        They come from the last stage of a case alone: by its screening pairs it may have been picked.
         """
         shown = {case: self._second.get(case) or self._first.get(case) for case in self.cases}
         return {
@@ -285,5 +271,5 @@ def _difference(pairs: Sequence[PairRatios], phase: str) -> tuple[float, float]:
 
 
 def pairs_in(found: Pairs) -> int:
-    """Return how many pairs were finished."""
+    """Return the number of finished pairs."""
     return min((len(pairs) for pairs in found.values()), default=0)

@@ -1,18 +1,19 @@
 """A gate's outcome as text for the terminal and for a job summary, and as data."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from operator import itemgetter
 from shlex import join
 from typing import Any
 
 from nncore_bench.cases import STEP_PHASES, Case
+from nncore_bench.compare.changes import Change
 from nncore_bench.compare.explain import Cause
 from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.gate.decide import Decision, Ground, Verdict
 from nncore_bench.gate.outcome import Outcome
 from nncore_bench.gate.rule import Rule
-from nncore_bench.text.format import MICROSECONDS, decimals, from_to, micro, percentage, signed
+from nncore_bench.text.format import MICROSECONDS, decimals, first_of, from_to, micro, percentage, signed
 from nncore_bench.text.table import Column, Table, fitting
 
 MOST_PHASES = 3
@@ -27,7 +28,7 @@ CAPTION = (
 )
 
 TAIL_CHANGED = "tail changed"
-"""How a reason begins where only the block mean shows the difference."""
+"""The beginning of a reason if only the block mean shows the difference."""
 
 HALF, ABOVE = "at least half the margin of", "above the margin of"
 TAIL = f"{TAIL_CHANGED}: block means"
@@ -45,13 +46,13 @@ REASONS = {
 
 
 def gate_text(outcome: Outcome) -> str:
-    """Return what a gate prints: verdict, changes, table, causes of slower cases, and the account."""
+    """Return the printed outcome: verdict, changes, table, causes of slower cases, and the effort."""
     return "\n".join([headline(outcome), "", *change_lines(outcome), verdict_table(outcome).markdown(),
                       *explanations(outcome), account(outcome)])  # fmt: skip
 
 
 def gate_summary(outcome: Outcome) -> str:
-    """Return the same for a job summary, at most 60 kB: rows that are the same are left out first."""
+    """Return the text for a job summary, at most 60 kB: rows that are the same are left out first."""
     kept = {name: d for name, d in outcome.decisions.items() if d.verdict != Verdict.SAME}
     shorter = f"{gate_text(replace(outcome, decisions=kept))}\n(rows that are the same are left out)\n"
     return fitting([f"{gate_text(outcome)}\n", shorter])
@@ -86,9 +87,9 @@ def gate_record(outcome: Outcome) -> dict[str, Any]:
 
 
 def next_command(outcome: Outcome) -> str | None:
-    """Return the command that measures the slowest case again, or decides what is undecided; None if neither.
+    """Return the command that measures the slowest case again, or decides the undecided columns, or None.
 
-    What is undecided takes the cases left open, or all where a mean over them is open.
+    The latter takes the undecided cases, or all of them if a mean over cases is undecided.
     """
     worst = [one for one in outcome.ranked if one.verdict == outcome.verdict]
     cases = [one.name for one in worst if one.kind == "case"]
@@ -106,7 +107,7 @@ def _again(outcome: Outcome, cases: Sequence[str], *more: str) -> str:
 
 
 def decision_records(outcome: Outcome) -> list[dict[str, Any]]:
-    """Return the decisions as plain values, each with its reason and what ended an undecided one early."""
+    """Return the decisions as plain values with their reasons; an undecided one says why it ended early."""
     also = {Verdict.UNDECIDED: f"; {outcome.cut_short}"} if outcome.cut_short else {}
     return [
         {**asdict(one), "reason": reason_of(one, outcome.rule) + also.get(one.verdict, "")}
@@ -115,14 +116,14 @@ def decision_records(outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def reason_of(decision: Decision, rule: Rule) -> str:
-    """Return why a rule gives a column its verdict."""
+    """Return the reason of a verdict."""
     margin, mean_margin = (
         f"{decimals(100 * one, 1)} %" for one in (rule.margin_of(decision.kind), rule.mean_margin)
     )
-    low, p = _change(decision.ratio), decimals(decision.p, 4)
+    low, p = _percent(decision.ratio), decimals(decision.p, 4)
     return REASONS[decision.ground].format(
-        low=low, high=_change(decision.high), mean=_change(decision.mean_ratio),
-        mean_high=_change(decision.mean_ratio_high), margin=margin, mean_margin=mean_margin,
+        low=low, high=_percent(decision.high), mean=_percent(decision.mean_ratio),
+        mean_high=_percent(decision.mean_ratio_high), margin=margin, mean_margin=mean_margin,
         margins=margin if margin == mean_margin else f"{margin} ({mean_margin})",
         p=p, mean_p=decimals(decision.mean_p, 4),
         so_far="" if decision.p is None else f"; {low} on average, with p {p}",
@@ -130,7 +131,7 @@ def reason_of(decision: Decision, rule: Rule) -> str:
     )  # fmt: skip
 
 
-def _change(ratio: float) -> str:
+def _percent(ratio: float) -> str:
     return f"{signed(100 * (ratio - 1), 1)} %"
 
 
@@ -144,25 +145,25 @@ def headline(outcome: Outcome) -> str:
 
 
 def change_lines(outcome: Outcome) -> list[str]:
-    """Return the counted changes, a line for all cases that share one; the same on every machine."""
-    groups: dict[str, list[Case]] = {}
+    """Return the counted changes, one line for all cases that share it; the same on every machine."""
+    groups: dict[str, list[str]] = {}
     for case, changes in outcome.changes.items():
         for change in changes:
-            meaning = f" ({change.meaning})" if change.meaning else ""
-            groups.setdefault(f"{change.phase}: {change.what} {change.change}{meaning}", []).append(case)
-    counted = [f"- counted: {words} [{_cases(cases, outcome)}]" for words, cases in groups.items()]
+            groups.setdefault(f"{change.phase}: {_change(change)}", []).append(case.key)
+    counted = [
+        f"- counted: {words} [{'every case' if len(keys) == len(outcome.cases) else first_of(keys, 1)}]"
+        for words, keys in groups.items()
+    ]
     cannot = "cannot run in the base, and is not judged"
     return counted + [f"- new: {case.key} {cannot}: {reason}" for case, reason in outcome.new.items()]
 
 
-def _cases(cases: list[Case], outcome: Outcome) -> str:
-    if len(cases) == len(outcome.cases):
-        return "every case"
-    return cases[0].key + (f" and {len(cases) - 1} more" if len(cases) > 1 else "")
+def _change(one: Change | Cause) -> str:
+    return f"{one.what} {one.change}" + (f" ({one.meaning})" if one.meaning else "")
 
 
 def verdict_table(outcome: Outcome) -> Table:
-    """Return a line for each case, phase, device and the suite, slower ones first."""
+    """Return the table of cases, phases, devices and the suite, slower ones first."""
     base_s = {case.key: phases["step"][1] for case, phases in outcome.phases.items()}
     columns = [
         Column("verdict", "", itemgetter("verdict")),
@@ -173,8 +174,6 @@ def verdict_table(outcome: Outcome) -> Table:
         Column("detects %", "", itemgetter("detectable"), percentage),
         Column("pairs", "", itemgetter("pairs")),
         Column("why", "", itemgetter("reason")),
-        *(Column("", field.name, itemgetter(field.name)) for field in fields(Decision)),
-        Column("", "reason", itemgetter("reason")),
     ]
     rule = outcome.rule
     alpha, suite, mean = map(percentage, (rule.alpha, rule.suite_margin, rule.mean_margin))
@@ -183,9 +182,9 @@ def verdict_table(outcome: Outcome) -> Table:
 
 
 def explanations(outcome: Outcome) -> list[str]:
-    """Return for each slower case its phases, its causes, and the command that measures it again.
+    """Return the phases and causes of each slower case, and the command that measures it again.
 
-    Where only means over cases are slower, the cases that were profiled take their place.
+    If only means over cases are slower, the profiled cases take their place.
     """
     slower = {one.name for one in outcome.of(Verdict.SLOWER)}
     if cases := [case for case in outcome.cases if case.key in slower]:
@@ -207,29 +206,24 @@ def _explained(outcome: Outcome, case: Case, verb: str, alone: Sequence[str]) ->
 
 
 def _cause(cause: Cause) -> str:
-    meaning = f" ({cause.meaning})" if cause.meaning else ""
     cost = "" if cause.seconds is None else f" {signed(cause.seconds / MICROSECONDS.seconds, 1)} µs"
-    return f"{cause.phase} {cause.what} {cause.change}{meaning}{cost}"
+    return f"{cause.phase} {_change(cause)}{cost}"
 
 
 def account(outcome: Outcome) -> str:
-    """Return in one line how many cases and pairs were measured, and how long that took."""
+    """Return how many cases and pairs were measured in how long, and what would decide the undecided."""
     first, second = outcome.pairs
     gone = outcome.discarded
     void = f", {len(gone)} void and measured again ({gone[-1]})" if gone else ""
-    return (
+    effort = (
         f"\n{len(outcome.cases)} cases, {first} screening and {second} confirming pairs{void},"
-        f" {outcome.seconds:.0f} s{what_it_takes(outcome)}"
+        f" {outcome.seconds:.0f} s"
     )
-
-
-def what_it_takes(outcome: Outcome) -> str:
-    """Return what would decide the undecided columns, as a line after the account."""
     if outcome.wanted is None:
-        return ""
+        return effort
     minutes = outcome.enough_minutes
     limit = f"--budget={minutes}m" if minutes else f"a gate takes {outcome.rule.most_pairs} at most"
     return (
-        f"\nWith this noise, what is undecided asks for some {outcome.wanted[0]} confirming pairs ({limit});"
-        " a quieter machine, fewer cases (--cases) or a wider --margin ask for less"
+        f"{effort}\nWith this noise, what is undecided asks for some {outcome.wanted[0]} confirming pairs"
+        f" ({limit}); a quieter machine, fewer cases (--cases) or a wider --margin ask for less"
     )

@@ -1,4 +1,4 @@
-"""Drawing: what all pictures share, made of Altair charts with words, and the script that draws them."""
+"""What all pictures share: colours, axes and sizes of Altair charts, and the script that draws them."""
 
 import hashlib
 import os
@@ -19,9 +19,19 @@ INK = "currentColor"
 """The colour of the text around a picture, so that one drawing serves light and dark alike."""
 
 PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2", "#9d755d", "#bab0ac")
-"""Eight colours that are told apart on light and on dark (Vega's tableau10, without its yellow and pink)."""
+"""Eight colours that differ on light and on dark (Vega's tableau10, without its yellow and pink)."""
 
-LEGEND = {"orient": "top", "labelLimit": 300, "symbolOpacity": 1}
+AXIS = dict.fromkeys(("labelColor", "titleColor", "tickColor", "domainColor", "gridColor"), INK)
+CONFIG: Spec = {
+    "axis": {**AXIS, "gridOpacity": 0.15, "labelFontSize": 11, "titleFontSize": 12},
+    "legend": {"labelColor": INK, "titleColor": INK, "orient": "top", "labelLimit": 300, "symbolOpacity": 1},
+    "view": {"stroke": None},
+    "range": {"category": list(PALETTE)},
+    **{mark: {"color": INK} for mark in ("text", "rule", "title")},
+}
+CASES = alt.Y("case:N", sort=None, title=None, axis=alt.Axis(labelLimit=260))
+"""A line for each case, in their order."""
+
 ROW_HEIGHT = 22
 MOST_ROWS = 48
 """A picture holds this many cases, those of the default grid of two devices; the tables have all."""
@@ -29,7 +39,7 @@ MOST_ROWS = 48
 
 @dataclass(frozen=True)
 class Figure:
-    """Hold a picture: its file name, its title, what it shows in words, and the Vega-Lite specification."""
+    """A picture: its file name, its title, its content in words, and its Vega-Lite specification."""
 
     name: str
     title: str
@@ -37,26 +47,14 @@ class Figure:
     spec: Spec
 
 
-def drawn(name: str, title: str, alternative: str, chart: alt.TopLevelMixin) -> Figure:
-    """Return a chart as a picture in the ink of the page, with its words for whoever cannot see it."""
+def drawn(name: str, title: str, alternative: str, chart: alt.TopLevelMixin, height: int = 260) -> Figure:
+    """Return a chart as a picture in the ink of the page, as wide as it; `height` is in pixels."""
     spec: Spec = chart.to_dict()
-    spec.pop("$schema", None)  # an address, which nothing on the page shall have
-    spec["config"] = _config()
-    spec["background"] = None
-    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
-    spec["description"] = alternative  # which Vega gives to readers of screens
+    del spec["$schema"]  # an address, and the page has none
+    autosize = {"type": "fit-x", "contains": "padding"}
+    spec |= {"config": CONFIG, "background": None, "autosize": autosize, "width": "container"}
+    spec |= {"height": height, "description": alternative}  # Vega passes it on to screen readers
     return Figure(name, title, alternative, spec)
-
-
-def _config() -> Spec:
-    axis = dict.fromkeys(("labelColor", "titleColor", "tickColor", "domainColor"), INK)
-    return {
-        "axis": {**axis, "gridColor": INK, "gridOpacity": 0.15, "labelFontSize": 11, "titleFontSize": 12},
-        "legend": {"labelColor": INK, "titleColor": INK, **LEGEND},
-        "view": {"stroke": None},
-        "range": {"category": list(PALETTE)},
-        **{mark: {"color": INK} for mark in ("text", "rule", "title")},
-    }
 
 
 def logarithmic(title: str) -> dict[str, Any]:
@@ -65,7 +63,7 @@ def logarithmic(title: str) -> dict[str, Any]:
 
 
 def bundle() -> str:
-    """Return the script of Vega, Vega-Lite and Vega-Embed; it takes seconds to make, and is kept."""
+    """Return the script of Vega, Vega-Lite and Vega-Embed, which takes seconds to make and is cached."""
     key = hashlib.sha256(f"{version('vl-convert-python')} {SNIPPET}".encode()).hexdigest()[:16]
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     kept = Path(home) / CACHE / f"vega-{key}.js"

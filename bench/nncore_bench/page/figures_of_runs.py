@@ -8,11 +8,10 @@ import altair as alt
 import pandas as pd
 
 from nncore_bench.estimate.source import Source
-from nncore_bench.page.drawing import MOST_ROWS, PALETTE, ROW_HEIGHT, Figure, drawn
+from nncore_bench.page.drawing import CASES, MOST_ROWS, PALETTE, ROW_HEIGHT, Figure, drawn
 
 OUTCOMES = {"ok": PALETTE[0], "suspect": PALETTE[3], "not comparable": PALETTE[7]}
 RATIO = "B / A (above 1: B is slower)"
-RELATIVE = "step time relative to the first run"
 
 
 def ratio_figure(frame: pd.DataFrame) -> Figure | None:
@@ -22,27 +21,25 @@ def ratio_figure(frame: pd.DataFrame) -> Figure | None:
     """
     if frame.empty:
         return None
-    said = (
+    words = (
         f"{len(frame)} cases, from {frame['ratio'].min():.3f} to {frame['ratio'].max():.3f} times the step of"
         f" A; {int((frame['outcome'] == 'suspect').sum())} suspect."
     )
     if len(frame) > MOST_ROWS:
-        said += f" Shown are the {MOST_ROWS} that differ most."
+        words += f" Shown are the {MOST_ROWS} that differ most."
         farthest = frame["ratio"].map(lambda ratio: abs(log(ratio))).nlargest(MOST_ROWS).index
         frame = frame[frame.index.isin(farthest)]
-    base = alt.Chart(frame).encode(y=alt.Y("case:N", sort=None, title=None, axis=alt.Axis(labelLimit=260)))
-    domain = alt.X("ratio:Q", scale=alt.Scale(zero=False), title=RATIO)
-    colour = alt.Color(
-        "outcome:N", title=None, scale=alt.Scale(domain=list(OUTCOMES), range=list(OUTCOMES.values()))
-    )
+    base = alt.Chart(frame).encode(y=CASES)
+    scale = alt.Scale(domain=list(OUTCOMES), range=list(OUTCOMES.values()))
+    colour = alt.Color("outcome:N", title=None, scale=scale)
+    ratio = alt.X("ratio:Q", scale=alt.Scale(zero=False), title=RATIO)
+    tooltip = ["case", "outcome", alt.Tooltip("ratio:Q", format=".3f")]
     chart = (
         base.mark_rule().encode(x=alt.X("low:Q", title=RATIO), x2="high:Q", color=colour)
-        + base.mark_point(filled=True, size=50).encode(
-            x=domain, color=colour, tooltip=["case", "outcome", alt.Tooltip("ratio:Q", format=".3f")]
-        )
+        + base.mark_point(filled=True, size=50).encode(x=ratio, color=colour, tooltip=tooltip)
         + alt.Chart(pd.DataFrame({"one": [1.0]})).mark_rule(strokeDash=[4, 4]).encode(x="one:Q")
-    ).properties(width="container", height=ROW_HEIGHT * len(frame))
-    return drawn("ratios", "Run B against run A", said, chart)
+    )
+    return drawn("ratios", "Run B against run A", words, chart, ROW_HEIGHT * len(frame))
 
 
 def history_figure(sources: Sequence[Source]) -> Figure | None:
@@ -61,17 +58,14 @@ def history_figure(sources: Sequence[Source]) -> Figure | None:
                 ratio = row.time_s / first.setdefault(row.case, row.time_s)
                 ratios.setdefault(row.case.device, []).append(ratio)
         points += [(number, source.run.id, device, median(of_device)) for device, of_device in ratios.items()]
-    chart = (
-        alt.Chart(pd.DataFrame(points, columns=["run", "name", "device", "time"]))
-        .mark_line(point=True)
-        .encode(
-            x=alt.X("run:Q", title="run, oldest first", axis=alt.Axis(tickMinStep=1, format="d")),
-            y=alt.Y("time:Q", scale=alt.Scale(zero=False), title=RELATIVE),
-            color=alt.Color("device:N", title=None),
-            tooltip=["name", "device", alt.Tooltip("time:Q", format=".3f")],
-        )
-        .properties(width="container", height=260)
+    data = pd.DataFrame(points, columns=["run", "name", "device", "time"])
+    lines = alt.Chart(data).mark_line(point=True)
+    chart = lines.encode(
+        x=alt.X("run:Q", title="run, oldest first", axis=alt.Axis(tickMinStep=1, format="d")),
+        y=alt.Y("time:Q", scale=alt.Scale(zero=False), title="step time relative to the first run"),
+        color=alt.Color("device:N", title=None),
+        tooltip=["name", "device", alt.Tooltip("time:Q", format=".3f")],
     )
     newest = ", ".join(f"{device} {time:.3f}" for number, _, device, time in points if number == len(sources))
-    said = f"{len(sources)} runs; the newest takes, of the first one's step times, {newest}."
-    return drawn("history", "Step times over the runs", said, chart)
+    words = f"{len(sources)} runs; the newest takes, of the first one's step times, {newest}."
+    return drawn("history", "Step times over the runs", words, chart)

@@ -3,10 +3,9 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from statistics import median
-from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -26,13 +25,13 @@ from nncore_bench.page.figures import (
     throughput_figures,
 )
 from nncore_bench.page.figures_of_runs import history_figure, ratio_figure
-from nncore_bench.page.shown import ShownTable, filters, shown
 from nncore_bench.report.facts import named
 from nncore_bench.report.report import Report, render
 from nncore_bench.text.format import percentage
 from nncore_bench.text.frame import identity
 from nncore_bench.text.table import Table
 
+FILTERS = ("device", "threads", "phase", "batch", "hidden")
 WIDE = ("shares", "memory", "roofline", "ratios", "history")
 
 WORTH = ("crossover", "cpu_vs_cuda", "prices")
@@ -43,20 +42,20 @@ MACHINE = ("ceilings", "quality", "machine", "facts")
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: its first sentences, what is missing and how to get it, and its evidence."""
+    """A part of the page: its first sentences, hints at what was not measured, and its evidence."""
 
     anchor: str
     title: str
     lead: Sequence[str] = ()
     missing: Sequence[str] = ()
     figures: Sequence[Figure] = ()
-    tables: Sequence[ShownTable] = ()
+    tables: Sequence[Table] = ()
     links: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
 class Material:
-    """Runs, oldest first, from which a page or files are made.
+    """The runs of a page or of files, oldest first.
 
     `command` is what the user typed; `prices` are per hour by device.
     """
@@ -72,60 +71,48 @@ class Material:
 
     @cached_property
     def curves(self) -> Sequence[Curve]:
-        """Return the speed-ups of CUDA over the CPU in the newest run."""
+        """The speed-ups of CUDA over the CPU in the newest run."""
         return curves(self.source.cells, self.prices)
 
     @cached_property
     def report(self) -> Report:
-        """Return the report of the newest run."""
+        """The report of the newest run."""
         return render(self.source, self.prices)
 
     @cached_property
     def comparison(self) -> Comparison | None:
-        """Return how the newest run compares with the one before."""
+        """The newest run compared with the one before; None for a single run."""
         return compare_cases(self.sources[-2], self.source) if len(self.sources) > 1 else None
 
 
 def page(material: Material, folder: Path | None = None) -> str:
     """Return the page of one run, of two compared, or of a run with its history.
 
-    `folder` is where the page will lie, from where traces are linked. Raises ValueError for no run.
+    `folder` is where the page will lie, from where traces are linked.
     """
-    if not material.sources:
-        raise ValueError("no run was given")
-    sections = _sections(material, folder)
-    figures = [figure for section in sections for figure in section.figures]
-    text: str = _template().render(
+    sections = sections_of(material, folder)
+    tables = [table for section in sections for table in section.tables]
+    left = {one.name: {str(name) for name in one.shown if one.holds_words(str(name))} for one in tables}
+    loader = PackageLoader("nncore_bench.page", "templates")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    text: str = environment.get_template("page.html.j2").render(
         title=f"Where the time of a training step goes: {material.source.run.host}",
         subtitle=named(material.source.run),
         verdict=_verdict(material),
-        filters=filters(table for section in sections for table in section.tables),
+        filters=_filters(tables),
         sections=sections,
-        specs={figure.name: figure.spec for figure in figures},
+        specs={figure.name: figure.spec for section in sections for figure in section.figures},
         bundle=bundle(),
         command=material.command,
         wide=WIDE,
-        zip=zip,
+        words_of=left,
     )
     return text
 
 
-def parts(material: Material) -> tuple[Report, list[Table], list[Figure]]:
-    """Return what the page is made of: the report of the newest run, all tables, and all pictures."""
-    compared = material.comparison.tables if material.comparison else ()
-    tables = [*material.report.tables, *compared]
-    return material.report, tables, [figure for section in _sections(material) for figure in section.figures]
-
-
-def _sections(material: Material, folder: Path | None = None) -> list[Section]:
+def sections_of(material: Material, folder: Path | None = None) -> list[Section]:
+    """Return the sections of the page that will lie in a folder."""
     return [*(of(material) for of in (_worth, _where, _changed, _faster)), _machine(material, folder)]
-
-
-@cache
-def _template() -> Any:  # noqa: ANN401 - jinja2's own type is in no stub
-    loader = PackageLoader("nncore_bench.page", "templates")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=False)
-    return environment.get_template("page.html.j2")
 
 
 def _verdict(material: Material) -> list[tuple[str, str]]:
@@ -136,12 +123,12 @@ def _verdict(material: Material) -> list[tuple[str, str]]:
     if material.comparison is None:
         return lines
     suspects, of = len(material.comparison.suspects), len(material.comparison.results)
-    said = f"{suspects} of {of} cases are suspected to be slower than in the run before."
-    return [("Changed", said), *lines]
+    changed = f"{suspects} of {of} cases are suspected to be slower than in the run before."
+    return [("Changed", changed), *lines]
 
 
 def _next(material: Material) -> str:
-    """Return the next step of the costliest finding, else the advice measured, else how to get some."""
+    """Return the next step of the costliest finding, or else the measured advice, or else how to get some."""
     measure = "measure variants of the step: nncore-bench advise"
     return costliest(material.report.findings) or next(iter(_advice(material)), measure)
 
@@ -177,7 +164,7 @@ def _worth(material: Material) -> Section:
         lead,
         missing,
         _drawn(*throughput_figures(material.source.cells, material.curves), speed_up_figure(material.curves)),
-        shown([*material.report.named(*WORTH), *material.report.named(*SCALING, prefix="throughput_")]),
+        [*material.report.named(*WORTH), *material.report.named(*SCALING, prefix="throughput_")],
     )
 
 
@@ -203,7 +190,7 @@ def _where(material: Material) -> Section:
         [],
         missing,
         _drawn(phase_figure(cells), memory_figure(cells), roofline_figure(cells, material.source.ceilings)),
-        shown(material.report.named(*WHERE, prefix="operators")),
+        material.report.named(*WHERE, prefix="operators"),
     )
 
 
@@ -222,7 +209,7 @@ def _changed(material: Material) -> Section:
     lead = [f"A: {named(material.comparison.base)}", f"B: {named(material.comparison.candidate)}"]
     lead += [line.removeprefix("- ") for line in material.comparison.remarks]
     figures = _drawn(ratio_figure(frame), history_figure(material.sources))
-    return Section("changed", "What changed?", lead, [], figures, shown(material.comparison.tables))
+    return Section("changed", "What changed?", lead, [], figures, material.comparison.tables)
 
 
 def _faster(material: Material) -> Section:
@@ -232,18 +219,30 @@ def _faster(material: Material) -> Section:
     if not material.source.gains:
         missing.append("What variants of the step gain, measured side by side: nncore-bench advise.")
     tables = material.report.named("findings", prefix="advice")
-    return Section("faster", "How do I make it faster?", _advice(material), missing, [], shown(tables))
+    return Section("faster", "How do I make it faster?", _advice(material), missing, [], tables)
 
 
 def _advice(material: Material) -> list[str]:
-    """Return the gains of the run's variants in sentences; nothing if they belong to several cases."""
+    """Return the gains of the run's variants as sentences; none if they belong to several cases."""
     alone = material.source.gains if len(material.source.gains) == 1 else {}
     return [line for base, gains in alone.items() for line in advice_sentences(base, gains)]
 
 
 def _machine(material: Material, folder: Path | None) -> Section:
-    tables, links = shown(material.report.named(*MACHINE)), list(_traces(material.source, folder))
+    tables, links = material.report.named(*MACHINE), list(_traces(material.source, folder))
     return Section("machine", "Machine and measurement", material.report.remarks, [], [], tables, links)
+
+
+def _filters(tables: Iterable[Table]) -> list[tuple[str, list[str]]]:
+    """Return the columns by which tables can be filtered, each with its values."""
+    shown = [table.shown for table in tables]
+    values = {name: {cell for one in shown if name in one for cell in one[name]} for name in FILTERS}
+    return [(name, sorted(found, key=_by_number)) for name, found in values.items() if len(found) > 1]
+
+
+def _by_number(text: str) -> tuple[bool, float, str]:
+    """Order numbers by size, and words after them."""
+    return not text.isdecimal(), float(text) if text.isdecimal() else 0.0, text
 
 
 def _traces(source: Source, here: Path | None) -> Iterable[tuple[str, str]]:

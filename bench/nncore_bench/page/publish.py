@@ -1,14 +1,13 @@
-"""Write a page, or its tables and pictures one by one, where somebody asked for them."""
+"""Write the page, or its tables and pictures as files of their own."""
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from itertools import accumulate
 from pathlib import Path
 
 import vl_convert
 
 from nncore_bench.page.drawing import Figure, Spec
-from nncore_bench.page.page import Material, page, parts
+from nncore_bench.page.page import Material, page, sections_of
 from nncore_bench.report.report import Report
 from nncore_bench.runs import replace_file
 from nncore_bench.text.table import Table, fitting
@@ -27,18 +26,20 @@ def publish(material: Material, out: Path, formats: Sequence[str]) -> list[Path]
         replace_file(out, page(material, out.parent).encode())
         return [out]
     out.mkdir(parents=True, exist_ok=True)
-    report, tables, figures = parts(material)
+    compared = material.comparison.tables if material.comparison else ()
+    tables = [*material.report.tables, *compared]
+    figures = [figure for section in sections_of(material) for figure in section.figures]
     files: dict[str, bytes] = {}
     if "html" in formats:
         files[PAGE_FILE] = page(material, out).encode()
     if "md" in formats:
-        files[SUMMARY_FILE] = summary(report).encode()
-    for name in formats:
-        if name in OF_TABLES:
-            files |= {f"{table.name}.{name}": OF_TABLES[name](table).encode() for table in tables}
-    for name in formats:
-        if name in OF_FIGURES:
-            files |= {f"{figure.name}.{name}": OF_FIGURES[name](figure) for figure in figures}
+        files[SUMMARY_FILE] = summary(material.report).encode()
+    for name, of_table in OF_TABLES.items():
+        if name in formats:
+            files |= {f"{table.name}.{name}": of_table(table).encode() for table in tables}
+    for name, of_figure in OF_FIGURES.items():
+        if name in formats:
+            files |= {f"{figure.name}.{name}": of_figure(figure) for figure in figures}
     for name, content in files.items():
         replace_file(out / name, content)
     return [out / name for name in files]
@@ -53,22 +54,8 @@ def summary(report: Report) -> str:
 
 
 def _on_paper(figure: Figure) -> Spec:
-    """Return a picture of a width of its own, black on white."""
-    spec = deepcopy(figure.spec)
-    for part in (spec, *spec.get("layer", ())):
-        if part.get("width") == "container":
-            part["width"] = PICTURE_WIDTH
-    return {**spec, "background": "white", "title": figure.title}
-
-
-def _svg(figure: Figure) -> bytes:
-    svg: str = vl_convert.vegalite_to_svg(_on_paper(figure))
-    return svg.encode()
-
-
-def _png(figure: Figure) -> bytes:
-    png: bytes = vl_convert.vegalite_to_png(_on_paper(figure), scale=PICTURE_SCALE)
-    return png
+    """Return a picture black on white, with its title and a width in pixels."""
+    return {**figure.spec, "width": PICTURE_WIDTH, "background": "white", "title": figure.title}
 
 
 OF_TABLES: Mapping[str, Callable[[Table], str]] = {
@@ -78,4 +65,7 @@ OF_TABLES: Mapping[str, Callable[[Table], str]] = {
         index=False, caption=table.title, label=f"tab:{table.name}", escape=True
     ),
 }
-OF_FIGURES: Mapping[str, Callable[[Figure], bytes]] = {"svg": _svg, "png": _png}
+OF_FIGURES: Mapping[str, Callable[[Figure], bytes]] = {
+    "svg": lambda figure: vl_convert.vegalite_to_svg(_on_paper(figure)).encode(),
+    "png": lambda figure: vl_convert.vegalite_to_png(_on_paper(figure), scale=PICTURE_SCALE),
+}

@@ -1,11 +1,11 @@
-"""The self-test: the instrument measures what is known beforehand, on the user's own machine.
+"""The self-test: the instrument measures known times on the user's own machine.
 
-It runs the same campaign as the suite, with the same workers, blocks, estimates and tables; only its
-subjects are its own: busy-waits, delays planted in a phase, and cases entered twice.
+It runs the same campaign as the suite, with the same workers, blocks, estimates and tables. Its subjects are
+busy-waits, delays planted in a phase, and cases entered twice.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,9 +18,8 @@ from nncore_bench.campaign.conductor import Conductor, Progress
 from nncore_bench.campaign.launcher import Launcher, Worker, WorkerError
 from nncore_bench.campaign.plan import Plan
 from nncore_bench.campaign.session import own_part
-from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
+from nncore_bench.cases import DOES_NOT_APPLY, SIMPLENN, STEP_PHASES, Case
 from nncore_bench.companions import REFERENCE_KERNELS
-from nncore_bench.estimate.estimates import Launches
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row
 from nncore_bench.estimate.source import Source, read_source
@@ -35,7 +34,8 @@ from nncore_bench.worker import messages
 WAITS_US = (20, 200, 2_000, 20_000)
 PLANTED_S = 300e-6
 INPUTS, CLASSES = 784, 10
-PLANTED_CASE = Case("simplenn", "digits", "cpu", 1, "float32", "eager", 32, 32)
+NETWORK, TWIN = SIMPLENN, f"twin:{SIMPLENN}"
+PLANTED_CASE = Case(NETWORK, "digits", "cpu", 1, "float32", "eager", 32, 32)
 COUNTED_SIZES = ((1, 32), (32, 128), (128, 512))
 REPEATS = 20
 CLOCK_READINGS = 100_000
@@ -65,13 +65,13 @@ def cases_of(effort: Effort) -> list[Case]:
     twins = [
         replace(PLANTED_CASE, subject=subject, batch_size=batch, hidden=hidden)
         for batch, hidden in effort.twins
-        for subject in ("simplenn", "twin:simplenn")
+        for subject in (NETWORK, TWIN)
     ]
     return [*waits, *planted, *twins]
 
 
 def selftest(effort: Effort, progress: Progress) -> Iterator[Check]:
-    """Yield every check with its figure; raises WorkerError when no worker can be started at all."""
+    """Yield every check; raises WorkerError if no worker can be started at all."""
     with closing(Launcher()) as launcher:
         yield from checks_of(lambda: [clock_check(launcher.fork())], "clock")
         yield from checks_of(lambda: list(counter_checks(launcher.fork())), "counters")
@@ -98,7 +98,7 @@ def checks_of(check: Callable[[], Sequence[Check]], name: str) -> Sequence[Check
 
 
 def campaign_checks(run: Run, blocks: Sequence[Block]) -> Iterator[Check]:
-    """Yield the checks of what was measured in rounds; a case that failed fails the self-test."""
+    """Yield the checks of the campaign; a case that failed fails the self-test."""
     for record in run.cases:
         if record.status != "ok":
             yield Check(record.case.key, passed=False, words=record.reason)
@@ -109,25 +109,22 @@ def campaign_checks(run: Run, blocks: Sequence[Block]) -> Iterator[Check]:
         name, _, phase = case.subject.partition(":")
         if name == "planted":
             yield checks.planted_delay(phase, PLANTED_S, [block for block in of_one if block.kind == "laps"])
-    networks = [of_case[case] for case in of_case if case.subject in ("simplenn", "twin:simplenn")]
+    networks = [of_one for case, of_one in of_case.items() if case.subject in (NETWORK, TWIN)]
     yield checks.parts_and_whole(networks)
     yield checks.observer(networks)
-    yield checks.identical_twins([checks.difference(*pair) for pair in twins_of(of_case)])
-
-
-def twins_of(of_case: Mapping[Case, Sequence[Block]]) -> Iterator[tuple[Launches, Launches]]:
-    """Yield the plain steps of each pair of twins, launch by launch."""
-    for case, blocks in of_case.items():
-        twin = of_case.get(replace(case, subject="twin:simplenn"))
-        if case.subject == "simplenn" and twin and blocks:
-            yield checks.launches_of(blocks, "plain", ("step",)), checks.launches_of(twin, "plain", ("step",))
+    pairs = [
+        (of_one, of_case.get(replace(case, subject=TWIN), []))
+        for case, of_one in of_case.items()
+        if case.subject == NETWORK
+    ]
+    steps = [[checks.launches_of(blocks, "plain") for blocks in pair] for pair in pairs if all(pair)]
+    yield checks.identical_twins([checks.difference(*pair) for pair in steps])
 
 
 def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:
     """Yield the check of each busy-wait, as read from the table, in JSON and in CSV."""
     waits = tuple(r for r in run.cases if r.case.subject.startswith("busy-wait:") and r.status == "ok")
-    cases = [record.case for record in waits]
-    own = [row for row in rows if row.case in cases]
+    own = [row for row in rows if any(row.case == record.case for record in waits)]
     steps = [row for row in own if row.phase == "step"]
     if not steps:
         return
@@ -148,7 +145,7 @@ def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:
 
 
 def shown_steps(markdown: str) -> list[float]:
-    """Read the times of the steps, in seconds, back from the table as a reader sees it."""
+    """Read the times of the steps, in seconds, back from the printed table."""
     lines = [line.strip("|").split("|") for line in markdown.splitlines() if "|" in line]
     heading, _rule, *body = ([cell.strip() for cell in line] for line in lines)
     column = next(number for number, name in enumerate(heading) if name.startswith("step "))
@@ -157,7 +154,7 @@ def shown_steps(markdown: str) -> list[float]:
 
 
 def clock_check(worker: Worker) -> Check:
-    """Check the clock that the laps are read from."""
+    """Check the clock of the laps."""
     reply = worker.ask(messages.ReadClock(CLOCK_READINGS, CLOCK_SPANS, CLOCK_SPAN_NS))
     if not isinstance(reply, messages.ClockRead):
         return Check("clock", passed=False, words=str(reply))
@@ -178,11 +175,11 @@ def device_check(worker: Worker) -> Check:
 
 
 def counter_checks(worker: Worker) -> Iterator[Check]:
-    """Yield the checks of what is counted: FLOP by the closed form, and everything the same every time."""
-    counted = {size: count(worker, size, times=1) for size in COUNTED_SIZES}
-    named = {size: f"batch {size[0]} hidden {size[1]}" for size in COUNTED_SIZES}
-    flop = {named[size]: found[0].phases["step"].flop for size, found in counted.items() if found}
-    expected = {named[size]: step_flop(*size) for size in COUNTED_SIZES}
+    """Yield the checks of the counters: FLOP by the closed form, and all counters the same every time."""
+    sizes = {f"batch {batch} hidden {hidden}": (batch, hidden) for batch, hidden in COUNTED_SIZES}
+    counted = {name: count(worker, size, times=1) for name, size in sizes.items()}
+    flop = {name: found[0].phases["step"].flop for name, found in counted.items() if found}
+    expected = {name: step_flop(*size) for name, size in sizes.items()}
     yield checks.closed_form("FLOP of a step", flop, expected)
     yield checks.same_every_time("counters of a step", count(worker, COUNTED_SIZES[0], REPEATS), REPEATS)
 

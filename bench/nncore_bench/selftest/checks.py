@@ -1,6 +1,7 @@
-"""The checks of a self-test: what was measured against what was known beforehand. Pure functions."""
+"""The checks of a self-test: measured values against known ones. Pure functions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite, log
 
@@ -17,25 +18,31 @@ from nncore_bench.estimate.estimates import (
     low_time,
 )
 from nncore_bench.runs import NANO, Block
+from nncore_bench.text.format import count
 
-WAIT_WITHIN, WAIT_WITHIN_S = 0.02, 1e-6
-PLANTED_WITHIN, PLANTED_WITHIN_S = 0.05, 3e-6
-PARTS_WITHIN, PARTS_WITHIN_S = 0.03, 5e-6
-OBSERVER_WITHIN, OBSERVER_WITHIN_S = 0.02, 5e-6
+WAIT_WITHIN = 0.02, 1e-6
+PLANTED_WITHIN = 0.05, 3e-6
+PARTS_WITHIN = 0.03, 5e-6
+OBSERVER_WITHIN = 0.02, 5e-6
+"""Limits as a share and in seconds: the larger of the two applies."""
+
 CERTAINTY = 0.999
 COARSEST_RESOLUTION_S = 1e-6
 COSTLIEST_READING_S = 1e-6
 CLOCKS_AGREE_WITHIN = 0.001
 SPANS_WITHIN = 0.05
 MICRO = 1e-6
+Steps = Sequence[Sequence[Block]]
+"""The blocks of each case."""
+
 BOUNDS = "{count} of {of} ({low_percent:.1f} to {high_percent:.1f} %)"
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the self-test: what was checked, whether it held, and its figures with their limit.
+    """One line of the self-test: the name of a check, whether it passed, and its figures with their limit.
 
-    `words` is the sentence with the figures left open, as `str.format` takes it, or in full without figures.
+    `words` is a template for `str.format_map` with the figures, or the whole sentence if there are none.
     """
 
     name: str
@@ -45,71 +52,70 @@ class Check:
 
     @property
     def figure(self) -> str:
-        """Return the sentence with its figures."""
-        return self.words.format_map(self.figures) if self.figures else self.words
+        """Return the sentence with its figures, `+1.2 %` for `+1.2%`."""
+        words = self.words.format_map(self.figures) if self.figures else self.words
+        return re.sub(r"(?<=\d)%", " %", words)
 
     @property
     def record(self) -> dict[str, object]:
         """Return the check as a flat record; a figure that is not finite is None."""
-        known = {name: value for name, value in self.figures.items() if value is not None and isfinite(value)}
-        figures = {**dict.fromkeys(self.figures), **known}
-        return {"check": self.name, "passed": self.passed, "figure": self.figure, **figures}
+        finite = {
+            name: None if value is None or not isfinite(value) else value
+            for name, value in self.figures.items()
+        }
+        return {"check": self.name, "passed": self.passed, "figure": self.figure, **finite}
 
 
 def known_time(expected_s: float, read: Mapping[str, float]) -> Check:
     """Check a busy-wait of known length, in seconds, as read from each place (table, JSON, CSV)."""
-    allowed_s = max(WAIT_WITHIN * expected_s, WAIT_WITHIN_S)
-    figures: dict[str, float | None] = {"limit_us": allowed_s / MICRO} if read else {}
+    allowed_s = max(WAIT_WITHIN[0] * expected_s, WAIT_WITHIN[1])
+    figures: dict[str, float | None] = {"limit_us": allowed_s / MICRO}
     for place, value in read.items():
         figures |= {f"{place}_us": value / MICRO, f"{place}_error": (value - expected_s) / expected_s}
     words = ", ".join(f"{place} {{{place}_us:,.6g}} µs ({{{place}_error:+.2%}})" for place in read)
-    passed = bool(read) and all(abs(value - expected_s) <= allowed_s for value in read.values())
-    name = f"known time of {expected_s / MICRO:,.0f} µs"
-    return Check(name, passed, words or "no time was told", figures)
+    passed = all(abs(value - expected_s) <= allowed_s for value in read.values())
+    return Check(f"known time of {expected_s / MICRO:,.0f} µs", passed, words, figures)
 
 
 def planted_delay(phase: str, planted_s: float, blocks: Sequence[Block]) -> Check:
     """Check that a delay in every third iteration lands in its phase and no other, in every launch.
 
-    Its size is within 5 % or 3 µs, and no more than that is found in any other phase.
+    Its size is right within 5 % or 3 µs, and any other phase has no more than that.
     """
     name = f"delay planted in {phase}"
-    by_launch = [{lap: _excess(one, lap) for lap in STEP_PHASES} for one in _launches(blocks)]
-    if not by_launch:
+    delays = np.array([[_excess(one, lap) for lap in STEP_PHASES] for one in _launches(blocks)])
+    if not delays.size:
         return Check(name, passed=False, words="no block was finished")
-    planted = {other: planted_s * (other == phase) for other in STEP_PHASES}
-    limit_s = max(PLANTED_WITHIN * planted_s, PLANTED_WITHIN_S)
-    middle = {other: float(np.median([delays[other] for delays in by_launch])) for other in STEP_PHASES}
-    there = [delays[phase] for delays in by_launch]
-    elsewhere = [other for other in STEP_PHASES if other != phase]
+    here, limit_s = STEP_PHASES.index(phase), max(PLANTED_WITHIN[0] * planted_s, PLANTED_WITHIN[1])
+    there, elsewhere = delays[:, here], np.delete(delays, here, axis=1)
     seconds = {
         "planted": planted_s,
-        "found": middle[phase],
-        "least": min(there),
-        "most": max(there),
-        "elsewhere": max(abs(middle[other]) for other in elsewhere),
-        "most_elsewhere": max(abs(delays[other]) for delays in by_launch for other in elsewhere),
+        "found": np.median(there),
+        "least": there.min(),
+        "most": there.max(),
+        "elsewhere": abs(np.median(elsewhere, axis=0)).max(),
+        "most_elsewhere": abs(elsewhere).max(),
         "limit": limit_s,
     }
     return Check(
         name,
-        all(abs(delays[lap] - planted[lap]) <= limit_s for delays in by_launch for lap in planted),
+        bool((abs(there - planted_s) <= limit_s).all() and (abs(elsewhere) <= limit_s).all()),
         "{found_us:.1f} of {planted_us:.0f} µs there ({least_us:.1f} to {most_us:.1f} in {launches}"
         " launches), at most {elsewhere_us:.1f} µs elsewhere ({most_elsewhere_us:.1f} in one launch)",
-        {"launches": len(there), **{f"{key}_us": value / MICRO for key, value in seconds.items()}},
+        {"launches": len(there), **{f"{key}_us": float(value) / MICRO for key, value in seconds.items()}},
     )
 
 
-def _launches(blocks: Iterable[Block]) -> list[list[Block]]:
-    blocks = list(blocks)
-    return [[b for b in blocks if b.launch == launch] for launch in sorted({b.launch for b in blocks})]
+def _launches(blocks: Sequence[Block]) -> list[list[Block]]:
+    launches = sorted({block.launch for block in blocks})
+    return [[block for block in blocks if block.launch == launch] for launch in launches]
 
 
 def _excess(blocks: Sequence[Block], phase: str) -> float:
-    """Return by how many seconds a launch's smallest delayed lap exceeds that of as many before them.
+    """Return by how many seconds a launch's smallest delayed lap exceeds the smallest of as many before them.
 
-    The smallest, for waiting changes what the processor does next (its caches, its clocks), by more than the
-    instrument is tested for, in most iterations but not in all.
+    In most iterations, but not in all, waiting changes what the processor does next (its caches, its clocks)
+    by more than the instrument is tested for; the smallest laps are free of it.
     """
     delayed, before = [], []
     for block in blocks:
@@ -140,12 +146,12 @@ def at_most(name: str, what: str, count: int, of: int, share: float) -> Check:
 
 def at_least(name: str, what: str, count: int, of: int, share: float) -> Check:
     """Check that something that happens with at least a share did not happen less often (99.9 % bound)."""
-    passed = of > 0 and count >= binom.ppf(1 - CERTAINTY, of, share)
+    check = at_most(name, what, of - count, of, 1 - share)
     words = f"{BOUNDS if of else 'none'} {what}, meant at least {{limit:.0%}}"
-    return Check(name, bool(passed), words, {**_bounds(count, of), "limit": share})
+    return replace(check, words=words, figures={**_bounds(count, of), "limit": share})
 
 
-def launches_of(blocks: Sequence[Block], kind: BlockKind, laps: Sequence[str]) -> Launches:
+def launches_of(blocks: Sequence[Block], kind: BlockKind, laps: Sequence[str] = ("step",)) -> Launches:
     """Return the sums of some laps of each counted iteration: launch → block → sums."""
     chosen = sorted((block for block in blocks if block.kind == kind), key=lambda block: block.round)
     return [
@@ -165,42 +171,34 @@ def difference(a: Launches, b: Launches) -> Estimate:
     return Estimate.around(float(differences.mean()), half_width(differences))
 
 
-def parts_and_whole(steps: Sequence[Sequence[Block]]) -> Check:
+def parts_and_whole(steps: Steps) -> Check:
     """Check, case by case, that the laps of a step add up to the step of the neighbouring plain blocks."""
-    found = [_against_plain(blocks, STEP_PHASES) for blocks in steps]
-    left = [value / MICRO for blocks in steps for value in [_unattributed(blocks)] if value is not None]
-    check = _sums("parts and whole", "the laps miss the step", found, (PARTS_WITHIN, PARTS_WITHIN_S))
-    if not left or not check.figures:
+    check = _sums("parts and whole", "the laps miss the step", steps, STEP_PHASES, PARTS_WITHIN)
+    lapped = [[block.column(UNATTRIBUTED) for block in one if block.kind == "laps"] for one in steps]
+    left = [float(np.median(np.concatenate(laps))) * NANO / MICRO for laps in lapped if laps]
+    if not check.figures:
         return check
     words = f"{check.words}, unattributed {{unattributed_low_us:.1f}} to {{unattributed_high_us:.1f}} µs"
     unattributed = {"unattributed_low_us": min(left), "unattributed_high_us": max(left)}
     return replace(check, words=words, figures={**check.figures, **unattributed})
 
 
-def observer(steps: Sequence[Sequence[Block]]) -> Check:
+def observer(steps: Steps) -> Check:
     """Check, case by case, that a step takes as long with clock reads between its phases as without."""
-    found = [_against_plain(blocks, BLOCK_LAPS["laps"]) for blocks in steps]
-    return _sums("observer", "clock reads change it", found, (OBSERVER_WITHIN, OBSERVER_WITHIN_S))
+    return _sums("observer", "clock reads change it", steps, BLOCK_LAPS["laps"], OBSERVER_WITHIN)
 
 
-def _against_plain(blocks: Sequence[Block], laps: Sequence[str]) -> tuple[float, Estimate] | None:
-    """Return the plain step in seconds, and the log-ratio of the sum of some laps to it."""
-    plain, lapped = launches_of(blocks, "plain", ("step",)), launches_of(blocks, "laps", laps)
-    if not plain or not lapped:
-        return None
-    return low_time(plain).value * NANO, difference(lapped, plain)
+def _sums(name: str, words: str, steps: Steps, laps: Sequence[str], limits: tuple[float, float]) -> Check:
+    """Check that the sum of some laps is the plain step, with limits as a share and in seconds.
 
-
-def _unattributed(blocks: Sequence[Block]) -> float | None:
-    laps = [block.column(UNATTRIBUTED) for block in blocks if block.kind == "laps"]
-    return float(np.median(np.concatenate(laps))) * NANO if laps else None
-
-
-def _sums(
-    name: str, words: str, found: Sequence[tuple[float, Estimate] | None], limits: tuple[float, float]
-) -> Check:
-    """Check that no case is surely beyond both limits, a share and seconds, and the median case is not."""
-    known = [one for one in found if one is not None]
+    No case may surely be beyond both limits, and the median case may not be beyond them at all.
+    """
+    both = [(launches_of(one, "plain"), launches_of(one, "laps", laps)) for one in steps]
+    known = [
+        (low_time(plain).value * NANO, difference(lapped, plain))
+        for plain, lapped in both
+        if plain and lapped
+    ]
     if not known:
         return Check(name, passed=False, words="no step was measured both ways")
     values = [off.value for _, off in known]
@@ -227,7 +225,7 @@ def _sums(
 
 
 def identical_twins(twins: Sequence[Estimate]) -> Check:
-    """Check twins by the binomial bound: how many intervals may miss zero where each does in 5 %."""
+    """Check twins by the binomial bound on how many intervals miss zero if each does with 5 %."""
     if not twins:
         return Check("identical twins", passed=False, words="no pair was measured")
     missed = sum(twin.high is None or twin.exceeds(0) is not None for twin in twins)
@@ -252,34 +250,30 @@ def identical_twins(twins: Sequence[Estimate]) -> Check:
 
 
 def same_every_time(name: str, repeats: Sequence[object], wanted: int) -> Check:
-    """Check that a count came out the same in every one of the repeats that were wanted."""
+    """Check that all repeats were counted, and that all counts are the same."""
     same = sum(repeat == repeats[0] for repeat in repeats)
     figures = {"same": same, "limit": wanted}
     return Check(name, wanted > 1 and same == wanted, "the same in {same} of {limit} repeats", figures)
 
 
 def closed_form(name: str, counted: Mapping[str, float | None], expected: Mapping[str, float]) -> Check:
-    """Check counts against the numbers that follow from the sizes."""
+    """Check counts against the numbers calculated from the sizes."""
     figures: dict[str, float | None] = {}
     for size, value in expected.items():
         figures |= {f"{size} counted": counted.get(size), f"{size} expected": value}
     words = ", ".join(
-        f"{size}: {_whole(counted.get(size))} of {value:,.0f}" for size, value in expected.items()
+        f"{size}: {count(counted.get(size))} of {count(value)}" for size, value in expected.items()
     )
     passed = bool(expected) and all(counted.get(size) == value for size, value in expected.items())
     return Check(name, passed, words, figures)
 
 
-def _whole(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:,.0f}"
-
-
 def clock(between_ns: Laps, spans_ns: Sequence[int], reference_ns: int) -> Check:
     """Check a clock: it never goes back, moves on, is fine and cheap enough, and agrees with another one.
 
-    `between_ns` are the nanoseconds between consecutive readings; `spans_ns` is what the clock showed for
-    spans of `reference_ns` by the other clock, of which the smallest counts, since whatever comes between the
-    two clocks makes a span too long.
+    `between_ns` are the nanoseconds between consecutive readings; `spans_ns` are this clock's lengths of
+    spans of `reference_ns` by the other clock. The smallest counts: any delay between the two clocks makes a
+    span too long.
     """
     elapsed_ns = float(min(spans_ns))
     if (between_ns < 0).any():

@@ -1,8 +1,8 @@
-"""Arms whose difference is known: nncore, and after each of its phases time that is planted.
+"""Code whose slowdown is known: nncore with time planted after each of its phases.
 
-It is made by running on after a phase for a share of what it took, from the end of the phase before it, so
-that it is as exact as the clock and takes its part in all noise. Both arms carry the same code for it, which
-does the same in both, the base with nothing to add.
+A phase runs on for a share of the time it took, counted from the end of the phase before it, so that the
+slowdown is as exact as the clock and shares in all noise. Base and candidate carry the same code, which does
+the same in both; in the base it adds nothing.
 """
 
 import shutil
@@ -41,7 +41,7 @@ def held_up(phase, run):
         more = (share * took + extra_ns) * self.held_up
         if every and not self.number % every:
             more += (times - 1) * took
-        # From now on, lest the time hide what the lines above take, which the other arm pays as well.
+        # Starting now: the other side, too, pays for the lines above.
         until = perf_counter_ns() + more
         while perf_counter_ns() < until:
             pass
@@ -58,9 +58,9 @@ for name in {phases!r}:
 
 @dataclass(frozen=True)
 class Planted:
-    """Hold what is added to phases: a share of each call, nanoseconds, or every so many steps times as long.
+    """The time added to phases: a share of each call, nanoseconds, and one call in `every` `times` as long.
 
-    `case` is the batch size and the hidden width in which alone it is; None is every case.
+    `case` is the batch size and hidden width of the only case that is slower; None is every case.
     """
 
     share: float = 0.0
@@ -72,18 +72,12 @@ class Planted:
 
 
 def code_of(planted: Planted) -> str:
-    """Return what is added to nncore/step.py."""
+    """Return the lines to append to nncore/step.py."""
     return PLANTED.format(planted=asdict(planted), phases=STEP_PHASES)
 
 
-class PlantedCode:
-    """Lay out nncore with what is planted, as a repository does its revisions."""
-
-    def __init__(self, planted: Mapping[str, Planted]) -> None:
-        self.planted = planted
-
-    def lay_out(self, revision: Revision, folder: Path) -> None:
-        """Put nncore into a folder, with what has the name of the revision."""
-        shutil.copytree(INSTALLED, folder / "nncore", ignore=shutil.ignore_patterns("__pycache__"))
-        with (folder / "nncore" / "step.py").open("a") as step:
-            step.write(code_of(self.planted[revision.name]))
+def lay_out_planted(planted: Mapping[str, Planted], revision: Revision, folder: Path) -> None:
+    """Put nncore into a folder, changed by what is planted in the revision of this name."""
+    shutil.copytree(INSTALLED, folder / "nncore", ignore=shutil.ignore_patterns("__pycache__"))
+    with (folder / "nncore" / "step.py").open("a") as step:
+        step.write(code_of(planted[revision.name]))

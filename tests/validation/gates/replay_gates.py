@@ -30,7 +30,7 @@ from nncore_bench.gate.outcome import Outcome
 from nncore_bench.gate.ratios import MEASURED, PairRatios
 from nncore_bench.gate.rule import SUITE, Rule
 from nncore_bench.gate.sides import Counters
-from nncore_bench.gate.stages import Gate, Measures
+from nncore_bench.gate.stages import Gate
 from nncore_bench.records import CaseProfile
 from nncore_bench.selftest.checks import bounds
 
@@ -89,10 +89,11 @@ def replayed(shown: Mapping[str, Any], more: Mapping[str, float] | None = None) 
 
 
 def run_gate(
-    sides: Measures, cases: Sequence[Case], rule: Rule, coins: random.Random, progress: Progress
+    sides: Replayed, cases: Sequence[Case], rule: Rule, coins: random.Random, progress: Progress
 ) -> Outcome:
     """Return the outcome of a gate without a budget."""
-    return Gate(("base", "candidate"), cases, rule, 1e9, progress, coins, sides).run()
+    names = ("base", "candidate")
+    return Gate(names, cases, rule, 1e9, progress, coins, sides).run()  # type: ignore[arg-type] # in their place
 
 
 class Drawn(Replayed):
