@@ -164,8 +164,8 @@ def ratio_table(comparison: Comparison) -> Table | None:
         Column("outcome", "", _outcome, words=True),
         *only_in_files(["outcome"]),
         Column("", "suspects", lambda result: " ".join(result.suspects)),
-        Column("", "difference_s", lambda result: sum(p.difference_s for p in result.parts.values())),
-        Column("", "unexplained_s", lambda result: sum(p.unexplained_s for p in result.parts.values())),
+        Column("", "difference_s", lambda result: sum(result.differences_s.values())),
+        Column("", "unexplained_s", lambda result: sum(result.unexplained_s.values())),
     ]
     title = f"Two runs ({shared_by(cases)})"
     caption = VERDICTS.format(margin=percentage(comparison.margin))
@@ -275,11 +275,11 @@ def _code(run: Run) -> str:
 def unexplained_lines(results: Sequence[Compared]) -> list[str]:
     """Name the cases of which more than a tenth of a difference has no cause, and count what is not shown."""
     left = [
-        f"{part} of {result.case.key} {signed(found.unexplained_s / MICROSECONDS.seconds, 1)} of"
-        f" {signed(found.difference_s / MICROSECONDS.seconds, 1)} µs"
+        f"{part} of {result.case.key} {signed(result.unexplained_s[part] / MICROSECONDS.seconds, 1)} of"
+        f" {signed(whole_s / MICROSECONDS.seconds, 1)} µs"
         for result in results
-        for part, found in result.parts.items()
-        if abs(found.unexplained_s) > (1 - EXPLAINED) * abs(found.difference_s)
+        for part, whole_s in result.differences_s.items()
+        if abs(result.unexplained_s[part]) > (1 - EXPLAINED) * abs(whole_s)
     ]
     lines = [f"- Unexplained: {first_of(left, CASES_NAMED)}."] if left else []
     hidden = sum(max(0, len(result.causes) - CAUSES_ON_SCREEN) for result in results)
