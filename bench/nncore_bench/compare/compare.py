@@ -1,8 +1,10 @@
-"""Two runs compared case by case: how far they are apart, and why. A screen, never a verdict."""
+"""Compare two runs case by case: how far apart they are, and why. This is a screen, never a verdict."""
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 
@@ -13,6 +15,7 @@ from nncore_bench.compare.explain import (
     JUDGED,
     MARGIN,
     NOT_COMPARABLE,
+    OK,
     SUSPECT,
     Cause,
     Compared,
@@ -28,7 +31,6 @@ from nncore_bench.machine.fingerprint import differences
 from nncore_bench.runs import Run, replace_file
 from nncore_bench.text.format import (
     MICROSECONDS,
-    NOT_AVAILABLE,
     first_of,
     from_to,
     micro,
@@ -55,7 +57,7 @@ WHY = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs compared: who they are, a result for each common case, and which cases had no partner."""
+    """Two compared runs, a result for each common case, and the cases without a partner."""
 
     base: Run
     candidate: Run
@@ -64,8 +66,6 @@ class Comparison:
     missing: tuple[Case, ...]
     margin: float
     same_machine: bool
-    timed: tuple[int, int]
-    """How many cases have times in either run."""
 
     @property
     def suspects(self) -> list[Compared]:
@@ -75,55 +75,50 @@ class Comparison:
     @property
     def tables(self) -> list[Table]:
         """Return the table of ratios and, where something changed, that of causes."""
-        return [table for table in (ratio_table(self), why_table(self.results)) if table is not None]
+        return [table for table in (_ratio_table(self), _why_table(self.results)) if table is not None]
 
     @property
     def text(self) -> str:
         """Return the whole text that is printed and written to compare.md."""
-        lines = [
-            *heading(self.base, self.candidate),
-            *(table.markdown() for table in self.tables),
-            *self.remarks,
-        ]
-        return "\n".join(lines)
+        tables = [table.markdown() for table in self.tables]
+        return "\n".join([*heading(self.base, self.candidate), *tables, *self.remarks])
 
     @property
     def remarks(self) -> list[str]:
-        """Return what is said beside the tables: what else differs, what is unexplained, and the count."""
+        """Return the lines beside the tables: other differences, what is unexplained, and the count."""
+        outcomes = Counter(result.outcome for result in self.results)
+        counts = [f"{outcomes[one]} {one}" for one in (OK, SUSPECT, NOT_COMPARABLE) if outcomes[one]]
+        count = compared_line(len(self.results), len(self.new), len(self.missing))
         return [
             *machines_line(self.base, self.candidate),
             *setting_lines(self.base, self.candidate),
-            *unexplained_lines(self.results),
-            *without_evidence(self.base, self.candidate, self.timed),
-            *_partners("new in B", self.new),
-            *_partners("missing from B", self.missing),
-            summary(self),
+            *_unexplained_lines(self.results),
+            *(f"- Note: {line}." for line in _lacking(self)),
+            *(
+                f"- {words}: {first_of([case.key for case in cases], CASES_NAMED)}"
+                for words, cases in (("new in B", self.new), ("missing from B", self.missing))
+                if cases
+            ),
+            ": ".join(filter(None, [count, ", ".join(counts)])),
         ]
 
 
 def compare_cases(base: Source, candidate: Source, margin: float = MARGIN) -> Comparison:
     """Compare two runs case by case."""
     same_machine = not differences(base.run.machine, candidate.run.machine)
-    a, b = (_sides(source) for source in (base, candidate))
+    a, b = _sides(base), _sides(candidate)
     freed = drift_free_ratios(base.rows, candidate.rows) if same_machine else {}
-    common = [case for case in a if case in b]
-    return Comparison(
-        base.run,
-        candidate.run,
-        tuple(
-            compared(case, a[case], b[case], freed.get(case, {}), same_machine=same_machine, margin=margin)
-            for case in common
-        ),
-        tuple(case for case in b if case not in a),
-        tuple(case for case in a if case not in b),
-        margin,
-        same_machine,
-        (len(a), len(b)),
+    results = tuple(
+        compared(case, a[case], b[case], freed.get(case, {}), same_machine=same_machine, margin=margin)
+        for case in a
+        if case in b
     )
+    new, missing = (tuple(x for x in these if x not in others) for these, others in ((b, a), (a, b)))
+    return Comparison(base.run, candidate.run, results, new, missing, margin, same_machine)
 
 
 def screen_lines(comparison: Comparison) -> list[str]:
-    """Return what follows from a comparison with a stored run: that suspicion is no verdict, and what is."""
+    """Say that a suspicion is no verdict, and end with the command that gives one; empty without suspects."""
     if not comparison.suspects:
         return []
     base = comparison.base.code.commit or "REV"
@@ -142,7 +137,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
 
 
 def _sides(source: Source) -> dict[Case, Side]:
-    """Return what a run knows of each case of which it has a time or a counter."""
+    """Return the times, counters and profile of each case that a run timed."""
     records = {record.case: record for record in source.run.cases}
     return {
         case: Side(times, records[case].counters, profile_of(source.run.profiles, case))
@@ -151,117 +146,107 @@ def _sides(source: Source) -> dict[Case, Side]:
     }
 
 
-def ratio_table(comparison: Comparison) -> Table | None:
-    """Return a line for every case that both runs timed; None where there is none."""
-    if not comparison.results:
+def _ratio_table(comparison: Comparison) -> Table | None:
+    """Return a line for every case that both runs timed; None where there is none.
+
+    The screen shows the ratio of the step, and of what else is suspected somewhere.
+    """
+    results = comparison.results
+    if not results:
         return None
-    cases = [result.case for result in comparison.results]
+    cases = [result.case for result in results]
+    shown = {"step"}.union(*(result.suspects for result in results))
     columns = [
         *case_columns(shown_columns(cases)),
         Column("A step µs", "base_s", lambda result: result.steps_s[0], micro),
         Column("B step µs", "candidate_s", lambda result: result.steps_s[1], micro),
-        *(_ratio(phase, shown=phase in _shown(comparison.results)) for phase in JUDGED),
+        *(_ratio(phase, f"{phase} B/A" if phase in shown else "") for phase in JUDGED),
         Column("outcome", "", _outcome, words=True),
         *only_in_files(["outcome"]),
         Column("", "suspects", lambda result: " ".join(result.suspects)),
-        Column("", "difference_s", lambda result: sum(p.difference_s for p in result.parts.values())),
-        Column("", "unexplained_s", lambda result: sum(p.unexplained_s for p in result.parts.values())),
+        Column("", "difference_s", lambda result: sum(result.differences_s.values())),
+        Column("", "unexplained_s", lambda result: sum(result.unexplained_s.values())),
     ]
-    title = f"Two runs ({shared_by(cases)})"
     caption = VERDICTS.format(margin=percentage(comparison.margin))
-    return Table.of("compared", title, caption, columns, comparison.results)
-
-
-def _shown(results: Sequence[Compared]) -> list[str]:
-    """Return what has a column on the screen: the step, and what else is suspected somewhere."""
-    suspected = {phase for result in results for phase in result.suspects}
-    return [phase for phase in JUDGED if phase == "step" or phase in suspected]
+    return Table.of("compared", f"Two runs ({shared_by(cases)})", caption, columns, results)
 
 
 def _outcome(result: Compared) -> str:
-    where = [phase for phase in result.suspects if phase != "step"]
-    return result.outcome + (f" ({', '.join(result.suspects)})" if where else "")
+    return result.outcome + (f" ({', '.join(result.suspects)})" if {*result.suspects} - {"step"} else "")
 
 
-def _ratio(phase: str, *, shown: bool) -> Column:
+def _ratio(phase: str, title: str) -> Column:
     names = (f"{phase}_ratio", f"{phase}_low", f"{phase}_high")
-    title = f"{phase} B/A" if shown else ""
     return Column(title, names, lambda result: result.ratios.get(phase), from_to)
 
 
-def why_table(results: Sequence[Compared]) -> Table | None:
+def _why_table(results: Sequence[Compared]) -> Table | None:
     """Return what changed: a line for each cause, with the cases that have it taken together."""
-    told = [result for result in results if result.causes]
-    if not told:
-        return None
-    everything = [result.case for result in results]
-    lines = [
-        {
-            "cases": _cases([result.case for result, _ in group], everything),
-            "phase": "all" if cause.phase == WHOLE_CASE else cause.phase,
-            "what": cause.what,
-            "change": cause.change,
-            "µs": _span([own.seconds for _, own in group]),
-            "% of difference": _largest_share(group),
-            "meaning": cause.meaning,
-        }
-        for cause, group in together(told)
-    ]
-    names = ["case", "rank", "phase", "what", "change", "meaning", "seconds", "share", "exact"]
     raw = [
         asdict(cause) | {"case": result.case.key, "rank": rank, "share": result.share(cause)}
-        for result in told
+        for result in results
         for rank, cause in enumerate(result.causes, 1)
     ]
-    return Table("why", "Why", WHY, pd.DataFrame(lines), pd.DataFrame(raw, columns=names))
+    if not raw:
+        return None
+    columns = [
+        Column("cases", "", lambda group: _cases(group, len(results))),
+        _of_first("phase", lambda phase: "all" if phase == WHOLE_CASE else phase),
+        _of_first("what"),
+        _of_first("change"),
+        Column("µs", "", lambda group: [cause.seconds for _, _, cause in group], _span),
+        Column("% of difference", "", _largest_share, percentage),
+        _of_first("meaning"),
+    ]
+    names = ["case", "rank", "phase", "what", "change", "meaning", "seconds", "share", "exact"]
+    return Table.of("why", "Why", WHY, columns, _together(results), raw=pd.DataFrame(raw, columns=names))
 
 
-Group = tuple[Cause, list[tuple[Compared, Cause]]]
+Group: TypeAlias = list[tuple[int, Compared, Cause]]
+"""Equal causes of several cases, with the place of each among the causes of its case."""
 
 
-def together(results: Sequence[Compared]) -> list[Group]:
-    """Return the first causes of each case, equal ones of several cases as one, by their rank."""
-    groups: dict[tuple[object, ...], list[tuple[int, Compared, Cause]]] = {}
+def _together(results: Sequence[Compared]) -> list[Group]:
+    """Return the first causes of each case, equal ones of several cases as one, by their rank.
+
+    Equal causes may differ in shapes and in bytes moved, which depend on the size of the case.
+    """
+    groups: dict[tuple[object, ...], Group] = defaultdict(list)
     for result in results:
         for place, cause in enumerate(result.causes[:CAUSES_ON_SCREEN]):
-            key = (cause.phase, cause.what, cause.meaning, cause.exact, _same_change(cause))
-            groups.setdefault(key, []).append((place, result, cause))
-    ordered = sorted(groups.values(), key=lambda group: (min(place for place, *_ in group), -len(group)))
-    return [(group[0][2], [(result, cause) for _, result, cause in group]) for group in ordered]
+            change = "" if cause.meaning == "other shapes" else cause.change.partition(" per step")[0]
+            key = (cause.phase, cause.what, cause.meaning, cause.exact, change)
+            groups[key].append((place, result, cause))
+    return sorted(groups.values(), key=lambda group: (min(place for place, _, _ in group), -len(group)))
 
 
-def _same_change(cause: Cause) -> str:
-    """Return the part of a change that tells causes apart; sizes differ from case to case."""
-    if cause.meaning == "other shapes":
-        return ""
-    return cause.change.partition(" per step")[0]
+def _of_first(name: str, text: Callable[[str], str] = str) -> Column:
+    return Column(name, "", lambda group: getattr(group[0][2], name), text)
 
 
-def _cases(cases: Sequence[Case], everything: Sequence[Case]) -> str:
-    if len(cases) == len(everything):
-        return f"all {{{len(cases)}}}" if len(cases) > 1 else cases[0].key
-    return cases[0].key if len(cases) == 1 else f"{cases[0].key} … {{{len(cases)}}}"
+def _cases(group: Group, of: int) -> str:
+    key, number = group[0][1].case.key, len(group)
+    if number == 1:
+        return key
+    return f"all {{{number}}}" if number == of else f"{key} … {{{number}}}"
 
 
 def _span(seconds: Sequence[float | None]) -> str:
     return span([value / MICROSECONDS.seconds for value in seconds if value is not None])
 
 
-def _largest_share(group: Sequence[tuple[Compared, Cause]]) -> str:
-    shares = [share for result, cause in group if (share := result.share(cause)) is not None]
-    return percentage(max(shares, key=abs)) if shares else NOT_AVAILABLE
+def _largest_share(group: Group) -> float | None:
+    shares = (result.share(cause) for _, result, cause in group)
+    return max((share for share in shares if share is not None), key=abs, default=None)
 
 
 def setting_lines(base: Run, candidate: Run) -> list[str]:
     """Say which options and which code two runs differ in, where they do."""
-    names = [
-        name
+    lines = [
+        f"--step-{name} {base.options.get(name)} against {candidate.options.get(name)}"
         for name in {**base.options, **candidate.options}
         if name not in ("results", "quick", "profile", "energy")
         and base.options.get(name) != candidate.options.get(name)
-    ]
-    lines = [
-        f"--step-{name} {base.options.get(name)} against {candidate.options.get(name)}" for name in names
     ]
     if base.code.commit != candidate.code.commit or not (base.code.certain and candidate.code.certain):
         lines.append(f"the code {_code(base)} against {_code(candidate)}")
@@ -272,57 +257,38 @@ def _code(run: Run) -> str:
     return f"{run.code.commit[:10] or 'unknown'}{' with changes' if run.code.dirty else ''}"
 
 
-def unexplained_lines(results: Sequence[Compared]) -> list[str]:
+def _unexplained_lines(results: Sequence[Compared]) -> list[str]:
     """Name the cases of which more than a tenth of a difference has no cause, and count what is not shown."""
     left = [
-        f"{part} of {result.case.key} {signed(found.unexplained_s / MICROSECONDS.seconds, 1)} of"
-        f" {signed(found.difference_s / MICROSECONDS.seconds, 1)} µs"
+        f"{part} of {result.case.key} {signed(result.unexplained_s[part] / MICROSECONDS.seconds, 1)} of"
+        f" {signed(whole_s / MICROSECONDS.seconds, 1)} µs"
         for result in results
-        for part, found in result.parts.items()
-        if abs(found.unexplained_s) > (1 - EXPLAINED) * abs(found.difference_s)
+        for part, whole_s in result.differences_s.items()
+        if abs(result.unexplained_s[part]) > (1 - EXPLAINED) * abs(whole_s)
     ]
     lines = [f"- Unexplained: {first_of(left, CASES_NAMED)}."] if left else []
     hidden = sum(max(0, len(result.causes) - CAUSES_ON_SCREEN) for result in results)
-    return lines + (
-        [f"- Not shown: {hidden} causes that cost less (--out DIR writes all)."] if hidden else []
-    )
+    if hidden:
+        lines.append(f"- Not shown: {hidden} causes that cost less (--out DIR writes all).")
+    return lines
 
 
-def without_evidence(base: Run, candidate: Run, timed: tuple[int, int]) -> list[str]:
-    """Say what a run lacks that would explain more, and how to have it next time."""
-    lacking = []
-    runs = (("A", base), ("B", candidate))
-    for name, run in runs:
+def _lacking(comparison: Comparison) -> Iterator[str]:
+    """Yield what a run lacks that would explain more, and how to have it next time."""
+    base, candidate = comparison.base, comparison.candidate
+    for name, run in (("A", base), ("B", candidate)):
         if not any(record.counters for record in run.cases):
-            lacking.append(f"{name} has no counters, so that changed operators cannot be told")
-    for name, cases in (("A", timed[0]), ("B", timed[1])):
-        if not cases:
-            lacking.append(f"{name} has no times: its laps are missing or no round was finished")
+            yield f"{name} has no counters, so that changed operators cannot be told"
+    for name, alone in (("A", comparison.missing), ("B", comparison.new)):
+        if not comparison.results and not alone:
+            yield f"{name} has no times: its laps are missing or no round was finished"
     common = {r.case for r in base.cases} & {r.case for r in candidate.cases}
-    profiled = [{p.case for p in run.profiles if not p.role} & common for _, run in runs]
-    both = profiled[0] & profiled[1]
+    both = common.intersection(*({p.case for p in run.profiles if not p.role} for run in (base, candidate)))
     if len(both) < len(common):
-        lacking.append(
+        yield (
             f"{len(both)} of {len(common)} cases were profiled in both runs; what operators cost in the"
             " others is unknown (--step-profile)"
         )
     failed = [f"{r.case.key} ({r.reason})" for r in candidate.cases if r.status == "failed"]
     if failed:
-        lacking.append(f"failed in B: {', '.join(failed[:CASES_NAMED])}")
-    return [f"- Note: {line}." for line in lacking]
-
-
-def _partners(words: str, cases: Sequence[Case]) -> list[str]:
-    return [f"- {words}: {first_of([case.key for case in cases], CASES_NAMED)}"] if cases else []
-
-
-def summary(comparison: Comparison) -> str:
-    """Return the last line: how much was compared, and with what outcome."""
-    results = comparison.results
-    counts = {
-        outcome: sum(result.outcome == outcome for result in results)
-        for outcome in ("ok", SUSPECT, NOT_COMPARABLE)
-    }
-    said = ", ".join(f"{number} {outcome}" for outcome, number in counts.items() if number)
-    line = compared_line(len(results), len(comparison.new), len(comparison.missing))
-    return f"{line}: {said}" if said else line
+        yield f"failed in B: {', '.join(failed[:CASES_NAMED])}"

@@ -21,4 +21,4 @@ def causes_of_slower(
     base, candidate = (Side(times, *known) for known in zip(counters, profiles, strict=True))
     differences = {phase: more_s for phase, (more_s, _) in phases.items()}
     differences["step"] -= sum(differences[phase] for phase in STEP_PHASES)
-    return explained(base, candidate, differences, {"step"})[1]
+    return explained(base, candidate, differences, {"step"})[-1]
