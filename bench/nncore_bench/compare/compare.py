@@ -29,15 +29,7 @@ from nncore_bench.estimate.profiles import profile_of
 from nncore_bench.estimate.source import Source
 from nncore_bench.machine.fingerprint import differences
 from nncore_bench.runs import Run, replace_file
-from nncore_bench.text.format import (
-    MICROSECONDS,
-    first_of,
-    from_to,
-    micro,
-    percentage,
-    signed,
-    span,
-)
+from nncore_bench.text.format import MICROSECONDS, first_of, from_to, micro, percentage, signed, span
 from nncore_bench.text.frame import case_columns, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table, only_in_files, write_files
 

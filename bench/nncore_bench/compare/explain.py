@@ -84,7 +84,7 @@ class Compared:
 
 
 def part_of(phase: str) -> str:
-    """Return the phase of JUDGED that a phase belongs to: itself, or the step."""
+    """Return which of JUDGED a phase explains: itself, or the step for the phases of the step."""
     return phase if phase in JUDGED else "step"
 
 

@@ -1,6 +1,8 @@
-"""Two runs side by side, also of two machines: how many samples a second each gets through, at best."""
+"""Two runs side by side, perhaps of two machines: the samples per second of each at its best."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from statistics import median
 
 from nncore_bench.cases import Case
@@ -27,24 +29,20 @@ CAPTION = (
 
 def side_by_side(base: Source, candidate: Source) -> str:
     """Return two runs side by side: who they are, the table, and how much could be compared."""
-    a, b = (fastest(source.all_cells) for source in (base, candidate))
+    a, b = (fastest(source.all_cells).keys() for source in (base, candidate))
     table = versus_table(base, candidate)
-    common, new, missing = (
-        len(keys) for keys in (a.keys() & b.keys(), b.keys() - a.keys(), a.keys() - b.keys())
-    )
-    return "\n".join(
-        [
-            *heading(base.run, candidate.run),
-            *([table.markdown()] if table else []),
-            *machines_line(base.run, candidate.run),
-            *agreement(base, candidate),
-            compared_line(common, new, missing),
-        ]
-    )
+    lines = [
+        *heading(base.run, candidate.run),
+        *([table.markdown()] if table else []),
+        *machines_line(base.run, candidate.run),
+        *agreement(base, candidate),
+        compared_line(len(a & b), len(b - a), len(a - b)),
+    ]
+    return "\n".join(lines)
 
 
 def heading(base: Run, candidate: Run) -> list[str]:
-    """Return the lines that name two compared runs."""
+    """Return the lines that name both runs."""
     same = ["A and B are one and the same run."] if base.id == candidate.id else []
     return [f"A: {named(base)}", f"B: {named(candidate)}", *same, ""]
 
@@ -55,7 +53,7 @@ def compared_line(common: int, new: int, missing: int) -> str:
 
 
 def machines_line(base: Run, candidate: Run) -> list[str]:
-    """Say in which facts that decide a time two runs differ, if any."""
+    """Name the facts that decide a time in which two runs differ, if any."""
     found = differences(base.machine, candidate.machine)
     if not found:
         return []
@@ -64,10 +62,10 @@ def machines_line(base: Run, candidate: Run) -> list[str]:
 
 
 def agreement(base: Source, candidate: Source) -> list[str]:
-    """Say, place by place, how far two runs are apart where both timed the same step there.
+    """Say how far apart the steps are that both runs timed, a line for each place.
 
-    First as they were timed, then with the drift of the machine taken out, where both have reference kernels
-    and were made on machines that nothing tells apart.
+    They are compared as timed, and then corrected for the machine's drift, if both runs have references and
+    their machines differ in no deciding fact.
     """
     before, after = (
         {row.case: row.time for row in source.rows if row.phase == "step" and row.time and row.time.value}
@@ -75,27 +73,25 @@ def agreement(base: Source, candidate: Source) -> list[str]:
     )
     same = not differences(base.run.machine, candidate.run.machine)
     drift_free = drift_free_ratios(base.rows, candidate.rows) if same else {}
-    apart: dict[str, dict[Case, Estimate]] = {}
+    apart: dict[str, dict[Case, Estimate]] = defaultdict(dict)
     for case in before:
         if case in after:
-            apart.setdefault(place(case), {})[case] = after[case].over(before[case])
-    return [_apart(where, ratios, drift_free) for where, ratios in sorted(apart.items())]
-
-
-def _apart(
-    where: str, ratios: Mapping[Case, Estimate], drift_free: Mapping[Case, Mapping[str, Estimate]]
-) -> str:
-    """Return how far the steps of one place are apart, and what is left of that without the drift."""
-    differ = (
+            apart[place(case)][case] = after[case].over(before[case])
+    freed = {case: ratios["step"] for case, ratios in drift_free.items() if "step" in ratios}
+    return [
         f"- On {where}, the undisturbed steps of {several(len(ratios), 'case')} differ by {_how_far(ratios)}"
-    )
-    freed = {case: drift_free[case]["step"] for case in ratios if "step" in drift_free.get(case, {})}
-    if not freed:
-        return differ
-    known = [ratio for ratio in freed.values() if ratio.high is not None]
+        + _without_drift({case: freed[case] for case in ratios if case in freed})
+        for where, ratios in sorted(apart.items())
+    ]
+
+
+def _without_drift(ratios: Mapping[Case, Estimate]) -> str:
+    if not ratios:
+        return ""
+    known = [ratio for ratio in ratios.values() if ratio.high is not None]
     same = sum(ratio.exceeds(1) is None for ratio in known)
     return (
-        f"{differ}; with the machine's drift taken out, {several(len(freed), 'case')} by {_how_far(freed)},"
+        f"; with the machine's drift taken out, {several(len(ratios), 'case')} by {_how_far(ratios)},"
         f" and the 95 % intervals of {same} of {len(known)} hold no difference"
     )
 
@@ -110,19 +106,18 @@ def _how_far(ratios: Mapping[Case, Estimate]) -> str:
 
 
 def versus_table(base: Source, candidate: Source) -> Table | None:
-    """Return a line for every case that both runs measured; None where there is none."""
+    """Return a table with a line for every case that both runs measured; None where there is none."""
     pairs = matched(*(fastest(source.all_cells) for source in (base, candidate)))
     if not pairs:
         return None
     common = [pair.case for pair in pairs]
     columns = [
         *case_columns(shown_columns(common)),
-        *_side("A", lambda pair: pair.first),
-        *_side("B", lambda pair: pair.second),
-        Column("B/A", ("ratio", "ratio_low", "ratio_high"), lambda pair: pair.speed_up, from_to),
+        *_side("A", attrgetter("first")),
+        *_side("B", attrgetter("second")),
+        Column("B/A", ("ratio", "ratio_low", "ratio_high"), attrgetter("speed_up"), from_to),
     ]
-    title = f"Throughput of two runs ({shared_by(common)})"
-    return Table.of("versus", title, CAPTION, columns, pairs)
+    return Table.of("versus", f"Throughput of two runs ({shared_by(common)})", CAPTION, columns, pairs)
 
 
 def _side(run: str, row: Callable[[Matched], Row]) -> list[Column]:
