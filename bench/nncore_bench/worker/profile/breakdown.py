@@ -30,8 +30,11 @@ ORDER: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def account_of(phase: str, windows: Sequence[Interval], events: Sequence[Event]) -> Account:
-    """Return how the mean of some disjoint windows was spent, in seconds."""
+def account_of(
+    phase: str, windows: Sequence[Interval], events: Sequence[Event], steps: int | None = None
+) -> Account:
+    """Return the seconds spent in disjoint windows, divided by `steps`: by default one for each window."""
+    steps = steps or len(windows)
     spent: dict[str, float] = {}
     taken: list[Interval] = []
     before = 0
@@ -39,9 +42,9 @@ def account_of(phase: str, windows: Sequence[Interval], events: Sequence[Event])
         own = [(event.start_ns, event.end_ns) for event in events if event.category in categories]
         taken = union([*taken, *within(windows, own)])
         covered = length(taken)
-        spent[name] = (covered - before) * NANO / len(windows)
+        spent[name] = (covered - before) * NANO / steps
         before = covered
-    return Account(phase, **spent, python_s=(length(windows) - before) * NANO / len(windows))
+    return Account(phase, **spent, python_s=(length(windows) - before) * NANO / steps)
 
 
 def union(intervals: Iterable[Interval]) -> list[Interval]:
