@@ -1,1 +1,1 @@
-"""Two runs compared: ratios by phase, what is counted otherwise, and the causes of a difference."""
+"""Two runs compared: ratios by phase, changed counters, and the causes of a difference."""

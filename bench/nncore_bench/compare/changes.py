@@ -55,12 +55,12 @@ MEANINGS = (
     ("", "aten::_to_copy", "", "a tensor is converted to another type or device"),
     ("", "aten::clone", "", "a tensor is copied"),
 )
-"""What it means that a phase (or any) has more calls of one operator and fewer of another."""
+"""Phase (or any), operator called more often, operator called less often, and what that means."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """An exact difference in a phase: what it concerns, its values in both runs, and its meaning, if known.
+    """An exact difference in a phase: its subject, its values in both runs, and its meaning, if known.
 
     `operators` are the names of the operators it concerns; `outside`: its time is outside of all operators.
     """
@@ -112,7 +112,7 @@ def _of_phases(base: CaseCounters, candidate: CaseCounters) -> Iterator[Change]:
 
 
 def _following(phase: str, a: PhaseCounters, b: PhaseCounters) -> Iterator[Change]:
-    """Yield what the same operators changed, all counters as one change."""
+    """Yield the counters that differ although the operators are the same, all as one change."""
     labels = {name: name.replace("_", " ") for name in FOLLOWING}
     found = [
         c for name, label in labels.items() for c in _number(phase, label, getattr(a, name), getattr(b, name))
@@ -162,9 +162,9 @@ def _of_operators(phase: str, base: CaseCounters, candidate: CaseCounters) -> It
     shapes = [name for name in same if a[name].shapes != b[name].shapes and name not in dtypes]
     types = [", ".join(sorted({kind for name in dtypes for kind in uses[name].dtypes})) for uses in (a, b)]
     sizes = [" and ".join(sorted(uses[name].shapes)) for uses in (a, b) for name in shapes[:1]]
-    for meaning, names, told in ("other types", dtypes, types), ("other shapes", shapes, sizes):
+    for meaning, names, values in ("other types", dtypes, types), ("other shapes", shapes, sizes):
         if names:
-            yield Change(phase, first_of(names, MOST_NAMED), " → ".join(told), meaning, frozenset(names))
+            yield Change(phase, first_of(names, MOST_NAMED), " → ".join(values), meaning, frozenset(names))
 
 
 def _other_calls(phase: str, more: Mapping[str, int], a: Mapping[str, Use], b: Mapping[str, Use]) -> Change:
@@ -183,7 +183,7 @@ def _other_calls(phase: str, more: Mapping[str, int], a: Mapping[str, Use], b: M
 
 
 def _meaning(phase: str, calls: Mapping[str, int]) -> str:
-    """Return what it means that a phase calls some operators more and others less often, if known."""
+    """Return the meaning of more calls of some operators and fewer of others, if known."""
     new, gone = [name for name in calls if calls[name] > 0], [name for name in calls if calls[name] < 0]
     for where, more, less, meaning in MEANINGS:
         if where in ("", phase) and (not more or _any(more, new)) and (not less or _any(less, gone)):

@@ -77,7 +77,7 @@ class Comparison:
 
     @property
     def remarks(self) -> list[str]:
-        """Return the lines beside the tables: other differences, what is unexplained, and the count."""
+        """Return the lines below the tables: other differences, unexplained time, and the count."""
         outcomes = Counter(result.outcome for result in self.results)
         counts = [f"{outcomes[one]} {one}" for one in (OK, SUSPECT, NOT_COMPARABLE) if outcomes[one]]
         count = compared_line(len(self.results), len(self.new), len(self.missing))
@@ -123,7 +123,7 @@ def screen_lines(comparison: Comparison) -> list[str]:
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Write what is printed to `compare.md`, and its tables as Markdown and as CSV."""
+    """Write the printed text to `compare.md`, and its tables as Markdown and as CSV."""
     write_files(folder, comparison.tables)
     replace_file(folder / "compare.md", f"{comparison.text}\n".encode())
 
@@ -173,7 +173,7 @@ def _ratio(phase: str, title: str) -> Column:
 
 
 def _why_table(results: Sequence[Compared]) -> Table | None:
-    """Return what changed: a line for each cause, with the cases that have it taken together."""
+    """Return the table of causes, a line for each with all cases that have it; None without causes."""
     raw = [
         asdict(cause) | {"case": result.case.key, "rank": rank, "share": result.share(cause)}
         for result in results
@@ -250,7 +250,7 @@ def _code(run: Run) -> str:
 
 
 def _unexplained_lines(results: Sequence[Compared]) -> list[str]:
-    """Name the cases of which more than a tenth of a difference has no cause, and count what is not shown."""
+    """Name the cases with more than a tenth of a difference unexplained, and count the hidden causes."""
     left = [
         f"{part} of {result.case.key} {signed(result.unexplained_s[part] / MICROSECONDS.seconds, 1)} of"
         f" {signed(whole_s / MICROSECONDS.seconds, 1)} µs"

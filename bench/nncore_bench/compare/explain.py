@@ -20,7 +20,7 @@ JUDGED = {"step": 1.0, "data": 2.0, "copy": 2.0, "inference": 2.0}
 """What is compared by itself, with how many times the margin: all but the step have much shorter blocks."""
 
 LEAST_SHARE, LEAST_S = 0.05, 1e-6
-"""An estimate is reported if it is this share of the difference and of its phase, and takes this long.
+"""Report an estimate from this share of the difference and of its phase, and from this many seconds.
 
 Shares of a phase repeat within some percent from profile to profile.
 """
@@ -49,7 +49,7 @@ class Side:
 class Cause:
     """One cause of a difference: its phase, what changed and how, and the seconds it costs.
 
-    `seconds` is None where the cost is unknown; `exact` tells counted changes from estimates.
+    `seconds` is None where the cost is unknown; `exact` is True for counted changes and False for estimates.
     """
 
     phase: str
@@ -124,9 +124,9 @@ def compared(  # noqa: PLR0913 - two are keywords
 def explained(
     base: Side, candidate: Side, differences_s: Mapping[str, float], parts: Collection[str]
 ) -> tuple[dict[str, float], dict[str, float], tuple[Cause, ...]]:
-    """Return the differences of some of JUDGED, what is unexplained of each, and the ranked causes.
+    """Return the differences of some of JUDGED, the unexplained rest of each, and the ranked causes.
 
-    All are in seconds; `differences_s` are by phase, under `step` what its phases leave over. Time outside of
+    All are in seconds; `differences_s` are by phase, with the rest of the step as `step`. Time outside of
     operators is known by place alone: it explains waiting for data, and no phase of the step.
     """
     found = _causes(base, candidate, differences_s, parts)
@@ -153,7 +153,7 @@ def _is_slower(ratio: Estimate, margin: float) -> bool:
 
 
 def _differences(base: Side, ratios: Mapping[str, Estimate]) -> dict[str, float]:
-    """Return the seconds by which each phase differs, and under `step` what its phases leave over.
+    """Return the seconds by which each phase differs; `step` has the rest that its phases leave.
 
     A difference is the time in the base run times the excess of the ratio over 1, so it is as free of drift
     as the ratio.
@@ -195,7 +195,7 @@ def _operator_differences(
     """Return by how many seconds each operator of a phase differs, and the time outside of them.
 
     On the CPU the profiler stretches times, so the shares that it saw are applied to the undisturbed times.
-    On a device it does not: what the kernels do not account for is outside. Empty without profiles.
+    On a device it does not: all time but that of the kernels is outside. Empty without profiles.
     """
     time, old, new = base.times.get(phase), base.profile, candidate.profile
     if time is None or difference_s is None or old is None or new is None:
@@ -222,10 +222,10 @@ def _sums(profile: CaseProfile, phase: str, name: str) -> dict[str, float]:
 
 
 def _ranked(causes: Sequence[Cause]) -> tuple[Cause, ...]:
-    """Return the causes: those of the whole case first, then by what they cost, those of unknown cost last.
+    """Return the causes: those of the whole case first, then by cost, those of unknown cost last.
 
     What was counted weighs `CERTAIN` times. A counted change of backward follows from one of forward or loss
-    and comes after it, whatever it costs.
+    and comes after it, regardless of its cost.
     """
 
     def weight(cause: Cause) -> float:

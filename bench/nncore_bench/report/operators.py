@@ -169,8 +169,8 @@ def profile_lines(profiles: Sequence[CaseProfile], cells: Cells) -> list[str]:
         f" worker's clock by {percentage(max(off, default=None))} % at most, and it saw what was counted in"
         f" {len(own) - len(differing)} of {len(own)}."
     )
-    told = [f"Disagreement in {p.case.key}: {p.disagreement}." for p in differing[:ON_SCREEN]]
-    return [line, *told, *_too_busy(own, cells)]
+    differences = [f"Disagreement in {p.case.key}: {p.disagreement}." for p in differing[:ON_SCREEN]]
+    return [line, *differences, *_too_busy(own, cells)]
 
 
 def _too_busy(cases: Iterable[Case], cells: Cells) -> list[str]:

@@ -1,4 +1,4 @@
-"""A table: what is shown of it, and the raw numbers behind it."""
+"""A table: its text for people, and the raw numbers behind it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,12 +18,12 @@ from nncore_bench.text.format import NOT_AVAILABLE
 
 TEXT_WIDTH = 110
 MOST_SUMMARY_BYTES = 60_000
-"""What a job summary of GitHub holds is 1 MiB; what people read there is far less."""
+"""A job summary of GitHub holds 1 MiB; people read far less of it."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table: what people see of a line, and what files hold of it.
+    """A column of a table: the text of each line on screen, and its raw values in files.
 
     `title` includes the unit; a column without one is in files only, and one without a `name` only on screen.
     `value` takes a line and returns the raw value in SI units, which `text` formats. An Estimate fills three
@@ -53,7 +53,7 @@ def bounds(estimate: Estimate | None, value: str, low: str, high: str) -> dict[s
 
 
 def only_in_files(names: Iterable[str]) -> list[Column]:
-    """Return columns that are not shown, with attributes of the lines."""
+    """Return columns of attributes of the lines, which are not shown."""
     return [Column("", name, attrgetter(name)) for name in names]
 
 
@@ -148,6 +148,6 @@ def write_files(folder: Path, tables: Iterable[Table]) -> None:
 
 
 def fitting(texts: Sequence[str]) -> str:
-    """Return the first of some texts, fullest first, that a job summary takes, or the last cut to that."""
+    """Return the first of some texts, fullest first, that fits a job summary, or the last one cut to fit."""
     fits = (text for text in texts if len(text.encode()) <= MOST_SUMMARY_BYTES)
     return next(fits, texts[-1].encode()[:MOST_SUMMARY_BYTES].decode(errors="ignore"))
