@@ -16,6 +16,7 @@ from nncore_bench.estimate.cells import cells_of
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.source import Source
 from nncore_bench.page.page import Material, page
+from nncore_bench.text.format import slowdown
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 waiting = pytest.importorskip("selenium.webdriver.support.wait")
@@ -138,6 +139,19 @@ def test_a_heading_sorts_its_table_by_number(browser: Driver, tmp_path: Path) ->
         headings[place].click()
         column = [int(row[place].replace(",", "")) for row in shown_rows(browser, "phases")]
         assert column == sorted(column)[::order]
+
+
+def test_a_heading_sorts_negative_percentages_as_numbers(browser: Driver, tmp_path: Path) -> None:
+    """They have a typographic minus, which JavaScript does not read as a sign."""
+    opened(browser, tmp_path, made_up())
+    browser.execute_script(
+        """const cells = [...document.querySelectorAll("#table-phases tbody tr")].map(row => row.cells[0]);
+        cells.forEach((cell, place) => cell.textContent = arguments[0][place] || "n/a");""",
+        [slowdown(ratio) for ratio in (1.05, 0.88, 1.0, 0.98)],
+    )
+    browser.find_element("css selector", "#table-phases th button").click()
+    column = [row[0] for row in shown_rows(browser, "phases")]
+    assert column[:5] == [*map(slowdown, (0.88, 0.98, 1.0, 1.05)), "n/a"]
 
 
 def test_markup_in_names_does_nothing(browser: Driver, tmp_path: Path) -> None:
