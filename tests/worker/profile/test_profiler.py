@@ -15,7 +15,7 @@ from nncore_bench.records import OUTSIDE, CaseProfile, ProfiledOperator
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.counters.operators import Call
 from nncore_bench.worker.profile.attribution import Windows
-from nncore_bench.worker.profile.profile import Recorded, profile_case, read_profile
+from nncore_bench.worker.profile.profile import profile_case, read_profile
 from nncore_bench.worker.profile.trace import Event
 from nncore_bench.worker.subjects.subject import Subject
 
@@ -140,7 +140,7 @@ def test_a_case_that_is_read_between_the_steps_disagrees_loudly() -> None:
     calls = {phase: [] for phase in STEP_PHASES} | {
         "forward": [Call("aten::clone", "4", "float32", 32, None)]
     }
-    profile = read_profile(case_of(1, 1), events, Recorded([(0, 490)], 0.0), calls, set())
+    profile = read_profile(case_of(1, 1), events, [(0, 490)], calls, set())
     assert profile.disagreement == "forward: the profiler saw aten::clone 2 times, counted 1"
 
 
@@ -163,7 +163,7 @@ def test_a_device_step_is_told_by_kernels_of_the_operators_that_launched_them() 
         "forward": [Call("aten::mm", "4x4, 4x4", "float32", 192, 128)]
     }
     case = Case("simplenn", "digits", "cuda", "-", "float32", "eager", 4, 4)
-    profile = read_profile(case, [*labels, *device], Recorded([(0, 8000)], 0.0), calls, set())
+    profile = read_profile(case, [*labels, *device], [(0, 8000)], calls, set())
     (mm,) = [row for row in profile.operators if row.operator == "aten::mm"]
     assert mm.device_s == pytest.approx(3000e-9)
     assert mm.host_s == pytest.approx(200e-9)
@@ -179,7 +179,7 @@ def test_a_device_step_is_told_by_kernels_of_the_operators_that_launched_them() 
 def test_a_trace_without_a_whole_step_is_refused() -> None:
     """Rather than told as a step of no time."""
     with pytest.raises(ValueError, match="no complete step"):
-        read_profile(case_of(1, 1), [], Recorded([], 0.0), {}, set())
+        read_profile(case_of(1, 1), [], [], {}, set())
 
 
 def test_a_step_that_either_clock_saw_disturbed_is_left_out() -> None:
@@ -299,7 +299,7 @@ def test_the_kernels_of_a_replayed_step_are_told_without_operators() -> None:
         ),
     ]
     case = Case("simplenn", "digits", "cuda", "-", "float32", "cudagraph", 4, 4)
-    profile = read_profile(case, events, Recorded([(0, 1000), (1000, 2000)], 0.0), {}, set())
+    profile = read_profile(case, events, [(0, 1000), (1000, 2000)], {}, set())
     assert profile.device is not None
     assert (profile.steps, profile.device.kernels, profile.device.graph_kernels) == (2, 2.0, 2.0)
     assert profile.device.busy_share == pytest.approx(800 / 1700)  # until the last kernel ends

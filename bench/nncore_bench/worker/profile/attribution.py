@@ -1,20 +1,21 @@
 """Attribute the time of a traced step to operators, phases and modules.
 
 Counters count the operators that are dispatched below autograd. The profiler also sees composite operators
-(`aten::linear`), autograd nodes, and what an operator calls in turn (`aten::as_strided` in `aten::t`), which
-counts as part of that operator here.
+(`aten::linear`), autograd nodes, and the operators that an operator calls in turn (`aten::as_strided` in
+`aten::t`), which count as part of that operator here.
 """
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from nncore_bench.cases import FED, STEP_PHASES
 from nncore_bench.records import OUTSIDE, ProfiledOperator
 from nncore_bench.runs import NANO
 from nncore_bench.worker.counters.operators import Call
-from nncore_bench.worker.profile.breakdown import Interval
+from nncore_bench.worker.profile.breakdown import Interval, length
 from nncore_bench.worker.profile.trace import LABEL, ON_DEVICE, OPERATOR, RUNTIME, Event, Node
 
 FIRST = STEP_PHASES[0]
@@ -68,9 +69,9 @@ class Windows:
         `laps` holds the steps' intervals by another clock. An interruption between its reading and the label
         falls into a different step for each clock, so steps on which the clocks disagree are sorted last.
         """
-        pairs = [(_length(step["step"]), _length(lap)) for step, lap in zip(self.steps, laps, strict=True)]
+        pairs = [(length([step["step"]]), length([lap])) for step, lap in zip(self.steps, laps, strict=True)]
         order = [(max(pair) > (1 + CLOCKS_AGREE) * min(pair), max(pair)) for pair in pairs]
-        fed = [(False, sum(map(_length, feed.values()))) for feed in self.feeds]
+        fed = [(False, length(feed.values())) for feed in self.feeds]
         whole = len(self.steps) - 1 or 1  # without the last step, which ends with its last phase
         return Windows(_first_half(self.steps[:whole], order[:whole]), _first_half(self.feeds, fed))
 
@@ -82,16 +83,12 @@ def _first_half(
     return tuple(groups[index] for index in indices[: (len(groups) + 1) // 2])
 
 
-def _length(interval: Interval) -> int:
-    start, end = interval
-    return end - start
-
-
 @dataclass(frozen=True)
 class Part:
     """One operator event in its phase of iteration `step`, with its own (exclusive) time in nanoseconds.
 
-    `module` and `made_by` (the forward operator of a backward one) are empty if unknown.
+    `module` and `made_by` (the forward operator of a backward one) are empty if unknown. `device_ns` is the
+    time of the kernels, copies and fills that it launched.
     """
 
     node: Node
@@ -102,10 +99,17 @@ class Part:
     module: str = ""
     made_by: str = ""
     call: Call | None = None
+    device_ns: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, str, str, str]:
+        """The name, module, forward operator, shapes and types by which parts of a phase are grouped."""
+        shapes, dtypes = (self.call.shapes, self.call.dtypes) if self.call else ("", "")
+        return self.node.event.name, self.module, self.made_by, shapes, dtypes
 
 
 def parts_of(nodes: Sequence[Node], windows: Windows, composites: Collection[str]) -> list[Part]:
-    """Return the operators within the windows, each in its phase, in order of their beginning.
+    """Return the operators within the windows, each in its phase, in the order in which they begin.
 
     `composites` are the names of operators that only call others.
     """
@@ -124,13 +128,14 @@ def parts_of(nodes: Sequence[Node], windows: Windows, composites: Collection[str
         dispatched = is_dispatched(node, composites)
         if any(is_dispatched(caller, composites) for caller in node.above()):
             continue
-        own_ns = node.event.length_ns if dispatched else node.event.length_ns - _called_ns(node)
+        called = [] if dispatched else [one.event for one in node.children]
+        own_ns = node.event.length_ns - sum(one.length_ns for one in called if one.category not in RUNTIME)
         parts.append(Part(node, *intervals[at][2:], dispatched, own_ns))
     return parts
 
 
 def is_dispatched(node: Node, composites: Collection[str]) -> bool:
-    """Return whether an event is an operator that the counters would count, unless another one called it."""
+    """Return True for an operator that the counters count, unless another one called it."""
     name = node.event.name
     return (
         node.event.category == OPERATOR
@@ -140,10 +145,6 @@ def is_dispatched(node: Node, composites: Collection[str]) -> bool:
     )
 
 
-def _called_ns(node: Node) -> int:
-    return sum(child.event.length_ns for child in node.children if child.event.category not in RUNTIME)
-
-
 def with_calls(
     parts: Sequence[Part], calls: Mapping[str, Sequence[Call]], steps: int
 ) -> tuple[list[Part], str]:
@@ -151,14 +152,13 @@ def with_calls(
 
     In each phase of each step the operators must have the same names in the same order.
     """
-    of_phase: dict[tuple[int, str], list[int]] = {
-        (step, phase): [] for step in range(steps) for phase in calls
-    }
+    of_phase: dict[tuple[int, str], list[int]] = defaultdict(list)
     for index, part in enumerate(parts):
-        if part.dispatched and part.phase in calls:
+        if part.dispatched:
             of_phase[part.step, part.phase].append(index)
     completed, disagreement = list(parts), ""
-    for (_, phase), indices in of_phase.items():
+    for step, phase in product(range(steps), calls):
+        indices = of_phase[step, phase]
         seen = [parts[index].node.event.name for index in indices]
         if seen == [call.operator for call in calls[phase]]:
             for index, call in zip(indices, calls[phase], strict=True):
@@ -192,77 +192,63 @@ def with_makers(parts: Sequence[Part]) -> list[Part]:
 
 
 def _with_maker(part: Part, made: Mapping[int | None, Part]) -> Part:
-    for node in (part.node, *part.node.above()):
-        event = node.event
-        if event.sequence is not None and event.forward_thread and event.sequence in made:
-            maker = made[event.sequence]
-            return replace(part, made_by=maker.node.event.name, module=maker.module)
-    return part
+    events = (node.event for node in (part.node, *part.node.above()))
+    maker = next((made[e.sequence] for e in events if e.forward_thread and e.sequence in made), None)
+    return replace(part, made_by=maker.node.event.name, module=maker.module) if maker else part
 
 
-def device_ns(parts: Sequence[Part], nodes: Sequence[Node], events: Sequence[Event]) -> dict[int, int]:
-    """Return the device time in nanoseconds that each operator caused, by its index among the parts."""
-    index_of = {id(part.node): index for index, part in enumerate(parts)}
-    launched_by: dict[int, int] = {}
+def with_device_time(parts: Sequence[Part], nodes: Sequence[Node], events: Sequence[Event]) -> list[Part]:
+    """Add the device time that each operator caused: of the work launched within it, by correlation."""
+    operators = {part.node for part in parts}
+    launched_by: dict[int | None, Node] = {}
     for node in nodes:
         if node.event.category in RUNTIME and node.event.correlation is not None:
-            callers = [index_of[id(caller)] for caller in node.above() if id(caller) in index_of]
-            if callers:
-                launched_by[node.event.correlation] = callers[0]
-    spent: dict[int, int] = defaultdict(int)
+            caller = next((caller for caller in node.above() if caller in operators), None)
+            if caller is not None:
+                launched_by[node.event.correlation] = caller
+    spent: Counter[Node] = Counter()
     for event in events:
         if event.category in ON_DEVICE and event.correlation in launched_by:
             spent[launched_by[event.correlation]] += event.length_ns
-    return dict(spent)
+    return [replace(part, device_ns=spent[part.node]) for part in parts]
 
 
 def rows_of_profile(
-    parts: Sequence[Part], windows: Windows, spent: Mapping[int, int], *, on_device: bool
+    parts: Sequence[Part], windows: Windows, *, on_device: bool
 ) -> tuple[ProfiledOperator, ...]:
-    """Return the operators per step by phase, largest share first, with a row for time outside of any."""
-    groups: dict[tuple[str, str, str, str, str, str, bool], list[int]] = defaultdict(list)
-    for index, part in enumerate(parts):
-        shapes, dtypes = (part.call.shapes, part.call.dtypes) if part.call else ("", "")
-        key = (part.phase, part.node.event.name, part.module, part.made_by, shapes, dtypes, part.dispatched)
-        groups[key].append(index)
-    rows = []
+    """Return the operators per step by phase, longest first, with a row for the time outside of them."""
+    rows: list[ProfiledOperator] = []
     for phase in (*FED, *STEP_PHASES):
         times = windows.of_phase(phase)
         if not times:
             continue
-        whole = sum(map(_length, times))
-        of_phase = {key: indices for key, indices in groups.items() if key[0] == phase}
-        found = [
-            _row(key, [parts[index] for index in indices], len(times), whole,
-                 sum(spent.get(index, 0) for index in indices) if on_device else None)
-            for key, indices in of_phase.items()
-        ]  # fmt: skip
-        rest = whole - sum(parts[index].own_ns for indices in of_phase.values() for index in indices)
+        of_phase = [part for part in parts if part.phase == phase]
+        groups: dict[tuple[object, ...], list[Part]] = defaultdict(list)
+        for part in of_phase:
+            groups[*part.key, part.dispatched].append(part)
+        rest_ns = length(times) - sum(part.own_ns for part in of_phase)
         outside = ProfiledOperator(
-            phase, OUTSIDE, "", "", "", "", 0.0, dispatched=False,
-            host_s=rest * NANO / len(times), share=rest / whole, device_s=0.0 if on_device else None,
+            phase, OUTSIDE, "", "", "", "", 0.0, dispatched=False, host_s=rest_ns * NANO / len(times),
+            share=rest_ns / length(times), device_s=0.0 if on_device else None,
         )  # fmt: skip
+        found = [_row(group, times, on_device=on_device) for group in groups.values()]
         rows += sorted([*found, outside], key=lambda row: -row.host_s)
     return tuple(rows)
 
 
-def _row(
-    key: tuple[str, str, str, str, str, str, bool],
-    parts: Sequence[Part],
-    times: int,
-    whole_ns: int,
-    spent_ns: int | None,
-) -> ProfiledOperator:
+def _row(parts: Sequence[Part], times: Sequence[Interval], *, on_device: bool) -> ProfiledOperator:
+    """Return the row of parts of one key; `times` are the intervals of their phase."""
     own_ns = sum(part.own_ns for part in parts)
     calls = [part.call for part in parts if part.call is not None]
     flop = [call.flop for call in calls if call.flop is not None]
     return ProfiledOperator(
-        *key[:6],
-        calls=len(parts) / times,
-        dispatched=key[6],
-        host_s=own_ns * NANO / times,
-        share=own_ns / whole_ns if whole_ns else 0.0,
-        device_s=None if spent_ns is None else spent_ns * NANO / times,
-        moved_bytes=sum(call.moved_bytes for call in calls) / times if calls else None,
-        flop=sum(flop) / times if flop else None,
+        parts[0].phase,
+        *parts[0].key,
+        calls=len(parts) / len(times),
+        dispatched=parts[0].dispatched,
+        host_s=own_ns * NANO / len(times),
+        share=own_ns / length(times) if length(times) else 0.0,
+        device_s=sum(part.device_ns for part in parts) * NANO / len(times) if on_device else None,
+        moved_bytes=sum(call.moved_bytes for call in calls) / len(times) if calls else None,
+        flop=sum(flop) / len(times) if flop else None,
     )

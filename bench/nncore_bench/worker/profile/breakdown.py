@@ -30,8 +30,11 @@ ORDER: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
-def account_of(phase: str, windows: Sequence[Interval], events: Sequence[Event]) -> Account:
-    """Return how the mean of some disjoint windows was spent, in seconds."""
+def account_of(
+    phase: str, windows: Sequence[Interval], events: Sequence[Event], times: int | None = None
+) -> Account:
+    """Return how disjoint windows were spent, in seconds: the mean of `times`, by default one per window."""
+    times = times or len(windows)
     spent: dict[str, float] = {}
     taken: list[Interval] = []
     before = 0
@@ -39,9 +42,9 @@ def account_of(phase: str, windows: Sequence[Interval], events: Sequence[Event])
         own = [(event.start_ns, event.end_ns) for event in events if event.category in categories]
         taken = union([*taken, *within(windows, own)])
         covered = length(taken)
-        spent[name] = (covered - before) * NANO / len(windows)
+        spent[name] = (covered - before) * NANO / times
         before = covered
-    return Account(phase, **spent, python_s=(length(windows) - before) * NANO / len(windows))
+    return Account(phase, **spent, python_s=(length(windows) - before) * NANO / times)
 
 
 def union(intervals: Iterable[Interval]) -> list[Interval]:
@@ -57,15 +60,13 @@ def union(intervals: Iterable[Interval]) -> list[Interval]:
 
 def within(windows: Sequence[Interval], intervals: Iterable[Interval]) -> list[Interval]:
     """Return the parts of the intervals that lie in any of the windows."""
-    windows, parts, first = sorted(windows), [], 0
-    for start, end in union(intervals):
-        while first < len(windows) and windows[first][1] <= start:
-            first += 1
-        for low, high in windows[first:]:
-            if low >= end:
-                break
-            parts.append((max(low, start), min(high, end)))
-    return parts
+    windows = sorted(windows)
+    return [
+        (max(low, start), min(high, end))
+        for start, end in union(intervals)
+        for low, high in windows
+        if low < end and start < high
+    ]
 
 
 def length(intervals: Iterable[Interval]) -> int:

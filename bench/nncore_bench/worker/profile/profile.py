@@ -1,19 +1,19 @@
-"""The profiler's pass, which shows what a phase consists of, never how long a step takes."""
+"""The profiler's pass: the contents of each phase, never the time of a step."""
 
 import resource
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 import torch
+from msgspec.structs import replace
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from nncore_bench.cases import FED, STEP_PHASES, Case
-from nncore_bench.records import Account, CaseProfile
+from nncore_bench.records import CaseProfile
 from nncore_bench.runs import NANO
 from nncore_bench.worker.blocks import no_collection
 from nncore_bench.worker.counters.operators import Call, count_operators
@@ -21,13 +21,13 @@ from nncore_bench.worker.counters.steps import train_once
 from nncore_bench.worker.profile.attribution import (
     WHOLE,
     Windows,
-    device_ns,
     parts_of,
     rows_of_profile,
     with_calls,
+    with_device_time,
     with_makers,
 )
-from nncore_bench.worker.profile.breakdown import Interval, account_of, activity_of
+from nncore_bench.worker.profile.breakdown import Interval, account_of, activity_of, length
 from nncore_bench.worker.profile.modules import running_modules
 from nncore_bench.worker.profile.trace import ON_DEVICE, RUNTIME, Event, nested, read_trace
 from nncore_bench.worker.subjects.subject import Subject
@@ -45,24 +45,19 @@ def profile_case(subject: Subject, case: Case, steps: int, trace: Path, *, fed: 
     Times are of the quicker half of the profiled steps, which were undisturbed; on an asynchronous device
     they are of all steps, from the beginning of the first to the end of the last kernel.
     """
-    recorded = record(subject, steps, trace, fed=fed)
+    laps, page_faults = record(subject, steps, trace, fed=fed)
     calls = {} if subject.replays else calls_of(subject)
-    return read_profile(case, read_trace(trace), recorded, calls, composite_operators(calls))
+    found = read_profile(case, read_trace(trace), laps, calls, composite_operators(calls))
+    return replace(found, page_faults=page_faults)
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """The worker's own record of the steps: their intervals by its clock, and page faults per step."""
-
-    laps: Sequence[Interval]
-    page_faults: float
-
-
-def record(subject: Subject, steps: int, trace: Path, *, fed: bool = True) -> Recorded:
+def record(subject: Subject, steps: int, trace: Path, *, fed: bool = True) -> tuple[list[Interval], float]:
     """Profile some steps, with each phase under a label of its name, and write the trace.
 
+    Return the intervals of the steps by the worker's own clock, and the page faults per step.
+
     Warm-up must be in the same session: in the k-th session of a process the first k kernel records have
-    wrong times and are dropped (pytorch issue 192021), and those must not be of steps that count. An empty
+    wrong times and are dropped (pytorch issue 192021), and those must not belong to counted steps. An empty
     session beforehand does not help: torch 2.13 on CUDA 13 saw no kernel after one.
     """
     on_device = subject.device.type == "cuda"
@@ -85,10 +80,10 @@ def record(subject: Subject, steps: int, trace: Path, *, fed: bool = True) -> Re
         profiler.step()
     profiler.export_chrome_trace(str(trace))
     subject.restore()
-    return Recorded(laps, faults / steps)
+    return laps, faults / steps
 
 
-def _steps(subject: Subject, steps: int) -> list[tuple[int, int]]:
+def _steps(subject: Subject, steps: int) -> list[Interval]:
     run, times = _labelled(subject), []
     for number in range(steps):
         times.append(time.perf_counter_ns())
@@ -141,42 +136,41 @@ def composite_operators(calls: Mapping[str, Sequence[Call]]) -> set[str]:
 def read_profile(
     case: Case,
     events: Sequence[Event],
-    recorded: Recorded,
+    laps: Sequence[Interval],
     calls: Mapping[str, Sequence[Call]],
     composites: Collection[str],
 ) -> CaseProfile:
-    """Return the profile of a case from the events of its trace; raises ValueError without a whole step."""
+    """Return the profile of a case from the events of its trace; raises ValueError without a whole step.
+
+    `laps` are the intervals of the steps by the worker's own clock, `calls` the operator calls that the
+    counters saw, and `composites` the names of operators that only call others.
+    """
     nodes = nested(events)
     everything = Windows.of(nodes)
     if not everything.steps:
         raise ValueError("the trace contains no complete step")
     on_device = case.device == "cuda"
-    windows = everything if on_device else everything.quiet_half(recorded.laps)
+    windows = everything if on_device else everything.quiet_half(laps)
     parts, disagreement = with_calls(parts_of(nodes, windows, composites), calls, len(windows.steps))
-    parts = with_makers(parts)
-    rows = rows_of_profile(parts, windows, device_ns(parts, nodes, events), on_device=on_device)
+    parts = with_device_time(with_makers(parts), nodes, events)
     window = _steps_and_drain(everything, events)
     if on_device:
-        shares = account_of("step", [window], events)
-        accounts = [_per_step(shares, len(recorded.laps))]
-        step_s = (recorded.laps[-1][1] - recorded.laps[0][0]) * NANO / len(recorded.laps)
+        accounts = [account_of("step", [window], events, len(laps))]
+        step_s = (laps[-1][1] - laps[0][0]) * NANO / len(laps)
     else:
-        accounts = [
-            account_of(p, windows.of_phase(p), events) for p in (*FED, *STEP_PHASES) if windows.of_phase(p)
-        ]
-        accounts.append(account_of("step", windows.of_phase("step"), events))
-        laps = [recorded.laps[everything.steps.index(step)] for step in windows.steps]
-        step_s = sum(end - start for start, end in laps) * NANO / len(laps)
+        phases = [phase for phase in (*FED, *STEP_PHASES, "step") if windows.of_phase(phase)]
+        accounts = [account_of(phase, windows.of_phase(phase), events) for phase in phases]
+        quiet = [laps[everything.steps.index(step)] for step in windows.steps]
+        step_s = length(quiet) * NANO / len(quiet)
     return CaseProfile(
         case,
         len(windows.steps),
         step_s,
         tuple(accounts),
-        rows,
-        median_step_s=median(end - start for start, end in recorded.laps) * NANO,
+        rows_of_profile(parts, windows, on_device=on_device),
+        median_step_s=median(end - start for start, end in laps) * NANO,
         device=activity_of(window, len(everything.steps), events),
         disagreement=disagreement,
-        page_faults=recorded.page_faults,
     )
 
 
@@ -192,8 +186,3 @@ def _steps_and_drain(windows: Windows, events: Sequence[Event]) -> Interval:
         and (fed is None or event.start_ns < fed)
     ]
     return first, max([last, *ends])
-
-
-def _per_step(account: Account, steps: int) -> Account:
-    seconds = {name: getattr(account, name) / steps for name in account.__struct_fields__ if name != "phase"}
-    return Account(account.phase, **seconds)

@@ -7,7 +7,7 @@ torch/csrc/profiler/kineto_shim.cpp.
 import gzip
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,10 @@ class TraceError(ValueError):
 
 @dataclass(frozen=True)
 class Event:
-    """Something that took time; `thread` is a thread of the host or a stream of the device.
+    """An event with a duration; `thread` is a thread of the host or a stream of the device.
 
     `sequence` is autograd's number, shared by a forward operator and its backward node, which came from
-    `forward_thread`; `correlation` is shared by a runtime call and what it started on the device.
+    `forward_thread`; `correlation` is shared by a runtime call and the work that it starts on the device.
     """
 
     name: str
@@ -92,7 +92,7 @@ def _event(raw: _Raw) -> Event:
     )
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """A host event with its caller and the events it called."""
 
@@ -109,28 +109,20 @@ class Node:
 
 
 def nested(events: Iterable[Event]) -> list[Node]:
-    """Return the host's events as nodes in order of their beginning, each below its caller.
+    """Return the host's events as nodes in the order in which they begin, each below its caller.
 
     The caller is the last event of the same thread that began before and has not ended.
     """
-    threads: dict[str, list[Event]] = defaultdict(list)
-    for event in events:
-        if event.category in ON_HOST:
-            threads[event.thread].append(event)
-    nodes = [node for of_thread in threads.values() for node in _nested(of_thread)]
-    return sorted(nodes, key=lambda node: node.event.start_ns)
-
-
-def _nested(events: Sequence[Event]) -> list[Node]:
     nodes: list[Node] = []
-    open_nodes: list[Node] = []
-    for event in sorted(events, key=lambda event: (event.start_ns, -event.end_ns)):
-        while open_nodes and open_nodes[-1].event.end_ns <= event.start_ns:
-            open_nodes.pop()
-        parent = open_nodes[-1] if open_nodes else None
-        node = Node(event, parent, [])
-        if parent is not None:
-            parent.children.append(node)
+    running: dict[str, list[Node]] = defaultdict(list)
+    on_host = (event for event in events if event.category in ON_HOST)
+    for event in sorted(on_host, key=lambda event: (event.start_ns, -event.end_ns)):
+        callers = running[event.thread]
+        while callers and callers[-1].event.end_ns <= event.start_ns:
+            callers.pop()
+        node = Node(event, callers[-1] if callers else None, [])
+        if node.parent is not None:
+            node.parent.children.append(node)
         nodes.append(node)
-        open_nodes.append(node)
+        callers.append(node)
     return nodes
