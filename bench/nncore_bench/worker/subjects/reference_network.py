@@ -73,7 +73,7 @@ class ReferenceNetwork(Subject):
         self.step = ReferenceStep(int(case.hidden), self.device)
         self.batches = [_batch(case.batch_size, self.device) for _ in range(BATCHES)]
         self.feed = cycle(self.batches)
-        self._saved = []
+        self._state = State(self.step.model, self.step.torch_optimizer)
 
     @contextmanager
     def mode(self, kind: BlockKind) -> Iterator[None]:
