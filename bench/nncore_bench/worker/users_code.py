@@ -9,7 +9,7 @@ INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", 
 
 
 def line_of(error: BaseException) -> str:
-    """Return the last line of the user's own code in an error's traceback, such as `my_net.py:12`, or nothing.
+    """Return the last line of the user's own code in a traceback, such as `my_net.py:12`, or nothing.
 
     Installed packages, the standard library and this package are not the user's own.
     """

@@ -18,7 +18,7 @@ Structure: TypeAlias = Any
 
 
 def mapped(function: Callable[[Any], Any], structure: Structure, *, opaque: bool = False) -> Structure:
-    """Return the structure with `function` applied to each tensor, and with `opaque` to other movable objects.
+    """Return the structure with `function` applied to each tensor; with `opaque` to movable objects, too.
 
     Movable objects have a method `to` of their own, such as a packed sequence or a graph.
     """
@@ -46,7 +46,12 @@ def mapped(function: Callable[[Any], Any], structure: Structure, *, opaque: bool
 def leaves(structure: Structure) -> list[Tensor]:
     """Return the tensors of a structure in order."""
     found: list[Tensor] = []
-    mapped(lambda tensor: found.append(tensor) or tensor, structure)
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    mapped(keep, structure)
     return found
 
 
@@ -85,7 +90,7 @@ class Samples:
         ragged = next(_lists_of_samples((inputs, targets), number), None)
         if ragged is not None:
             raise IncorrectError(
-                f"its batch holds a list of {len(ragged)} samples, so that no dimension of a tensor counts them"
+                f"its batch holds a list of {len(ragged)} samples, which no dimension of a tensor counts"
                 " (stack them into one tensor, or give it a method loader(batch_size) that yields such lists)"
             )
         dimensions = tuple(_dimension(leaf, number) for leaf in leaves((inputs, targets)))
@@ -157,7 +162,7 @@ class _One(Dataset[Any]):
 def loader_of(  # noqa: PLR0913 - the DataLoader's own options
     batch: Structure, samples: Samples, batch_size: int, *, seed: int, num_workers: int, pin_memory: bool
 ) -> Iterator[Structure]:
-    """Return an endless iterator over a DataLoader that draws and collates the samples of an example batch."""
+    """Return an endless iterator over a DataLoader that draws and collates samples of an example batch."""
     one_by_one = _One(batch, samples)
     generator = torch.Generator().manual_seed(seed)
 

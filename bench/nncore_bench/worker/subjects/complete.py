@@ -1,4 +1,4 @@
-"""Complete what a factory returns to a training step: example data, loss and optimizer where it gives none."""
+"""Complete what a factory returns to a training step: add example data, loss and optimizer."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ from torch.optim import Adam, Optimizer
 from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.subjects.batches import Samples, Structure, leaves, mapped, shapes_of
 from nncore_bench.worker.subjects.state import State
+from nncore_bench.worker.users_code import line_of
 
 TORCHVISION = "torchvision"
 IMAGE_SIZE = 224
@@ -72,19 +73,10 @@ def completed(subject: str, made: object) -> Made:
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not parameters:
         raise SubjectError("its model has no trainable parameters (return one that has)")
-    loss, within = given.get("loss"), None
+    loss = given.get("loss")
     if loss is None:
-        within = loss_within(outputs)
-        if within:
-            loss, assumption = LossWithin(), f"loss: {within} of the network's outputs"
-        elif targets is None:
-            targets, classes = _targets(outputs[0] if getattr(model, "aux_logits", False) else outputs)
-            assumed.append(f"targets: random classes of {classes}")
-            loss, assumption = _cross_entropy(model)
-        else:
-            loss, assumption = _cross_entropy(model)
-            _refuse_one_output(outputs)
-        assumed.append(assumption)
+        targets, loss, assumptions = _default_loss(model, outputs, targets)
+        assumed += assumptions
     elif targets is None and not _takes_two(loss):
         loss = LossOfOutputs(loss)
     optimizer = given.get("optimizer")
@@ -93,13 +85,8 @@ def completed(subject: str, made: object) -> Made:
         assumed.append(f"optimizer: Adam, lr {LEARNING_RATE}")
     _check_optimizer(optimizer, model)
     loader = given.get("loader")
-    samples = None
-    if loader is None:
-        try:
-            samples = Samples.of(inputs, targets)
-        except IncorrectError as error:
-            raise SubjectError(str(error)) from None
-        assumed += samples.said((inputs, targets))
+    samples = None if loader else Samples.of(inputs, targets)
+    assumed += samples.said((inputs, targets)) if samples else []
     if given.get("scheduler") is not None:
         assumed.append("scheduler: not part of the step (give a training_step that calls it)")
     return Made(model, inputs, targets, loss, optimizer, assumed, samples, loader, whole)
@@ -122,7 +109,8 @@ class LossWithin(nn.Module):
 
     def forward(self, outputs: Any, _targets: Any) -> Tensor:  # noqa: ANN401 - what the network returns
         """Return `.loss`, `["loss"]`, the scalar itself, or the sum of a mapping of scalars."""
-        return _loss_within(outputs)[1]
+        loss: Tensor = _loss_within(outputs)[1]
+        return loss
 
 
 class LossOfOutputs(nn.Module):
@@ -137,27 +125,21 @@ class LossOfOutputs(nn.Module):
         return self.loss(outputs)
 
 
-def loss_within(outputs: object) -> str:
-    """Return where outputs carry their loss, such as `.loss`; empty if they carry none."""
-    return _loss_within(outputs)[0]
-
-
 def _loss_within(outputs: Any) -> tuple[str, Any]:  # noqa: ANN401 - what the network returns
-    if isinstance(outputs, Tensor):
-        return ("the scalar", outputs) if _is_scalar(outputs) else ("", None)
-    if isinstance(outputs, Mapping):
-        if "loss" in outputs:
-            return ('["loss"]', outputs["loss"]) if _is_scalar(outputs["loss"]) else ("", None)
-        if outputs and all(map(_is_scalar, outputs.values())):
-            return "the sum", sum(outputs.values())
-        return "", None
-    if _is_scalar(getattr(outputs, "loss", None)):
-        return ".loss", outputs.loss
-    if isinstance(outputs, tuple | list):
-        scalars = [(index, one) for index, one in enumerate(outputs) if _is_scalar(one) and one.requires_grad]
-        if len(scalars) == 1:
-            return f"[{scalars[0][0]}]", scalars[0][1]
-    return "", None
+    """Return where outputs carry their loss, and the loss; an empty text if they carry none."""
+    found: list[tuple[str, Any]] = []
+    if _is_scalar(outputs):
+        found = [("the scalar", outputs)]
+    elif isinstance(outputs, Mapping) and "loss" in outputs:
+        found = [('["loss"]', outputs["loss"])]
+    elif isinstance(outputs, Mapping) and outputs and all(map(_is_scalar, outputs.values())):
+        found = [("the sum", sum(outputs.values()))]
+    elif hasattr(outputs, "loss"):
+        found = [(".loss", outputs.loss)]
+    elif isinstance(outputs, tuple | list):
+        trained = [(at, one) for at, one in enumerate(outputs) if _is_scalar(one) and one.requires_grad]
+        found = [(f"[{at}]", one) for at, one in trained]
+    return found[0] if len(found) == 1 and _is_scalar(found[0][1]) else ("", None)
 
 
 def _is_scalar(value: object) -> bool:
@@ -276,6 +258,23 @@ def _synthetic(subject: str, model: nn.Module) -> tuple[Tensor, str]:
     return torch.randn(EXAMPLES, *shape, generator=generator), assumption
 
 
+def _default_loss(
+    model: nn.Module,
+    outputs: Any,  # noqa: ANN401 - what the network returns
+    targets: Structure,
+) -> tuple[Structure, nn.Module, list[str]]:
+    """Return targets and a loss: the network's own if its outputs carry one, or else cross-entropy."""
+    if within := _loss_within(outputs)[0]:
+        return targets, LossWithin(), [f"loss: {within} of the network's outputs"]
+    assumed = []
+    if targets is None:
+        targets, classes = _targets(outputs[0] if getattr(model, "aux_logits", False) else outputs)
+        assumed.append(f"targets: random classes of {classes}")
+    _refuse_one_output(outputs)
+    loss, assumption = _cross_entropy(model)
+    return targets, loss, [*assumed, assumption]
+
+
 def _cross_entropy(model: nn.Module) -> tuple[nn.Module, str]:
     if getattr(model, "aux_logits", False):
         return OverAllOutputs(), f"loss: cross-entropy, with {AUXILIARY_SHARE} of the auxiliary outputs'"
@@ -294,7 +293,7 @@ def unchanged(model: nn.Module) -> Iterator[None]:
 
 
 def _outputs(model: nn.Module, inputs: Structure, *, whole: bool) -> Any:  # noqa: ANN401 - what the network returns
-    """Run the network once on its example batch, which leaves nothing behind but the shapes of lazy layers."""
+    """Run the network once on its example batch; only the shapes of lazy layers are left behind."""
     needed = [leaf.requires_grad for leaf in leaves(inputs)]
     try:
         if _is_lazy(model):
@@ -304,9 +303,13 @@ def _outputs(model: nn.Module, inputs: Structure, *, whole: bool) -> Any:  # noq
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SubjectError(
-            f"its model cannot be called with inputs of shape {shapes_of(inputs)}: {reason} (give a batch that"
-            " fits)"
+            f"its model cannot be called with inputs of shape {shapes_of(inputs)}: {reason}{_hint(error)}"
         ) from error
+
+
+def _hint(error: Exception) -> str:
+    at = f" at {line}" if (line := line_of(error)) else ""
+    return f"{at} (give a batch that fits)" if isinstance(error, RuntimeError | TypeError) else at
 
 
 def _targets(outputs: object) -> tuple[Tensor, int]:
@@ -344,6 +347,12 @@ def _check_optimizer(optimizer: object, model: nn.Module) -> None:
         )
     if not isinstance(optimizer, Optimizer):
         raise SubjectError(f"its optimizer is {type(optimizer).__name__}, not a torch.optim.Optimizer")
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        raise SubjectError(
+            f"its optimizer {type(optimizer).__name__} needs a closure that computes the loss again (return"
+            " an object with a training_step(batch) that calls optimizer.step(closure), or take Adam or SGD)"
+        )
     own = {id(parameter) for parameter in model.parameters()}
     if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
         raise SubjectError("its optimizer holds no parameter of its model (build it from model.parameters())")

@@ -21,6 +21,7 @@ import torch
 import torch.hub
 from torch import nn
 
+from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.messages import HANDED_OVER, SUBJECT_FILE
 from nncore_bench.worker.subjects.complete import TORCHVISION, Made, SubjectError, completed
 from nncore_bench.worker.users_code import line_of, said_of
@@ -37,7 +38,7 @@ def make(subject: str) -> Made:
         with nothing_downloaded():
             made = _ended(factory)
         found = completed(subject, made)
-    except SubjectError as error:
+    except IncorrectError as error:
         raise SubjectError(f"{subject}: {error}") from error
     except Exception as error:
         raise SubjectError(f"{subject} raised {said_of(error)} (call it by itself)") from error
@@ -47,13 +48,12 @@ def make(subject: str) -> Made:
 
 def unusual_settings() -> list[str]:
     """Return the process-wide settings of torch, made by the subject's code, that slow a step down."""
-    settings = {
-        "anomaly mode is on, which slows backward (torch.autograd.set_detect_anomaly)": torch.is_anomaly_enabled(),
-        "deterministic algorithms are on (torch.use_deterministic_algorithms)": (
-            torch.are_deterministic_algorithms_enabled()
-        ),
-    }
-    return [what for what, on in settings.items() if on]
+    found = []
+    if torch.is_anomaly_enabled():
+        found.append("anomaly mode is on, which slows backward (torch.autograd.set_detect_anomaly)")
+    if torch.are_deterministic_algorithms_enabled():
+        found.append("deterministic algorithms are on (torch.use_deterministic_algorithms)")
+    return found
 
 
 @contextmanager
@@ -97,14 +97,14 @@ def _argument_that_stops(error: BaseException) -> str:
 def _ended(run: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the user's code returns
     """Run the user's code; raises SubjectError if it ends the process, with the last line it wrote."""
     written = StringIO()
-    script, arguments = sys.argv[0], sys.argv[1:]
-    sys.argv[1:] = []  # a script that reads its command line must not see the worker's
+    arguments = sys.argv[:]
+    sys.argv[:] = [""]  # a script that reads its command line must not see the worker's
     try:
         with redirect_stderr(written):
             found = run()
     except SystemExit as error:
         lines = [line for line in written.getvalue().splitlines() if line.strip()]
-        last = f": {lines[-1].strip()}" if lines else ""
+        last = f": {lines[-1].strip().removeprefix(': ')}" if lines else ""
         at = f" at {line}" if (line := line_of(error)) else ""
         raise SubjectError(
             f"it ended its process with exit code {_code(error)}{at}{last} (put what reads the command"
@@ -114,7 +114,7 @@ def _ended(run: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the user's cod
         sys.stderr.write(written.getvalue())
         raise
     finally:
-        sys.argv[:] = [script, *arguments]
+        sys.argv[:] = arguments
     sys.stderr.write(written.getvalue())
     return found
 

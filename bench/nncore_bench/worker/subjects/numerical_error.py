@@ -27,7 +27,7 @@ Batches = Sequence[tuple[Any, Tensor]]
 Whole = Callable[[Any, Tensor], Tensor]
 """Runs a whole step on inputs and targets, and returns its loss."""
 
-State = tuple[list[Tensor], list[dict[str, Any]]]
+Values = tuple[list[Tensor], list[dict[str, Any]]]
 """Parameters and buffers, and the optimizer's state of each parameter it updates."""
 
 
@@ -53,8 +53,9 @@ def compared(  # noqa: PLR0913, PLR0917 - two steps with their batches, and how 
     """
     start = _state(plain)
     own, of_plain = (State(one.model, one.criterion, one.torch_optimizer) for one in (step, plain))
-    own.save()
     with _without_dropout(step.model), _without_dropout(plain.model):
+        own.save()
+        of_plain.save()
         with precision_set(precision):
             if isinstance(step, ScaledStep):
                 step.settle(batches[:STEPS])
@@ -74,9 +75,9 @@ def compared(  # noqa: PLR0913, PLR0917 - two steps with their batches, and how 
             own.restore()
             _put_back(step, start)
             found, _ = _run(step, whole, batches)
-    own.restore()
-    of_plain.restore()
-    _put_back(step, start)
+        own.restore()
+        of_plain.restore()
+        _put_back(step, start)
     own_error = 0.0 if other is None else max(_errors(other, expected).values())
     return {**_errors(found, expected), "own_error": own_error}
 
@@ -107,18 +108,16 @@ def _moved(step: TrainStep) -> list[Tensor]:
     return [parameter for group in step.torch_optimizer.param_groups for parameter in group["params"]]
 
 
-def _state(step: TrainStep) -> State:
+def _state(step: TrainStep) -> Values:
     kept = [step.torch_optimizer.state.get(parameter, {}) for parameter in _moved(step)]
     return deepcopy(([tensor.detach() for tensor in _tensors(step)], kept))
 
 
-def _put_back(step: TrainStep, state: State) -> None:
+def _put_back(step: TrainStep, state: Values) -> None:
     """Copy a state into the step's existing tensors, the only ones that a graph knows."""
     tensors, kept = state
     with torch.no_grad():
         for tensor, value in zip(_tensors(step), tensors, strict=True):
-            if tensor.shape != value.shape:  # a buffer that gets its shape in the first step
-                tensor.resize_(value.shape)
             tensor.copy_(value)
         for parameter, values in zip(_moved(step), kept, strict=True):
             own = step.torch_optimizer.state[parameter]

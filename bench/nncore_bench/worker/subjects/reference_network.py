@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nncore.step import TrainStep
 from nncore_bench.cases import BlockKind, Case
+from nncore_bench.worker.subjects.state import State
 from nncore_bench.worker.subjects.subject import SEED, Subject
 
 INPUTS, CLASSES = 784, 10

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 Restore = Callable[[], None]
-OWN_OF_MODULES = frozenset(vars(nn.Module())) - {"training"}
+OWN_OF_MODULES = frozenset(vars(nn.Module()))
 """Attributes with which torch itself builds a module."""
 
 DEEPEST = 6
@@ -29,9 +29,9 @@ class State:
     """The modules, optimizers and other stateful objects that some roots refer to, with their contents.
 
     Parameters, buffers and the tensors of optimizers are copied back into the tensors that held them, so that
-    captured graphs and views stay valid. Other attributes of modules, values of parameter groups and the random
-    generators get their saved values; any other object with `state_dict` and `load_state_dict`, such as a
-    scaler or a schedule, is restored through these.
+    captured graphs and views stay valid. Other attributes of modules, values of parameter groups and the
+    random generators get their saved values; any other object with `state_dict` and `load_state_dict`, such
+    as a scaler or a schedule, is restored through these.
     """
 
     def __init__(self, *roots: object) -> None:
@@ -129,7 +129,7 @@ def _is_plain(value: object) -> bool:
 
 def _attributes(module: nn.Module) -> list[tuple[str, Any]]:
     """Return the attributes of a module that are neither parameters, buffers or modules nor torch's own."""
-    if isinstance(module, torch.jit.ScriptModule):  # type: ignore[attr-defined] # torch types it so
+    if isinstance(module, torch.jit.ScriptModule):
         return []
     return [(name, value) for name, value in vars(module).items() if name not in OWN_OF_MODULES]
 
@@ -159,42 +159,49 @@ def _saved(one: Any) -> Iterator[Restore]:  # noqa: ANN401 - a stateful object
 
 def _in_place(tensor: Tensor) -> Restore:
     value = tensor.detach().clone()
-    return lambda: tensor.detach().copy_(value) and None
+
+    def restore() -> None:
+        tensor.detach().copy_(value)
+
+    return restore
 
 
 def _saved_module(module: nn.Module) -> Iterator[Restore]:
-    if isinstance(module, torch.jit.ScriptModule):  # type: ignore[attr-defined] # torch types it so
+    if isinstance(module, torch.jit.ScriptModule):
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             yield _in_place(tensor)
         return
+    held: Any
     for held in (module._parameters, module._buffers):  # noqa: SLF001 - a step may replace a buffer by another
         for name, tensor in held.items():
             if tensor is not None:
                 yield _held(held, name, tensor)
-    attributes = {name: value for name, value in _attributes(module) if name != "training"}
-    contents = {name: _contents(value) for name, value in attributes.items()}
+    yield _saved_attributes(module)
+
+
+def _saved_attributes(module: nn.Module) -> Restore:
+    contents = {name: _contents(value) for name, value in _attributes(module)}
 
     def restore() -> None:
         own = vars(module)
         for name, _ in _attributes(module):
-            if name not in attributes:
+            if name not in contents:
                 del own[name]
         for name, put_back in contents.items():
             value = put_back()
             if own.get(name) is not value:
                 own[name] = value
 
-    if attributes or any(name not in OWN_OF_MODULES for name in vars(module)):
-        yield restore
+    return restore
 
 
-def _held(held: MutableMapping[str, Tensor | None], name: str, tensor: Tensor) -> Restore:
-    value = tensor.detach().clone()
+def _held(held: MutableMapping[str, Tensor], name: str, tensor: Tensor) -> Restore:
+    put_back = _in_place(tensor)
 
     def restore() -> None:
         if held.get(name) is not tensor:
             held[name] = tensor
-        tensor.detach().copy_(value)
+        put_back()
 
     return restore
 
@@ -202,48 +209,32 @@ def _held(held: MutableMapping[str, Tensor | None], name: str, tensor: Tensor) -
 def _contents(value: Any) -> Callable[[], Any]:  # noqa: ANN401 - any attribute
     """Return a function that puts back what a value holds now, in place, and returns the value."""
     if isinstance(value, Tensor):
-        kept = value.detach().clone()
-
-        def tensor_back() -> Tensor:
-            value.detach().copy_(kept)
-            return value
-
-        return tensor_back
-    if isinstance(value, MutableMapping | MutableSequence | MutableSet) and len(value) > MOST_ENTRIES:
+        return _returning(value, _in_place(value))
+    if not isinstance(value, MutableMapping | MutableSequence | MutableSet) or len(value) > MOST_ENTRIES:
         return lambda: value
-    if isinstance(value, MutableMapping):
-        entries = {key: _contents(entry) for key, entry in value.items()}
-
-        def mapping_back() -> Any:  # noqa: ANN401 - the mapping
-            back = {key: put_back() for key, put_back in entries.items()}
-            value.clear()
-            value.update(back)
-            return value
-
-        return mapping_back
-    if isinstance(value, MutableSequence):
-        parts = [_contents(entry) for entry in value]
-
-        def sequence_back() -> Any:  # noqa: ANN401 - the list
-            back = [put_back() for put_back in parts]
-            if isinstance(value, deque):
-                value.clear()
-                value.extend(back)
-            else:
-                value[:] = back
-            return value
-
-        return sequence_back
     if isinstance(value, MutableSet):
         members = set(value)
+        return _returning(value, lambda: _refill(value, members))
+    if isinstance(value, MutableMapping):
+        entries = {key: _contents(entry) for key, entry in value.items()}
+        return _returning(
+            value, lambda: _refill(value, {key: put_back() for key, put_back in entries.items()})
+        )
+    parts = [_contents(entry) for entry in value]
+    return _returning(value, lambda: _refill(value, [put_back() for put_back in parts]))
 
-        def set_back() -> Any:  # noqa: ANN401 - the set
-            value.clear()
-            value |= members
-            return value
 
-        return set_back
-    return lambda: value
+def _returning(value: Any, restore: Restore) -> Callable[[], Any]:  # noqa: ANN401 - any attribute
+    def put_back() -> Any:  # noqa: ANN401 - the same
+        restore()
+        return value
+
+    return put_back
+
+
+def _refill(container: Any, contents: Any) -> None:  # noqa: ANN401 - any container
+    container.clear()
+    (container.extend if isinstance(container, MutableSequence) else container.update)(contents)
 
 
 def _saved_optimizer(optimizer: Optimizer) -> Iterator[Restore]:

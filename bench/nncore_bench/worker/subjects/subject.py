@@ -69,6 +69,7 @@ class Subject:
     words: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     optimizer_code = ""
+    _infers_with_gradients = False
     least_trained = 1.0
     """Share of the parameters that must get a gradient and change."""
 
@@ -127,7 +128,7 @@ class Subject:
         """
         for _ in range(self.held_ready if kind == "feed" else 0):
             next(self.feed)
-        plain = isinstance(self.batches[0][0], Tensor) and not self.form.pinned
+        plain = all(isinstance(part, Tensor) for part in self.batches[0]) and not self.form.pinned
         iterations: dict[BlockKind, Callable[[int, Mark], None]] = {
             "laps": self._lapped,
             "plain": self._replayed if self.replays else self._plain,
@@ -147,7 +148,8 @@ class Subject:
                 yield
                 return
             casts = casting(self.precision, self.device.type)
-            with evaluating(self.step.model), inference_mode(self.words), casts:
+            gradients = torch.enable_grad() if self._infers_with_gradients else inference_mode(self.words)
+            with evaluating(self.step.model), gradients, casts:
                 yield
 
     def _lapped(self, number: int, mark: Mark) -> None:
@@ -235,7 +237,25 @@ class Subject:
         compared = self._compared()
         with self.mode("plain"):
             self._run = self._whole()
-            return {**self._checked(), **compared, **said}
+            found = {**self._checked(), **compared, **said}
+        self._infers_with_gradients = "inference" in self.kinds and self._needs_gradients_to_infer()
+        return found
+
+    def _needs_gradients_to_infer(self) -> bool:
+        """Whether the network differentiates within its forward, so that it cannot run without gradients."""
+        infer = self.iteration("inference")
+        try:
+            with self.mode("inference"):
+                infer(0, _no_mark)
+        except RuntimeError:
+            self._infers_with_gradients = True
+            with self.mode("inference"):
+                infer(0, _no_mark)
+            self.assumed += (
+                "inference runs with gradients, since the network differentiates in its forward",
+            )
+            return True
+        return False
 
     def _is_tf32_elsewhere(self) -> bool:
         return self.device.type == "cuda" and self.precision == "float32" and plain_tf32(self.step.model)
@@ -249,10 +269,12 @@ class Subject:
         if not self.words and self.precision == "float32":
             return {}
         plain = type(self)(replace(self.case, variant=EAGER, precision="float32"))
+        self.save()
         with self.mode("plain"), compiler_cache_of(self.words):
             begin = time.perf_counter()
             self._whole()(*self.batches[0])
             first_s = time.perf_counter() - begin
+        self.restore()
         capture = self._whole if self.replays else None
         errors = compared(self.step, plain.step, self.batches, plain.batches, self.precision, capture)
         tolerance = max(TOLERANCES[self.precision], errors.pop("own_error"))
@@ -281,7 +303,7 @@ class Subject:
             "first_step_s": first_s,
         }
         if not any(moved):
-            self._explain_no_move(gradients, loss)
+            self._explain_no_move(gradients, checks["loss"])
         if checks["gradients"] < self.least_trained:
             raise IncorrectError(f"only {checks['gradients']:.0%} of the parameters got a finite gradient")
         if checks["moved"] < self.least_trained:
@@ -301,7 +323,7 @@ class Subject:
             self._run(*self.batches[number % len(self.batches)])
         return MOST_STEPS_UNMOVED
 
-    def _explain_no_move(self, gradients: dict[str, Tensor | None], loss: Tensor) -> None:
+    def _explain_no_move(self, gradients: dict[str, Tensor | None], loss: float) -> None:
         """Say why no parameter moves: a learning rate of 0 is noted; raises IncorrectError otherwise."""
         if all(group.get("lr") == 0 for group in self.step.torch_optimizer.param_groups):
             self.assumed += ("the learning rate is 0 in the first step, so that nothing moves",)
@@ -310,22 +332,22 @@ class Subject:
         broken = [name for name, one in found.items() if not bool(one.isfinite().all())]
         if not found:
             raise IncorrectError(
-                f"no parameter of its network got a gradient in {MOST_STEPS_UNMOVED} steps, so that backward does"
-                " not reach it (does the loss use another network, or outputs that were detached?)"
+                f"no parameter of its network got a gradient in {MOST_STEPS_UNMOVED} steps, since backward"
+                " does not reach it (does the loss use another network, or outputs that were detached?)"
             )
         if broken:
             raise IncorrectError(
-                f"the gradient of {broken[0]} is not finite in the first step, whose loss is {float(loss):.3g}"
+                f"the gradient of {broken[0]} is not finite in the first step, where the loss is {loss:.3g}"
                 " (scale the inputs, or choose a loss that stays finite)"
             )
         if not any(bool(one.any()) for one in found.values()):
             raise IncorrectError(
-                f"all gradients are 0, with a loss of {float(loss):.3g}, so that nothing is trained (does the"
+                f"all gradients are 0, with a loss of {loss:.3g}, so that nothing is trained (does the"
                 " loss depend on the outputs? cross-entropy of a single output does not)"
             )
         raise IncorrectError(
-            f"no parameter moved in {MOST_STEPS_UNMOVED} steps, though there are gradients (does its optimizer hold"
-            " the parameters of its network, and does its step update them?)"
+            f"no parameter moved in {MOST_STEPS_UNMOVED} steps, though there are gradients (does its"
+            " optimizer hold the parameters of its network, and does its step update them?)"
         )
 
     def _check_every_batch(self, first_s: float) -> None:
@@ -339,6 +361,10 @@ class Subject:
         """Count the denormal values in the state, which processors handle many times slower."""
         floats = [tensor for tensor in self.state() if tensor.is_floating_point()]
         return sum(int(((t != 0) & (t.abs() < torch.finfo(t.dtype).tiny)).sum()) for t in floats)
+
+
+def _no_mark() -> None:
+    """Read no clock."""
 
 
 def gradient_of(parameter: Tensor) -> Tensor | None:
@@ -356,8 +382,8 @@ def _check_loss(loss: object, of_which: str) -> None:
         )
     if loss.numel() != 1:
         raise IncorrectError(
-            f"the loss {of_which} has the shape {list(loss.shape)} (let the loss return a tensor of one number,"
-            " such as its mean)"
+            f"the loss {of_which} has the shape {list(loss.shape)} (let the loss return a tensor of one"
+            " number, such as its mean)"
         )
     if not torch.isfinite(loss.detach()):
         raise IncorrectError(f"the loss {of_which} is {float(loss.detach())}, so its times mean nothing")
@@ -457,7 +483,7 @@ def own_network(made: Made) -> Made:
     if refers or not held & {id(parameter) for parameter in copied.model.parameters()}:
         raise SubjectError(
             "its factory returns the same network at every call, and its loss, a hook or its optimizer refers"
-            " to that very network, so that a copy would not be trained (build the network within the factory)"
+            " to that very network, so that a copy would not be trained (build the network in the factory)"
         )
     return copied
 
