@@ -5,10 +5,12 @@ Imports no torch: the process that the user starts never measures.
 
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from functools import cached_property
@@ -34,7 +36,11 @@ COMPILING_TIMEOUT_S = 600.0
 """For torch.compile: a cold search for the fastest kernels of a ResNet takes minutes."""
 
 Answer = TypeVar("Answer", bound=messages.Reply)
-SIGNALS = {9: "was killed by signal 9, as the kernel does when memory runs out", 11: "crashed with signal 11"}
+ENDED_BY = {6: "was aborted", 9: "was killed", 11: "crashed"}
+"""What a signal does to a process, in words, by its number."""
+
+GRACE_S = 2.0
+"""Seconds for a process that has closed its pipe to end by itself, so that its exit code is its own."""
 
 
 def patience(request: messages.Request) -> float:
@@ -271,6 +277,7 @@ class ForkedEnding:
         self._control = control
         self._pid = pid
         self._ended = ""
+        self._kills_before = kills_by_kernel()
 
     def kill(self) -> None:
         """Kill the worker, unless its end is known: another process may have its number by then."""
@@ -279,12 +286,14 @@ class ForkedEnding:
                 os.kill(self._pid, 9)
 
     def describe(self) -> str:
-        """Return how the worker ended."""
-        self.kill()
+        """Return how the worker ended; one that has closed its pipe but does not end is killed."""
         if not self._ended:
+            wait_for_end(self._pid)
+            self.kill()
             try:
                 self._control.send(messages.Reap(self._pid))
-                self._ended = how_it_ended(self._control.receive(messages.Reaped, timeout=10).code)
+                code = self._control.receive(messages.Reaped, timeout=10).code
+                self._ended = how_it_ended(code, kills_by_kernel() - self._kills_before)
             except (EOFError, OSError):
                 self._ended = "ended, and so did the process that had started it"
             except msgspec.DecodeError:
@@ -310,6 +319,33 @@ class SpawnedEnding:
             return "closed its pipe and went on"
 
 
-def how_it_ended(code: int) -> str:
-    """Return an exit code in words; a negative one is a signal."""
-    return SIGNALS.get(-code, f"ended by signal {-code}") if code < 0 else f"ended with exit code {code}"
+def how_it_ended(code: int, kills_by_kernel: int = 0) -> str:
+    """Return an exit code in words; a negative one is a signal.
+
+    Memory is only named as the cause of signal 9 if the kernel killed processes for it meanwhile.
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    because = (
+        " by the kernel, since memory ran out" if code == -signal.SIGKILL and kills_by_kernel > 0 else ""
+    )
+    return f"{ENDED_BY.get(-code, 'ended')}{because or f' by signal {-code}'}"
+
+
+def kills_by_kernel() -> int:
+    """Return how many processes the kernel has killed for memory so far; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until a process has ended or is a zombie, at most GRACE_S."""
+    import psutil  # noqa: PLC0415 - only where a worker ends
+
+    deadline = time.monotonic() + GRACE_S
+    with suppress(psutil.Error):
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            time.sleep(0.01)
