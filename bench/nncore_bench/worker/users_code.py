@@ -5,7 +5,7 @@ from pathlib import Path
 from traceback import walk_tb
 
 PACKAGE = Path(__file__).parent.parent
-INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 
 
 def line_of(error: BaseException) -> str:
@@ -23,7 +23,8 @@ def line_of(error: BaseException) -> str:
 def _is_own(name: str) -> bool:
     if name.startswith("<"):  # compiled from text, as by dataclasses and torch.fx
         return False
-    return not (name.startswith(INSTALLED) or Path(name).is_relative_to(PACKAGE))
+    installed = {"site-packages", "dist-packages"} & {*Path(name).parts}
+    return not (installed or name.startswith(STANDARD_LIBRARY) or Path(name).is_relative_to(PACKAGE))
 
 
 def said_of(error: BaseException) -> str:

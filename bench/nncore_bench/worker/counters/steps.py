@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
 
 from nncore.step import TrainStep
 from nncore_bench.cases import BlockKind
@@ -81,9 +80,8 @@ def train_once(work: Countable, number: int, around: Around) -> None:
 def infer_once(work: Countable, number: int, around: Around) -> None:
     """Run inference on one batch; the output is freed within the phase."""
     inputs, _targets = batch(work, number)
-    infer = work.step.model if isinstance(inputs, Tensor) else work.step.forward
     with work.mode("inference"), around("inference"):
-        infer(inputs)
+        work.step.forward(inputs)
 
 
 def count_once(work: Countable, around: Around) -> None:

@@ -68,6 +68,9 @@ def completed(subject: str, made: object) -> Made:
     if inputs is None:
         inputs, assumption = _synthetic(subject, model)
         assumed.append(assumption)
+    loader = given.get("loader")
+    if loader is None:
+        Samples.of(inputs, targets)
     whole = _is_taken_whole(model, inputs)
     outputs = _outputs(model, inputs, whole=whole) if _is_incomplete(given, model) else None
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -84,7 +87,6 @@ def completed(subject: str, made: object) -> Made:
         optimizer = Adam(parameters, lr=LEARNING_RATE)
         assumed.append(f"optimizer: Adam, lr {LEARNING_RATE}")
     _check_optimizer(optimizer, model)
-    loader = given.get("loader")
     samples = None if loader else Samples.of(inputs, targets)
     assumed += samples.said((inputs, targets)) if samples else []
     if given.get("scheduler") is not None:

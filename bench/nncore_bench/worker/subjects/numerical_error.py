@@ -176,7 +176,9 @@ def _generators(step: TrainStep) -> list[Tensor]:
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([tensor.detach().to_dense().double().reshape(-1).cpu() for tensor in tensors])
+    dense = [tensor.detach().to_dense() for tensor in tensors]
+    real = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in dense]
+    return torch.cat([tensor.double().reshape(-1).cpu() for tensor in real])
 
 
 def _distance(found: Tensor, expected: Tensor) -> float:

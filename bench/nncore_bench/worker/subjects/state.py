@@ -2,6 +2,7 @@
 
 import inspect
 import random
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, MutableSequence, MutableSet
 from copy import deepcopy
@@ -14,8 +15,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 Restore = Callable[[], None]
-OWN_OF_MODULES = frozenset(vars(nn.Module()))
-"""Attributes with which torch itself builds a module."""
+OWN_OF_TORCH = frozenset(vars(nn.Module())) | frozenset(vars(torch.optim.SGD([torch.zeros(1)])))
+"""Attributes with which torch itself builds a module or an optimizer."""
+
+NOT_THE_USERS = sys.stdlib_module_names | {"torch", "numpy", "nncore", "nncore_bench"}
+"""Packages whose objects keep no state of a step but what `state_dict` returns."""
 
 DEEPEST = 6
 """How far attributes, closures and containers are followed from a step to what it refers to."""
@@ -72,7 +76,7 @@ def reached(roots: object) -> Iterator[Any]:
         if id(one) in seen or depth > DEEPEST:
             continue
         seen.add(id(one))
-        if _is_stateful(one) and id(one) not in inner:
+        if id(one) not in inner and (_is_stateful(one) or _is_the_users(one)):
             yield one
         if isinstance(one, nn.Module):
             inner.update(id(module) for module in one.modules() if module is not one)
@@ -83,6 +87,12 @@ def _is_stateful(one: object) -> bool:
     return not isinstance(one, type) and all(
         callable(getattr(one, name, None)) for name in ("state_dict", "load_state_dict")
     )
+
+
+def _is_the_users(one: object) -> bool:
+    """Whether an object is of a class of the user's own, which may keep anything in its attributes."""
+    package = type(one).__module__.partition(".")[0]
+    return hasattr(one, "__dict__") and not isinstance(one, type) and package not in NOT_THE_USERS
 
 
 def _referred(one: Any) -> Iterator[Any]:  # noqa: ANN401 - any object of the user
@@ -127,11 +137,11 @@ def _is_plain(value: object) -> bool:
     )
 
 
-def _attributes(module: nn.Module) -> list[tuple[str, Any]]:
-    """Return the attributes of a module that are neither parameters, buffers or modules nor torch's own."""
-    if isinstance(module, torch.jit.ScriptModule):
+def _attributes(one: object) -> list[tuple[str, Any]]:
+    """Return the attributes of a module, an optimizer or the user's object that are not torch's own."""
+    if isinstance(one, torch.jit.ScriptModule):
         return []
-    return [(name, value) for name, value in vars(module).items() if name not in OWN_OF_MODULES]
+    return [(name, value) for name, value in vars(one).items() if name not in OWN_OF_TORCH]
 
 
 def _tensors_of(one: Any) -> list[Tensor]:  # noqa: ANN401 - a stateful object
@@ -150,6 +160,9 @@ def _saved(one: Any) -> Iterator[Restore]:  # noqa: ANN401 - a stateful object
             yield from _saved_module(module)
     elif isinstance(one, Optimizer):
         yield from _saved_optimizer(one)
+        yield _saved_attributes(one)
+    elif not _is_stateful(one):
+        yield _saved_attributes(one)
     else:
         kept = deepcopy(one.state_dict())
         if kept:
@@ -179,12 +192,12 @@ def _saved_module(module: nn.Module) -> Iterator[Restore]:
     yield _saved_attributes(module)
 
 
-def _saved_attributes(module: nn.Module) -> Restore:
-    contents = {name: _contents(value) for name, value in _attributes(module)}
+def _saved_attributes(one: object) -> Restore:
+    contents = {name: _contents(value) for name, value in _attributes(one)}
 
     def restore() -> None:
-        own = vars(module)
-        for name, _ in _attributes(module):
+        own = vars(one)
+        for name, _ in _attributes(one):
             if name not in contents:
                 del own[name]
         for name, put_back in contents.items():

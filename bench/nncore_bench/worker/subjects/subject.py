@@ -4,7 +4,7 @@ import random
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
@@ -90,9 +90,10 @@ class Subject:
         self.optimizer_code = optimizer_code(made.optimizer, self.words, made.model)
         optimizer = formed_optimizer(made.optimizer, self.words)
         loss = made.loss.to(self.device) if isinstance(made.loss, nn.Module) else made.loss
+        self._needed = [leaf.requires_grad for leaf in leaves(made.inputs)]
         self.step = formed_step(
             model, loss, optimizer, self.words, self.precision, self.batches[0][0],
-            whole=made.whole, needed=[leaf.requires_grad for leaf in leaves(made.inputs)],
+            whole=made.whole, needed=self._needed,
         )  # fmt: skip
         scaler = getattr(self.step, "scaler", None)
         self._state = State(model, loss, optimizer, scaler)
@@ -129,6 +130,7 @@ class Subject:
         for _ in range(self.held_ready if kind == "feed" else 0):
             next(self.feed)
         plain = all(isinstance(part, Tensor) for part in self.batches[0]) and not self.form.pinned
+        plain = plain and not any(self._needed)
         iterations: dict[BlockKind, Callable[[int, Mark], None]] = {
             "laps": self._lapped,
             "plain": self._replayed if self.replays else self._plain,
@@ -289,7 +291,11 @@ class Subject:
         }
         before = [parameter.detach().clone() for parameter in trained.values()]
         begin = time.perf_counter()
-        loss = self._run(*self.batches[0])
+        try:
+            loss = self._run(*self.batches[0])
+        except (RuntimeError, TypeError):
+            self._explain_loss()
+            raise
         first_s = time.perf_counter() - begin
         _check_loss(loss, "of the first step")
         gradients = {name: gradient_of(parameter) for name, parameter in trained.items()}
@@ -322,6 +328,15 @@ class Subject:
                 return 1
             self._run(*self.batches[number % len(self.batches)])
         return MOST_STEPS_UNMOVED
+
+    def _explain_loss(self) -> None:
+        """Raise IncorrectError if it is the loss that backward cannot use."""
+        inputs, targets = self.batches[0]
+        found: object = None
+        with suppress(RuntimeError, TypeError):
+            found = self.step.loss(self.step.forward(inputs), targets)
+        if found is not None:
+            _check_loss(found, "of the first step")
 
     def _explain_no_move(self, gradients: dict[str, Tensor | None], loss: float) -> None:
         """Say why no parameter moves: a learning rate of 0 is noted; raises IncorrectError otherwise."""
