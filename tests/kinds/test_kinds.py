@@ -32,7 +32,7 @@ MEASURED = [
             "in_double_precision", "returns_the_same_network", "own_autograd_function",
         )
     ),
-    ("networks:with_complex_numbers", BOTH),
+    ("networks:with_complex_numbers", FOREACH),
     ("networks:stochastic_depth", f"{BOTH} {SKIPS}"),
     *(
         (f"batches:{name}", BOTH)
@@ -134,8 +134,8 @@ def test_a_variant_of_a_kind_computes_the_same(kind: str, expected: str) -> None
         if variant == "set-to-none=false" and SKIPS in expected:
             continue
         if variant in ("foreach", "fused") and variant not in expected:
-            with pytest.raises(RuntimeError, match=f"^{variant}: "):
-                workload_of(case)
+            with pytest.raises(RuntimeError, match=f"{variant}[:=]"):
+                workload_of(case).check()
             continue
         checks = workload_of(case).check()
         errors = [checks[name] for name in ("loss_error", "gradient_error", "parameter_error")]
