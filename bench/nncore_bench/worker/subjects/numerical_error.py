@@ -17,11 +17,12 @@ STEPS = 3
 SMALLEST = 1e-30
 """Lower bound for denominators."""
 
-TOLERANCES = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 0.1, "float16": 1e-2}
-"""Largest relative error at which a variant still counts as the same step.
+ROUNDINGS = 16
+UNITS = {"tf32": 2**-10, "bfloat16": 2**-7, "float16": 2**-10}
+"""The unit of rounding of each precision: float16 and TF32 keep ten bits of mantissa, bfloat16 seven."""
 
-float16 and TF32 keep ten bits of mantissa, bfloat16 seven.
-"""
+TOLERANCES = {"float32": 1e-3} | {name: ROUNDINGS * unit for name, unit in UNITS.items()}
+"""Largest relative error at which a variant still counts as the same step: 16 roundings of its precision."""
 
 Batches = Sequence[tuple[Any, Tensor]]
 Whole = Callable[[Any, Tensor], Tensor]
