@@ -67,7 +67,7 @@ def never(*parts: str) -> Check:
 
 
 def ranked(*variants: str) -> Check:
-    """Return a check: these variants compute the same numbers, nearly to the last bit, and have a speed-up."""
+    """Return a check: these variants compute the same numbers, nearly to the last bit, and are ranked."""
     return lambda said: all(
         said.variants()[name]["error"] < 1e-4
         and said.variants()[name]["judgement"] not in {"other numbers", "cannot run"}
@@ -81,12 +81,12 @@ def lacks(*variants: str) -> Check:
 
 
 def measured(said: Said) -> bool:
-    """The command succeeded and said something of the step."""
+    """Return whether the command succeeded."""
     return said.code == 0
 
 
 def same_numbers(said: Said) -> bool:
-    """No variant is called other numbers."""
+    """Return whether no variant is called other numbers."""
     return all(row["judgement"] != "other numbers" for row in said.variants().values())
 
 
@@ -96,24 +96,29 @@ def code(variant: str, *parts: str) -> Check:
 
 
 def counted(said: Said) -> bool:
-    """Every case was timed and counted."""
+    """Return whether every case was timed and counted."""
     cases = [case for case in said.run["cases"] if not case["role"]]
     return bool(cases) and all(case["status"] == "ok" and case["counters"] for case in cases)
 
 
 def quick(said: Said) -> bool:
-    """It took no measuring to refuse."""
+    """Return whether no measuring came before the refusal."""
     return said.answer["seconds"] < 60  # type: ignore[no-any-return]
 
 
 ADVISE, SUITE, PROFILE = "advise", "suite", "profile"
 EXPECTED: list[tuple[str, str, str, list[Check]]] = [
     ("02-many-small-tensors.py:make", ADVISE, "32", [
-        measured, ranked("fused", "foreach"), code("fused", "AdamW", "lr=0.0003", "betas=(0.9, 0.95)", "param_groups"),
+        measured, ranked("fused", "foreach"),
+        code("fused", "AdamW", "lr=0.0003", "betas=(0.9, 0.95)", "param_groups"),
     ]),
     ("04-adagrad-start-value.py:make", ADVISE, "64", [measured, ranked("fused", "foreach"), same_numbers]),
-    ("07-forces-in-forward.py:make", ADVISE, "16", [measured, never("give a batch that fits"), ranked("fused")]),
-    ("09-pinn-loss-calls-network.py:make", ADVISE, "32", [measured, never("0% of the parameters"), ranked("fused")]),
+    ("07-forces-in-forward.py:make", ADVISE, "16", [
+        measured, never("give a batch that fits"), ranked("fused"),
+    ]),
+    ("09-pinn-loss-calls-network.py:make", ADVISE, "32", [
+        measured, never("0% of the parameters"), ranked("fused"),
+    ]),
     ("12-update-within-backward.py:make", ADVISE, "64", [measured, never("0% of the parameters")]),
     ("20-carries-its-state.py:make", SUITE, "8,32", [measured, counted]),
     ("22-scripted.py:make", SUITE, "16", [measured, counted]),
