@@ -4,6 +4,7 @@ Imports neither torch nor pandas: a report on a laptop reads the same names as t
 """
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal, TypeAlias
 
 from nncore_bench.variants import Form, form_of, made_faster, words_of
@@ -69,13 +70,15 @@ class Case:
 
     @property
     def key(self) -> str:
-        """The readable, stable name that node ids and tables share."""
+        """The readable, stable name that node ids and tables share.
+
+        A subject from a file is named by the file and its factory, wherever the folder lies.
+        """
         threads = "" if self.threads == DOES_NOT_APPLY else f"-t{self.threads}"
         hidden = "" if self.hidden == DOES_NOT_APPLY else f"-h{self.hidden}"
         usual = ((self.subject, (SIMPLENN,)), (self.dataset, ("digits", DOES_NOT_APPLY)))
-        tail = "".join(
-            f"-{safe_label(name.removeprefix('./'))}" for name, defaults in usual if name not in defaults
-        )
+        named = (name for name, defaults in usual if name not in defaults)
+        tail = "".join(f"-{safe_label(PurePath(name).name if '.py:' in name else name)}" for name in named)
         return f"{self.device}{threads}-{self.precision}-{self.variant}-b{self.batch_size}{hidden}{tail}"
 
     @property

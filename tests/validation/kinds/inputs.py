@@ -56,7 +56,7 @@ def refused(*parts: str) -> Check:
     return lambda said: (
         said.code != 0
         and all(part in said.text for part in parts)
-        and said.text.count(parts[0]) <= 2
+        and said.text.count(parts[0]) <= 3
         and "Traceback" not in said.text
     )
 
