@@ -37,7 +37,8 @@ class Advice:
     """The gain of each variant over the plain step of a case, and of the best of them together.
 
     `plain_s` is the plain step in seconds; `together` is empty if there was nothing to join. `assumed` are
-    the defaults for what the subject left out; `folders` are where the runs are.
+    the defaults for what the subject left out; `folders` are where the runs are; `left_out` names the changes
+    for which there was no time.
     """
 
     base: Case
@@ -47,6 +48,7 @@ class Advice:
     assumed: Sequence[str]
     seconds: float
     folders: Sequence[Path]
+    left_out: Sequence[str] = ()
 
 
 def name_of(case: Case, base: Case) -> str:
@@ -179,8 +181,10 @@ def advice_text(advice: Advice) -> str:
     """Return the text that `advise` prints."""
     base, assumed, found = advice.base, "; ".join(advice.assumed), advice.found
     head = f"# Advice for {base.key}: the plain step takes {micro(advice.plain_s)} µs"
-    taken = [f"Taken, since the subject does not say: {assumed}.\n"] if assumed else []
+    taken = [f"Of this subject: {assumed}.\n"] if assumed else []
     tables = [table.markdown() for table in advice_tables({base: found})]
     lines = [f"- {line}" for line in advice_sentences(base, found, advice.together)]
+    if advice.left_out:
+        lines.append(f"- Left out, for lack of time: {', '.join(advice.left_out)} (--budget=10m tries more).")
     ending = f"\n{decimals(advice.seconds, 0)} s; the runs: {', '.join(map(str, advice.folders))}"
     return "\n".join([head, "", *taken, *tables, *lines, ending])
