@@ -1,5 +1,6 @@
 """A GPU that others use, that lets one process in at a time, or whose memory is short."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

@@ -62,7 +62,7 @@ def advise(options: Options, progress: Progress, budget_s: float = BUDGET_S) -> 
             suite.get_ready()
             suite.refuse_what_cannot_be()
             base = _only(suite)
-            trial = _Trial(suite, base, progress, begin + budget_s)
+            trial = Trial(suite, base, progress, begin + budget_s)
             trial.try_all(candidates(base, suite.launcher.hello.all_threads))
             trial.join()
     first = trial.sources[0]
@@ -81,8 +81,10 @@ def advise(options: Options, progress: Progress, budget_s: float = BUDGET_S) -> 
     )
 
 
-class _Trial:
+class Trial:
     """Campaigns of one base case with what they found, until a moment of the monotonic clock."""
+
+    now = staticmethod(time.monotonic)
 
     def __init__(self, suite: Suite, base: Case, progress: Progress, until: float) -> None:
         self.suite, self.base, self.progress, self.until = suite, base, progress, until
@@ -94,15 +96,15 @@ class _Trial:
 
     def try_all(self, tried: Sequence[Case]) -> None:
         """Measure the variants, the compiled ones one by one."""
-        begin = time.monotonic()
-        self.found += self._gains([case for case in tried if not case.form.compiled], 1.0)
-        self._plain_s = time.monotonic() - begin
-        for case in tried:
-            if case.form.compiled and self._has(self._compiling_s, case):
-                begin = time.monotonic()
-                self.found += self._gains([case], SHARE_COMPILED)
-                if self.suite.skip_reason(case) == "":
-                    self._compiling_s = time.monotonic() - begin
+        begin = self.now()
+        compiled = [case for case in tried if case.form.compiled and not self.suite.skip_reason(case)]
+        self.found += self.gains_of([case for case in tried if case not in compiled], 1.0)
+        self._plain_s = self.now() - begin
+        for case in compiled:
+            if self._has(self._compiling_s, case):
+                begin = self.now()
+                self.found += self.gains_of([case], SHARE_COMPILED)
+                self._compiling_s = self.now() - begin
 
     def join(self) -> None:
         """Measure the best together, as far as there is time."""
@@ -112,16 +114,17 @@ class _Trial:
             case for case in joined if self._has(compiling_s[case] + SHARE_TOGETHER * self._plain_s, case)
         ]
         if fitting:
-            self.together = self._gains(fitting, SHARE_TOGETHER)
+            self.together = self.gains_of(fitting, SHARE_TOGETHER)
 
     def _has(self, seconds: float, case: Case) -> bool:
         """Return whether so much time is left; note the case as left out otherwise."""
-        has = self.until - time.monotonic() >= seconds
+        has = self.until - self.now() >= seconds
         if not has:
             self.left_out.append(name_of(case, self.base))
         return has
 
-    def _gains(self, cases: Sequence[Case], share: float) -> list[Gain]:
+    def gains_of(self, cases: Sequence[Case], share: float) -> list[Gain]:
+        """Measure some cases beside the base and return what they gain; one that was too slow is left out."""
         suite = Suite(self.suite.options, self.suite.launcher) if self.sources else self.suite
         suite.launcher.compile_by = self.until
         source = _measured(suite, self.base, cases, share, self.progress)
