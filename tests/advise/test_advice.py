@@ -267,8 +267,9 @@ class MadeUpTrial(Trial):
 
     def gains_of(self, cases: Sequence[Case], share: float) -> list[Gain]:
         self.campaigns.append([case.variant for case in cases])
-        self.seconds += share * self.plain_s + sum(self.compiling_s for case in cases if case.form.compiled)
         runs = {case: not NoSuite().skip_reason(case) for case in cases}
+        self.seconds += share * self.plain_s
+        self.seconds += sum(self.compiling_s for case in cases if case.form.compiled and runs[case])
         return [gain(case, 1.2, "faster" if runs[case] else "cannot run") for case in cases]
 
 
