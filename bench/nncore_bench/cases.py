@@ -3,7 +3,7 @@
 Imports neither torch nor pandas: a report on a laptop reads the same names as the worker that measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Literal, TypeAlias
 
@@ -70,16 +70,18 @@ class Case:
 
     @property
     def key(self) -> str:
-        """The readable, stable name that node ids and tables share.
-
-        A subject from a file is named by the file and its factory, wherever the folder lies.
-        """
+        """The readable, stable name that node ids and tables share."""
         threads = "" if self.threads == DOES_NOT_APPLY else f"-t{self.threads}"
         hidden = "" if self.hidden == DOES_NOT_APPLY else f"-h{self.hidden}"
-        usual = ((self.subject, (SIMPLENN,)), (self.dataset, ("digits", DOES_NOT_APPLY)))
-        named = (name for name, defaults in usual if name not in defaults)
-        tail = "".join(f"-{safe_label(PurePath(name).name if '.py:' in name else name)}" for name in named)
+        usual = ((self.by_name.subject, (SIMPLENN,)), (self.dataset, ("digits", DOES_NOT_APPLY)))
+        tail = "".join(f"-{safe_label(name)}" for name, defaults in usual if name not in defaults)
         return f"{self.device}{threads}-{self.precision}-{self.variant}-b{self.batch_size}{hidden}{tail}"
+
+    @property
+    def by_name(self) -> "Case":
+        """The case with a subject from a file named by file and factory, wherever the folder lies."""
+        subject = PurePath(self.subject).name if ".py:" in self.subject else self.subject
+        return replace(self, subject=subject)
 
     @property
     def on_device(self) -> bool:

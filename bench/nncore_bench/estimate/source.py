@@ -49,6 +49,15 @@ class Source:
         beside = timed_rows(run.companions, by_case(blocks), first=len(run.cases))
         return cls(run, rows_of(run, blocks), beside, folder, blocks)
 
+    def by_name(self) -> "Source":
+        """Return the source with subjects from files named without their folders."""
+        run = msgspec.structs.replace(
+            self.run,
+            cases=tuple(msgspec.structs.replace(one, case=one.case.by_name) for one in self.run.cases),
+            profiles=tuple(msgspec.structs.replace(one, case=one.case.by_name) for one in self.run.profiles),
+        )
+        return replace(self, run=run, rows=[replace(row, case=row.case.by_name) for row in self.rows])
+
     @cached_property
     def gains(self) -> Mapping[Case, Sequence[Gain]]:
         """Return the gains of variants by plain case; none without blocks."""
