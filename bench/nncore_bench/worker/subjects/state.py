@@ -24,7 +24,6 @@ NOT_THE_USERS = sys.stdlib_module_names | {"torch", "numpy", "nncore", "nncore_b
 DEEPEST = 6
 """How far attributes, closures and containers are followed from a step to what it refers to."""
 
-
 MOST_ENTRIES = 10_000
 """Containers with more entries are data, which a step does not change."""
 
@@ -33,9 +32,9 @@ class State:
     """The modules, optimizers and other stateful objects that some roots refer to, with their contents.
 
     Parameters, buffers and the tensors of optimizers are copied back into the tensors that held them, so that
-    captured graphs and views stay valid. Other attributes of modules, values of parameter groups and the
-    random generators get their saved values; any other object with `state_dict` and `load_state_dict`, such
-    as a scaler or a schedule, is restored through these.
+    captured graphs and views stay valid. Other attributes of modules, optimizers and the user's own objects,
+    values of parameter groups and the random generators get their saved values; any other object with
+    `state_dict` and `load_state_dict`, such as a scaler or a schedule, is restored through these.
     """
 
     def __init__(self, *roots: object) -> None:
@@ -90,7 +89,7 @@ def _is_stateful(one: object) -> bool:
 
 
 def _is_the_users(one: object) -> bool:
-    """Whether an object is of a class of the user's own, which may keep anything in its attributes."""
+    """Return whether an object is of a class of the user's own, which may keep anything in its attributes."""
     package = type(one).__module__.partition(".")[0]
     return hasattr(one, "__dict__") and not isinstance(one, type) and package not in NOT_THE_USERS
 
