@@ -202,7 +202,7 @@ def _example(given: Mapping[str, Any]) -> tuple[Structure, Structure]:
 
 
 def _is_incomplete(given: Mapping[str, Any], model: nn.Module) -> bool:
-    """Return whether the outputs of a call are needed: for a loss, or since lazy layers have no shape before."""
+    """Return whether the outputs of a call are needed: for a loss, or to give lazy layers their shapes."""
     return _is_lazy(model) or given.get("loss") is None
 
 
@@ -212,7 +212,7 @@ def _is_lazy(model: nn.Module) -> bool:
 
 
 def _is_taken_whole(model: nn.Module, inputs: Structure) -> bool:
-    """Return whether the network takes a mapping or sequence as one argument: its signature fits nothing else."""
+    """Return whether the network takes a mapping or sequence as one argument, since nothing else fits."""
     if not isinstance(inputs, Mapping | tuple | list):
         return False
     try:
