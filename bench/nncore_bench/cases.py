@@ -3,7 +3,8 @@
 Imports neither torch nor pandas: a report on a laptop reads the same names as the worker that measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Literal, TypeAlias
 
 from nncore_bench.variants import Form, form_of, made_faster, words_of
@@ -72,11 +73,15 @@ class Case:
         """The readable, stable name that node ids and tables share."""
         threads = "" if self.threads == DOES_NOT_APPLY else f"-t{self.threads}"
         hidden = "" if self.hidden == DOES_NOT_APPLY else f"-h{self.hidden}"
-        usual = ((self.subject, (SIMPLENN,)), (self.dataset, ("digits", DOES_NOT_APPLY)))
-        tail = "".join(
-            f"-{safe_label(name.removeprefix('./'))}" for name, defaults in usual if name not in defaults
-        )
+        usual = ((self.by_name.subject, (SIMPLENN,)), (self.dataset, ("digits", DOES_NOT_APPLY)))
+        tail = "".join(f"-{safe_label(name)}" for name, defaults in usual if name not in defaults)
         return f"{self.device}{threads}-{self.precision}-{self.variant}-b{self.batch_size}{hidden}{tail}"
+
+    @property
+    def by_name(self) -> "Case":
+        """The case with a subject from a file named by file and factory, wherever the folder lies."""
+        subject = PurePath(self.subject).name if ".py:" in self.subject else self.subject
+        return replace(self, subject=subject)
 
     @property
     def on_device(self) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from nncore_bench.cases import Case
+
 
 class CaseError(Exception):
     """The reason why a case has no times."""
@@ -23,6 +25,9 @@ class HandOver:
     row: Mapping[str, Any]
     check: Callable[[], str]
     stats: list[Any]
+    case: Case
+    failed: set[Case]
+    """The cases of which a test of this session has already failed with the reason."""
 
     def clock(self) -> Callable[[], float]:
         """Return a timer that replays the block means, one between each pair of readings."""
@@ -36,7 +41,7 @@ class HandOver:
         return recorded_laps
 
     def to(self, benchmark: Any) -> None:  # noqa: ANN401 - pytest-benchmark's fixture, which has no types
-        """Report to the fixture; a case without times fails its test with the reason."""
+        """Report to the fixture; a case without times fails the first of its tests, and skips the others."""
         benchmark.extra_info.update(self.row)
         missing = "" if self.block_means_s else str(self.row.get("reason") or "no round was finished")
 
@@ -44,9 +49,18 @@ class HandOver:
             if reason := self.check() if benchmark.disabled else missing:
                 raise CaseError(reason)
 
+        reason = ""
         try:
             benchmark.pedantic(target, rounds=max(1, len(self.block_means_s)))
         except CaseError as error:
-            pytest.fail(str(error), pytrace=False)
+            reason = str(error)
+        if reason:
+            self._refuse(reason)
         if benchmark.stats is not None:
             self.stats.append(benchmark.stats)
+
+    def _refuse(self, reason: str) -> None:
+        if self.case in self.failed:
+            pytest.skip("its case failed: the first of its tests says why")
+        self.failed.add(self.case)
+        pytest.fail(reason, pytrace=False)

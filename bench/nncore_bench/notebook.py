@@ -70,7 +70,7 @@ def measure_step(  # noqa: PLR0913 - each is an option of the suite
         dict.fromkeys(one for record in records for one in record.assumed)
     )
     if assumed:
-        StandardError().write_line(f"Defaults used: {'; '.join(assumed)}.")
+        StandardError().write_line(f"Of this subject: {'; '.join(assumed)}.")
     return frame
 
 

@@ -1,5 +1,6 @@
 """Advice: ratios of blocks in the same rounds, against known ones, and what follows from them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from made_up_runs import CPU_CASE
 
-from nncore_bench.advise.measure import candidates
+from nncore_bench.advise.measure import Trial, candidates
 from nncore_bench.advise.text import advice_sentences, advice_tables
 from nncore_bench.cases import Case
 from nncore_bench.estimate.estimates import Estimate
@@ -251,3 +252,60 @@ def test_a_device_has_all_threads_as_a_candidate_only_where_there_are_more() -> 
         assert (THREADS in cases) == (threads == 2)
         assert CPU_CASE not in cases
         assert len(set(cases)) == len(cases)
+
+
+class MadeUpTrial(Trial):
+    """Campaigns that take a known time by a made-up clock, and find that every change is faster."""
+
+    def __init__(self, until: float, plain_s: float, compiling_s: float) -> None:
+        super().__init__(NoSuite(), CPU_CASE, lambda *_: None, until)  # type: ignore[arg-type] # no suite is asked
+        self.seconds, self.plain_s, self.compiling_s = 0.0, plain_s, compiling_s
+        self.campaigns: list[list[str]] = []
+
+    def now(self) -> float:  # type: ignore[override] # a method where the real one is a function
+        return self.seconds
+
+    def gains_of(self, cases: Sequence[Case], share: float) -> list[Gain]:
+        self.campaigns.append([case.variant for case in cases])
+        runs = {case: not NoSuite().skip_reason(case) for case in cases}
+        self.seconds += share * self.plain_s
+        self.seconds += sum(self.compiling_s for case in cases if case.form.compiled and runs[case])
+        return [gain(case, 1.2, "faster" if runs[case] else "cannot run") for case in cases]
+
+
+class NoSuite:
+    """A machine without CUDA."""
+
+    def skip_reason(self, case: Case) -> str:
+        return "needs CUDA" if case.variant == "reduce-overhead" else ""
+
+
+TRIED = [replace(CPU_CASE, variant=name) for name in ("fused", "reduce-overhead", "compile", "compile-max")]
+
+
+def test_advice_compiles_one_by_one_while_there_is_time_and_names_what_is_left_out() -> None:
+    """40 s without compiling, 16 + 70 s for the first that is compiled: 126 of 180, too much for another."""
+    trial = MadeUpTrial(until=180, plain_s=40, compiling_s=70)
+    trial.try_all(TRIED)
+    trial.join()
+    assert trial.campaigns == [["fused", "reduce-overhead"], ["compile"]]
+    assert trial.left_out == ["compile-max", "fused+compile"]
+    assert trial.seconds == 126
+
+
+def test_with_time_enough_advice_tries_all_and_joins_the_best() -> None:
+    """40 + 2 x (16 + 20) s, and 16 + 20 for both together: 148 of 180."""
+    trial = MadeUpTrial(until=180, plain_s=40, compiling_s=20)
+    trial.try_all(TRIED)
+    trial.join()
+    assert trial.campaigns[1:3] == [["compile"], ["compile-max"]]
+    assert len(trial.campaigns) == 4
+    assert trial.left_out == []
+    assert trial.seconds == 148
+
+
+def test_advice_that_has_used_its_time_compiles_nothing() -> None:
+    """With less than 20 s left."""
+    trial = MadeUpTrial(until=59, plain_s=40, compiling_s=1)
+    trial.try_all(TRIED)
+    assert trial.left_out == ["compile", "compile-max"]

@@ -1,5 +1,6 @@
 """A GPU that others use, that lets one process in at a time, or whose memory is short."""
 
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -201,6 +202,8 @@ def test_only_preparing_what_is_compiled_may_take_minutes() -> None:
     ):
         case = Case("simplenn", "digits", "cuda", "-", "float32", variant, 32, 32)
         assert patience(messages.Prepare(0, case, warm_up=True)) == seconds
+        in_time = patience(messages.Prepare(0, case, warm_up=True), compile_by=time.monotonic() - 5)
+        assert in_time == (1.0 if seconds == COMPILING_TIMEOUT_S else seconds)
     assert patience(messages.Measure(0, "plain", 4)) == REQUEST_TIMEOUT_S
 
 

@@ -7,6 +7,7 @@ from made_up_runs import CPU_CASE, CUDA_CASE, blocks_of, cuda_blocks_of, record_
 
 from nncore_bench.cases import Case
 from nncore_bench.companions import MIDDLE_NETWORK, SMALLEST, SMALLEST_NETWORK
+from nncore_bench.compare.compare import compare_cases
 from nncore_bench.compare.side_by_side import agreement, side_by_side, versus_table
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.source import Source
@@ -130,3 +131,13 @@ def test_drift_is_not_taken_out_between_two_machines() -> None:
     a, b = with_references(1.0, 1.0, {"cpu_model": "A"}), with_references(1.0, 1.1, {"cpu_model": "B"})
     (said,) = agreement(a, b)
     assert "drift" not in said
+
+
+def test_a_network_from_a_file_is_compared_wherever_its_folder_lies() -> None:
+    """By the name of the file and the factory; another factory of that file is another network."""
+    case = replace(CPU_CASE, subject="/a/folder/net.py:make", dataset="-", hidden="-")
+    moved, other = (replace(case, subject=f"./elsewhere/{name}") for name in ("net.py:make", "net.py:tiny"))
+    found = compare_cases(source_of({case: 1.0}), source_of({moved: 1.0, other: 1.0}))
+    assert [result.case.key for result in found.results] == [case.key]
+    assert [case.key for case in found.new] == [other.key]
+    assert found.missing == ()

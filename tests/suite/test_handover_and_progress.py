@@ -1,13 +1,16 @@
 """The hand-over to pytest-benchmark and the progress line, without any measuring."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from nncore_bench.cases import Case
 from nncore_bench.handover import HandOver
 from nncore_bench.progress import ProgressLine, progress_text
 
+CASE = Case("simplenn", "digits", "cpu", 1, "float32", "eager", 8, 32)
 MEANS = (20.1e-6, 200.02e-6, 2.0003e-3, 0.1 + 0.2)
 
 
@@ -32,7 +35,7 @@ class Fixture:
 
 
 def handover(means: tuple[float, ...] = MEANS, reason: str = "", fault: str = "") -> HandOver:
-    return HandOver(means, {"phase": "step", "reason": reason}, lambda: fault, [])
+    return HandOver(means, {"phase": "step", "reason": reason}, lambda: fault, [], CASE, set())
 
 
 def test_the_fixture_sees_exactly_the_recorded_block_means() -> None:
@@ -51,10 +54,15 @@ def test_the_clock_has_a_name_since_pytest_benchmark_prints_it() -> None:
 
 
 def test_a_case_without_times_fails_with_its_reason() -> None:
-    """Not an error with a traceback, and never a time of zero."""
+    """Not an error with a traceback, never a time of zero, and the sentence once for each case."""
     recorded = handover((), reason="out of memory: 3 TB")
     with pytest.raises(pytest.fail.Exception, match="out of memory: 3 TB"):
         recorded.to(Fixture(recorded.clock()))
+    with pytest.raises(pytest.skip.Exception, match="its case failed"):
+        recorded.to(Fixture(recorded.clock()))
+    other = replace(recorded, case=replace(CASE, batch_size=9))
+    with pytest.raises(pytest.fail.Exception, match="3 TB"):
+        other.to(Fixture(other.clock()))
 
 
 @pytest.mark.parametrize("fault", ["", "the loss is nan"])

@@ -20,7 +20,9 @@ from nncore_bench.records import CaseRecord
         (replace(CPU_CASE, threads=12, batch_size=1024), "cpu-t12-float32-eager-b1024-h128"),
         (replace(CPU_CASE, hidden="-"), "cpu-t1-float32-eager-b32"),
         (replace(CPU_CASE, dataset="fashion-mnist"), "cpu-t1-float32-eager-b32-h128-fashion_mnist"),
-        (replace(CPU_CASE, subject="my/net.py:Net"), "cpu-t1-float32-eager-b32-h128-my_net.py_Net"),
+        (replace(CPU_CASE, subject="./net.py:Net"), "cpu-t1-float32-eager-b32-h128-net.py_Net"),
+        (replace(CPU_CASE, subject="/a/folder/net.py:Net"), "cpu-t1-float32-eager-b32-h128-net.py_Net"),
+        (replace(CPU_CASE, subject="my.nets:Net"), "cpu-t1-float32-eager-b32-h128-my.nets_Net"),
     ],
 )
 def test_a_key_leaves_out_what_does_not_apply_or_is_usual(case: Case, key: str) -> None:

@@ -9,14 +9,14 @@ from math import nan
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from nncore_bench.advise.text import Advice
+from nncore_bench.advise.text import Advice, name_of
 from nncore_bench.campaign.conductor import Progress
-from nncore_bench.campaign.launcher import Launcher
+from nncore_bench.campaign.launcher import NO_ANSWER, Launcher
 from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.campaign.session import Suite
 from nncore_bench.cases import Case
 from nncore_bench.errors import UserError
-from nncore_bench.estimate.gains import combinations, gains
+from nncore_bench.estimate.gains import Gain, combinations, gains
 from nncore_bench.machine.gpu import chosen_gpu
 from nncore_bench.options import Options
 from nncore_bench.variants import PRECISIONS, WORDS, made_faster
@@ -25,8 +25,17 @@ from nncore_bench.worker.messages import COMPILER_CACHE
 if TYPE_CHECKING:
     from nncore_bench.estimate.source import Source
 
+BUDGET_S = 180.0
+"""Seconds that advice takes at most, but for what is being measured then."""
+
 SHARE_TOGETHER = 0.4
-"""Share of the budget that is reserved for combinations."""
+"""Share of the measuring time that combinations have."""
+
+SHARE_COMPILED = 0.4
+"""Share of the measuring time that each compiled variant has, beside the plain step."""
+
+LEAST_TO_COMPILE_S = 20.0
+"""Seconds that must be left before anything is compiled for the first time."""
 
 PHASE_OF = {"step": "step", "inference": "inference", "feeding": "data"}
 
@@ -39,10 +48,12 @@ def candidates(base: Case, all_threads: int) -> list[Case]:
     return [*words, *precisions, *threads]
 
 
-def advise(options: Options, progress: Progress) -> Advice:
-    """Return advice for one device, batch size and width; raises UserError.
+def advise(options: Options, progress: Progress, budget_s: float = BUDGET_S) -> Advice:
+    """Return advice for one device, batch size and width, within a time in seconds; raises UserError.
 
-    The compiler cache is empty, so that the first of the launches compiles as a user's first run does.
+    First come the variants that need no compiling, then each that is compiled while there is time, then the
+    best together. The compiler cache is empty, so that the first of the launches compiles as a user's first
+    run does; later launches find there what it made.
     """
     begin = time.monotonic()
     with TemporaryDirectory(prefix="compiled-") as folder:
@@ -51,17 +62,77 @@ def advise(options: Options, progress: Progress) -> Advice:
             suite.get_ready()
             suite.refuse_what_cannot_be()
             base = _only(suite)
-            tried = candidates(base, suite.launcher.hello.all_threads)
-            first = _measured(suite, base, tried, 1.0, progress)
-            found, sources = gains(first.run.cases, first.blocks, base), [first]
-            if joined := combinations(found, base):
-                again = Suite(options, suite.launcher)
-                sources.append(_measured(again, base, joined, SHARE_TOGETHER, progress))
-    together = [gain for more in sources[1:] for gain in gains(more.run.cases, more.blocks, base)]
+            trial = Trial(suite, base, progress, begin + budget_s)
+            trial.try_all(candidates(base, suite.launcher.hello.all_threads))
+            trial.join()
+    first = trial.sources[0]
     plain_s = next(row.time_s for row in first.rows if (row.case, row.phase) == (base, "step"))
     assumed = next(record.assumed for record in first.run.cases if record.case == base)
-    folders = [source.folder for source in sources if source.folder is not None]
-    return Advice(base, plain_s or nan, found, together, assumed, time.monotonic() - begin, folders)
+    folders = [source.folder for source in trial.sources if source.folder is not None]
+    return Advice(
+        base,
+        plain_s or nan,
+        trial.found,
+        trial.together,
+        assumed,
+        time.monotonic() - begin,
+        folders,
+        trial.left_out,
+    )
+
+
+class Trial:
+    """Campaigns of one base case with what they found, until a moment of the monotonic clock."""
+
+    now = staticmethod(time.monotonic)
+
+    def __init__(self, suite: Suite, base: Case, progress: Progress, until: float) -> None:
+        self.suite, self.base, self.progress, self.until = suite, base, progress, until
+        self.sources: list[Source] = []
+        self.found: list[Gain] = []
+        self.together: list[Gain] = []
+        self.left_out: list[str] = []
+        self._compiling_s, self._plain_s = LEAST_TO_COMPILE_S, 0.0
+
+    def try_all(self, tried: Sequence[Case]) -> None:
+        """Measure the variants, the compiled ones one by one."""
+        begin = self.now()
+        compiled = [case for case in tried if case.form.compiled and not self.suite.skip_reason(case)]
+        self.found += self.gains_of([case for case in tried if case not in compiled], 1.0)
+        self._plain_s = self.now() - begin
+        for case in compiled:
+            if self._has(self._compiling_s, case):
+                begin = self.now()
+                self.found += self.gains_of([case], SHARE_COMPILED)
+                self._compiling_s = self.now() - begin
+
+    def join(self) -> None:
+        """Measure the best together, as far as there is time."""
+        joined = combinations(self.found, self.base)
+        compiling_s = {case: self._compiling_s * case.form.compiled for case in joined}
+        fitting = [
+            case for case in joined if self._has(compiling_s[case] + SHARE_TOGETHER * self._plain_s, case)
+        ]
+        if fitting:
+            self.together = self.gains_of(fitting, SHARE_TOGETHER)
+
+    def _has(self, seconds: float, case: Case) -> bool:
+        """Return whether so much time is left; note the case as left out otherwise."""
+        has = self.until - self.now() >= seconds
+        if not has:
+            self.left_out.append(name_of(case, self.base))
+        return has
+
+    def gains_of(self, cases: Sequence[Case], share: float) -> list[Gain]:
+        """Measure some cases beside the base and return what they gain; one that was too slow is left out."""
+        suite = Suite(self.suite.options, self.suite.launcher) if self.sources else self.suite
+        suite.launcher.compile_by = self.until
+        source = _measured(suite, self.base, cases, share, self.progress)
+        self.sources.append(source)
+        found = gains(source.run.cases, source.blocks, self.base)
+        late = [gain for gain in found if gain.case.form.compiled and NO_ANSWER in gain.reason]
+        self.left_out += [name_of(gain.case, self.base) for gain in late]
+        return [gain for gain in found if gain not in late]
 
 
 def _only(suite: Suite) -> Case:

@@ -1,18 +1,17 @@
 """Advice as a ranked table, the best combination, and what to write."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import ceil, isinf
 from operator import attrgetter
 from pathlib import Path
 
-import pandas as pd
-
 from nncore_bench.cases import Case
 from nncore_bench.estimate.gains import Gain
+from nncore_bench.estimate.rows import CASE_COLUMNS
 from nncore_bench.text.format import NOT_AVAILABLE, decimals, from_to, magnitude, micro, several, signed
-from nncore_bench.text.frame import identity, shown_columns
-from nncore_bench.text.table import Table, bounds
+from nncore_bench.text.frame import identity_column, shown_columns
+from nncore_bench.text.table import Column, Table, only_in_files
 from nncore_bench.variants import EAGER, code_of
 
 TITLES = {
@@ -38,7 +37,8 @@ class Advice:
     """The gain of each variant over the plain step of a case, and of the best of them together.
 
     `plain_s` is the plain step in seconds; `together` is empty if there was nothing to join. `assumed` are
-    the defaults for what the subject left out; `folders` are where the runs are.
+    the defaults for what the subject left out; `folders` are where the runs are; `left_out` names the changes
+    for which there was no time.
     """
 
     base: Case
@@ -48,6 +48,7 @@ class Advice:
     assumed: Sequence[str]
     seconds: float
     folders: Sequence[Path]
+    left_out: Sequence[str] = ()
 
 
 def name_of(case: Case, base: Case) -> str:
@@ -68,33 +69,44 @@ def ranked(found: Sequence[Gain]) -> list[Gain]:
 
 def advice_tables(found: Mapping[Case, Sequence[Gain]]) -> list[Table]:
     """Return a table for each aim that has variants, from the gains by plain case."""
-    columns = shown_columns(found) if len(found) > 1 else ()
+    names = shown_columns(found) if len(found) > 1 else ()
+    columns = _columns({gain.case: base for base, gains in found.items() for gain in gains}, names)
     tables = []
     for about, (name, title) in TITLES.items():
         here = [
-            (base, gain)
-            for base, gains in found.items()
-            for gain in ranked([gain for gain in gains if gain.about == about])
+            gain for gains in found.values() for gain in ranked([one for one in gains if one.about == about])
         ]
         if here:
-            shown = pd.DataFrame([{**identity(base, columns), **_cells(gain, base)} for base, gain in here])
-            raw = pd.DataFrame([{**asdict(gain.case), **_raw(gain)} for _, gain in here])
-            tables.append(Table(name, title, CAPTION if about == "step" else "", shown, raw))
+            tables.append(Table.of(name, title, CAPTION if about == "step" else "", columns, here))
     return tables
 
 
-def _cells(gain: Gain, base: Case) -> dict[str, str]:
-    return {
-        "change": name_of(gain.case, base),
-        "µs": micro(gain.time_s),
-        "speed-up": from_to(gain.speed_up),
-        "verdict": gain.judgement,
-        "error": magnitude(gain.error),
-        "memory kB": NOT_AVAILABLE if gain.extra_bytes is None else signed(gain.extra_bytes / 1000, 0),
-        "once s": decimals(gain.once_s, 1),
-        "pays after": _steps(gain),
-        "code, or why not": "; ".join([gain.reason] if gain.reason else code_for(gain)),
-    }
+def _columns(base_of: Mapping[Case, Case], names: Iterable[str]) -> list[Column]:
+    """Return the columns of gains, beginning with the parameters `names` of the plain case."""
+
+    def of_base(name: str) -> Callable[[Gain], str]:
+        return lambda gain: str(getattr(base_of[gain.case], name))
+
+    return [
+        *(replace(identity_column(name), name="", value=of_base(name)) for name in names),
+        Column("change", "", lambda gain: name_of(gain.case, base_of[gain.case]), words=True),
+        Column("µs", "", attrgetter("time_s"), micro),
+        Column("speed-up", "", attrgetter("speed_up"), from_to),
+        Column("verdict", "", attrgetter("judgement"), words=True),
+        Column("error", "", attrgetter("error"), magnitude),
+        Column("memory kB", "", attrgetter("extra_bytes"), _kilobytes),
+        Column("once s", "", attrgetter("once_s"), lambda seconds: decimals(seconds, 1)),
+        Column("pays after", "", _steps, words=True),
+        Column("code, or why not", "", lambda gain: gain.reason or "; ".join(code_for(gain)), words=True),
+        *(Column("", name, attrgetter(f"case.{name}")) for name in CASE_COLUMNS),
+        *only_in_files(["about", "judgement", "reason"]),
+        Column("", ("speed_up", "low", "high"), attrgetter("speed_up")),
+        *only_in_files(["time_s", "error", "extra_bytes", "once_s", "pays_after", "optimizer_code"]),
+    ]
+
+
+def _kilobytes(extra_bytes: int | None) -> str:
+    return NOT_AVAILABLE if extra_bytes is None else signed(extra_bytes / 1000, 0)
 
 
 def _steps(gain: Gain) -> str:
@@ -103,14 +115,6 @@ def _steps(gain: Gain) -> str:
     if gain.judgement != "faster" or isinf(gain.pays_after):
         return "never"
     return AT_ONCE if gain.pays_after < 1 else several(ceil(gain.pays_after), "step")
-
-
-def _raw(gain: Gain) -> dict[str, object]:
-    kept: dict[str, object] = {}
-    for field in fields(gain)[1:]:
-        value = getattr(gain, field.name)
-        kept |= bounds(value, "speed_up", "low", "high") if field.name == "speed_up" else {field.name: value}
-    return kept
 
 
 def best_of(found: Sequence[Gain], together: Sequence[Gain] = ()) -> Gain | None:
@@ -177,8 +181,10 @@ def advice_text(advice: Advice) -> str:
     """Return the text that `advise` prints."""
     base, assumed, found = advice.base, "; ".join(advice.assumed), advice.found
     head = f"# Advice for {base.key}: the plain step takes {micro(advice.plain_s)} µs"
-    taken = [f"Taken, since the subject does not say: {assumed}.\n"] if assumed else []
+    taken = [f"Of this subject: {assumed}.\n"] if assumed else []
     tables = [table.markdown() for table in advice_tables({base: found})]
     lines = [f"- {line}" for line in advice_sentences(base, found, advice.together)]
+    if advice.left_out:
+        lines.append(f"- Left out, for lack of time: {', '.join(advice.left_out)} (--budget=10m tries more).")
     ending = f"\n{decimals(advice.seconds, 0)} s; the runs: {', '.join(map(str, advice.folders))}"
     return "\n".join([head, "", *taken, *tables, *lines, ending])

@@ -5,13 +5,16 @@ Imports no torch: the process that the user starts never measures.
 
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -33,14 +36,26 @@ REQUEST_TIMEOUT_S = 180.0
 COMPILING_TIMEOUT_S = 600.0
 """For torch.compile: a cold search for the fastest kernels of a ResNet takes minutes."""
 
+NO_ANSWER = "gave no answer"
+"""How the ending of a worker begins that took too long."""
+
 Answer = TypeVar("Answer", bound=messages.Reply)
-SIGNALS = {9: "was killed by signal 9, as the kernel does when memory runs out", 11: "crashed with signal 11"}
+ENDED_BY = {6: "was aborted", 9: "was killed", 11: "crashed"}
+"""What a signal does to a process, in words, by its number."""
+
+GRACE_S = 2.0
+"""Seconds for a process that has closed its pipe to end by itself, so that its exit code is its own."""
 
 
-def patience(request: messages.Request) -> float:
-    """Return the timeout of a request in seconds: one that names its case may have to compile its network."""
+def patience(request: messages.Request, compile_by: float = inf) -> float:
+    """Return the timeout of a request in seconds.
+
+    One that names its case may have to compile its network, which has to be done by a moment of the
+    monotonic clock.
+    """
     compiles = isinstance(request, messages.Prepare | messages.Profile) and request.case.form.compiled
-    return COMPILING_TIMEOUT_S if compiles else REQUEST_TIMEOUT_S
+    left = max(1.0, compile_by - time.monotonic())
+    return min(COMPILING_TIMEOUT_S, left) if compiles else REQUEST_TIMEOUT_S
 
 
 def allocator_can_be_chosen() -> bool:
@@ -87,19 +102,25 @@ def answer_of(
 class Worker:
     """One worker process, asked over its socket."""
 
-    def __init__(self, channel: messages.Channel, ending: "ForkedEnding | SpawnedEnding") -> None:
+    def __init__(
+        self,
+        channel: messages.Channel,
+        ending: "ForkedEnding | SpawnedEnding",
+        patience: Callable[[messages.Request], float],
+    ) -> None:
         self._channel = channel
         self._ending = ending
+        self._patience = patience
 
     def ask(self, request: messages.Request, timeout: float | None = None) -> messages.Reply:
         """Send a request and return the reply; raises WorkerError when the worker is gone or hangs."""
-        timeout = timeout or patience(request)
+        timeout = timeout or self._patience(request)
         try:
             self._channel.send(request)
             reply: messages.Reply = self._channel.receive(messages.Reply, timeout)
         except TimeoutError:
             self._ending.kill()
-            raise WorkerError(f"gave no answer within {timeout:.0f} s and was killed") from None
+            raise WorkerError(f"{NO_ANSWER} within {timeout:.0f} s and was killed") from None
         except (EOFError, OSError):
             raise WorkerError(self._ending.describe()) from None
         if isinstance(reply, messages.Ended):
@@ -138,6 +159,9 @@ class Launcher:
         self._beside: Launcher | None = None
         self._workers: list[Worker] = []
         self._processes: list[subprocess.Popen[bytes]] = []
+        self.compile_by = inf
+        """The moment of the monotonic clock by which a network has to be compiled."""
+
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._control, self._process = self._start("launcher-of-any-code" if of_any_code else "launcher")
 
@@ -164,8 +188,11 @@ class Launcher:
             raise WorkerError(
                 f"the launcher of the workers {SpawnedEnding(self._process).describe()}"
             ) from None
-        self._workers.append(Worker(messages.Channel(ours), ForkedEnding(self._control, pid)))
+        self._workers.append(Worker(messages.Channel(ours), ForkedEnding(self._control, pid), self._patience))
         return self._workers[-1]
+
+    def _patience(self, request: messages.Request) -> float:
+        return patience(request, self.compile_by)
 
     def beside(self) -> "Launcher":
         """Return a launcher whose workers have the default allocator, started when first asked for."""
@@ -200,7 +227,7 @@ class Launcher:
         """Return a new worker in a process that has imported all by itself; raises WorkerError."""
         channel, process = self._start("worker", *([code_path] if code_path else []))
         self._greeting(channel, process)
-        self._workers.append(Worker(channel, SpawnedEnding(process)))
+        self._workers.append(Worker(channel, SpawnedEnding(process), self._patience))
         return self._workers[-1]
 
     def memory_bytes(self) -> int | None:
@@ -271,6 +298,7 @@ class ForkedEnding:
         self._control = control
         self._pid = pid
         self._ended = ""
+        self._kills_before = kills_by_kernel()
 
     def kill(self) -> None:
         """Kill the worker, unless its end is known: another process may have its number by then."""
@@ -279,12 +307,14 @@ class ForkedEnding:
                 os.kill(self._pid, 9)
 
     def describe(self) -> str:
-        """Return how the worker ended."""
-        self.kill()
+        """Return how the worker ended; one that has closed its pipe but does not end is killed."""
         if not self._ended:
+            wait_for_end(self._pid)
+            self.kill()
             try:
                 self._control.send(messages.Reap(self._pid))
-                self._ended = how_it_ended(self._control.receive(messages.Reaped, timeout=10).code)
+                code = self._control.receive(messages.Reaped, timeout=10).code
+                self._ended = how_it_ended(code, kills_by_kernel() - self._kills_before)
             except (EOFError, OSError):
                 self._ended = "ended, and so did the process that had started it"
             except msgspec.DecodeError:
@@ -310,6 +340,33 @@ class SpawnedEnding:
             return "closed its pipe and went on"
 
 
-def how_it_ended(code: int) -> str:
-    """Return an exit code in words; a negative one is a signal."""
-    return SIGNALS.get(-code, f"ended by signal {-code}") if code < 0 else f"ended with exit code {code}"
+def how_it_ended(code: int, kills_by_kernel: int = 0) -> str:
+    """Return an exit code in words; a negative one is a signal.
+
+    Memory is only named as the cause of signal 9 if the kernel killed processes for it meanwhile.
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    because = (
+        " by the kernel, since memory ran out" if code == -signal.SIGKILL and kills_by_kernel > 0 else ""
+    )
+    return f"{ENDED_BY.get(-code, 'ended')}{because or f' by signal {-code}'}"
+
+
+def kills_by_kernel() -> int:
+    """Return how many processes the kernel has killed for memory so far; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until a process has ended or is a zombie, at most GRACE_S."""
+    import psutil  # noqa: PLC0415 - only where a worker ends
+
+    deadline = time.monotonic() + GRACE_S
+    with suppress(psutil.Error):
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+            time.sleep(0.01)

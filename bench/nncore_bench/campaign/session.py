@@ -44,6 +44,7 @@ class Suite:
         self._launcher = launcher
         self._checkers: dict[str, Asked] = {}
         self._checked: dict[Case, str] = {}
+        self._failed: set[Case] = set()
 
     @property
     def launcher(self) -> Launcher:
@@ -167,10 +168,10 @@ class Suite:
     def hand_over(self, case: Case, phase: str, stats: list[Any]) -> HandOver:
         """Return the report of the test of a case and phase; its statistics will go to `stats`."""
         if self.recorder is None or (row := self.rows.get((case, phase))) is None:
-            return HandOver((), {}, lambda: self.check(case), stats)
+            return HandOver((), {}, lambda: self.check(case), stats, case, self._failed)
         blocks = [] if row.status == "failed" else self._blocks_of_case[case][KIND_OF_PHASE[phase]]
         means = tuple(float(np.mean(published(block, phase, case))) * NANO for block in blocks)
-        return HandOver(means, row.as_record(), lambda: self.check(case), stats)
+        return HandOver(means, row.as_record(), lambda: self.check(case), stats, case, self._failed)
 
 
 def measured_grid(options: Options, progress: Progress, launcher: Launcher | None = None) -> "Source":

@@ -22,11 +22,16 @@ NOT_TO_ADVISE = {
     "step_precisions": "advice tries all of them, against float32",
 }
 
-add_arguments = add_options
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the suite, and the time limit."""
+    add_options(parser)
+    parser.add_argument("--budget", metavar="TIME", default="3m", help="total time (default: 3m)")
 
 
 def run(given: argparse.Namespace, say: Say) -> Answer:
     """Measure the variants of a step and print their gains."""
+    budget_s = step_options.seconds("--budget", given.budget)
     options = _options(given)
     from nncore_bench.advise.measure import advise
     from nncore_bench.advise.text import advice_tables, advice_text, best_of, code_for, name_of
@@ -34,7 +39,7 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     from nncore_bench.text.table import bounds
 
     with progress_line(StandardError()) as line:
-        advice = advise(options, line)
+        advice = advise(options, line, budget_s)
     say(advice_text(advice))
     figures = records_of(advice_tables({advice.base: [*advice.found, *advice.together]}))
     best = best_of(advice.found, advice.together)

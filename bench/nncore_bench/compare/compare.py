@@ -96,7 +96,8 @@ class Comparison:
 
 
 def compare_cases(base: Source, candidate: Source, margin: float = MARGIN) -> Comparison:
-    """Compare two runs case by case."""
+    """Compare two runs case by case; subjects from files match by file and factory, in whatever folder."""
+    base, candidate = base.by_name(), candidate.by_name()
     same_machine = not differences(base.run.machine, candidate.run.machine)
     a, b = _sides(base), _sides(candidate)
     freed = drift_free_ratios(base.rows, candidate.rows) if same_machine else {}

@@ -15,7 +15,7 @@ from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.estimate.rows import Row
 from nncore_bench.text.format import count, from_to, number
-from nncore_bench.text.frame import case_columns, identity, shown_columns
+from nncore_bench.text.frame import NUMBERS, case_columns, identity, shown_columns
 from nncore_bench.text.table import Column, Table, bounds
 from nncore_bench.variants import EAGER, made_faster
 
@@ -207,7 +207,11 @@ def price_table(found: Sequence[Curve], prices: Mapping[str, float]) -> Table | 
         for curve in found
         for size, points in curve.points.items()
     ]
-    columns = [Column(name, name, itemgetter(name)) for name in lines[0] if name not in DEVICES]
+    columns = [
+        Column(name, name, itemgetter(name), words=name not in ("batch", *NUMBERS))
+        for name in lines[0]
+        if name not in DEVICES
+    ]
     for device in DEVICES:
         names = f"{device} per million", f"{device}_cost_per_million"
         columns.append(Column(*names, itemgetter(device), number))

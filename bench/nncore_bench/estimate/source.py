@@ -49,6 +49,15 @@ class Source:
         beside = timed_rows(run.companions, by_case(blocks), first=len(run.cases))
         return cls(run, rows_of(run, blocks), beside, folder, blocks)
 
+    def by_name(self) -> "Source":
+        """Return the source with subjects from files named without their folders."""
+        run = msgspec.structs.replace(
+            self.run,
+            cases=tuple(msgspec.structs.replace(one, case=one.case.by_name) for one in self.run.cases),
+            profiles=tuple(msgspec.structs.replace(one, case=one.case.by_name) for one in self.run.profiles),
+        )
+        return replace(self, run=run, rows=[replace(row, case=row.case.by_name) for row in self.rows])
+
     @cached_property
     def gains(self) -> Mapping[Case, Sequence[Gain]]:
         """Return the gains of variants by plain case; none without blocks."""
@@ -72,25 +81,19 @@ class Source:
 
 def read_source(path: Path) -> Source:
     """Read a folder with `run.json` or `benchmark.json`, or one of these files; raise RunError otherwise."""
-    folder, file = _located(path)
-    if file.name != RUN_FILE:
-        return _from_benchmarks(file, folder if file.name == BENCHMARK_FILE else None)
-    run, blocks = read_run(folder), list(read_blocks(folder))
-    if not blocks and (folder / BENCHMARK_FILE).exists():  # published without its laps
-        return _from_benchmarks(folder / BENCHMARK_FILE, folder)
-    return Source.of(run, blocks, folder)
-
-
-def _located(path: Path) -> tuple[Path, Path]:
-    """Return the folder of a run and the file to begin with."""
     if not path.exists():
         raise RunError(f"{str(path)!r} does not exist {HINT}")
-    if not path.is_dir():
-        return path.parent, path
-    for name in (RUN_FILE, BENCHMARK_FILE):
-        if (path / name).exists():
-            return path, path / name
-    raise RunError(f"{str(path)!r} is not a run: it has neither {RUN_FILE} nor {BENCHMARK_FILE} {HINT}")
+    inside = (path / name for name in (RUN_FILE, BENCHMARK_FILE) if (path / name).exists())
+    file = next(inside, None) if path.is_dir() else path
+    if file is None:
+        raise RunError(f"{str(path)!r} is not a run: it has neither {RUN_FILE} nor {BENCHMARK_FILE} {HINT}")
+    folder = file.parent
+    if file.name == RUN_FILE:
+        run, blocks = read_run(folder), list(read_blocks(folder))
+        if blocks or not (folder / BENCHMARK_FILE).exists():
+            return Source.of(run, blocks, folder)
+        file = folder / BENCHMARK_FILE  # published without its laps
+    return _from_benchmarks(file, folder if file.name == BENCHMARK_FILE else None)
 
 
 def _from_benchmarks(file: Path, folder: Path | None) -> Source:

@@ -138,17 +138,20 @@ def finding_table(findings: Sequence[Finding]) -> Table | None:
     raw = pd.DataFrame([_record(one) for one in findings], dtype=object)
     worst, skipped = _worst(findings), [one for one in findings if one.case is None]
     if not worst:
-        columns = [Column("check", "", attrgetter("check")), Column("why it does not apply", "", _reason)]
+        columns = [
+            Column("check", "", attrgetter("check"), words=True),
+            Column("why it does not apply", "", _reason, words=True),
+        ]
         caption = "Every other check was made, and found nothing."
         return Table.of("findings", "No findings", caption, columns, skipped, raw=raw, on_screen=False)
     cases = Counter(one.check for one in findings)
     columns = [
-        Column("finding", "", attrgetter("check")),
+        Column("finding", "", attrgetter("check"), words=True),
         Column("cases", "", lambda one: cases[one.check]),
-        Column("worst case", "", attrgetter("case.key")),
-        Column("evidence there", "", evidence),
+        Column("worst case", "", attrgetter("case.key"), words=True),
+        Column("evidence there", "", evidence, words=True),
         Column("may save", "", _gain),
-        Column("next step", "", next_step),
+        Column("next step", "", next_step, words=True),
     ]
     return Table.of("findings", TITLE, _caption(worst, skipped), columns, worst, raw=raw)
 

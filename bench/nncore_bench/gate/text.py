@@ -166,14 +166,14 @@ def verdict_table(outcome: Outcome) -> Table:
     """Return the table of cases, phases, devices and the suite, slower ones first."""
     base_s = {case.key: phases["step"][1] for case, phases in outcome.phases.items()}
     columns = [
-        Column("verdict", "", itemgetter("verdict")),
-        Column("of", "", itemgetter("kind")),
-        Column("name", "", itemgetter("name")),
+        Column("verdict", "", itemgetter("verdict"), words=True),
+        Column("of", "", itemgetter("kind"), words=True),
+        Column("name", "", itemgetter("name"), words=True),
         Column("base µs", "", lambda one: base_s.get(one["name"]), micro),
         Column("ratio", "", lambda one: Estimate(one["ratio"], one["low"], one["high"]), from_to),
         Column("detects %", "", itemgetter("detectable"), percentage),
         Column("pairs", "", itemgetter("pairs")),
-        Column("why", "", itemgetter("reason")),
+        Column("why", "", itemgetter("reason"), words=True),
     ]
     rule = outcome.rule
     alpha, suite, mean = map(percentage, (rule.alpha, rule.suite_margin, rule.mean_margin))

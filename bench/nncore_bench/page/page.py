@@ -92,7 +92,7 @@ def page(material: Material, folder: Path | None = None) -> str:
     """
     sections = sections_of(material, folder)
     tables = [table for section in sections for table in section.tables]
-    left = {one.name: {str(name) for name in one.shown if one.holds_words(str(name))} for one in tables}
+    left = {one.name: {str(name) for name in one.shown if name in one.words} for one in tables}
     loader = PackageLoader("nncore_bench.page", "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     text: str = environment.get_template("page.html.j2").render(

@@ -1,7 +1,7 @@
 """The tables of profiles: operators, shares of the wall clock of a step, and the use of the device."""
 
 from collections.abc import Iterable, Sequence
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 
 import pandas as pd
 from msgspec.structs import asdict
@@ -14,7 +14,7 @@ from nncore_bench.estimate.rows import Row
 from nncore_bench.records import CaseProfile, ProfiledOperator
 from nncore_bench.report.counters import CEILINGS_WITHIN, least_share
 from nncore_bench.text.format import count, decimals, micro, percentage, several, slowdown, span, unit_for
-from nncore_bench.text.frame import case_columns, identity, shared_by, shown_columns
+from nncore_bench.text.frame import NUMBERS, case_columns, identity, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table
 
 ON_SCREEN = 12
@@ -63,9 +63,9 @@ def _operator_table(name: str, profile: CaseProfile, raw: pd.DataFrame) -> Table
     host, device = (unit_for(getattr(one, seconds) for one in top) for seconds in ("host_s", "device_s"))
     on_device = f"device {device.symbol}" if any(one.device_s for one in top) else ""
     columns = [
-        *(Column(title, "", attrgetter(title)) for title in ("phase", "operator")),
-        Column("of", "", _of),
-        Column("shapes", "", attrgetter("shapes")),
+        *(Column(title, "", attrgetter(title), words=True) for title in ("phase", "operator")),
+        Column("of", "", _of, words=True),
+        Column("shapes", "", attrgetter("shapes"), words=True),
         Column("calls/step", "", attrgetter("calls"), lambda calls: count(calls) if calls else ""),
         Column(f"host {host.symbol}", "", attrgetter("host_s"), host.text),
         Column(on_device, "", attrgetter("device_s"), device.text),
@@ -90,21 +90,21 @@ def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None
     own = {case: profile for case, profile in own_profiles(profiles).items() if profile.account("step")}
     if not own:
         return None
-    columns = shown_columns(own)
+    names = shown_columns(own)
     lines: list[dict[str, str]] = []
     raw: list[dict[str, object]] = []
     for case, profile in own.items():
         slowed = slowed_by(profile, _row(cells, case))
         calls = sum(operator.calls for operator in step_operators(profile))
         counted = {"operators": count(calls), "profiler": slowdown(slowed)}
-        lines.append(identity(case, columns) | _shares(profile, profiles) | counted)
+        lines.append(identity(case, names) | _shares(profile, profiles) | counted)
         quality = {
             "profiled_step_s": profile.step_s,
             "slowed_by": slowed,
             "unaccounted": unaccounted(profile),
             "page_faults": profile.page_faults,
         }
-        parameters = {name: getattr(case, name) for name in columns}
+        parameters = {name: getattr(case, name) for name in names}
         raw += [parameters | asdict(one) | {"whole_s": one.whole_s} | quality for one in profile.accounts]
     caption = (
         "Shares of the profiled step, without overlap or gap. kernels: what operators take beyond what the"
@@ -115,8 +115,13 @@ def account_table(profiles: Sequence[CaseProfile], cells: Cells) -> Table | None
         " of the profiled steps to that of plain ones."
     )
     title = f"Where the wall clock of a step goes ({shared_by(own)})"
-    shown = pd.DataFrame(lines).fillna(DOES_NOT_APPLY)  # a CPU and a device fill different columns
-    return Table("accounting", title, caption, shown, pd.DataFrame(raw))
+    columns = [  # a CPU and a device fill different ones
+        Column(
+            name, "", methodcaller("get", name, DOES_NOT_APPLY), words=name in names and name not in NUMBERS
+        )
+        for name in dict.fromkeys(name for line in lines for name in line)
+    ]
+    return Table.of("accounting", title, caption, columns, lines, raw=pd.DataFrame(raw))
 
 
 def _shares(profile: CaseProfile, profiles: Sequence[CaseProfile]) -> dict[str, str]:

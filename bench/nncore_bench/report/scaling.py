@@ -16,7 +16,7 @@ from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import COVERAGE, Estimate
 from nncore_bench.estimate.rows import CASE_COLUMNS
 from nncore_bench.text.format import count, decimals, from_to, percentage, plus_minus, several, unit_for
-from nncore_bench.text.frame import LABELS, shared_by, shown_columns
+from nncore_bench.text.frame import LABELS, NUMBERS, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table
 
 LEAST_SIZES = 3
@@ -119,7 +119,12 @@ def scaling_table(cells: Cells) -> Table | None:
         *_case_columns(fits, "batch_size"),
         _cost("fixed", fits),
         _cost("per_sample", fits),
-        Column("90 % from batch", "", lambda case: _plateau_in_words(case, fits[case])),
+        Column(
+            "90 % from batch",
+            "",
+            lambda case: _plateau_in_words(case, fits[case]),
+            words=not all(fit.plateau_batch for fit in fits.values()),
+        ),
         Column("", plateau, lambda case: fits[case].plateau_batch),
         Column("", "flat", lambda case: fits[case].flat),
         Column("", "largest_batch", lambda case: fits[case].largest_batch),
@@ -199,4 +204,5 @@ def _series(cells: Cells, parameter: str) -> dict[Case, dict[int, Estimate]]:
 def _case_columns(cases: Iterable[Case], parameter: str) -> list[Column]:
     """Return the columns of the other parameters: all of them in files, those that differ on screen."""
     shown, names = shown_columns(cases), [name for name in CASE_COLUMNS if name != parameter]
-    return [Column(LABELS.get(name, name) if name in shown else "", name, attrgetter(name)) for name in names]
+    titles = {name: LABELS.get(name, name) if name in shown else "" for name in names}
+    return [Column(titles[name], name, attrgetter(name), words=name not in NUMBERS) for name in names]

@@ -1,16 +1,16 @@
 """Samples per second of the whole step: one table per device."""
 
 from collections.abc import Mapping
-
-import pandas as pd
+from dataclasses import replace
+from functools import partial
 
 from nncore_bench.cases import DOES_NOT_APPLY, Case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.estimate.rows import Row
 from nncore_bench.text.format import NOT_AVAILABLE, rounded, slowdown
-from nncore_bench.text.frame import frame_of, identity, shared_by, shown_columns
-from nncore_bench.text.table import Table
+from nncore_bench.text.frame import frame_of, identity_column, shared_by, shown_columns
+from nncore_bench.text.table import Column, Table
 
 CAPTION = (
     "From the median step. In brackets the disturbance: how much longer the median step took than an"
@@ -38,14 +38,18 @@ def samples_per_s(row: Row) -> str:
 
 
 def _table(device: str, steps: Mapping[Case, Row]) -> Table:
-    columns = [name for name in shown_columns(steps) if name != "hidden"]
-    lines: dict[tuple[str, ...], dict[str, str]] = {}
-    for case, row in steps.items():
-        line, cell = identity(case, columns), samples_per_s(row)
-        if cell != NOT_AVAILABLE:
-            cell += f" ({slowdown(row.disturbance)})"
-        width = "" if case.hidden == DOES_NOT_APPLY else f"hidden {case.hidden}: "
-        lines.setdefault(tuple(line.values()), line)[f"{width}samples/s"] = cell
+    """Return a line for all widths of a case."""
+    names = [name for name in shown_columns(steps) if name != "hidden"]
+    columns = [*map(identity_column, names), *map(partial(_width, steps), {case.hidden: 0 for case in steps})]
+    lines = dict.fromkeys(replace(case, hidden=DOES_NOT_APPLY) for case in steps)
     title = f"Throughput in samples/s ({shared_by(steps)})"
-    shown = pd.DataFrame(list(lines.values())).fillna("-")
-    return Table(f"throughput_{device}", title, CAPTION, shown, frame_of(steps.values()))
+    return Table.of(f"throughput_{device}", title, CAPTION, columns, lines, raw=frame_of(steps.values()))
+
+
+def _width(steps: Mapping[Case, Row], hidden: int | str) -> Column:
+    def text(case: Case) -> str:
+        row = steps.get(replace(case, hidden=hidden))
+        cell = DOES_NOT_APPLY if row is None else samples_per_s(row)
+        return cell if row is None or cell == NOT_AVAILABLE else f"{cell} ({slowdown(row.disturbance)})"
+
+    return Column("samples/s" if hidden == DOES_NOT_APPLY else f"hidden {hidden}: samples/s", "", text)

@@ -14,7 +14,6 @@ import tabulate
 
 from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.runs import replace_file
-from nncore_bench.text.format import NOT_AVAILABLE
 
 TEXT_WIDTH = 110
 MOST_SUMMARY_BYTES = 60_000
@@ -28,7 +27,7 @@ class Column:
     `title` includes the unit; a column without one is in files only, and one without a `name` only on screen.
     `value` takes a line and returns the raw value in SI units, which `text` formats. An Estimate fills three
     raw columns if `name` has the names of its value, low and high, and one with its value if `name` is one.
-    Words are aligned to the left; where no column is marked, the look of the cells decides.
+    Words are aligned to the left, numbers to the right.
     """
 
     title: str
@@ -62,7 +61,7 @@ class Table:
     """A table as text cells ready to print and as raw numbers in SI units.
 
     `name` is its file name. `on_screen`: printed by default; otherwise only with `--all` and in the files.
-    `words` are the titles of columns aligned to the left; None leaves that to the look of the cells.
+    `words` are the titles of columns aligned to the left.
     """
 
     name: str
@@ -70,8 +69,8 @@ class Table:
     caption: str
     shown: pd.DataFrame
     raw: pd.DataFrame
-    on_screen: bool = True
-    words: frozenset[str] | None = None
+    words: frozenset[str]
+    on_screen: bool
 
     @classmethod
     def of(  # noqa: PLR0913 - what a table is made of
@@ -93,15 +92,9 @@ class Table:
                 {name: value for column in columns if column.name for name, value in column.raw(line).items()}
                 for line in lines
             )
-        words = frozenset(column.title for column in visible if column.words) or None
+        words = frozenset(column.title for column in visible if column.words)
         frame = pd.DataFrame(shown, columns=[column.title for column in visible])
-        return cls(name, title, caption, frame, raw, on_screen, words)
-
-    def holds_words(self, title: str) -> bool:
-        """Return True for a column of words, aligned to the left; numbers are aligned to the right."""
-        if self.words is not None:
-            return title in self.words
-        return any(cell[:1].isalpha() and cell != NOT_AVAILABLE for cell in self.shown[title])
+        return cls(name, title, caption, frame, raw, words, on_screen)
 
     def markdown(self) -> str:
         """Return heading, table and caption: one string for terminal, README and CI."""
@@ -109,7 +102,7 @@ class Table:
             table = self.shown.to_markdown(
                 index=False,
                 disable_numparse=True,  # the digits were chosen with care
-                colalign=["left" if self.holds_words(name) else "right" for name in self.shown.columns],
+                colalign=["left" if title in self.words else "right" for title in self.shown.columns],
             )
         caption = f"\n\n{fill(self.caption, TEXT_WIDTH)}" if self.caption else ""
         return f"## {self.title}\n\n{table}{caption}\n"

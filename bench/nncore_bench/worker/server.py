@@ -23,6 +23,7 @@ from nncore_bench.worker.subjects.cuda_graph import CaptureError
 from nncore_bench.worker.subjects.known_answers import busy_wait
 from nncore_bench.worker.subjects.probes import release_buffers
 from nncore_bench.worker.subjects.subject import Subject, release_batches
+from nncore_bench.worker.users_code import line_of
 
 STEADY_WITHIN = 0.10
 WARM_UP_HALF_S = 0.010
@@ -65,7 +66,7 @@ class Worker:
         """Carry out a request; a failure in a case is an answer, and the worker goes on."""
         try:
             return self._answers[type(request)](request)
-        except Exception as error:  # noqa: BLE001 - a case may fail in any way, and the sweep goes on
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a case may fail in any way, and the sweep goes on
             kind = messages.Ended if ends_the_process(error) else messages.Refused
             return kind(in_one_sentence(error))
 
@@ -224,14 +225,20 @@ def ends_the_process(error: BaseException) -> bool:
 
 
 def in_one_sentence(error: BaseException) -> str:
-    """Return the reason of a failure in one line, which begins with `out of memory` if that is it."""
+    """Return the reason of a failure in one line, with the user's line if the error arose in their code.
+
+    It begins with `out of memory` if that is the reason.
+    """
     while CAPTURE_GOES_ON_FAILING in str(error) and error.__context__ is not None:
         error = error.__context__
     first_line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if isinstance(error, IncorrectError):
         return first_line
     hint = "".join(f" ({hint})" for part, hint in HINTS.items() if part in first_line)
-    name = "out of memory" if runs_out_of_memory(error) else type(error).__name__
+    at = f" at {line}" if (line := line_of(error)) else ""
+    if isinstance(error, SystemExit):
+        return f"the subject's code ended its process with exit code {error.code or 0}{at}"
+    name = "out of memory" if runs_out_of_memory(error) else type(error).__name__ + at
     return f"{name}: {first_line}{hint}"
 
 

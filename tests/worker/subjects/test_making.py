@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from nncore_bench.worker.subjects.load import SubjectError, completed, make, repeated
+from nncore_bench.worker.subjects.batches import Samples
+from nncore_bench.worker.subjects.complete import SubjectError, completed
+from nncore_bench.worker.subjects.load import make
 
 NEWCOMER = """
 from torch import nn
@@ -80,7 +82,7 @@ def test_a_network_of_torchvision_gets_images() -> None:
 def test_examples_are_cut_and_repeated_in_a_cycle() -> None:
     """Samples keep their targets."""
     batch = ({"a": torch.arange(3)}, torch.arange(3) * 10)
-    inputs, targets = repeated(batch, 5, 2)
+    inputs, targets = Samples.of(*batch).taken(batch, 5, 2)
     assert inputs["a"].tolist() == [2, 0, 1, 2, 0]
     assert targets.tolist() == [20, 0, 10, 20, 0]
 
@@ -88,7 +90,7 @@ def test_examples_are_cut_and_repeated_in_a_cycle() -> None:
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [
-        ("def make(): raise KeyError('x')", "raised KeyError: 'x' (call it by itself)"),
+        ("def make(): raise KeyError('x')", "raised KeyError at net.py:1: 'x' (call it by itself)"),
         (
             "def make(): return 5",
             "it returned int, which is neither an nn.Module nor has one as its attribute `model`",
@@ -110,7 +112,7 @@ def test_examples_are_cut_and_repeated_in_a_cycle() -> None:
         ),
         (
             "from torch import nn, ones\nclass make:\n model = nn.Linear(2, 2)\n batch = ones(3, 2), ones(4)",
-            "its batch holds 3 and 4 samples (give as many of each)",
+            "its batch holds 3 and 4 samples (give as many of each, or a",
         ),
         (
             "import torch\nclass make:\n model = torch.nn.Linear(2, 2)\n optimizer = 'adam'",

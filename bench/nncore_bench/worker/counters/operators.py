@@ -14,6 +14,7 @@ from torch.utils.flop_counter import flop_registry
 
 from nncore_bench.records import OperatorCount
 from nncore_bench.worker.counters.steps import SETTLING_STEPS, Countable, batch, count_once, settle
+from nncore_bench.worker.subjects.batches import leaves
 
 ATEN = torch.ops.aten
 COPIES = {ATEN.copy_, ATEN._to_copy}  # noqa: SLF001 - the operator's name
@@ -179,7 +180,7 @@ def count_nodes(work: Countable) -> dict[str, int]:
 
 def graph_nodes(outputs: Any) -> set[Any]:  # noqa: ANN401 - a tensor, or a structure of tensors
     """Return the autograd nodes reachable from some outputs, including the parameters' AccumulateGrad."""
-    waiting = [leaf.grad_fn for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.grad_fn]
+    waiting = [leaf.grad_fn for leaf in leaves(outputs) if leaf.grad_fn]
     seen: set[Any] = set()
     while waiting:
         node = waiting.pop()

@@ -6,10 +6,9 @@ own steps from the restored state, and none of them in a process that also times
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
 
 from nncore.step import TrainStep
 from nncore_bench.cases import BlockKind
@@ -17,7 +16,7 @@ from nncore_bench.cases import BlockKind
 SETTLING_STEPS = 2
 """Steps before the counted one: the first creates the optimizer's state, and allocators settle."""
 
-Batch: TypeAlias = tuple[Tensor, Tensor]
+Batch: TypeAlias = tuple[Any, Any]
 Around: TypeAlias = Callable[[str], AbstractContextManager[object]]
 """Returns the context in which to run the phase of that name."""
 
@@ -82,7 +81,7 @@ def infer_once(work: Countable, number: int, around: Around) -> None:
     """Run inference on one batch; the output is freed within the phase."""
     inputs, _targets = batch(work, number)
     with work.mode("inference"), around("inference"):
-        work.step.model(inputs)
+        work.step.forward(inputs)
 
 
 def count_once(work: Countable, around: Around) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -20,7 +21,7 @@ def running_modules(model: nn.Module) -> Iterator[list[str]]:
 
     handles: list[Any] = []
     for name, module in model.named_modules():
-        if name:
+        if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
             handles.append(module.register_forward_pre_hook(begin(name)))
             handles.append(module.register_forward_hook(end, always_call=True))
     try:

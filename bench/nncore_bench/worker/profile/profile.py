@@ -30,6 +30,7 @@ from nncore_bench.worker.profile.attribution import (
 from nncore_bench.worker.profile.breakdown import Interval, account_of, activity_of, length
 from nncore_bench.worker.profile.modules import running_modules
 from nncore_bench.worker.profile.trace import ON_DEVICE, RUNTIME, Event, nested, read_trace
+from nncore_bench.worker.subjects.batches import moved
 from nncore_bench.worker.subjects.subject import Subject
 
 WARM_UP_STEPS = 3
@@ -112,7 +113,7 @@ def _feed(subject: Subject, times: int) -> None:
         with record_function("data"):
             inputs, targets = next(subject.feed)
         with nullcontext() if subject.device.type == "cpu" else record_function("copy"):
-            inputs, targets = inputs.to(subject.device), targets.to(subject.device)
+            inputs, targets = moved((inputs, targets), subject.device)
 
 
 def calls_of(subject: Subject) -> dict[str, list[Call]]:

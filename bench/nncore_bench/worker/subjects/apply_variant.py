@@ -10,13 +10,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils._pytree import tree_map
 
 from nncore.step import TrainStep
 from nncore_bench.variants import HALVES, form_of
 from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.messages import COMPILER_CACHE
-from nncore_bench.worker.subjects.load import Inputs, called
+from nncore_bench.worker.subjects.batches import Structure, mapped
+from nncore_bench.worker.subjects.complete import anew, called
 
 IMAGE_DIMENSIONS = 4
 PASSES = 32
@@ -35,11 +35,11 @@ def formed_model(model: nn.Module, words: Words) -> nn.Module:
     return cast("nn.Module", torch.compile(model, mode=mode, dynamic=False)) if mode else model
 
 
-def formed_inputs(inputs: Inputs, words: Words) -> Inputs:
+def formed_inputs(inputs: Structure, words: Words) -> Structure:
     """Return the inputs in the variant's memory format."""
     if "channels-last" not in words:
         return inputs
-    return tree_map(
+    return mapped(
         lambda tensor: (
             tensor.to(memory_format=torch.channels_last) if tensor.ndim == IMAGE_DIMENSIONS else tensor
         ),
@@ -53,14 +53,23 @@ class _KeepsGradients(TrainStep):
 
 
 class _Structured(TrainStep):
-    def forward(self, inputs: Inputs) -> Tensor:
-        return cast("Tensor", called(self.model, inputs))
+    whole = False
+
+    def forward(self, inputs: Structure) -> Tensor:
+        return cast("Tensor", called(self.model, inputs, whole=self.whole))
+
+
+class _NeedsInputGradients(TrainStep):
+    needed: Sequence[bool]
+
+    def forward(self, inputs: Structure) -> Tensor:
+        return super().forward(anew(inputs, self.needed))
 
 
 class _Autocast(TrainStep):
     autocast: torch.autocast
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, inputs: Structure) -> Tensor:
         with self.autocast:
             return super().forward(inputs)
 
@@ -83,7 +92,7 @@ class ScaledStep(_Autocast):
         self.scaler.step(self.torch_optimizer)
         self.scaler.update()
 
-    def settle(self, batches: Sequence[tuple[Inputs, Tensor]]) -> None:
+    def settle(self, batches: Sequence[tuple[Structure, Tensor]]) -> None:
         """Train until no gradient overflows, as the first steps may; raises IncorrectError if they all do."""
         for _ in range(PASSES):
             before = self.scaler.get_scale()
@@ -113,18 +122,27 @@ def formed_step(  # noqa: PLR0913, PLR0917 - the parts of a step
     optimizer: Optimizer,
     words: Words,
     precision: str,
-    inputs: Inputs,
+    inputs: Structure,
+    *,
+    whole: bool = False,
+    needed: Sequence[bool] = (),
 ) -> TrainStep:
     """Build the training step, overriding only the phases that the variant or precision changes."""
     kinds: list[type[TrainStep]] = []
     if precision in HALVES:
         kinds.append(ScaledStep if precision == "float16" else _Autocast)
+    if any(needed):
+        kinds.append(_NeedsInputGradients)
     if not isinstance(inputs, Tensor):
         kinds.append(_Structured)
     if "set-to-none=false" in words:
         kinds.append(_KeepsGradients)
     kind = type("Step", (*kinds, TrainStep), {}) if len(kinds) > 1 else (kinds or [TrainStep])[0]
     step: TrainStep = kind(model, cast("nn.Module", loss), optimizer)
+    if isinstance(step, _Structured):
+        step.whole = whole
+    if isinstance(step, _NeedsInputGradients):
+        step.needed = needed
     if isinstance(step, _Autocast):
         device = next(model.parameters()).device.type
         step.autocast = casting(precision, device)

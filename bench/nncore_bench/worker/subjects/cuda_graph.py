@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from nncore.step import TrainStep
 from nncore_bench.worker.blocks import IncorrectError
+from nncore_bench.worker.subjects.batches import leaves, mapped
 
 WARM_UP_STEPS = 3
 """Steps on a side stream before capture (pytorch.org/docs/stable/notes/cuda.html, CUDA Graphs)."""
@@ -25,7 +25,7 @@ class CapturedStep:
     """
 
     def __init__(self, step: TrainStep, batch: tuple[Any, Tensor], runtime: Any = torch.cuda) -> None:  # noqa: ANN401
-        self._static = tree_map(torch.Tensor.clone, batch)
+        self._static = mapped(torch.Tensor.clone, batch)
         side = _side_stream(runtime)
         side.wait_stream(runtime.current_stream())
         with runtime.stream(side):
@@ -46,7 +46,7 @@ class CapturedStep:
 
     def __call__(self, inputs: Any, targets: Tensor) -> Tensor:  # noqa: ANN401 - any structure of tensors
         """Replay the step on a batch and return its loss, which the next replay overwrites."""
-        for target, source in zip(tree_leaves(self._static), tree_leaves((inputs, targets)), strict=True):
+        for target, source in zip(leaves(self._static), leaves((inputs, targets)), strict=True):
             target.copy_(source)
         self._graph.replay()
         return self._loss

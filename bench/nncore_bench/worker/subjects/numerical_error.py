@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,22 +11,24 @@ from torch import Tensor, nn
 
 from nncore.step import TrainStep
 from nncore_bench.worker.subjects.apply_variant import ScaledStep, precision_set
+from nncore_bench.worker.subjects.state import State
 
 STEPS = 3
 SMALLEST = 1e-30
 """Lower bound for denominators."""
 
-TOLERANCES = {"float32": 1e-3, "tf32": 1e-2, "bfloat16": 0.1, "float16": 1e-2}
-"""Largest relative error at which a variant still counts as the same step.
+ROUNDINGS = 16
+UNITS = {"tf32": 2**-10, "bfloat16": 2**-7, "float16": 2**-10}
+"""The unit of rounding of each precision: float16 and TF32 keep ten bits of mantissa, bfloat16 seven."""
 
-float16 and TF32 keep ten bits of mantissa, bfloat16 seven.
-"""
+TOLERANCES = {"float32": 1e-3} | {name: ROUNDINGS * unit for name, unit in UNITS.items()}
+"""Largest relative error at which a variant still counts as the same step: 16 roundings of its precision."""
 
 Batches = Sequence[tuple[Any, Tensor]]
 Whole = Callable[[Any, Tensor], Tensor]
 """Runs a whole step on inputs and targets, and returns its loss."""
 
-State = tuple[list[Tensor], list[dict[str, Any]]]
+Values = tuple[list[Tensor], list[dict[str, Any]]]
 """Parameters and buffers, and the optimizer's state of each parameter it updates."""
 
 
@@ -41,32 +44,59 @@ def compared(  # noqa: PLR0913, PLR0917 - two steps with their batches, and how 
 
     `loss_error` is |a - b| / |b| of the last loss; `gradient_error` is the Euclidean norm of the difference
     of all first-step gradients over the norm of the plain ones; `parameter_error` is the same for the
-    parameters after the last step. Dropout is off meanwhile, since implementations draw different masks.
+    parameters after the last step. Both draw the same random numbers, and dropout is off meanwhile, since
+    implementations draw different masks. `own_error` is the largest such difference between the plain step
+    and itself under another seed, 0 if it draws nothing at random.
     Afterwards the step is back in the plain one's initial state, with a fresh optimizer.
 
     If `capture` is given, what it returns is run instead of the step. A graph needs existing optimizer state:
     it starts from, and is left in, the plain step's state after one step.
     """
     start = _state(plain)
+    own, of_plain = (State(one.model, one.criterion, one.torch_optimizer) for one in (step, plain))
     with _without_dropout(step.model), _without_dropout(plain.model):
+        own.save()
+        of_plain.save()
         with precision_set(precision):
             if isinstance(step, ScaledStep):
                 step.settle(batches[:STEPS])
             whole = capture() if capture else step
+            own.save() if capture else own.restore()
         with precision_set("float32"):
             if capture:
                 plain(*plain_batches[0])
                 start = _state(plain)
-            plain_loss, plain_gradients = _run(plain, plain, plain_batches)
+            of_plain.save()
+            expected, is_random = _run(plain, plain, plain_batches)
+            other = None
+            if is_random:
+                of_plain.restore()
+                other, _ = _run(plain, plain, plain_batches, seed=1)
         with precision_set(precision):
+            own.restore()
             _put_back(step, start)
-            loss, gradients = _run(step, whole, batches)
-    parameters, plain_parameters = (_flat(list(one.model.parameters())) for one in (step, plain))
-    _put_back(step, start)
+            found, _ = _run(step, whole, batches)
+        own.restore()
+        of_plain.restore()
+        _put_back(step, start)
+    own_error = 0.0 if other is None else max(_errors(other, expected).values())
+    return {**_errors(found, expected), "own_error": own_error}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The last loss, and the gradients of the first step and the parameters after the last, flat."""
+
+    loss: float
+    gradients: Tensor
+    parameters: Tensor
+
+
+def _errors(found: Outcome, expected: Outcome) -> dict[str, float]:
     return {
-        "loss_error": abs(loss - plain_loss) / max(abs(plain_loss), SMALLEST),
-        "gradient_error": _distance(gradients, plain_gradients),
-        "parameter_error": _distance(parameters, plain_parameters),
+        "loss_error": abs(found.loss - expected.loss) / max(abs(expected.loss), SMALLEST),
+        "gradient_error": _distance(found.gradients, expected.gradients),
+        "parameter_error": _distance(found.parameters, expected.parameters),
     }
 
 
@@ -79,12 +109,12 @@ def _moved(step: TrainStep) -> list[Tensor]:
     return [parameter for group in step.torch_optimizer.param_groups for parameter in group["params"]]
 
 
-def _state(step: TrainStep) -> State:
+def _state(step: TrainStep) -> Values:
     kept = [step.torch_optimizer.state.get(parameter, {}) for parameter in _moved(step)]
     return deepcopy(([tensor.detach() for tensor in _tensors(step)], kept))
 
 
-def _put_back(step: TrainStep, state: State) -> None:
+def _put_back(step: TrainStep, state: Values) -> None:
     """Copy a state into the step's existing tensors, the only ones that a graph knows."""
     tensors, kept = state
     with torch.no_grad():
@@ -114,14 +144,16 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
             layer.p = share
 
 
-def _run(step: TrainStep, whole: Whole, batches: Batches) -> tuple[float, Tensor]:
-    """Return the last loss and the first step's gradients, flat, with zeros for missing ones.
+def _run(step: TrainStep, whole: Whole, batches: Batches, seed: int = 0) -> tuple[Outcome, bool]:
+    """Return the outcome of a few steps, with zeros for missing gradients, and whether they drew at random.
 
     An optimizer may change gradients in place (SGD with nesterov and foreach does), so they are read before
     its update; with a graph or a scaled loss they are available only after the step.
     """
     gradients: list[Tensor] = []
     loss = torch.empty(0)
+    torch.manual_seed(seed)
+    drawn = _generators(step)
 
     def read(*_: object) -> None:
         gradients[:] = [_flat([torch.zeros_like(p) if p.grad is None else p.grad for p in _moved(step)])]
@@ -135,11 +167,19 @@ def _run(step: TrainStep, whole: Whole, batches: Batches) -> tuple[float, Tensor
             hook.remove()
         if not gradients:
             read()
-    return float(loss.detach()), gradients[0]
+    is_random = any(not torch.equal(one, other) for one, other in zip(drawn, _generators(step), strict=True))
+    return Outcome(float(loss.detach()), gradients[0], _flat(list(step.model.parameters()))), is_random
+
+
+def _generators(step: TrainStep) -> list[Tensor]:
+    on_cuda = next(step.model.parameters()).is_cuda
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if on_cuda else [])]
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([tensor.detach().double().reshape(-1).cpu() for tensor in tensors])
+    dense = [tensor.detach().to_dense() for tensor in tensors]
+    real = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in dense]
+    return torch.cat([tensor.double().reshape(-1).cpu() for tensor in real])
 
 
 def _distance(found: Tensor, expected: Tensor) -> float:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nncore.step import TrainStep
 from nncore_bench.cases import BlockKind, Case
+from nncore_bench.worker.subjects.state import State
 from nncore_bench.worker.subjects.subject import SEED, Subject
 
 INPUTS, CLASSES = 784, 10
@@ -73,7 +74,7 @@ class ReferenceNetwork(Subject):
         self.step = ReferenceStep(int(case.hidden), self.device)
         self.batches = [_batch(case.batch_size, self.device) for _ in range(BATCHES)]
         self.feed = cycle(self.batches)
-        self._saved = []
+        self._state = State(self.step.model, self.step.torch_optimizer)
 
     @contextmanager
     def mode(self, kind: BlockKind) -> Iterator[None]:

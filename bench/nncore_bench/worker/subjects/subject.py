@@ -1,18 +1,19 @@
 """Subjects: a case's model, data and state, ready to run single iterations."""
 
+import random
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from itertools import cycle
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
-from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from nncore.data import Dataset as Images
 from nncore.data import endless_loader, load_dataset, resident_batches, to_device
@@ -21,9 +22,8 @@ from nncore.model import SimpleNN
 from nncore.step import TrainStep
 from nncore_bench.cases import BlockKind, Case
 from nncore_bench.variants import EAGER, Form, form_of, words_of
-from nncore_bench.worker.blocks import IncorrectError
+from nncore_bench.worker.blocks import LEAST_ITERATIONS, IncorrectError
 from nncore_bench.worker.subjects.apply_variant import (
-    ScaledStep,
     casting,
     compiler_cache_of,
     formed_inputs,
@@ -33,16 +33,25 @@ from nncore_bench.worker.subjects.apply_variant import (
     plain_tf32,
     precision_set,
 )
+from nncore_bench.worker.subjects.batches import Structure, leaves, loader_of, moved
+from nncore_bench.worker.subjects.complete import Made, SubjectError, split
 from nncore_bench.worker.subjects.cuda_graph import CapturedStep
-from nncore_bench.worker.subjects.load import Inputs, Made, make, repeated
+from nncore_bench.worker.subjects.load import make
 from nncore_bench.worker.subjects.numerical_error import TOLERANCES, Whole, compared
 from nncore_bench.worker.subjects.optimizers import carry_over, formed_optimizer, optimizer_code
+from nncore_bench.worker.subjects.state import State, reached
 
 Mark = Callable[[], None]
-Batches = list[tuple[Inputs, Tensor]]
+Batches = list[tuple[Structure, Any]]
 SEED = 0
 PREFETCHED = 2
 """Batches prefetched by each worker process of a DataLoader (torch's default)."""
+
+MOST_STEPS_UNMOVED = 16
+"""Refuse a step after which no parameter has moved for this many steps; accumulation moves them rarely."""
+
+LONG_STEP_S = 0.2
+"""Of steps at least this long, in seconds, only as many batches are kept as the shortest block runs."""
 
 MOST_BATCHES, MOST_BYTES = 8, 64 * 2**20
 """Limits on the batches made by repeating the example batch: their number, and their bytes in all."""
@@ -60,6 +69,7 @@ class Subject:
     words: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     optimizer_code = ""
+    _infers_with_gradients = False
     least_trained = 1.0
     """Share of the parameters that must get a gradient and change."""
 
@@ -80,9 +90,13 @@ class Subject:
         self.optimizer_code = optimizer_code(made.optimizer, self.words, made.model)
         optimizer = formed_optimizer(made.optimizer, self.words)
         loss = made.loss.to(self.device) if isinstance(made.loss, nn.Module) else made.loss
-        inputs = self.batches[0][0]
-        self.step = formed_step(model, loss, optimizer, self.words, self.precision, inputs)
-        self._saved: list[Tensor] = []
+        self._needed = [leaf.requires_grad for leaf in leaves(made.inputs)]
+        self.step = formed_step(
+            model, loss, optimizer, self.words, self.precision, self.batches[0][0],
+            whole=made.whole, needed=self._needed,
+        )  # fmt: skip
+        scaler = getattr(self.step, "scaler", None)
+        self._state = State(model, loss, optimizer, scaler)
         if self.replays:
             self.kinds = ("plain",)
 
@@ -96,7 +110,7 @@ class Subject:
     def _batches(self, _: Made) -> Batches:
         return _batches(self.case.dataset, self.case.device, self.case.batch_size)
 
-    def _loader(self, _: Made) -> Iterator[tuple[Inputs, Tensor]]:
+    def _loader(self, _: Made) -> Iterator[tuple[Structure, Any]]:
         data = _dataset(self.case.dataset, "cpu")
         return endless_loader(
             data.train_inputs,
@@ -115,7 +129,8 @@ class Subject:
         """
         for _ in range(self.held_ready if kind == "feed" else 0):
             next(self.feed)
-        plain = isinstance(self.batches[0][0], Tensor) and not self.form.pinned
+        plain = all(isinstance(part, Tensor) for part in self.batches[0]) and not self.form.pinned
+        plain = plain and not any(self._needed)
         iterations: dict[BlockKind, Callable[[int, Mark], None]] = {
             "laps": self._lapped,
             "plain": self._replayed if self.replays else self._plain,
@@ -135,7 +150,8 @@ class Subject:
                 yield
                 return
             casts = casting(self.precision, self.device.type)
-            with evaluating(self.step.model), inference_mode(self.words), casts:
+            gradients = torch.enable_grad() if self._infers_with_gradients else inference_mode(self.words)
+            with evaluating(self.step.model), gradients, casts:
                 yield
 
     def _lapped(self, number: int, mark: Mark) -> None:
@@ -176,7 +192,7 @@ class Subject:
         mark()
         batch = next(self.feed)
         mark()
-        inputs, targets = tree_map(lambda tensor: tensor.to(self.device, non_blocking=True), batch)
+        inputs, targets = moved(batch, self.device, non_blocking=True)
         mark()
         self.step(inputs, targets)
 
@@ -202,22 +218,15 @@ class Subject:
 
     def state(self) -> list[Tensor]:
         """Return every tensor that a step changes: parameters, buffers and the optimizer's state."""
-        model, optimizer = self.step.model, self.step.torch_optimizer
-        kept = [value for state in optimizer.state.values() for value in state.values()]
-        tensors = [value for value in kept if isinstance(value, Tensor)]
-        scaling = self.step.scaling() if isinstance(self.step, ScaledStep) else []
-        return [*model.parameters(), *model.buffers(), *tensors, *scaling]
+        return self._state.tensors()
 
     def save(self) -> None:
         """Save the state that every block starts from."""
-        self._saved = [tensor.detach().clone() for tensor in self.state()]
+        self._state.save()
 
     def restore(self) -> None:
         """Restore the saved state."""
-        if self._saved:
-            with torch.no_grad():
-                for tensor, saved in zip(self.state(), self._saved, strict=True):
-                    tensor.copy_(saved)
+        self._state.restore()
 
     def check(self) -> dict[str, float]:
         """Check the first step before any time is trusted; raises IncorrectError.
@@ -230,7 +239,25 @@ class Subject:
         compared = self._compared()
         with self.mode("plain"):
             self._run = self._whole()
-            return {**self._checked(), **compared, **said}
+            found = {**self._checked(), **compared, **said}
+        self._infers_with_gradients = "inference" in self.kinds and self._needs_gradients_to_infer()
+        return found
+
+    def _needs_gradients_to_infer(self) -> bool:
+        """Whether the network differentiates within its forward, so that it cannot run without gradients."""
+        infer = self.iteration("inference")
+        try:
+            with self.mode("inference"):
+                infer(0, _no_mark)
+        except RuntimeError:
+            self._infers_with_gradients = True
+            with self.mode("inference"):
+                infer(0, _no_mark)
+            self.assumed += (
+                "inference runs with gradients, since the network differentiates in its forward",
+            )
+            return True
+        return False
 
     def _is_tf32_elsewhere(self) -> bool:
         return self.device.type == "cuda" and self.precision == "float32" and plain_tf32(self.step.model)
@@ -244,40 +271,137 @@ class Subject:
         if not self.words and self.precision == "float32":
             return {}
         plain = type(self)(replace(self.case, variant=EAGER, precision="float32"))
+        self.save()
         with self.mode("plain"), compiler_cache_of(self.words):
             begin = time.perf_counter()
             self._whole()(*self.batches[0])
             first_s = time.perf_counter() - begin
+        self.restore()
         capture = self._whole if self.replays else None
         errors = compared(self.step, plain.step, self.batches, plain.batches, self.precision, capture)
-        return {"first_step_s": first_s, **errors, "tolerance": TOLERANCES[self.precision]}
+        tolerance = max(TOLERANCES[self.precision], errors.pop("own_error"))
+        return {"first_step_s": first_s, **errors, "tolerance": tolerance}
 
     def _checked(self) -> dict[str, float]:
-        trained = [p for p in self.step.model.parameters() if p.requires_grad or self.least_trained]
-        before = [parameter.detach().clone() for parameter in trained]
+        model = self.step.model
+        trained = {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad or self.least_trained
+        }
+        before = [parameter.detach().clone() for parameter in trained.values()]
         begin = time.perf_counter()
-        loss = self._run(*self.batches[0])
+        try:
+            loss = self._run(*self.batches[0])
+        except (RuntimeError, TypeError):
+            self._explain_loss()
+            raise
         first_s = time.perf_counter() - begin
-        gradients = [p.grad is not None and bool(p.grad.isfinite().all()) for p in trained]
-        moved = [not torch.equal(old, new) for old, new in zip(before, trained, strict=True)]
+        _check_loss(loss, "of the first step")
+        gradients = {name: gradient_of(parameter) for name, parameter in trained.items()}
+        finite = [one is not None and bool(one.isfinite().all()) for one in gradients.values()]
+        steps = self._steps_until_something_moves(before, list(trained.values()))
+        moved = [not torch.equal(old, new) for old, new in zip(before, trained.values(), strict=True)]
         checks = {
             "loss": float(loss.detach()),
-            "gradients": sum(gradients) / len(gradients),
+            "gradients": sum(finite) / len(finite),
             "moved": sum(moved) / len(moved),
             "first_step_s": first_s,
         }
-        if not torch.isfinite(loss.detach()):
-            raise IncorrectError(f"the loss of the first step is {checks['loss']}, so its times mean nothing")
-        if checks["gradients"] < self.least_trained or not checks["gradients"]:
+        if not any(moved):
+            self._explain_no_move(gradients, checks["loss"])
+        if checks["gradients"] < self.least_trained:
             raise IncorrectError(f"only {checks['gradients']:.0%} of the parameters got a finite gradient")
-        if checks["moved"] < self.least_trained or not checks["moved"]:
+        if checks["moved"] < self.least_trained:
             raise IncorrectError(f"only {checks['moved']:.0%} of the parameters moved in the first step")
+        if steps > 1:
+            self.assumed += (f"parameters move in step {steps} first",)
+        self._check_every_batch(first_s)
         return checks
+
+    def _steps_until_something_moves(self, before: list[Tensor], trained: list[Tensor]) -> int:
+        """Run further steps, since a schedule or accumulation may move nothing in the first ones."""
+        for number in range(1, MOST_STEPS_UNMOVED):
+            if not all(torch.equal(old, new) for old, new in zip(before, trained, strict=True)):
+                return number
+            if all(group.get("lr") == 0 for group in self.step.torch_optimizer.param_groups):
+                return 1
+            self._run(*self.batches[number % len(self.batches)])
+        return MOST_STEPS_UNMOVED
+
+    def _explain_loss(self) -> None:
+        """Raise IncorrectError if it is the loss that backward cannot use."""
+        inputs, targets = self.batches[0]
+        found: object = None
+        with suppress(RuntimeError, TypeError):
+            found = self.step.loss(self.step.forward(inputs), targets)
+        if found is not None:
+            _check_loss(found, "of the first step")
+
+    def _explain_no_move(self, gradients: dict[str, Tensor | None], loss: float) -> None:
+        """Say why no parameter moves: a learning rate of 0 is noted; raises IncorrectError otherwise."""
+        if all(group.get("lr") == 0 for group in self.step.torch_optimizer.param_groups):
+            self.assumed += ("the learning rate is 0 in the first step, so that nothing moves",)
+            return
+        found = {name: one for name, one in gradients.items() if one is not None}
+        broken = [name for name, one in found.items() if not bool(one.isfinite().all())]
+        if not found:
+            raise IncorrectError(
+                f"no parameter of its network got a gradient in {MOST_STEPS_UNMOVED} steps, since backward"
+                " does not reach it (does the loss use another network, or outputs that were detached?)"
+            )
+        if broken:
+            raise IncorrectError(
+                f"the gradient of {broken[0]} is not finite in the first step, where the loss is {loss:.3g}"
+                " (scale the inputs, or choose a loss that stays finite)"
+            )
+        if not any(bool(one.any()) for one in found.values()):
+            raise IncorrectError(
+                f"all gradients are 0, with a loss of {loss:.3g}, so that nothing is trained (does the"
+                " loss depend on the outputs? cross-entropy of a single output does not)"
+            )
+        raise IncorrectError(
+            f"no parameter moved in {MOST_STEPS_UNMOVED} steps, though there are gradients (does its"
+            " optimizer hold the parameters of its network, and does its step update them?)"
+        )
+
+    def _check_every_batch(self, first_s: float) -> None:
+        """Run a step on each of the batches that will be timed; of long steps only as many as a block has."""
+        if first_s > LONG_STEP_S:
+            del self.batches[LEAST_ITERATIONS + 1 :]
+        for number, batch in enumerate(self.batches[1:], start=2):
+            _check_loss(self._run(*batch), f"of batch {number} of {len(self.batches)}")
 
     def denormals(self) -> int:
         """Count the denormal values in the state, which processors handle many times slower."""
         floats = [tensor for tensor in self.state() if tensor.is_floating_point()]
         return sum(int(((t != 0) & (t.abs() < torch.finfo(t.dtype).tiny)).sum()) for t in floats)
+
+
+def _no_mark() -> None:
+    """Read no clock."""
+
+
+def gradient_of(parameter: Tensor) -> Tensor | None:
+    """Return the gradient's values; of a sparse one those that are stored."""
+    gradient = parameter.grad
+    if gradient is not None and gradient.is_sparse:
+        return gradient.coalesce().values()
+    return gradient
+
+
+def _check_loss(loss: object, of_which: str) -> None:
+    if not isinstance(loss, Tensor):
+        raise IncorrectError(
+            f"the loss {of_which} is {type(loss).__name__} (let the loss return a tensor of one number)"
+        )
+    if loss.numel() != 1:
+        raise IncorrectError(
+            f"the loss {of_which} has the shape {list(loss.shape)} (let the loss return a tensor of one"
+            " number, such as its mean)"
+        )
+    if not torch.isfinite(loss.detach()):
+        raise IncorrectError(f"the loss {of_which} is {float(loss.detach())}, so its times mean nothing")
 
 
 @cache
@@ -304,42 +428,81 @@ class FactorySubject(Subject):
     least_trained = 0.0  # some parts may be reached by other inputs only
 
     def _made(self) -> Made:
-        made = make(self.case.subject)
-        memo: dict[int, Any] = {}
-        copied = deepcopy(made, memo)  # the factory may return the same network every time
-        carry_over(made.optimizer, copied.optimizer, memo)
-        return copied
+        random.seed(SEED)
+        np.random.seed(SEED)  # noqa: NPY002 - the user's code draws from the global one
+        return own_network(make(self.case.subject))
 
     def _batches(self, made: Made) -> Batches:
         size = self.case.batch_size
-        sample_bytes = sum(leaf[0].nbytes for leaf in tree_leaves(made.inputs))
+        if made.samples is None:
+            return self._loaded(made, size)
+        batch = made.inputs, made.targets
+        sample_bytes = sum(leaf.nbytes for leaf in leaves(made.inputs)) // made.samples.number
         count = max(1, min(MOST_BATCHES, MOST_BYTES // max(1, size * sample_bytes)))
-        whole = repeated((made.inputs, made.targets), count * size)
-        parts = [repeated(whole, size, start) for start in range(0, count * size, size)]
-        return [tree_map(lambda tensor: tensor.to(self.device), part) for part in parts]
+        parts = [made.samples.taken(batch, size, start) for start in range(0, count * size, size)]
+        return [moved(part, self.device) for part in parts]
 
-    def _loader(self, made: Made) -> Iterator[tuple[Inputs, Tensor]]:
-        samples = _Samples(made)
-        generator = torch.Generator().manual_seed(SEED)
-        loader = DataLoader(
-            samples,
+    def _loaded(self, made: Made, size: int) -> Batches:
+        batches = [split(batch) for batch, _ in zip(_endless(made, size), range(MOST_BATCHES), strict=False)]
+        return [moved(batch, self.device) for batch in batches]
+
+    def _loader(self, made: Made) -> Iterator[tuple[Structure, Any]]:
+        if made.samples is None:
+            return map(split, _endless(made, self.case.batch_size))
+        return loader_of(
+            (made.inputs, made.targets),
+            made.samples,
             self.case.batch_size,
-            sampler=RandomSampler(samples, replacement=True, num_samples=2**40, generator=generator),
-            generator=generator,
+            seed=SEED,
             num_workers=self.form.fetchers,
             pin_memory=self.form.pinned,
         )
-        return iter(loader)
 
 
-class _Samples(Dataset[Any]):
-    """The samples of an example batch, one by one."""
+def _endless(made: Made, size: int) -> Iterator[Any]:
+    """Yield the batches of the subject's own loader, beginning again at its end."""
+    assert made.loader  # noqa: S101 - without samples there is one
+    while True:
+        count = 0
+        for batch in made.loader(size):
+            count += 1
+            yield batch
+        if not count:
+            raise SubjectError(f"its loader({size}) yields no batch (give one that yields at least one)")
 
-    def __init__(self, made: Made) -> None:
-        self.batch = made.inputs, made.targets
 
-    def __len__(self) -> int:
-        return len(self.batch[1])
+_given: dict[int, weakref.ref[Tensor]] = {}
+"""The parameters of networks that factories returned in this process, by their ids."""
 
-    def __getitem__(self, index: int) -> Any:  # noqa: ANN401 - any structure of tensors
-        return tree_map(lambda tensor: tensor[index], self.batch)
+
+def own_network(made: Made) -> Made:
+    """Return what the factory made, or a copy if it returned the parameters of an earlier call again.
+
+    Raises SubjectError if a copy would part the network from its loss, its hooks or its optimizer.
+    """
+    parameters = list(made.model.parameters())
+    if not any(_is_given(parameter) for parameter in parameters):
+        _given.update({id(parameter): weakref.ref(parameter) for parameter in parameters})
+        return made
+    memo: dict[int, Any] = {}
+    copied = deepcopy(made, memo)
+    carry_over(made.optimizer, copied.optimizer, memo)
+    former = {id(parameter) for parameter in parameters}
+    held = {id(one) for group in copied.optimizer.param_groups for one in group["params"]}
+    refers = any(
+        id(parameter) in former
+        for one in reached((copied.model, copied.loss, copied.optimizer))
+        if isinstance(one, nn.Module)
+        for parameter in one.parameters()
+    )
+    if refers or not held & {id(parameter) for parameter in copied.model.parameters()}:
+        raise SubjectError(
+            "its factory returns the same network at every call, and its loss, a hook or its optimizer refers"
+            " to that very network, so that a copy would not be trained (build the network in the factory)"
+        )
+    return copied
+
+
+def _is_given(parameter: Tensor) -> bool:
+    earlier = _given.get(id(parameter))
+    return earlier is not None and earlier() is parameter

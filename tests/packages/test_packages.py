@@ -1,0 +1,58 @@
+"""Real packages as clients: their networks are measured, counted and profiled as they stand."""
+
+from pathlib import Path
+
+import pytest
+
+from nncore_bench.cases import Case
+from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.clock import HostClock
+from nncore_bench.worker.counters.count import count_case
+from nncore_bench.worker.profile.profile import profile_case
+from nncore_bench.worker.subjects.catalog import workload_of
+from nncore_bench.worker.subjects.subject import FactorySubject
+
+SUBJECTS = Path(__file__).parent / "subjects.py"
+
+PACKAGES = [
+    ("transformers", "bert", '["loss"] of the network\'s outputs'),
+    ("transformers", "gpt2", '["loss"] of the network\'s outputs'),
+    ("transformers", "gpt2_of_a_tokenizer", '["loss"] of the network\'s outputs'),
+    ("torchvision", "faster_rcnn", "the sum of the network's outputs"),
+    ("torchvision", "segmentation", ""),
+    ("torchvision", "vision_transformer", "cross-entropy over the outputs"),
+    ("timm", "of_timm", "cross-entropy over the outputs"),
+]
+
+pytestmark = [pytest.mark.packages, pytest.mark.machine, pytest.mark.filterwarnings("default")]
+
+
+@pytest.mark.parametrize(("package", "factory", "loss"), PACKAGES)
+def test_a_network_of_a_package_is_measured_counted_and_profiled(
+    package: str, factory: str, loss: str, tmp_path: Path
+) -> None:
+    """Where the loss comes from is said, and gradients reach every phase."""
+    pytest.importorskip(package)
+    case = Case(f"{SUBJECTS}:{factory}", "-", "cpu", 1, "float32", "eager", 2, "-")
+    subject = workload_of(case)
+    assert isinstance(subject, FactorySubject)
+    checks = subject.check()
+    assert checks["moved"] > 0.5
+    assert loss in " ".join(subject.assumed)
+    subject.save()
+    for kind in subject.kinds:
+        assert run_block(subject, HostClock(), kind, 2).host.shape[0] == 3
+    counters = count_case(subject)
+    assert counters.phases["forward"].autograd_nodes
+    assert counters.phases["backward"].operators
+    profile = profile_case(subject, case, 2, tmp_path / "trace.json", fed=True)
+    assert {operator.phase for operator in profile.operators} >= {"forward", "backward", "optimizer"}
+
+
+@pytest.mark.parametrize("variant", ["fused", "foreach"])
+def test_dropout_of_a_transformer_does_not_make_a_variant_other_numbers(variant: str) -> None:
+    """BERT drops a tenth everywhere, in modules and in attention."""
+    pytest.importorskip("transformers")
+    case = Case(f"{SUBJECTS}:bert", "-", "cpu", 1, "float32", variant, 2, "-")
+    checks = workload_of(case).check()
+    assert max(checks[name] for name in ("loss_error", "gradient_error", "parameter_error")) < 1e-4
