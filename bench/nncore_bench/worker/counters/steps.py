@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
+from torch import Tensor
 
 from nncore.step import TrainStep
 from nncore_bench.cases import BlockKind
@@ -80,8 +81,10 @@ def train_once(work: Countable, number: int, around: Around) -> None:
 def infer_once(work: Countable, number: int, around: Around) -> None:
     """Run inference on one batch; the output is freed within the phase."""
     inputs, _targets = batch(work, number)
+    plain = isinstance(inputs, Tensor) and not getattr(work.step, "needed", ())
+    infer = work.step.model if plain else work.step.forward  # as in the blocks that are timed
     with work.mode("inference"), around("inference"):
-        work.step.forward(inputs)
+        infer(inputs)
 
 
 def count_once(work: Countable, around: Around) -> None:

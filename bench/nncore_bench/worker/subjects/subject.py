@@ -3,7 +3,7 @@
 import random
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -70,6 +70,9 @@ class Subject:
     assumed: tuple[str, ...] = ()
     optimizer_code = ""
     _infers_with_gradients = False
+    _needed: Sequence[bool] = ()
+    """Which tensors of its inputs need gradients, in order."""
+
     least_trained = 1.0
     """Share of the parameters that must get a gradient and change."""
 
@@ -239,25 +242,7 @@ class Subject:
         compared = self._compared()
         with self.mode("plain"):
             self._run = self._whole()
-            found = {**self._checked(), **compared, **said}
-        self._infers_with_gradients = "inference" in self.kinds and self._needs_gradients_to_infer()
-        return found
-
-    def _needs_gradients_to_infer(self) -> bool:
-        """Whether the network differentiates within its forward, so that it cannot run without gradients."""
-        infer = self.iteration("inference")
-        try:
-            with self.mode("inference"):
-                infer(0, _no_mark)
-        except RuntimeError:
-            self._infers_with_gradients = True
-            with self.mode("inference"):
-                infer(0, _no_mark)
-            self.assumed += (
-                "inference runs with gradients, since the network differentiates in its forward",
-            )
-            return True
-        return False
+            return {**self._checked(), **compared, **said}
 
     def _is_tf32_elsewhere(self) -> bool:
         return self.device.type == "cuda" and self.precision == "float32" and plain_tf32(self.step.model)
@@ -316,7 +301,6 @@ class Subject:
             raise IncorrectError(f"only {checks['moved']:.0%} of the parameters moved in the first step")
         if steps > 1:
             self.assumed += (f"parameters move in step {steps} first",)
-        self._check_every_batch(first_s)
         return checks
 
     def _steps_until_something_moves(self, before: list[Tensor], trained: list[Tensor]) -> int:
@@ -364,13 +348,6 @@ class Subject:
             f"no parameter moved in {MOST_STEPS_UNMOVED} steps, though there are gradients (does its"
             " optimizer hold the parameters of its network, and does its step update them?)"
         )
-
-    def _check_every_batch(self, first_s: float) -> None:
-        """Run a step on each of the batches that will be timed; of long steps only as many as a block has."""
-        if first_s > LONG_STEP_S:
-            del self.batches[LEAST_ITERATIONS + 1 :]
-        for number, batch in enumerate(self.batches[1:], start=2):
-            _check_loss(self._run(*batch), f"of batch {number} of {len(self.batches)}")
 
     def denormals(self) -> int:
         """Count the denormal values in the state, which processors handle many times slower."""
@@ -426,6 +403,40 @@ class FactorySubject(Subject):
     """The user's or torchvision's network, on its example batch cut or repeated to the batch size."""
 
     least_trained = 0.0  # some parts may be reached by other inputs only
+
+    def check(self) -> dict[str, float]:
+        """Check the first step, then every batch that will be timed and one inference; as `Subject.check`."""
+        found = super().check()
+        self.save()
+        with self.mode("plain"):
+            self._check_every_batch()
+        if "inference" in self.kinds:
+            self._check_inference()
+        self.restore()
+        return found
+
+    def _check_every_batch(self) -> None:
+        """Run a step on each batch; of a step that takes long only as many are kept as a block has."""
+        for number, batch in enumerate(self.batches[1:], start=2):
+            begin = time.perf_counter()
+            _check_loss(self._run(*batch), f"of batch {number} of {len(self.batches)}")
+            if number > LEAST_ITERATIONS and time.perf_counter() - begin > LONG_STEP_S:
+                del self.batches[number:]
+                return
+
+    def _check_inference(self) -> None:
+        """Run inference once, with gradients where the network differentiates within its forward."""
+        infer = self.iteration("inference")
+        try:
+            with self.mode("inference"):
+                infer(0, _no_mark)
+        except RuntimeError:
+            self._infers_with_gradients = True
+            with self.mode("inference"):
+                infer(0, _no_mark)
+            self.assumed += (
+                "inference runs with gradients, since the network differentiates in its forward",
+            )
 
     def _made(self) -> Made:
         random.seed(SEED)
