@@ -152,7 +152,8 @@ def command(kind: str, subject: str, batch_sizes: str, folder: Path) -> list[str
         return [sys.executable, "-m", "pytest", *suite, *SHORT, f"--step-results={folder}", *common]
     answer = f"--json={folder / 'answer.json'}"
     start = [sys.executable, "-m", "nncore_bench", kind]
-    return [*start, *common, f"--step-results={folder}", answer, *(SHORT if kind == ADVISE else ())]
+    short = [*SHORT, "--budget=60s"] if kind == ADVISE else []
+    return [*start, *common, f"--step-results={folder}", answer, *short]
 
 
 def run(kind: str, subject: str, batch_sizes: str, folder: Path) -> Said:
