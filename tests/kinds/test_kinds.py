@@ -14,7 +14,7 @@ from nncore_bench.worker.clock import HostClock
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.profile.profile import profile_case
 from nncore_bench.worker.subjects.catalog import workload_of
-from nncore_bench.worker.subjects.subject import FactorySubject
+from nncore_bench.worker.subjects.factory import FactorySubject
 
 HERE = Path(__file__).parent
 BOTH = "foreach fused"

@@ -13,8 +13,9 @@ from nncore_bench.cases import Case
 from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.subjects.apply_variant import formed_model
+from nncore_bench.worker.subjects.factory import FactorySubject
 from nncore_bench.worker.subjects.numerical_error import TOLERANCES, compared
-from nncore_bench.worker.subjects.subject import FactorySubject, Subject
+from nncore_bench.worker.subjects.subject import Subject
 
 SMALL = replace(CPU_CASE, batch_size=4, hidden=8)
 EXACT = ("foreach", "set-to-none=false", "workers-2", "resident", "inference-mode", "default-allocator")

@@ -15,7 +15,7 @@ from nncore_bench.variants import code_of
 from nncore_bench.worker.blocks import IncorrectError, run_block
 from nncore_bench.worker.clock import HostClock
 from nncore_bench.worker.counters.count import count_case
-from nncore_bench.worker.subjects import subject as subjects
+from nncore_bench.worker.subjects import factory
 from nncore_bench.worker.subjects.apply_variant import (
     ON_CPU,
     ON_CUDA,
@@ -25,9 +25,10 @@ from nncore_bench.worker.subjects.apply_variant import (
     plain_tf32,
     precision_set,
 )
+from nncore_bench.worker.subjects.factory import FactorySubject
 from nncore_bench.worker.subjects.load import completed
 from nncore_bench.worker.subjects.numerical_error import TOLERANCES
-from nncore_bench.worker.subjects.subject import FactorySubject, Subject
+from nncore_bench.worker.subjects.subject import Subject
 
 HALF = replace(CPU_CASE, batch_size=4, hidden=8, precision="float16")
 RESNET = Case("torchvision:resnet18", "-", "cpu", 1, "float32", "eager", 1, "-")
@@ -260,7 +261,7 @@ class Weighing:
 
 def test_a_loss_that_is_a_module_moves_with_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its weights are needed where the outputs are."""
-    monkeypatch.setattr(subjects, "make", lambda name: completed(name, Weighing()))
+    monkeypatch.setattr(factory, "make", lambda name: completed(name, Weighing()))
     subject = FactorySubject(Case("weighing", "-", "cpu", 1, "float32", "eager", 4, "-"))
     assert isinstance(subject.step.criterion, Weighted)
     assert subject.step.criterion.places == (torch.device("cpu"),)

@@ -1,17 +1,13 @@
 """Subjects: a case's model, data and state, ready to run single iterations."""
 
-import random
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from itertools import cycle
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +18,7 @@ from nncore.model import SimpleNN
 from nncore.step import TrainStep
 from nncore_bench.cases import BlockKind, Case
 from nncore_bench.variants import EAGER, Form, form_of, words_of
-from nncore_bench.worker.blocks import LEAST_ITERATIONS, IncorrectError
+from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.subjects.apply_variant import (
     casting,
     compiler_cache_of,
@@ -33,13 +29,12 @@ from nncore_bench.worker.subjects.apply_variant import (
     plain_tf32,
     precision_set,
 )
-from nncore_bench.worker.subjects.batches import Structure, leaves, loader_of, moved
-from nncore_bench.worker.subjects.complete import Made, SubjectError, split
+from nncore_bench.worker.subjects.batches import Structure, leaves, moved
+from nncore_bench.worker.subjects.complete import Made
 from nncore_bench.worker.subjects.cuda_graph import CapturedStep
-from nncore_bench.worker.subjects.load import make
 from nncore_bench.worker.subjects.numerical_error import TOLERANCES, Whole, compared
-from nncore_bench.worker.subjects.optimizers import carry_over, formed_optimizer, optimizer_code
-from nncore_bench.worker.subjects.state import State, reached
+from nncore_bench.worker.subjects.optimizers import formed_optimizer, optimizer_code
+from nncore_bench.worker.subjects.state import State
 
 Mark = Callable[[], None]
 Batches = list[tuple[Structure, Any]]
@@ -49,12 +44,6 @@ PREFETCHED = 2
 
 MOST_STEPS_UNMOVED = 16
 """Refuse a step after which no parameter has moved for this many steps; accumulation moves them rarely."""
-
-LONG_STEP_S = 0.2
-"""Of steps at least this long, in seconds, only as many batches are kept as the shortest block runs."""
-
-MOST_BATCHES, MOST_BYTES = 8, 64 * 2**20
-"""Limits on the batches made by repeating the example batch: their number, and their bytes in all."""
 
 
 class Subject:
@@ -282,7 +271,7 @@ class Subject:
             self._explain_loss()
             raise
         first_s = time.perf_counter() - begin
-        _check_loss(loss, "of the first step")
+        check_loss(loss, "of the first step")
         gradients = {name: gradient_of(parameter) for name, parameter in trained.items()}
         finite = [one is not None and bool(one.isfinite().all()) for one in gradients.values()]
         steps = self._steps_until_something_moves(before, list(trained.values()))
@@ -320,7 +309,7 @@ class Subject:
         with suppress(RuntimeError, TypeError):
             found = self.step.loss(self.step.forward(inputs), targets)
         if found is not None:
-            _check_loss(found, "of the first step")
+            check_loss(found, "of the first step")
 
     def _explain_no_move(self, gradients: dict[str, Tensor | None], loss: float) -> None:
         """Say why no parameter moves: a learning rate of 0 is noted; raises IncorrectError otherwise."""
@@ -355,10 +344,6 @@ class Subject:
         return sum(int(((t != 0) & (t.abs() < torch.finfo(t.dtype).tiny)).sum()) for t in floats)
 
 
-def _no_mark() -> None:
-    """Read no clock."""
-
-
 def gradient_of(parameter: Tensor) -> Tensor | None:
     """Return the gradient's values; of a sparse one those that are stored."""
     gradient = parameter.grad
@@ -367,7 +352,8 @@ def gradient_of(parameter: Tensor) -> Tensor | None:
     return gradient
 
 
-def _check_loss(loss: object, of_which: str) -> None:
+def check_loss(loss: object, of_which: str) -> None:
+    """Raise IncorrectError unless the loss is one finite number."""
     if not isinstance(loss, Tensor):
         raise IncorrectError(
             f"the loss {of_which} is {type(loss).__name__} (let the loss return a tensor of one number)"
@@ -397,123 +383,3 @@ def _batches(name: str, device: str, batch_size: int) -> list[tuple[Tensor, Tens
     """Return the batches shared by all cases of this size: a copy of the digits takes 5 to 7 MB."""
     data = _dataset(name, device)
     return resident_batches(data.train_inputs, data.train_targets, batch_size, seed=SEED)
-
-
-class FactorySubject(Subject):
-    """The user's or torchvision's network, on its example batch cut or repeated to the batch size."""
-
-    least_trained = 0.0  # some parts may be reached by other inputs only
-
-    def check(self) -> dict[str, float]:
-        """Check the first step, then every batch that will be timed and one inference; as `Subject.check`."""
-        found = super().check()
-        self.save()
-        with self.mode("plain"):
-            self._check_every_batch()
-        if "inference" in self.kinds:
-            self._check_inference()
-        self.restore()
-        return found
-
-    def _check_every_batch(self) -> None:
-        """Run a step on each batch; of a step that takes long only as many are kept as a block has."""
-        for number, batch in enumerate(self.batches[1:], start=2):
-            begin = time.perf_counter()
-            _check_loss(self._run(*batch), f"of batch {number} of {len(self.batches)}")
-            if number > LEAST_ITERATIONS and time.perf_counter() - begin > LONG_STEP_S:
-                del self.batches[number:]
-                return
-
-    def _check_inference(self) -> None:
-        """Run inference once, with gradients where the network differentiates within its forward."""
-        infer = self.iteration("inference")
-        try:
-            with self.mode("inference"):
-                infer(0, _no_mark)
-        except RuntimeError:
-            self._infers_with_gradients = True
-            with self.mode("inference"):
-                infer(0, _no_mark)
-            self.assumed += (
-                "inference runs with gradients, since the network differentiates in its forward",
-            )
-
-    def _made(self) -> Made:
-        random.seed(SEED)
-        np.random.seed(SEED)  # noqa: NPY002 - the user's code draws from the global one
-        return own_network(make(self.case.subject))
-
-    def _batches(self, made: Made) -> Batches:
-        size = self.case.batch_size
-        if made.samples is None:
-            return self._loaded(made, size)
-        batch = made.inputs, made.targets
-        sample_bytes = sum(leaf.nbytes for leaf in leaves(made.inputs)) // made.samples.number
-        count = max(1, min(MOST_BATCHES, MOST_BYTES // max(1, size * sample_bytes)))
-        parts = [made.samples.taken(batch, size, start) for start in range(0, count * size, size)]
-        return [moved(part, self.device) for part in parts]
-
-    def _loaded(self, made: Made, size: int) -> Batches:
-        batches = [split(batch) for batch, _ in zip(_endless(made, size), range(MOST_BATCHES), strict=False)]
-        return [moved(batch, self.device) for batch in batches]
-
-    def _loader(self, made: Made) -> Iterator[tuple[Structure, Any]]:
-        if made.samples is None:
-            return map(split, _endless(made, self.case.batch_size))
-        return loader_of(
-            (made.inputs, made.targets),
-            made.samples,
-            self.case.batch_size,
-            seed=SEED,
-            num_workers=self.form.fetchers,
-            pin_memory=self.form.pinned,
-        )
-
-
-def _endless(made: Made, size: int) -> Iterator[Any]:
-    """Yield the batches of the subject's own loader, beginning again at its end."""
-    assert made.loader  # noqa: S101 - without samples there is one
-    while True:
-        count = 0
-        for batch in made.loader(size):
-            count += 1
-            yield batch
-        if not count:
-            raise SubjectError(f"its loader({size}) yields no batch (give one that yields at least one)")
-
-
-_given: dict[int, weakref.ref[Tensor]] = {}
-"""The parameters of networks that factories returned in this process, by their ids."""
-
-
-def own_network(made: Made) -> Made:
-    """Return what the factory made, or a copy if it returned the parameters of an earlier call again.
-
-    Raises SubjectError if a copy would part the network from its loss, its hooks or its optimizer.
-    """
-    parameters = list(made.model.parameters())
-    if not any(_is_given(parameter) for parameter in parameters):
-        _given.update({id(parameter): weakref.ref(parameter) for parameter in parameters})
-        return made
-    memo: dict[int, Any] = {}
-    copied = deepcopy(made, memo)
-    carry_over(made.optimizer, copied.optimizer, memo)
-    former = {id(parameter) for parameter in parameters}
-    held = {id(one) for group in copied.optimizer.param_groups for one in group["params"]}
-    refers = any(
-        id(parameter) in former
-        for one in reached((copied.model, copied.loss, copied.optimizer))
-        if isinstance(one, nn.Module)
-        for parameter in one.parameters()
-    )
-    if refers or not held & {id(parameter) for parameter in copied.model.parameters()}:
-        raise SubjectError(
-            "its factory returns the same network at every call, and its loss, a hook or its optimizer refers"
-            " to that very network, so that a copy would not be trained (build the network in the factory)"
-        )
-    return copied
-
-
-def _is_given(parameter: Tensor) -> bool:
-    earlier = _given.get(id(parameter))
-    return earlier is not None and earlier() is parameter
