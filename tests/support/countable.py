@@ -1,32 +1,36 @@
 """Steps to count that are no Subject: any model, at work on zeros."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from nncore.evaluate import evaluating
 from nncore.model import SimpleNN
 from nncore.step import TrainStep
-from nncore_bench.cases import BlockKind
+from nncore_bench.worker.subjects.subject import Subject
 
 
-@dataclass
-class Bench:
-    """A step that is no Subject; it goes on from where it is instead of restoring."""
+class Bench(Subject):
+    """A step made by hand; it goes on from where it is instead of restoring."""
 
-    step: TrainStep
-    batches: list[tuple[Tensor, Tensor]]
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    replays: bool = False
+    def __init__(
+        self,
+        step: TrainStep,
+        batches: list[tuple[Tensor, Tensor]],
+        device: torch.device | None = None,
+        *,
+        replays: bool = False,
+    ) -> None:
+        self.step, self.batches = step, batches
+        self.device = device or torch.device("cpu")
+        self._replays = replays
+
+    @property
+    def replays(self) -> bool:
+        return self._replays
 
     def restore(self) -> None:
         pass
-
-    def mode(self, kind: BlockKind) -> AbstractContextManager[object]:
-        return evaluating(self.step.model) if kind == "inference" else nullcontext()
 
 
 def bench(

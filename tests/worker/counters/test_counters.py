@@ -20,7 +20,7 @@ from nncore_bench.records import CaseCounters, PhaseCounters
 from nncore_bench.worker import messages
 from nncore_bench.worker.counters.count import count_case, whole_step
 from nncore_bench.worker.counters.memory import LEAK_STEPS
-from nncore_bench.worker.counters.operators import OperatorCounter, count_nodes
+from nncore_bench.worker.counters.operators import OperatorCounter
 from nncore_bench.worker.counters.steps import SETTLING_STEPS
 from nncore_bench.worker.server import Worker
 from nncore_bench.worker.subjects.subject import Subject
@@ -66,7 +66,7 @@ def test_flop_are_those_that_torch_counts(
     for counter in (mode, ours):
         with counter, gradients():
             model(torch.zeros(shape))
-    assert ours.flop == mode.get_total_flops() > 0
+    assert ours.work.flop == mode.get_total_flops() > 0
 
 
 def test_flop_of_the_network_of_old_are_the_published_ones(
@@ -249,7 +249,7 @@ def test_a_forward_whose_nodes_are_counted_is_followed_by_its_backward() -> None
     calls.attach_mock(Mock(wraps=step.forward), "forward")
     calls.attach_mock(Mock(wraps=step.backward), "backward")
     step.forward, step.backward = calls.forward, calls.backward  # type: ignore[method-assign]
-    assert count_nodes(subject)["backward"] == 11
+    assert subject.count_nodes()["backward"] == 11
     assert [name for name, *_ in calls.mock_calls] == ["forward", "backward"] * (SETTLING_STEPS + 1)
     assert all(parameter.grad is None for parameter in step.model.parameters())
     assert all(torch.equal(a, b) for a, b in zip(before, subject.state(), strict=True))

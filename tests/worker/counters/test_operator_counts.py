@@ -43,7 +43,7 @@ def test_operators_move_the_tensors_they_read_and_write(
     a, b = torch.ones(2, 3), torch.ones(2, 3)
     with OperatorCounter() as counter:
         run(a, b)
-    assert (counter.operators, counter.moved_bytes) == (operators, floats * FLOAT)
+    assert (counter.work.operators, counter.work.moved_bytes) == (operators, floats * FLOAT)
 
 
 def test_copies_between_host_and_device_are_counted_and_others_are_not() -> None:
@@ -53,4 +53,4 @@ def test_copies_between_host_and_device_are_counted_and_others_are_not() -> None
         torch.ones(3).to(torch.float64)
         torch.ones(3, device="meta").copy_(torch.ones(3))
         torch.ones(3).copy_(torch.ones(3))
-    assert counter.copies == 2
+    assert counter.work.copies == 2

@@ -136,6 +136,7 @@ def test_the_state_is_as_before(profiled: tuple[Subject, CaseProfile]) -> None:
 def test_a_case_that_is_read_between_the_steps_disagrees_loudly() -> None:
     """Two clones where one was counted: the first difference is said in words."""
     labels = [event("user_annotation", 100 * n, 100 * n + 90, phase) for n, phase in enumerate(STEP_PHASES)]
+    labels.append(event("user_annotation", 0, 490, "step"))
     events = [*labels, event("cpu_op", 110, 120, "aten::clone"), event("cpu_op", 130, 140, "aten::clone")]
     calls = {phase: [] for phase in STEP_PHASES} | {
         "forward": [Call("aten::clone", "4", "float32", 32, None)]
@@ -153,6 +154,7 @@ def test_a_device_step_is_told_by_kernels_of_the_operators_that_launched_them() 
     labels = [
         event("user_annotation", 1000 * n, 1000 * n + 900, phase) for n, phase in enumerate(STEP_PHASES)
     ]
+    labels.append(event("user_annotation", 0, 4900, "step"))
     device = [
         event("cpu_op", 1100, 1300, "aten::mm"),
         event("cuda_runtime", 1150, 1200, "cudaLaunchKernel", correlation=5),
@@ -185,14 +187,14 @@ def test_a_trace_without_a_whole_step_is_refused() -> None:
 def test_a_step_that_either_clock_saw_disturbed_is_left_out() -> None:
     """A hold-up between the reading and the label is in one step by the one, in the next by the other."""
     by_label, by_reading = (990, 800, 820, 999, 1000, 9), (991, 820, 800, 999, 1000, 9)
-    steps = tuple({"step": interval} for interval in one_after_the_other(by_label))
+    steps = tuple({"step": [interval]} for interval in one_after_the_other(by_label))
     quiet = Windows(steps, ()).quiet_half(one_after_the_other(by_reading))
     assert quiet.steps == (steps[0], steps[3], steps[4])
 
 
 def test_clocks_that_never_agree_are_not_made_to() -> None:
     """The account shall miss the step where a clock is wrong."""
-    steps = tuple({"step": interval} for interval in one_after_the_other((300, 100, 200, 50)))
+    steps = tuple({"step": [interval]} for interval in one_after_the_other((300, 100, 200, 50)))
     quiet = Windows(steps, ()).quiet_half(one_after_the_other((330, 110, 220, 55)))
     assert quiet.steps == (steps[1], steps[2])
 

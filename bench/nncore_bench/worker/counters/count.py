@@ -11,13 +11,12 @@ from typing import Any
 import msgspec.structs
 import torch
 
-from nncore_bench.cases import STEP_PHASES
 from nncore_bench.records import CaseCounters, PhaseCounters
 from nncore_bench.worker.blocks import no_collection
 from nncore_bench.worker.counters.cuda import count_launches, count_synchronisations
 from nncore_bench.worker.counters.memory import count_memory
-from nncore_bench.worker.counters.operators import count_nodes, count_operators, inventory_of, total_bytes
-from nncore_bench.worker.counters.steps import Countable, read_around_phases
+from nncore_bench.worker.counters.operators import count_operators, inventory_of, total_bytes
+from nncore_bench.worker.counters.steps import INFERENCE, Countable, counted, read_around_phases
 
 
 def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # noqa: ANN401 - a fake of it in tests
@@ -27,7 +26,7 @@ def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # n
     that nothing is freed at random.
     """
     with no_collection(), work.mode("plain"):
-        operators, nodes, memory = count_operators(work), count_nodes(work), count_memory(work, runtime)
+        operators, nodes, memory = count_operators(work), work.count_nodes(), count_memory(work, runtime)
         waits, launches = count_synchronisations(work, runtime), count_launches(work)
         collections = count_collections(work)
         sizes = _sizes(work)
@@ -36,7 +35,7 @@ def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # n
         return PhaseCounters(
             flop=operators[name].flop,
             operators=operators[name].operators,
-            autograd_nodes=nodes.get(name, 0),
+            autograd_nodes=nodes.get(name),
             moved_bytes=operators[name].moved_bytes,
             copies=None if work.device.type == "cpu" else operators[name].copies,
             synchronisations=None if waits is None else waits[name].total(),
@@ -45,14 +44,15 @@ def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # n
             **(memory.counters(name) if memory else {}),
         )
 
-    parts = {name: phase(name) for name in STEP_PHASES}
-    inference = phase("inference")
+    phases = {name: phase(name) for name in counted(work)}
+    parts = [phases[name] for name in work.parts]
     counters = CaseCounters(
-        {**parts, "step": whole_step(list(parts.values())), "inference": inference},
+        {**dict(zip(work.parts, parts, strict=True)), "step": whole_step(parts)}
+        | {name: of for name, of in phases.items() if name == INFERENCE},
         leaked_bytes=None if memory is None else memory.leaked_bytes,
         threads=torch.get_num_threads(),
-        waits=_sites(waits or {}),
-        inventory=inventory_of({name: operators[name] for name in (*STEP_PHASES, "inference")}),
+        waits=_sites({name: waits[name] for name in work.parts} if waits else {}),
+        inventory=inventory_of({name: operators[name] for name in phases}),
         **sizes,
     )
     return _valid_for_replay(counters) if work.replays else counters
@@ -60,8 +60,7 @@ def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # n
 
 def _sites(waits: Mapping[str, Counter[str]]) -> dict[str, int]:
     """Return how often the host waits for the device in a step, by phase and line of code."""
-    step = {phase: waits[phase] for phase in STEP_PHASES if phase in waits}
-    return {f"{phase} at {site}": times for phase, of in step.items() for site, times in of.items()}
+    return {f"{phase} at {site}": times for phase, of in waits.items() for site, times in of.items()}
 
 
 def _valid_for_replay(counters: CaseCounters) -> CaseCounters:
@@ -84,7 +83,7 @@ def _valid_for_replay(counters: CaseCounters) -> CaseCounters:
 def count_collections(work: Countable) -> dict[str, int]:
     """Return the garbage collections in each phase; the caller disables automatic ones."""
     readings = read_around_phases(work, lambda: sum(of["collections"] for of in gc.get_stats()))
-    return {phase: after - before for phase, (before, after) in readings.items()}
+    return {phase: sum(after - before for before, after in pairs) for phase, pairs in readings.items()}
 
 
 def whole_step(parts: list[PhaseCounters]) -> PhaseCounters:
@@ -110,12 +109,12 @@ def whole_step(parts: list[PhaseCounters]) -> PhaseCounters:
 
 def _sizes(work: Countable) -> dict[str, int]:
     # The passes have run steps, so gradients and optimizer state exist.
-    parameters = list(work.step.model.parameters())
+    parameters = list({id(one): one for model in work.models for one in model.parameters()}.values())
     sizes = {
         "parameters": sum(parameter.numel() for parameter in parameters),
         "parameter_bytes": total_bytes(parameters),
         "gradient_bytes": total_bytes([parameter.grad for parameter in parameters]),
-        "state_bytes": total_bytes(list(work.step.torch_optimizer.state.values())),
+        "state_bytes": total_bytes([list(one.state.values()) for one in work.optimizers]),
     }
     work.restore()
     return sizes

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from torch.autograd import DeviceType  # type: ignore[attr-defined] # in its __all__ no more than in its docs
-from torch.profiler import ProfilerActivity, profile, record_function, supported_activities
+from torch.profiler import ProfilerActivity, profile, supported_activities
 
-from nncore_bench.worker.counters.steps import Countable, count_once
+from nncore_bench.cases import UNATTRIBUTED
+from nncore_bench.worker.counters.steps import Countable, count_once, counted, labelled
 
 LABEL = "nncore-bench "
 WAITED = "called a synchronizing CUDA operation"
@@ -28,23 +29,34 @@ def count_synchronisations(
     """
     if work.device.type != "cuda":
         return None
-    waits: dict[str, Counter[str]] = {}
+    waits: dict[str, Counter[str]] = {name: Counter() for name in counted(work)}
+    under_way = UNATTRIBUTED
+    with _waits_warned_of(runtime) as seen:
 
-    @contextmanager
-    def around(phase: str) -> Iterator[None]:
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")  # before the mode is set, which warns that it is a prototype
-            usual = runtime.get_sync_debug_mode()
-            runtime.set_sync_debug_mode("warn")
-            try:
-                yield
-            finally:
-                runtime.set_sync_debug_mode(usual)
-        found = [warning for warning in seen if WAITED in str(warning.message)]
-        waits[phase] = Counter(f"{Path(w.filename).name}:{w.lineno}" for w in found)
+        def switch(phase: str) -> None:
+            nonlocal under_way
+            found = (warning for warning in seen if WAITED in str(warning.message))
+            waits.setdefault(under_way, Counter()).update(
+                f"{Path(one.filename).name}:{one.lineno}" for one in found
+            )
+            seen.clear()
+            under_way = phase
 
-    count_once(work, around)
+        count_once(work, switch)
+    waits.pop(UNATTRIBUTED, None)
     return waits
+
+
+@contextmanager
+def _waits_warned_of(runtime: Any) -> Iterator[list[warnings.WarningMessage]]:  # noqa: ANN401 - the same
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")  # before the mode is set, which warns that it is a prototype
+        usual = runtime.get_sync_debug_mode()
+        runtime.set_sync_debug_mode("warn")
+        try:
+            yield seen
+        finally:
+            runtime.set_sync_debug_mode(usual)
 
 
 def count_launches(work: Countable) -> dict[str, int] | None:
@@ -53,7 +65,7 @@ def count_launches(work: Countable) -> dict[str, int] | None:
     if work.device.type != "cuda" or ProfilerActivity.CUDA not in seen:
         return None
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
-        count_once(work, lambda phase: record_function(LABEL + phase))
+        count_once(work, labelled(LABEL))
     results: Any = profiler.profiler and profiler.profiler.kineto_results
     return launches_by_phase(results.events())
 

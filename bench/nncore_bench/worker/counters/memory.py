@@ -5,28 +5,28 @@ from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from itertools import accumulate
 from typing import Any
 
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from nncore_bench.cases import UNATTRIBUTED
 from nncore_bench.worker.counters.steps import (
+    INFERENCE,
     SETTLING_STEPS,
-    Around,
     Countable,
-    batch,
-    infer_once,
+    labelled,
     read_around_phases,
     settle,
-    train_once,
 )
 
 LEAK_STEPS = 4
 """Steps after the counted one; `leaked_bytes` is the memory that they leave allocated."""
 
 LABEL = "nncore-bench"
-END = "end"
+END = "(end)"
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,16 @@ class Span:
     highest: int
     after: int
 
+    def joined(self, later: "Span") -> "Span":
+        """Return both as one: a phase that was interrupted."""
+        return Span(
+            self.allocations + later.allocations,
+            self.allocated_bytes + later.allocated_bytes,
+            self.before,
+            max(self.highest, later.highest),
+            later.after,
+        )
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -50,13 +60,16 @@ class Memory:
     def counters(self, phase: str) -> dict[str, int]:
         """Return the counters of a phase by name.
 
-        The peak is that of the live bytes, above those after zero_grad of the same step. So parameters,
-        state and batches are excluded: forward shows activations and temporaries, backward also gradients,
-        and zero_grad the gradients of the step before, which it frees. Inference counts from its own
-        beginning.
+        The peak is that of the live bytes, above the fewest between two phases of the same step: those after
+        zero_grad, as a rule. So parameters, state and batches are excluded: forward shows activations and
+        temporaries, backward also gradients, and zero_grad the gradients of the step before, which it frees.
+        Inference counts from its own beginning.
         """
-        span = self.spans[phase]
-        base = span.before if phase == "inference" else self.spans["zero_grad"].after
+        span = self.spans.get(phase)
+        if span is None:
+            return {}
+        of_step = [one for name, one in self.spans.items() if name != INFERENCE]
+        base = span.before if phase == INFERENCE else min(min(one.before, one.after) for one in of_step)
         made = {"allocations": span.allocations, "allocated_bytes": span.allocated_bytes}
         return {**made, "peak_bytes": span.highest - base}
 
@@ -77,7 +90,11 @@ def _device_memory(work: Countable, runtime: Any) -> Memory:  # noqa: ANN401 - t
         return defaultdict(int, stats)
 
     readings = read_around_phases(work, read)
-    spans = {phase: _allocator_span(*both) for phase, both in readings.items()}
+    spans = {
+        phase: reduce(Span.joined, (_allocator_span(*both) for both in pairs))
+        for phase, pairs in readings.items()
+        if pairs
+    }
     return Memory(spans, _leaked_bytes(work, runtime))
 
 
@@ -96,7 +113,7 @@ def _leaked_bytes(work: Countable, runtime: Any) -> int:  # noqa: ANN401 - torch
     settle(work)
     alive: list[int] = []
     for number in range(SETTLING_STEPS, SETTLING_STEPS + 1 + LEAK_STEPS):
-        work.step(*batch(work, number))
+        work.train(number)
         if number in {SETTLING_STEPS, SETTLING_STEPS + LEAK_STEPS}:
             gc.collect()  # cycles would go in time, and are no leak
             alive.append(runtime.memory_allocated(work.device))
@@ -109,21 +126,18 @@ def _host_memory(work: Countable) -> Memory:
     So the gradients are dropped before it starts, and the settling steps run under it.
     """
     work.restore()
-    work.step.zero_grad()
+    work.drop_gradients()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         for number in range(SETTLING_STEPS + 1 + LEAK_STEPS):
-            train_once(work, number, _labelled(number))
+            work.train_in_phases(number, labelled(f"{LABEL} {number} "))
             if number in {SETTLING_STEPS, SETTLING_STEPS + LEAK_STEPS}:
                 gc.collect()  # cycles would go in time, and are no leak
-                with _labelled(number)(END):
+                with record_function(f"{LABEL} {number} {END}"):
                     pass
-        infer_once(work, SETTLING_STEPS, _labelled(SETTLING_STEPS))
+        if INFERENCE in work.kinds:
+            work.infer(SETTLING_STEPS, labelled(f"{LABEL} {SETTLING_STEPS} "))
     results: Any = profiler.profiler and profiler.profiler.kineto_results
     return _host_spans(list(_flat(results.experimental_event_tree())))
-
-
-def _labelled(number: int) -> Around:
-    return lambda phase: record_function(f"{LABEL} {number} {phase}")
 
 
 def _flat(nodes: Iterable[Any]) -> Iterator[Any]:
@@ -138,12 +152,12 @@ def _host_spans(nodes: list[Any]) -> Memory:
     alive: dict[int, int] = {}
     for node in nodes:
         if node.name.startswith(f"{LABEL} "):
-            _, number, phase = node.name.split(" ")
+            _, number, phase = node.name.split(" ", 2)
             span = timeline.span(node.start_time_ns, node.end_time_ns)
             if phase == END:
                 alive[int(number)] = span.before
             elif int(number) == SETTLING_STEPS:
-                spans[phase] = span
+                spans[phase] = spans[phase].joined(span) if phase in spans else span
     return Memory(spans, alive[SETTLING_STEPS + LEAK_STEPS] - alive[SETTLING_STEPS])
 
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from nncore_bench.records import OperatorCount
-from nncore_bench.worker.counters.steps import SETTLING_STEPS, Countable, batch, count_once, settle
+from nncore_bench.worker.counters.steps import Countable, count_once, counted
 from nncore_bench.worker.subjects.batches import leaves
 
 ATEN = torch.ops.aten
@@ -49,17 +49,12 @@ class Call:
     module: str = ""
 
 
-class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it without types
-    """Record the operators that run in its context, in order, and count copies between host and device.
+class Work:
+    """The operators of a phase in order, and how many of them copy between host and device."""
 
-    `modules` is a live list of the names of the running modules, innermost last.
-    """
-
-    def __init__(self, modules: Sequence[str] = ()) -> None:
-        super().__init__()  # type: ignore[no-untyped-call] # the same
+    def __init__(self) -> None:
         self.calls: list[Call] = []
         self.copies = 0
-        self._modules = modules
 
     @property
     def operators(self) -> int:
@@ -76,6 +71,18 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # tor
         """The FLOP of operators with a formula; None if operators ran and none of them has one."""
         known = [call.flop for call in self.calls if call.flop is not None]
         return sum(known) if known or not self.calls else None
+
+
+class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it without types
+    """Record the operators that run in its context as `work`, which may be replaced while it is active.
+
+    `modules` is a live list of the names of the running modules, innermost last.
+    """
+
+    def __init__(self, modules: Sequence[str] = ()) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # the same
+        self.work = Work()
+        self._modules = modules
 
     def __torch_dispatch__(
         self,
@@ -95,8 +102,8 @@ class OperatorCounter(TorchDispatchMode):  # type: ignore[no-untyped-call] # tor
         out = func(*args, **kwargs)
         if getattr(func, "namespace", "") != "profiler" and not is_bookkeeping(func):
             module = self._modules[-1] if self._modules else ""
-            self.calls.append(call_of(func, args, kwargs, out, module))
-            self.copies += is_host_device_copy(func, args, out)
+            self.work.calls.append(call_of(func, args, kwargs, out, module))
+            self.work.copies += is_host_device_copy(func, args, out)
         return out
 
 
@@ -138,19 +145,19 @@ def flop_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) 
     return None if formula is None else int(formula(*args, **kwargs, out_val=out))
 
 
-def count_operators(work: Countable, modules: Sequence[str] = ()) -> dict[str, OperatorCounter]:
+def count_operators(work: Countable, modules: Sequence[str] = ()) -> dict[str, Work]:
     """Count the operators in each phase of a settled step and in inference; `modules` as OperatorCounter."""
-    counters: dict[str, OperatorCounter] = {}
+    of_phase: dict[str, Work] = {name: Work() for name in counted(work)}
+    counter = OperatorCounter(modules)
 
-    def around(phase: str) -> OperatorCounter:
-        counters[phase] = OperatorCounter(modules)
-        return counters[phase]
+    def switch(phase: str) -> None:
+        counter.work = of_phase.setdefault(phase, Work())
 
-    count_once(work, around)
-    return counters
+    count_once(work, switch, counter)
+    return of_phase
 
 
-def inventory_of(calls_of: dict[str, OperatorCounter]) -> tuple[OperatorCount, ...]:
+def inventory_of(calls_of: dict[str, Work]) -> tuple[OperatorCount, ...]:
     """Return the operators of each phase in order of first call, with equal calls merged."""
     return tuple(
         OperatorCount(
@@ -160,22 +167,6 @@ def inventory_of(calls_of: dict[str, OperatorCounter]) -> tuple[OperatorCount, .
         for phase, counter in calls_of.items()
         for call, times in Counter(counter.calls).items()
     )  # fmt: skip
-
-
-def count_nodes(work: Countable) -> dict[str, int]:
-    """Return the number of autograd nodes that forward and loss add, and that backward runs."""
-    settle(work)
-    inputs, targets = batch(work, SETTLING_STEPS)
-    work.step.zero_grad()
-    logits = work.step.forward(inputs)
-    of_forward = graph_nodes(logits)
-    loss = work.step.loss(logits, targets)
-    of_loss = graph_nodes(loss)
-    # CUDA graphs of torch.compile start a new step only after the backward pass of the last one.
-    work.step.backward(loss)
-    work.step.zero_grad()
-    work.restore()
-    return {"forward": len(of_forward), "loss": len(of_loss - of_forward), "backward": len(of_loss)}
 
 
 def graph_nodes(outputs: Any) -> set[Any]:  # noqa: ANN401 - a tensor, or a structure of tensors

@@ -1,25 +1,27 @@
-"""Steps for counting passes, with each phase in a context of its own.
+"""Steps for counting passes, with a call at the beginning of each phase.
 
 Passes must not disturb each other (a dispatch mode adds operators, a profiler memory), so each runs its
 own steps from the restored state, and none of them in a process that also times.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
+from torch import nn
+from torch.optim import Optimizer
+from torch.profiler import record_function
 
-from nncore.step import TrainStep
-from nncore_bench.cases import BlockKind
+from nncore_bench.cases import UNATTRIBUTED, BlockKind
 
 SETTLING_STEPS = 2
 """Steps before the counted one: the first creates the optimizer's state, and allocators settle."""
 
-Batch: TypeAlias = tuple[Any, Any]
-Around: TypeAlias = Callable[[str], AbstractContextManager[object]]
-"""Returns the context in which to run the phase of that name."""
+INFERENCE: Final = "inference"
+
+Switch: TypeAlias = Callable[[str], None]
+"""Takes the name of the phase that begins now; UNATTRIBUTED is what lies between iterations."""
 
 Reading = TypeVar("Reading")
 
@@ -27,21 +29,39 @@ Reading = TypeVar("Reading")
 class Countable(Protocol):
     """A training step with its batches, such as a Subject."""
 
-    @property
-    def step(self) -> TrainStep:
-        """The training step."""
+    kinds: tuple[BlockKind, ...]
+    """The kinds of block it can run; without `inference` it has none."""
 
-    @property
-    def batches(self) -> Sequence[Batch]:
-        """Batches of one size, resident on the device."""
-
-    @property
-    def device(self) -> torch.device:
-        """The device that computes."""
+    device: torch.device
+    parts: tuple[str, ...]
+    """The phases that make up its step."""
 
     @property
     def replays(self) -> bool:
         """Whether the step is captured and replayed as a whole, without phases."""
+
+    @property
+    def models(self) -> Sequence[nn.Module]:
+        """The networks that it trains."""
+
+    @property
+    def optimizers(self) -> Sequence[Optimizer]:
+        """The optimizers."""
+
+    def train(self, number: int) -> object:
+        """Run the step of a number on its batch; batches repeat in a cycle."""
+
+    def train_in_phases(self, number: int, switch: Switch) -> None:
+        """Run the same step, and tell `switch` when each phase begins; a phase may begin several times."""
+
+    def infer(self, number: int, switch: Switch) -> None:
+        """Run inference on the batch of a number as the phase INFERENCE, which frees the output."""
+
+    def drop_gradients(self) -> None:
+        """Drop all gradients, as zero_grad does."""
+
+    def count_nodes(self) -> dict[str, int]:
+        """Return the number of autograd nodes that forward and loss add, and that backward runs."""
 
     def restore(self) -> None:
         """Restore the parameters and the optimizer state that every pass starts from."""
@@ -50,59 +70,61 @@ class Countable(Protocol):
         """Return the context for iterations of a kind."""
 
 
-def batch(work: Countable, number: int) -> Batch:
-    """Return the batch of step `number`; batches repeat in a cycle."""
-    return work.batches[number % len(work.batches)]
+def labelled(prefix: str = "") -> Switch:
+    """Return a switch that puts each phase under a label of the profiler, `prefix` and its name."""
+    under_way: list[record_function] = []
+
+    def switch(phase: str) -> None:
+        if under_way:
+            under_way.pop().__exit__(None, None, None)
+        if phase != UNATTRIBUTED:
+            label = record_function(prefix + phase)
+            label.__enter__()  # type: ignore[no-untyped-call] # torch leaves it without types
+            under_way.append(label)
+
+    return switch
+
+
+def counted(work: Countable) -> tuple[str, ...]:
+    """Return the phases to count: those of the step, and inference if it has any."""
+    return (*work.parts, *((INFERENCE,) if INFERENCE in work.kinds else ()))
 
 
 def settle(work: Countable) -> None:
     """Restore the state and run the uncounted steps."""
     work.restore()
     for number in range(SETTLING_STEPS):
-        work.step(*batch(work, number))
+        work.train(number)
 
 
-def train_once(work: Countable, number: int, around: Around) -> None:
-    """Run one step, each phase in its context, with the calls and lifetimes of TrainStep.__call__."""
-    inputs, targets = batch(work, number)
-    step = work.step
-    with around("zero_grad"):
-        step.zero_grad()
-    with around("forward"):
-        logits = step.forward(inputs)
-    with around("loss"):
-        loss = step.loss(logits, targets)
-    with around("backward"):
-        step.backward(loss)
-    with around("optimizer"):
-        step.optimizer()
-
-
-def infer_once(work: Countable, number: int, around: Around) -> None:
-    """Run inference on one batch; the output is freed within the phase."""
-    inputs, _targets = batch(work, number)
-    plain = isinstance(inputs, Tensor) and not getattr(work.step, "needed", ())
-    infer = work.step.model if plain else work.step.forward  # as in the blocks that are timed
-    with work.mode("inference"), around("inference"):
-        infer(inputs)
-
-
-def count_once(work: Countable, around: Around) -> None:
-    """Run one settled step and one inference, each phase in its context."""
+def count_once(
+    work: Countable, switch: Switch, recording: AbstractContextManager[object] | None = None
+) -> None:
+    """Run one settled step and one inference while `recording`; tell `switch` when each phase begins."""
     settle(work)
-    train_once(work, SETTLING_STEPS, around)
-    infer_once(work, SETTLING_STEPS, around)
+    with recording or nullcontext():
+        work.train_in_phases(SETTLING_STEPS, switch)
+        if INFERENCE in work.kinds:
+            work.infer(SETTLING_STEPS, switch)
 
 
-def read_around_phases(work: Countable, read: Callable[[], Reading]) -> dict[str, tuple[Reading, Reading]]:
-    """Return what `read` says before and after each phase of a settled step, and of inference."""
-    readings: dict[str, tuple[Reading, Reading]] = {}
+def read_around_phases(
+    work: Countable, read: Callable[[], Reading]
+) -> dict[str, list[tuple[Reading, Reading]]]:
+    """Return what `read` says before and after each phase of a settled step, and of inference.
 
-    @contextmanager
-    def around(phase: str) -> Iterator[None]:
-        before = read()
-        yield
-        readings[phase] = before, read()
+    A phase that begins several times has as many pairs; one that did not begin has none.
+    """
+    readings: dict[str, list[tuple[Reading, Reading]]] = {name: [] for name in counted(work)}
+    begun: list[tuple[str, Reading]] = []
 
-    count_once(work, around)
+    def switch(phase: str) -> None:
+        now = read()
+        if begun:
+            name, before = begun.pop()
+            readings.setdefault(name, []).append((before, now))
+        if phase != UNATTRIBUTED:
+            begun.append((phase, read()))
+
+    count_once(work, switch)
     return readings

@@ -7,19 +7,22 @@ Counters count the operators that are dispatched below autograd. The profiler al
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import TypeAlias
 
-from nncore_bench.cases import FED, STEP_PHASES
+from nncore_bench.cases import FED
 from nncore_bench.records import OUTSIDE, ProfiledOperator
 from nncore_bench.runs import NANO
 from nncore_bench.worker.counters.operators import Call
 from nncore_bench.worker.profile.breakdown import Interval, length
 from nncore_bench.worker.profile.trace import LABEL, ON_DEVICE, OPERATOR, RUNTIME, Event, Node
 
-FIRST = STEP_PHASES[0]
 WHOLE = "step"
+UPDATING = ("zero_grad", "backward", "optimizer")
+"""The phases whose operators make no node of the graph that backward runs."""
+
 AUTOGRAD = ("autograd::", "torch::autograd::")
 """Prefixes of the events of autograd's engine."""
 
@@ -27,41 +30,53 @@ CLOCKS_AGREE = 0.005
 """Two clocks differ by more than this share of a step if something came between their readings."""
 
 
+Phases: TypeAlias = Mapping[str, Sequence[Interval]]
+"""When each phase of one iteration ran: an interval for each time that it began."""
+
+
 @dataclass(frozen=True)
 class Windows:
-    """When each phase of some iterations ran on the host; `steps` and `feeds` map phase to interval.
+    """When each phase of some iterations ran on the host.
 
     `step` is the whole step: up to the beginning of the next one, so that no time between labels is lost, or
-    for the last one to the end of its last phase. A replayed step has no other phase.
+    for the last one to the end of its own. A replayed step has no other phase.
     """
 
-    steps: tuple[Mapping[str, Interval], ...]
-    feeds: tuple[Mapping[str, Interval], ...]
+    steps: tuple[Phases, ...]
+    feeds: tuple[Phases, ...]
 
     @classmethod
-    def of(cls, nodes: Sequence[Node]) -> "Windows":
-        """Collect the labels; a step begins with zero_grad (or is a single label), a feed with data."""
-        steps: list[dict[str, Interval]] = []
-        feeds: list[dict[str, Interval]] = []
-        for node in nodes:
+    def of(cls, nodes: Sequence[Node], parts: Sequence[str]) -> "Windows":
+        """Collect the labels of the steps, of their parts, and of feeding, which begins with data.
+
+        Labels of the same names that the user's own code sets within a part are none of ours.
+        """
+        ours = {WHOLE, *FED, *parts}
+        labels = [node for node in nodes if node.event.category == LABEL and node.event.name in ours]
+        steps: list[dict[str, list[Interval]]] = []
+        feeds: list[dict[str, list[Interval]]] = []
+        for node in labels:
             event = node.event
-            if event.category != LABEL or event.name not in (*STEP_PHASES, *FED, WHOLE):
+            if any(one.event.name in ours - {WHOLE} and one.event.category == LABEL for one in _around(node)):
                 continue
             group = feeds if event.name in FED else steps
-            if event.name in (FIRST, FED[0], WHOLE):
+            if event.name in (FED[0], WHOLE):
                 group.append({})
             if group:
-                group[-1][event.name] = (event.start_ns, event.end_ns)
-        steps = [step for step in steps if step.keys() in (set(STEP_PHASES), {WHOLE})]
-        starts = [min(step.values())[0] for step in steps]
-        ends = [*starts[1:], *(max(end for _, end in step.values()) for step in steps[-1:])]
+                group[-1].setdefault(event.name, []).append((event.start_ns, event.end_ns))
+        starts = [step[WHOLE][0][0] for step in steps]
+        ends = [*starts[1:], *(step[WHOLE][0][1] for step in steps[-1:])]
         times = zip(starts, ends, strict=True)
-        whole = (step | {WHOLE: interval} for step, interval in zip(steps, times, strict=True))
+        whole = (step | {WHOLE: [interval]} for step, interval in zip(steps, times, strict=True))
         return cls(tuple(whole), tuple(feeds))
 
     def of_phase(self, phase: str) -> list[Interval]:
         """Return the intervals of a phase."""
-        return [group[phase] for group in (*self.steps, *self.feeds) if phase in group]
+        return [interval for group in (*self.steps, *self.feeds) for interval in group.get(phase, ())]
+
+    def count(self, phase: str) -> int:
+        """Return the number of iterations that have a phase."""
+        return sum(phase in group for group in (*self.steps, *self.feeds))
 
     def quiet_half(self, laps: Sequence[Interval]) -> "Windows":
         """Return the quicker half of the steps and of the feeds; the other half may have been disturbed.
@@ -69,16 +84,19 @@ class Windows:
         `laps` holds the steps' intervals by another clock. An interruption between its reading and the label
         falls into a different step for each clock, so steps on which the clocks disagree are sorted last.
         """
-        pairs = [(length([step["step"]]), length([lap])) for step, lap in zip(self.steps, laps, strict=True)]
+        pairs = [(length(step[WHOLE]), length([lap])) for step, lap in zip(self.steps, laps, strict=True)]
         order = [(max(pair) > (1 + CLOCKS_AGREE) * min(pair), max(pair)) for pair in pairs]
-        fed = [(False, length(feed.values())) for feed in self.feeds]
+        fed = [(False, sum(map(length, feed.values()))) for feed in self.feeds]
         whole = len(self.steps) - 1 or 1  # without the last step, which ends with its last phase
         return Windows(_first_half(self.steps[:whole], order[:whole]), _first_half(self.feeds, fed))
 
 
-def _first_half(
-    groups: Sequence[Mapping[str, Interval]], order: Sequence[tuple[bool, int]]
-) -> tuple[Mapping[str, Interval], ...]:
+def _around(node: Node) -> Iterable[Node]:
+    """Yield the callers of an event that had not ended when it ended."""
+    return (caller for caller in node.above() if caller.event.end_ns >= node.event.end_ns)
+
+
+def _first_half(groups: Sequence[Phases], order: Sequence[tuple[bool, int]]) -> tuple[Phases, ...]:
     indices = sorted(range(len(groups)), key=order.__getitem__)
     return tuple(groups[index] for index in indices[: (len(groups) + 1) // 2])
 
@@ -116,8 +134,9 @@ def parts_of(nodes: Sequence[Node], windows: Windows, composites: Collection[str
     intervals = sorted(
         (start, end, phase, number)
         for number, group in enumerate((*windows.steps, *windows.feeds))
-        for phase, (start, end) in group.items()
-        if phase != "step"
+        for phase, times in group.items()
+        for start, end in times
+        if phase != WHOLE
     )
     starts = [start for start, *_ in intervals]
     parts = []
@@ -186,7 +205,7 @@ def with_makers(parts: Sequence[Part]) -> list[Part]:
     made: dict[int | None, Part] = {
         part.node.event.sequence: part
         for part in parts
-        if part.dispatched and part.phase in ("forward", "loss") and part.node.event.sequence is not None
+        if part.dispatched and part.phase not in UPDATING and part.node.event.sequence is not None
     }
     return [_with_maker(part, made) if part.phase == "backward" else part for part in parts]
 
@@ -214,12 +233,12 @@ def with_device_time(parts: Sequence[Part], nodes: Sequence[Node], events: Seque
 
 
 def rows_of_profile(
-    parts: Sequence[Part], windows: Windows, *, on_device: bool
+    parts: Sequence[Part], windows: Windows, phases: Sequence[str], *, on_device: bool
 ) -> tuple[ProfiledOperator, ...]:
     """Return the operators per step by phase, longest first, with a row for the time outside of them."""
     rows: list[ProfiledOperator] = []
-    for phase in (*FED, *STEP_PHASES):
-        times = windows.of_phase(phase)
+    for phase in (*FED, *phases):
+        times, iterations = windows.of_phase(phase), windows.count(phase)
         if not times:
             continue
         of_phase = [part for part in parts if part.phase == phase]
@@ -228,27 +247,27 @@ def rows_of_profile(
             groups[*part.key, part.dispatched].append(part)
         rest_ns = length(times) - sum(part.own_ns for part in of_phase)
         outside = ProfiledOperator(
-            phase, OUTSIDE, "", "", "", "", 0.0, dispatched=False, host_s=rest_ns * NANO / len(times),
+            phase, OUTSIDE, "", "", "", "", 0.0, dispatched=False, host_s=rest_ns * NANO / iterations,
             share=rest_ns / length(times), device_s=0.0 if on_device else None,
         )  # fmt: skip
-        found = [_row(group, times, on_device=on_device) for group in groups.values()]
+        found = [_row(group, length(times), iterations, on_device=on_device) for group in groups.values()]
         rows += sorted([*found, outside], key=lambda row: -row.host_s)
     return tuple(rows)
 
 
-def _row(parts: Sequence[Part], times: Sequence[Interval], *, on_device: bool) -> ProfiledOperator:
-    """Return the row of parts of one key; `times` are the intervals of their phase."""
+def _row(parts: Sequence[Part], whole_ns: int, iterations: int, *, on_device: bool) -> ProfiledOperator:
+    """Return the row of parts of one key, whose phase took `whole_ns` in some iterations."""
     own_ns = sum(part.own_ns for part in parts)
     calls = [part.call for part in parts if part.call is not None]
     flop = [call.flop for call in calls if call.flop is not None]
     return ProfiledOperator(
         parts[0].phase,
         *parts[0].key,
-        calls=len(parts) / len(times),
+        calls=len(parts) / iterations,
         dispatched=parts[0].dispatched,
-        host_s=own_ns * NANO / len(times),
-        share=own_ns / length(times),
-        device_s=sum(part.device_ns for part in parts) * NANO / len(times) if on_device else None,
-        moved_bytes=sum(call.moved_bytes for call in calls) / len(times) if calls else None,
-        flop=sum(flop) / len(times) if flop else None,
+        host_s=own_ns * NANO / iterations,
+        share=own_ns / whole_ns,
+        device_s=sum(part.device_ns for part in parts) * NANO / iterations if on_device else None,
+        moved_bytes=sum(call.moved_bytes for call in calls) / iterations if calls else None,
+        flop=sum(flop) / iterations if flop else None,
     )

@@ -1,6 +1,6 @@
 """Which submodules of a network are running."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,8 +9,11 @@ from torch import nn
 
 
 @contextmanager
-def running_modules(model: nn.Module) -> Iterator[list[str]]:
-    """Yield a live list of the names of the submodules whose forward is running, outermost first."""
+def running_modules(models: Sequence[nn.Module]) -> Iterator[list[str]]:
+    """Yield a live list of the names of the submodules whose forward is running, outermost first.
+
+    Of several networks the name of its class comes before that of a submodule.
+    """
     names: list[str] = []
 
     def begin(name: str) -> Callable[[nn.Module, Any], None]:
@@ -20,8 +23,11 @@ def running_modules(model: nn.Module) -> Iterator[list[str]]:
         names.pop()
 
     handles: list[Any] = []
-    for name, module in model.named_modules():
-        if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
+    several = len(models) > 1
+    named = ((model, name, module) for model in models for name, module in model.named_modules() if name)
+    for model, own, module in named:
+        if not isinstance(module, torch.jit.ScriptModule):  # which takes no hooks
+            name = f"{type(model).__name__}.{own}" if several else own
             handles.append(module.register_forward_pre_hook(begin(name)))
             handles.append(module.register_forward_hook(end, always_call=True))
     try:

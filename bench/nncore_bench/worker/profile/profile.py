@@ -17,7 +17,7 @@ from nncore_bench.records import CaseProfile
 from nncore_bench.runs import NANO
 from nncore_bench.worker.blocks import no_collection
 from nncore_bench.worker.counters.operators import Call, count_operators
-from nncore_bench.worker.counters.steps import train_once
+from nncore_bench.worker.counters.steps import labelled
 from nncore_bench.worker.profile.attribution import (
     WHOLE,
     Windows,
@@ -48,7 +48,7 @@ def profile_case(subject: Subject, case: Case, steps: int, trace: Path, *, fed: 
     """
     laps, page_faults = record(subject, steps, trace, fed=fed)
     calls = {} if subject.replays else calls_of(subject)
-    found = read_profile(case, read_trace(trace), laps, calls, composite_operators(calls))
+    found = read_profile(case, read_trace(trace), laps, calls, composite_operators(calls), subject.parts)
     return replace(found, page_faults=page_faults)
 
 
@@ -96,16 +96,17 @@ def _steps(subject: Subject, steps: int) -> list[Interval]:
 
 
 def _labelled(subject: Subject) -> Callable[[int], None]:
-    """Return a function that runs a step with labelled phases, or under one label if it is replayed."""
-    if not subject.replays:
-        return lambda number: train_once(subject, number, record_function)
-    replay = subject.iteration("plain")
+    """Return a function that runs a step under a label, with labels of its phases if it is not replayed."""
+    replay = subject.iteration("plain") if subject.replays else None
 
-    def replayed(number: int) -> None:
+    def run(number: int) -> None:
         with record_function(WHOLE):
-            replay(number, lambda: None)
+            if replay is None:
+                subject.train_in_phases(number, labelled())
+            else:
+                replay(number, lambda: None)
 
-    return replayed
+    return run
 
 
 def _feed(subject: Subject, times: int) -> None:
@@ -118,10 +119,10 @@ def _feed(subject: Subject, times: int) -> None:
 
 def calls_of(subject: Subject) -> dict[str, list[Call]]:
     """Return the operator calls of each phase of a step in order, with their shapes, work and modules."""
-    with subject.mode("plain"), running_modules(subject.step.model) as modules:
-        counters = count_operators(subject, modules)
+    with subject.mode("plain"), running_modules(subject.models) as modules:
+        counted = count_operators(subject, modules)
     subject.restore()
-    return {phase: counters[phase].calls for phase in STEP_PHASES}
+    return {phase: counted[phase].calls for phase in subject.parts}
 
 
 def composite_operators(calls: Mapping[str, Sequence[Call]]) -> set[str]:
@@ -134,20 +135,21 @@ def composite_operators(calls: Mapping[str, Sequence[Call]]) -> set[str]:
     return {"aten::detach_", *(name.partition(".")[0] for name in registered)} - dispatched
 
 
-def read_profile(
+def read_profile(  # noqa: PLR0913, PLR0917 - what is known of the profiled steps
     case: Case,
     events: Sequence[Event],
     laps: Sequence[Interval],
     calls: Mapping[str, Sequence[Call]],
     composites: Collection[str],
+    phases: Sequence[str] = STEP_PHASES,
 ) -> CaseProfile:
     """Return the profile of a case from the events of its trace; raises ValueError without a whole step.
 
-    `laps` are the intervals of the steps by the worker's own clock, `calls` the operator calls that the
+    `phases` are the parts of the step. `laps` are the intervals of the steps by the worker's own clock, `calls` the operator calls that the
     counters saw, and `composites` the names of operators that only call others.
     """
     nodes = nested(events)
-    everything = Windows.of(nodes)
+    everything = Windows.of(nodes, phases)
     if not everything.steps:
         raise ValueError("the trace contains no complete step")
     on_device = case.device == "cuda"
@@ -159,8 +161,11 @@ def read_profile(
         accounts = [account_of("step", [window], events, len(laps))]
         step_s = (laps[-1][1] - laps[0][0]) * NANO / len(laps)
     else:
-        phases = [phase for phase in (*FED, *STEP_PHASES, "step") if windows.of_phase(phase)]
-        accounts = [account_of(phase, windows.of_phase(phase), events) for phase in phases]
+        accounts = [
+            account_of(phase, times, events, windows.count(phase))
+            for phase in (*FED, *phases, WHOLE)
+            if (times := windows.of_phase(phase))
+        ]
         quiet = [laps[everything.steps.index(step)] for step in windows.steps]
         step_s = length(quiet) * NANO / len(quiet)
     return CaseProfile(
@@ -168,7 +173,7 @@ def read_profile(
         len(windows.steps),
         step_s,
         tuple(accounts),
-        rows_of_profile(parts, windows, on_device=on_device),
+        rows_of_profile(parts, windows, phases, on_device=on_device),
         median_step_s=median(end - start for start, end in laps) * NANO,
         device=activity_of(window, len(everything.steps), events),
         disagreement=disagreement,
@@ -178,7 +183,7 @@ def read_profile(
 def _steps_and_drain(windows: Windows, events: Sequence[Event]) -> Interval:
     """Return the interval from the first step until the device has finished the last, before any feeding."""
     first, last = windows.of_phase("step")[0][0], windows.of_phase("step")[-1][1]
-    fed = min((start for feed in windows.feeds for start, _ in feed.values()), default=None)
+    fed = min((start for name in FED for start, _ in windows.of_phase(name)), default=None)
     ends = [
         event.end_ns
         for event in events

@@ -10,15 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from nncore.data import Dataset as Images
 from nncore.data import endless_loader, load_dataset, resident_batches, to_device
 from nncore.evaluate import evaluating
 from nncore.model import SimpleNN
 from nncore.step import TrainStep
-from nncore_bench.cases import BlockKind, Case
+from nncore_bench.cases import STEP_PHASES, UNATTRIBUTED, BlockKind, Case
 from nncore_bench.variants import EAGER, Form, form_of, words_of
 from nncore_bench.worker.blocks import IncorrectError
+from nncore_bench.worker.counters.operators import graph_nodes
+from nncore_bench.worker.counters.steps import INFERENCE, SETTLING_STEPS, Switch, settle
 from nncore_bench.worker.subjects.apply_variant import (
     casting,
     compiler_cache_of,
@@ -53,7 +56,8 @@ class Subject:
     """
 
     _run: Whole
-    kinds: tuple[BlockKind, ...] = ("plain", "laps", "feed", "inference")
+    kinds: tuple[BlockKind, ...] = ("plain", "laps", "feed", INFERENCE)
+    parts: tuple[str, ...] = STEP_PHASES
     precision = "float32"
     words: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
@@ -77,6 +81,12 @@ class Subject:
         ]
         self.feed = cycle(self.batches) if self.form.resident else self._loader(made)
         self.held_ready = PREFETCHED * self.form.fetchers
+        self._state = self._formed(made)
+        if self.replays:
+            self.kinds = ("plain",)
+
+    def _formed(self, made: Made) -> State:
+        """Form the step for the variant and the precision, and return everything that it changes."""
         # `to` moves parameters in place, so the optimizer still holds the right ones.
         model = formed_model(made.model.to(self.device), self.words)
         self.optimizer_code = optimizer_code(made.optimizer, self.words, made.model)
@@ -87,10 +97,7 @@ class Subject:
             model, loss, optimizer, self.words, self.precision, self.batches[0][0],
             whole=made.whole, needed=self._needed,
         )  # fmt: skip
-        scaler = getattr(self.step, "scaler", None)
-        self._state = State(model, loss, optimizer, scaler)
-        if self.replays:
-            self.kinds = ("plain",)
+        return State(model, loss, optimizer, getattr(self.step, "scaler", None))
 
     def _made(self) -> Made:
         data = _dataset(self.case.dataset, self.case.device)
@@ -197,6 +204,64 @@ class Subject:
         batch = self.batches[number % len(self.batches)]
         mark()
         self._run(*batch)
+
+    def train(self, number: int) -> object:
+        """Run the step of a number on its batch; batches repeat in a cycle."""
+        return self.step(*self.batches[number % len(self.batches)])
+
+    def train_in_phases(self, number: int, switch: Switch) -> None:
+        """Run the step with the calls and lifetimes of TrainStep.__call__; tell `switch` of each phase."""
+        inputs, targets = self.batches[number % len(self.batches)]
+        step = self.step
+        switch("zero_grad")
+        step.zero_grad()
+        switch("forward")
+        logits = step.forward(inputs)
+        switch("loss")
+        loss = step.loss(logits, targets)
+        switch("backward")
+        step.backward(loss)
+        switch("optimizer")
+        step.optimizer()
+        switch(UNATTRIBUTED)
+
+    def infer(self, number: int, switch: Switch) -> None:
+        """Run inference on a batch as in the blocks that are timed; the output is freed within the phase."""
+        run = self.iteration(INFERENCE)
+        with self.mode(INFERENCE):
+            switch(INFERENCE)
+            run(number, _no_mark)
+            switch(UNATTRIBUTED)
+
+    def count_nodes(self) -> dict[str, int]:
+        """Return the number of autograd nodes that forward and loss add, and that backward runs."""
+        settle(self)
+        inputs, targets = self.batches[SETTLING_STEPS % len(self.batches)]
+        self.drop_gradients()
+        logits = self.step.forward(inputs)
+        of_forward = graph_nodes(logits)
+        loss = self.step.loss(logits, targets)
+        of_loss = graph_nodes(loss)
+        # CUDA graphs of torch.compile start a new step only after the backward pass of the last one.
+        self.step.backward(loss)
+        self.drop_gradients()
+        self.restore()
+        added = {"forward": len(of_forward), "loss": len(of_loss - of_forward), "backward": len(of_loss)}
+        return {"zero_grad": 0, **added, "optimizer": 0, INFERENCE: 0}
+
+    def drop_gradients(self) -> None:
+        """Drop all gradients."""
+        self.step.zero_grad()
+
+    @property
+    def models(self) -> Sequence[nn.Module]:
+        """The network, alone."""
+        return [self.step.model]
+
+    @property
+    def optimizers(self) -> Sequence[Optimizer]:
+        """The optimizer, alone."""
+        return [self.step.torch_optimizer]
 
     @property
     def form(self) -> Form:
@@ -365,6 +430,10 @@ def check_loss(loss: object, of_which: str) -> None:
         )
     if not torch.isfinite(loss.detach()):
         raise IncorrectError(f"the loss {of_which} is {float(loss.detach())}, so its times mean nothing")
+
+
+def _no_mark() -> None:
+    """Read no clock."""
 
 
 @cache

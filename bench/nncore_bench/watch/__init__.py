@@ -1,0 +1,1 @@
+"""Watching a training step from outside: its phases, and the seams where they begin and end."""
