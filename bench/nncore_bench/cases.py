@@ -42,10 +42,19 @@ its step is the `rest`); `inference` runs the model under eval mode and no_grad;
 reference kernels, those that find their data in a core's own caches and the copy that does not.
 """
 
-KIND_OF_PHASE: dict[str, BlockKind] = {
-    lap: kind for kind, laps in BLOCK_LAPS.items() for lap in laps if lap not in ("rest", UNATTRIBUTED)
-}
-"""The kind of block that each phase is measured in."""
+OTHER = "other"
+"""The part of the user's own step that runs in none of its phases."""
+
+
+def kind_of(phase: str) -> BlockKind:
+    """Return the kind of block that a phase is measured in; the parts of a step, whatever names, in laps."""
+    return next((kind for kind, laps in BLOCK_LAPS.items() if phase in laps), "laps")
+
+
+def is_part(phase: str) -> bool:
+    """Return whether a phase is a part of a step."""
+    return phase not in PHASES or phase in STEP_PHASES
+
 
 DOES_NOT_APPLY = "-"
 SIMPLENN = "simplenn"

@@ -29,6 +29,9 @@ class HandOver:
     failed: set[Case]
     """The cases of which a test of this session has already failed with the reason."""
 
+    absent: str = ""
+    """Why the case has no such phase, if it has none."""
+
     def clock(self) -> Callable[[], float]:
         """Return a timer that replays the block means, one between each pair of readings."""
         means = self.block_means_s or (0.0,)  # a case without times fails inside its only round
@@ -42,6 +45,8 @@ class HandOver:
 
     def to(self, benchmark: Any) -> None:  # noqa: ANN401 - pytest-benchmark's fixture, which has no types
         """Report to the fixture; a case without times fails the first of its tests, and skips the others."""
+        if self.absent:
+            pytest.skip(self.absent)
         benchmark.extra_info.update(self.row)
         missing = "" if self.block_means_s else str(self.row.get("reason") or "no round was finished")
 

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, BlockKind, Case
+from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, BlockKind, Case, kind_of
 
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
 OUTSIDE = "(outside of operators)"
@@ -217,6 +217,9 @@ class CaseRecord(msgspec.Struct, frozen=True):
     optimizer_code: str = ""
     """The line of code that makes the subject's optimizer for this variant; empty if it needs none."""
 
+    parts: tuple[str, ...] = STEP_PHASES
+    """The parts of its step in the order of its laps; the user's own step may have others."""
+
     def counted(self, phase: str) -> PhaseCounters | None:
         """Return the counters of a phase, if they are known."""
         return self.counters.phases.get(phase) if self.counters else None
@@ -227,7 +230,7 @@ class CaseRecord(msgspec.Struct, frozen=True):
 
         Otherwise the step's laps and its plain blocks always come together: each checks the other.
         """
-        wanted = set(self.phases)
-        if wanted & {*STEP_PHASES, "step"}:
-            wanted |= {"step"} if self.case.form.captures_step else {*STEP_PHASES, "step"}
-        return tuple(kind for kind, laps in BLOCK_LAPS.items() if wanted & {*laps})
+        wanted = {kind_of(phase) for phase in self.phases}
+        if wanted & {"laps", "plain"}:
+            wanted |= {"plain"} if self.case.form.captures_step else {"laps", "plain"}
+        return tuple(kind for kind in BLOCK_LAPS if kind in wanted)

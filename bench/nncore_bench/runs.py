@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import prod
 from pathlib import Path
@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from nncore_bench.cases import BLOCK_LAPS, BlockKind, Case
+from nncore_bench.cases import BLOCK_LAPS, OTHER, STEP_PHASES, UNATTRIBUTED, BlockKind, Case
 from nncore_bench.errors import UserError
 from nncore_bench.records import CaseProfile, CaseRecord, Notice
 
@@ -99,6 +99,11 @@ class Run(msgspec.Struct, frozen=True):
     schema_version: int = SCHEMA_VERSION
 
 
+def laps_of(kind: BlockKind, parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the laps that an iteration of a kind of block has, for a step of these parts."""
+    return (*parts, UNATTRIBUTED) if kind == "laps" else BLOCK_LAPS[kind]
+
+
 @dataclass(frozen=True)
 class Block:
     """The laps of some consecutive iterations of one case, the leading one first.
@@ -106,7 +111,8 @@ class Block:
     `host` has shape [iterations, laps] in nanoseconds of the host's clock; `device` has the same shape,
     or is None where the device is the host. `wall_ns` is the time of the counted iterations between two
     synchronisations, and `waited_ns` the part in which other programs had the core, which is not stored.
-    `case`, `launch` and `round` are its position in the campaign, which its worker does not know.
+    `case`, `launch` and `round` are its position in the campaign, which its worker does not know; `parts` are
+    those of its step.
     """
 
     kind: BlockKind
@@ -117,11 +123,28 @@ class Block:
     case: int = 0
     launch: int = 0
     round: int = 0
+    parts: tuple[str, ...] = STEP_PHASES
 
     @property
     def laps(self) -> tuple[str, ...]:
         """Return the names of the columns."""
-        return BLOCK_LAPS[self.kind]
+        return laps_of(self.kind, self.parts)
+
+    def with_parts(self, parts: tuple[str, ...]) -> "Block":
+        """Return the block with columns for these parts of a step; laps of any others go to OTHER."""
+        if self.kind != "laps" or parts == self.parts:
+            return self
+        here = laps_of(self.kind, parts)
+        to = [here.index(name if name in here else OTHER) for name in self.laps]
+
+        def moved(laps: Nanoseconds) -> Nanoseconds:
+            summed = np.zeros((len(laps), len(here)), np.int64)
+            for column, lap in zip(to, laps.T, strict=True):
+                summed[:, column] += lap
+            return summed
+
+        device = None if self.device is None else moved(self.device)
+        return replace(self, host=moved(self.host), device=device, parts=parts)
 
     @property
     def turn(self) -> tuple[int, int]:
@@ -193,16 +216,19 @@ def pack(blocks: Sequence[Block]) -> dict[str, npt.NDArray[Any]]:
     return {"index": index, "laps_ns": np.concatenate(flat) if flat else np.empty(0, np.int64)}
 
 
-def unpack(index: npt.NDArray[Any], laps_ns: Nanoseconds) -> Iterator[Block]:
-    """Turn the two arrays of `pack` back into blocks."""
+def unpack(
+    index: npt.NDArray[Any], laps_ns: Nanoseconds, parts: Sequence[tuple[str, ...]] = ()
+) -> Iterator[Block]:
+    """Turn the two arrays of `pack` back into blocks; `parts` are those of each case's step, if given."""
     position = 0
     for row in index:
         kind = _KINDS[row["kind"]]
-        shape = (1 + int(row["has_device"]), int(row["iterations"]), len(BLOCK_LAPS[kind]))
+        numbers = {name: int(row[name]) for name in ("case", "launch", "round")}
+        own = parts[numbers["case"]] if parts else STEP_PHASES
+        shape = (1 + int(row["has_device"]), int(row["iterations"]), len(laps_of(kind, own)))
         host, *device = laps_ns[position : position + prod(shape)].reshape(shape)
         position += prod(shape)
-        numbers = {name: int(row[name]) for name in ("case", "launch", "round")}
-        yield Block(kind, host, device[0] if device else None, int(row["wall_ns"]), **numbers)
+        yield Block(kind, host, device[0] if device else None, int(row["wall_ns"]), **numbers, parts=own)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -224,6 +250,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._records: Sequence[CaseRecord] = ()
 
     @classmethod
     def create(cls, results: Path, host: str, *, now: datetime, short_id: str) -> "RunFolder":
@@ -237,6 +264,7 @@ class RunFolder:
 
     def save(self, run: Run) -> None:
         """Write `run.json`."""
+        self._records = (*run.cases, *run.companions)
         replace_file(self.path / RUN_FILE, msgspec.json.format(msgspec.json.encode(run), indent=1))
 
     def save_round(self, number: int, blocks: Sequence[Block]) -> None:
@@ -245,7 +273,7 @@ class RunFolder:
 
     def merge_rounds(self) -> None:
         """Merge the files of the rounds into `samples.npz`, then remove them."""
-        blocks = list(read_blocks(self.path))
+        blocks = list(read_blocks(self.path, self._records))
         self._save_npz(self.path / SAMPLES_FILE, blocks)
         for part in (self.path / ROUNDS_FOLDER).glob("*.npz"):
             part.unlink()
@@ -280,15 +308,19 @@ def refuse_other_schema(file: Path, version: object) -> None:
         )
 
 
-def read_blocks(path: Path) -> Iterator[Block]:
-    """Read the blocks of a run's folder: from `samples.npz`, or from its rounds where it was cut short."""
+def read_blocks(path: Path, records: Sequence[CaseRecord] = ()) -> Iterator[Block]:
+    """Read the blocks of a run's folder: from `samples.npz`, or from its rounds where it was cut short.
+
+    `records` are those of its cases and companions, by which blocks are numbered.
+    """
+    parts = [record.parts for record in records]
     merged = path / SAMPLES_FILE
     files: Iterable[Path] = [merged] if merged.exists() else sorted((path / ROUNDS_FOLDER).glob("[0-9]*.npz"))
     for file in files:
         try:
             # numpy leaves a file open that it cannot read, unless somebody else closes it.
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                blocks = list(unpack(arrays["index"], arrays["laps_ns"]))
+                blocks = list(unpack(arrays["index"], arrays["laps_ns"], parts))
         except UNREADABLE as error:
             raise RunError(f"{str(file)!r} holds no laps that can be read ({error})") from None
         yield from blocks

@@ -17,7 +17,7 @@ import msgspec.structs
 
 from nncore_bench.campaign.launcher import Asked, WorkerError, memory_left
 from nncore_bench.campaign.plan import Plan, rounds_for
-from nncore_bench.cases import BlockKind, Case
+from nncore_bench.cases import STEP_PHASES, BlockKind, Case, is_part, kind_of
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, Block, Campaign
 from nncore_bench.variants import DEFAULT_ALLOCATOR, words_of
@@ -159,6 +159,7 @@ class Conductor:
         for device in self._devices():
             self._prepare_all(device, launch)
         self.warm_up_s += self.now() - begin
+        self.save([], self.cases, self.accounted())  # blocks are read by the parts that their cases have
         return self._round(launch)
 
     def _devices(self) -> list[str]:
@@ -189,7 +190,10 @@ class Conductor:
         per_block = record.steps_per_block or {
             kind: max(LEAST_ITERATIONS, round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]))
             for kind in record.kinds
+            if kind in reply.seconds
         }
+        if not record.steps_per_block:
+            self._update(number, parts=reply.parts, phases=phases_had(record, reply))
         self._update(
             number,
             steps_per_block=per_block,
@@ -283,7 +287,8 @@ class Conductor:
             reply = self._ask(launch, number, messages.Measure(number, kind, record.steps_per_block[kind]))
             if not isinstance(reply, messages.Measured):
                 break
-            blocks.append(reply.block(kind, case=number, launch=launch, round=self.rounds_done))
+            block = reply.block(kind, case=number, launch=launch, round=self.rounds_done)
+            blocks.append(block.with_parts(record.parts))
             # By the wall clock, since on a device the host runs ahead.
             self.measured_s += blocks[-1].wall_ns * NANO
             self.leading_s += float(blocks[-1].host[0].sum()) * NANO
@@ -313,3 +318,16 @@ class Conductor:
         if not self.rounds_planned:
             return None
         return max(self.rounds_planned - self.rounds_done, 0) * self._seconds_per_round()
+
+
+def phases_had(record: CaseRecord, reply: messages.Prepared) -> tuple[str, ...]:
+    """Return those of the wanted phases that a case turned out to have, and all parts of an own step."""
+    had = [phase for phase in record.phases if kind_of(phase) in reply.seconds]
+    if reply.parts == STEP_PHASES:
+        return tuple(had)
+    first = next((at for at, phase in enumerate(had) if phase == "step" or is_part(phase)), None)
+    if first is None:
+        return tuple(had)
+    others = [phase for phase in had if not is_part(phase)]
+    before = [phase for phase in had[:first] if phase in others]
+    return (*before, *reply.parts, *(phase for phase in others if phase not in before))

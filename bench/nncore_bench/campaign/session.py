@@ -16,7 +16,7 @@ from nncore_bench.campaign.conductor import Progress
 from nncore_bench.campaign.launcher import Asked, Launcher, allocator_can_be_chosen, answer_of
 from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.campaign.recorder import Recorder
-from nncore_bench.cases import FED, KIND_OF_PHASE, SIMPLENN, Case
+from nncore_bench.cases import FED, PHASES, SIMPLENN, Case, kind_of
 from nncore_bench.companions import companions_of
 from nncore_bench.errors import UserError
 from nncore_bench.estimate.laps import published
@@ -168,8 +168,9 @@ class Suite:
     def hand_over(self, case: Case, phase: str, stats: list[Any]) -> HandOver:
         """Return the report of the test of a case and phase; its statistics will go to `stats`."""
         if self.recorder is None or (row := self.rows.get((case, phase))) is None:
-            return HandOver((), {}, lambda: self.check(case), stats, case, self._failed)
-        blocks = [] if row.status == "failed" else self._blocks_of_case[case][KIND_OF_PHASE[phase]]
+            absent = "" if self.recorder is None else f"its step has no {phase}"
+            return HandOver((), {}, lambda: self.check(case), stats, case, self._failed, absent)
+        blocks = [] if row.status == "failed" else self._blocks_of_case[case][kind_of(phase)]
         means = tuple(float(np.mean(published(block, phase, case))) * NANO for block in blocks)
         return HandOver(means, row.as_record(), lambda: self.check(case), stats, case, self._failed)
 
@@ -191,6 +192,8 @@ def own_part(source: "Source") -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "run": msgspec.to_builtins(source.run),
-        "rows": [row.as_record() for row in source.rows if row.status != "ok"],  # these have no test there
+        "rows": [  # these have no test there
+            row.as_record() for row in source.rows if row.status != "ok" or row.phase not in PHASES
+        ],
         "companions": [row.as_record() for row in source.beside],
     }

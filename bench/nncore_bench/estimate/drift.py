@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from nncore_bench.cases import KIND_OF_PHASE, Case, Place
+from nncore_bench.cases import Case, Place, kind_of
 from nncore_bench.companions import MIDDLE_NETWORK, SMALLEST_NETWORK
 from nncore_bench.estimate.estimates import Estimate, Laps, Spread, midmean, spread_of
 from nncore_bench.estimate.laps import published
@@ -55,7 +55,7 @@ def references_of(
 
 def block_times(blocks: BlocksOfCase, phase: str, case: Case) -> Times:
     """Return the logarithm of the smallest lap of a phase, in seconds, in each block."""
-    smallest = {block.turn: published(block, phase, case).min() for block in blocks[KIND_OF_PHASE[phase]]}
+    smallest = {block.turn: published(block, phase, case).min() for block in blocks[kind_of(phase)]}
     return {turn: log(lap * NANO) for turn, lap in smallest.items() if lap > 0}
 
 

@@ -10,7 +10,7 @@ import msgspec
 import msgspec.structs
 import numpy as np
 
-from nncore_bench.cases import KIND_OF_PHASE, STEP_PHASES, UNATTRIBUTED, Case
+from nncore_bench.cases import UNATTRIBUTED, Case, kind_of
 from nncore_bench.estimate.estimates import (
     BETWEEN_LAUNCHES,
     WITHIN_ONE_PROCESS,
@@ -161,7 +161,7 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: BlocksOfCase) -> Row:
         steady=record.steady,
         bound="unknown" if case.on_device else "host",
     )
-    blocks = by_kind[KIND_OF_PHASE[phase]]
+    blocks = by_kind[kind_of(phase)]
     if record.status != "ok":
         return blank  # laps from before a failure stay in the samples, but are no result
     if not blocks:
@@ -266,11 +266,11 @@ def _checks(pairs: Sequence[tuple[Block, Block]], case: Case, mark_ns: float) ->
     """
     if case.on_device:
         everything, walls = _walls(pairs)
-        phases = [spans_of(lapped, mark_ns)[: len(STEP_PHASES)].sum(keepdims=True) for lapped, _ in pairs]
+        phases = [spans_of(lapped, mark_ns)[:-1].sum(keepdims=True) for lapped, _ in pairs]
     else:
         walls = [plain.column("step") for _, plain in pairs]
         everything = [lapped.each_ns for lapped, _ in pairs]
-        phases = [lapped.host[1:, : len(STEP_PHASES)].sum(axis=1) for lapped, _ in pairs]
+        phases = [lapped.host[1:, :-1].sum(axis=1) for lapped, _ in pairs]
     left_over = [published(lapped, UNATTRIBUTED, case, mark_ns) for lapped, _ in pairs]
     return {
         "lap_overhead_s": paired(sub, everything, walls) * NANO,

@@ -89,7 +89,8 @@ def read_source(path: Path) -> Source:
         raise RunError(f"{str(path)!r} is not a run: it has neither {RUN_FILE} nor {BENCHMARK_FILE} {HINT}")
     folder = file.parent
     if file.name == RUN_FILE:
-        run, blocks = read_run(folder), list(read_blocks(folder))
+        run = read_run(folder)
+        blocks = list(read_blocks(folder, (*run.cases, *run.companions)))
         if blocks or not (folder / BENCHMARK_FILE).exists():
             return Source.of(run, blocks, folder)
         file = folder / BENCHMARK_FILE  # published without its laps

@@ -5,8 +5,7 @@ from contextlib import ContextDecorator, contextmanager
 from threading import get_ident
 from typing import Any
 
-OTHER = "other"
-"""The part of a step that runs in no phase."""
+from nncore_bench.cases import OTHER
 
 
 class phase(ContextDecorator):  # noqa: N801 - a statement of the user's language, like torch's no_grad

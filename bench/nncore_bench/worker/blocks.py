@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-from nncore_bench.cases import BLOCK_LAPS, BlockKind
-from nncore_bench.runs import Block
+import numpy as np
+
+from nncore_bench.cases import BLOCK_LAPS, OTHER, STEP_PHASES, UNATTRIBUTED, BlockKind
+from nncore_bench.runs import Block, Nanoseconds
 from nncore_bench.worker.clock import Clock
 from nncore_bench.worker.waiting import Waiting
 
@@ -28,19 +30,53 @@ class Workload(Protocol):
         """Return the context the iterations of a kind run in."""
 
 
+class NamedLaps:
+    """The laps of an own step by name: a part may have several in an iteration, or none.
+
+    `names` has the part that begins at each mark, and STEP_BEGINS where an iteration begins, in the part OTHER.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._seen: dict[str, None] = {}
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts seen so far: those that every step has in their order, then the user's own, then OTHER."""
+        self._seen.update(dict.fromkeys(self.names))
+        own = [name for name in self._seen if name not in (*STEP_PHASES, STEP_BEGINS, OTHER, UNATTRIBUTED)]
+        return (*(name for name in STEP_PHASES if name in self._seen), *own, OTHER)
+
+    def summed(self, laps: Nanoseconds) -> Nanoseconds:
+        """Return the time of each part in each iteration, of shape [iterations, parts and UNATTRIBUTED]."""
+        columns = {name: number for number, name in enumerate((*self.parts, UNATTRIBUTED))}
+        columns[STEP_BEGINS] = columns[OTHER]
+        begins = np.array([name == STEP_BEGINS for name in self.names])
+        width = len(columns) - 1
+        cells = (begins.cumsum() - 1) * width + [columns[name] for name in self.names]
+        summed = np.zeros(int(begins.sum()) * width, np.int64)
+        np.add.at(summed, cells, laps)
+        return summed.reshape(-1, width)
+
+
+STEP_BEGINS = "(step begins)"
 LEAST_ITERATIONS = 4
 """The fewest counted iterations of a block."""
 
 
-def run_block(workload: Workload, clock: Clock, kind: BlockKind, iterations: int) -> Block:
+def run_block(
+    workload: Workload, clock: Clock, kind: BlockKind, iterations: int, laps: NamedLaps | None = None
+) -> Block:
     """Run one leading and some counted iterations from the restored state, and return all their laps.
 
-    Nothing waits inside an iteration. The device is waited for after the leading iteration and at the end,
+    `laps` are the names of those that an own step marks. Nothing waits inside an iteration. The device is waited for after the leading iteration and at the end,
     so that `wall_ns` holds the counted iterations alone.
     """
     if iterations < 1:
         raise ValueError(f"iterations: {iterations} is not positive")
     workload.restore()
+    if laps is not None:
+        laps.names.clear()
     run = workload.iteration(kind)
     with workload.mode(kind), no_collection():
         clock.begin(marks=(iterations + 1) * len(BLOCK_LAPS[kind]) + 1)
@@ -54,10 +90,14 @@ def run_block(workload: Workload, clock: Clock, kind: BlockKind, iterations: int
         clock.settle()
         wall_ns = clock.now() - start
         waited = waiting.ns()
+    host, device = clock.host_laps(), clock.device_laps()
+    if laps is not None:
+        parts = laps.parts
+        device = None if device is None else laps.summed(device)
+        return Block(kind, laps.summed(host), device, wall_ns, waited, parts=parts)
     shape = (iterations + 1, len(BLOCK_LAPS[kind]))
-    device = clock.device_laps()
     device = None if device is None else device.reshape(shape)
-    return Block(kind, clock.host_laps().reshape(shape), device, wall_ns, waited)
+    return Block(kind, host.reshape(shape), device, wall_ns, waited)
 
 
 @contextmanager

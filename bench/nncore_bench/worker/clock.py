@@ -110,6 +110,8 @@ class EventClock:
         """Enqueue an event and read the host's clock."""
         self._settled = False
         if self._events:
+            if self._used == len(self._pool):  # an own step has as many parts as it likes
+                self._pool.append(self._runtime.Event(enable_timing=True))
             self._pool[self._used].record(self._stream)
             self._used += 1
         self._readings.append(self.now())

@@ -7,9 +7,9 @@ from typing import Any, Self, TypeAlias, TypeVar
 import msgspec
 import numpy as np
 
-from nncore_bench.cases import BLOCK_LAPS, BlockKind, Case
+from nncore_bench.cases import STEP_PHASES, BlockKind, Case
 from nncore_bench.records import CaseCounters, CaseProfile
-from nncore_bench.runs import Block
+from nncore_bench.runs import Block, laps_of
 
 _LENGTH = struct.Struct("!Q")
 Message = TypeVar("Message")
@@ -99,9 +99,9 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, tag=True):
-    """Answer Prepare: seconds of an iteration of each kind of block, checks, and assumed defaults.
+    """Answer Prepare: seconds of an iteration of each kind of block it has, checks, and assumed defaults.
 
-    `optimizer_code` is the line of code that makes the subject's optimizer for the variant of the case.
+    `parts` are those of its step. `optimizer_code` is the line of code that makes the subject's optimizer for the variant of the case.
     """
 
     seconds: dict[BlockKind, float]
@@ -109,6 +109,7 @@ class Prepared(msgspec.Struct, frozen=True, tag=True):
     correct: dict[str, float]
     assumed: tuple[str, ...] = ()
     optimizer_code: str = ""
+    parts: tuple[str, ...] = STEP_PHASES
 
 
 class Measured(msgspec.Struct, frozen=True, tag=True):
@@ -122,19 +123,20 @@ class Measured(msgspec.Struct, frozen=True, tag=True):
     wall_ns: int
     waited_ns: int = 0
     thrown_out: int = 0
+    parts: tuple[str, ...] = STEP_PHASES
 
     @classmethod
     def of(cls, block: Block, thrown_out: int) -> Self:
         """Pack a block."""
         device = None if block.device is None else block.device.tobytes()
-        return cls(block.host.tobytes(), device, block.wall_ns, block.waited_ns, thrown_out)
+        return cls(block.host.tobytes(), device, block.wall_ns, block.waited_ns, thrown_out, block.parts)
 
     def block(self, kind: BlockKind, **place: int) -> Block:
         """Return the block of a kind; `case`, `launch` and `round` are its place in a campaign."""
-        shape = -1, len(BLOCK_LAPS[kind])
+        shape = -1, len(laps_of(kind, self.parts))
         host = np.frombuffer(self.host, np.int64).reshape(shape)
         device = None if self.device is None else np.frombuffer(self.device, np.int64).reshape(shape)
-        return Block(kind, host, device, self.wall_ns, self.waited_ns, **place)
+        return Block(kind, host, device, self.wall_ns, self.waited_ns, **place, parts=self.parts)
 
 
 class Profiled(msgspec.Struct, frozen=True, tag=True):

@@ -21,6 +21,7 @@ from nncore_bench.worker.profile.profile import profile_case
 from nncore_bench.worker.subjects.catalog import CaseWorkload, workload_of
 from nncore_bench.worker.subjects.cuda_graph import CaptureError
 from nncore_bench.worker.subjects.known_answers import busy_wait
+from nncore_bench.worker.subjects.own_step import OwnStep
 from nncore_bench.worker.subjects.probes import release_buffers
 from nncore_bench.worker.subjects.subject import Subject, release_batches
 from nncore_bench.worker.users_code import line_of
@@ -85,7 +86,10 @@ class Worker:
         answer: dict[str, Any] = {"correct": correct, "assumed": subject.assumed, "optimizer_code": code}
         if not request.warm_up:
             return messages.Prepared({}, steady=True, **answer)
-        seconds, steady = self._warm_up(request.number, request.kinds or subject.kinds)
+        wanted = request.kinds or subject.kinds
+        seconds, steady = self._warm_up(request.number, [kind for kind in wanted if kind in subject.kinds])
+        if isinstance(subject, Subject):
+            answer["parts"] = subject.parts
         correct["denormals"] = subject.denormals()
         subject.restore()
         return messages.Prepared(seconds, steady=steady, **answer)
@@ -125,7 +129,8 @@ class Worker:
         subject = self.subjects[number]
         self._set_threads(number)
         self._turn_to(number, subject.device.type)
-        return run_block(subject, self._clock(subject.device.type, kind), kind, iterations)
+        laps = subject.laps if isinstance(subject, OwnStep) and kind == "laps" else None
+        return run_block(subject, self._clock(subject.device.type, kind), kind, iterations, laps)
 
     def _turn_to(self, number: int, device: str) -> None:
         """Free the cached memory of the previous case on a GPU."""

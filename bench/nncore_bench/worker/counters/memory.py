@@ -12,7 +12,6 @@ from typing import Any
 from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from nncore_bench.cases import UNATTRIBUTED
 from nncore_bench.worker.counters.steps import (
     INFERENCE,
     SETTLING_STEPS,

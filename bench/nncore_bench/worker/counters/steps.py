@@ -33,8 +33,10 @@ class Countable(Protocol):
     """The kinds of block it can run; without `inference` it has none."""
 
     device: torch.device
-    parts: tuple[str, ...]
-    """The phases that make up its step."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The phases that make up its step."""
 
     @property
     def replays(self) -> bool:

@@ -145,8 +145,8 @@ def read_profile(  # noqa: PLR0913, PLR0917 - what is known of the profiled step
 ) -> CaseProfile:
     """Return the profile of a case from the events of its trace; raises ValueError without a whole step.
 
-    `phases` are the parts of the step. `laps` are the intervals of the steps by the worker's own clock, `calls` the operator calls that the
-    counters saw, and `composites` the names of operators that only call others.
+    `laps` are the intervals of the steps by the worker's own clock, `calls` the operator calls that the
+    counters saw, `composites` the names of operators that only call others, and `phases` the parts of a step.
     """
     nodes = nested(events)
     everything = Windows.of(nodes, phases)

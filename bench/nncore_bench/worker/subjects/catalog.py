@@ -7,8 +7,8 @@ import torch
 from nncore_bench.cases import BlockKind, Case
 from nncore_bench.companions import REFERENCE_KERNELS, REFERENCE_NETWORK
 from nncore_bench.worker.blocks import Workload
-from nncore_bench.worker.subjects.factory import FactorySubject
 from nncore_bench.worker.subjects.known_answers import BusyWait, DelayedPhase
+from nncore_bench.worker.subjects.own_step import own_subject
 from nncore_bench.worker.subjects.probes import ReferenceKernels
 from nncore_bench.worker.subjects.reference_network import ReferenceNetwork
 from nncore_bench.worker.subjects.subject import Subject
@@ -49,4 +49,4 @@ def workload_of(case: Case) -> CaseWorkload:
         case "simplenn" | "twin":
             return Subject(case)
         case _:
-            return FactorySubject(case)
+            return own_subject(case)

@@ -54,6 +54,35 @@ class Made:
     whole: bool = False
 
 
+@dataclass
+class Loop:
+    """An object with a training step of its own, and its batches as in Made: an example, or a loader."""
+
+    loop: Any
+    inputs: Structure
+    assumed: list[str] = field(default_factory=list)
+    samples: Samples | None = None
+    loader: Loader | None = None
+    targets: None = None
+
+
+def completed_loop(made: Any) -> Loop:  # noqa: ANN401 - an object with a training_step
+    """Return an own step with its batches; raises SubjectError for one without."""
+    loader, batch = getattr(made, "loader", None), getattr(made, "batch", None)
+    if loader is not None:
+        if not callable(loader):
+            raise _no_loader(loader)
+        return Loop(made, None, loader=loader)
+    if batch is None:
+        raise SubjectError(
+            f"{type(made).__name__} has a training_step and no batches (give it an attribute `batch`, an example"
+            " that is cut or repeated to any size, or a method loader(batch_size) that returns batches)"
+        )
+    pair = isinstance(batch, tuple | list) and len(batch) == 2  # noqa: PLR2004 - inputs and targets
+    samples = Samples.of(*batch) if pair else Samples.of(batch, None)
+    return Loop(made, batch, samples.said(batch), samples)
+
+
 def completed(subject: str, made: object) -> Made:
     """Complete the result of a factory with defaults: synthetic data, cross-entropy, Adam.
 
@@ -186,11 +215,15 @@ def _attributes(made: object) -> Mapping[str, Any]:
             " `model` (return a network, or an object with model, batch, loss and optimizer)"
         )
     if found["loader"] is not None and not callable(found["loader"]):
-        raise SubjectError(
-            f"its loader is {type(found['loader']).__name__} (give a method loader(batch_size) that returns"
-            " batches of that size)"
-        )
+        raise _no_loader(found["loader"])
     return found
+
+
+def _no_loader(found: object) -> SubjectError:
+    return SubjectError(
+        f"its loader is {type(found).__name__} (give a method loader(batch_size) that returns batches of that"
+        " size)"
+    )
 
 
 def _example(given: Mapping[str, Any]) -> tuple[Structure, Structure]:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from nncore_bench.cases import Case
 from nncore_bench.worker.blocks import LEAST_ITERATIONS
 from nncore_bench.worker.subjects.batches import Structure, leaves, loader_of, moved
-from nncore_bench.worker.subjects.complete import Made, SubjectError, split
+from nncore_bench.worker.subjects.complete import Loop, Made, SubjectError, split
 from nncore_bench.worker.subjects.load import make
 from nncore_bench.worker.subjects.optimizers import carry_over
 from nncore_bench.worker.subjects.state import reached
@@ -28,7 +29,12 @@ MOST_BATCHES, MOST_BYTES = 8, 64 * 2**20
 class FactorySubject(Subject):
     """The user's or torchvision's network, on its example batch cut or repeated to the batch size."""
 
+    _split = staticmethod(split)
     least_trained = 0.0  # some parts may be reached by other inputs only
+
+    def __init__(self, case: Case, made: Made | None = None) -> None:
+        self._made_before = made
+        super().__init__(case)
 
     def check(self) -> dict[str, float]:
         """Check the first step, then every batch that will be timed and one inference; as `Subject.check`."""
@@ -62,11 +68,12 @@ class FactorySubject(Subject):
             )
 
     def _made(self) -> Made:
-        random.seed(SEED)
-        np.random.seed(SEED)  # noqa: NPY002 - the user's code draws from the global one
-        return own_network(make(self.case.subject))
+        made, self._made_before = self._made_before or made_by_factory(self.case), None
+        if isinstance(made, Loop):
+            raise SubjectError("its factory returns an object with a training_step at some calls only")
+        return own_network(made)
 
-    def _batches(self, made: Made) -> Batches:
+    def _batches(self, made: Made | Loop) -> Batches:
         size = self.case.batch_size
         if made.samples is None:
             return self._loaded(made, size)
@@ -76,13 +83,15 @@ class FactorySubject(Subject):
         parts = [made.samples.taken(batch, size, start) for start in range(0, count * size, size)]
         return [moved(part, self.device) for part in parts]
 
-    def _loaded(self, made: Made, size: int) -> Batches:
-        batches = [split(batch) for batch, _ in zip(_endless(made, size), range(MOST_BATCHES), strict=False)]
+    def _loaded(self, made: Made | Loop, size: int) -> Batches:
+        batches = [
+            self._split(batch) for batch, _ in zip(_endless(made, size), range(MOST_BATCHES), strict=False)
+        ]
         return [moved(batch, self.device) for batch in batches]
 
-    def _loader(self, made: Made) -> Iterator[tuple[Structure, Any]]:
+    def _loader(self, made: Made | Loop) -> Iterator[tuple[Structure, Any]]:
         if made.samples is None:
-            return map(split, _endless(made, self.case.batch_size))
+            return map(self._split, _endless(made, self.case.batch_size))
         return loader_of(
             (made.inputs, made.targets),
             made.samples,
@@ -93,7 +102,14 @@ class FactorySubject(Subject):
         )
 
 
-def _endless(made: Made, size: int) -> Iterator[Any]:
+def made_by_factory(case: Case) -> Made | Loop:
+    """Call the factory of a case with the generators of Python and numpy seeded; raises SubjectError."""
+    random.seed(SEED)
+    np.random.seed(SEED)  # noqa: NPY002 - the user's code draws from the global one
+    return make(case.subject)
+
+
+def _endless(made: Made | Loop, size: int) -> Iterator[Any]:
     """Yield the batches of the subject's own loader, beginning again at its end."""
     assert made.loader  # noqa: S101 - without samples there is one
     while True:

@@ -23,12 +23,19 @@ from torch import nn
 
 from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.messages import HANDED_OVER, SUBJECT_FILE
-from nncore_bench.worker.subjects.complete import TORCHVISION, Made, SubjectError, completed
+from nncore_bench.worker.subjects.complete import (
+    TORCHVISION,
+    Loop,
+    Made,
+    SubjectError,
+    completed,
+    completed_loop,
+)
 from nncore_bench.worker.users_code import line_of, said_of
 
 
-def make(subject: str) -> Made:
-    """Load a subject; raises SubjectError, which names the factory and the way out."""
+def make(subject: str) -> Made | Loop:
+    """Load a subject, a network or an object with a step of its own; raises SubjectError, which names the factory and the way out."""
     name, _, detail = subject.partition(":")
     if name == TORCHVISION:
         factory = _torchvision(detail)
@@ -37,7 +44,8 @@ def make(subject: str) -> Made:
     try:
         with nothing_downloaded():
             made = _ended(factory)
-        found = completed(subject, made)
+        own_step = callable(getattr(made, "training_step", None))
+        found = completed_loop(made) if own_step else completed(subject, made)
     except IncorrectError as error:
         raise SubjectError(f"{subject}: {error}") from error
     except Exception as error:

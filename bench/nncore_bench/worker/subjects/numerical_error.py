@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from nncore.step import TrainStep
 from nncore_bench.worker.subjects.apply_variant import ScaledStep, precision_set
@@ -106,11 +107,22 @@ def _tensors(step: TrainStep) -> list[Tensor]:
 
 def _moved(step: TrainStep) -> list[Tensor]:
     """Return the parameters that the optimizer updates; the gradients of any others may still be scaled."""
-    return [parameter for group in step.torch_optimizer.param_groups for parameter in group["params"]]
+    return [p for one in _optimizers(step) for group in one.param_groups for p in group["params"]]
+
+
+def _optimizers(step: TrainStep) -> Sequence[Optimizer]:
+    """Return the optimizers of a step: of an own one there may be several."""
+    found: Sequence[Optimizer] = getattr(step, "optimizers", None) or [step.torch_optimizer]
+    return found
+
+
+def _own(step: TrainStep, parameter: Tensor) -> Any:  # noqa: ANN401 - what an optimizer keeps
+    """Return the state that the optimizers keep of a parameter."""
+    return next((one.state[parameter] for one in _optimizers(step) if parameter in one.state), {})
 
 
 def _state(step: TrainStep) -> Values:
-    kept = [step.torch_optimizer.state.get(parameter, {}) for parameter in _moved(step)]
+    kept = [_own(step, parameter) for parameter in _moved(step)]
     return deepcopy(([tensor.detach() for tensor in _tensors(step)], kept))
 
 
@@ -121,7 +133,7 @@ def _put_back(step: TrainStep, state: Values) -> None:
         for tensor, value in zip(_tensors(step), tensors, strict=True):
             tensor.copy_(value)
         for parameter, values in zip(_moved(step), kept, strict=True):
-            own = step.torch_optimizer.state[parameter]
+            own = _own(step, parameter)
             for name in list(own):
                 if name not in values:
                     del own[name]  # the optimizer creates it again at its first step
@@ -159,7 +171,7 @@ def _run(step: TrainStep, whole: Whole, batches: Batches, seed: int = 0) -> tupl
         gradients[:] = [_flat([torch.zeros_like(p) if p.grad is None else p.grad for p in _moved(step)])]
 
     eager = whole is step and not isinstance(step, ScaledStep)
-    hook = step.torch_optimizer.register_step_pre_hook(read) if eager else None
+    hook = _optimizers(step)[0].register_step_pre_hook(read) if eager else None
     for number in range(STEPS):
         inputs, targets = batches[number % len(batches)]
         loss = whole(inputs, targets)

@@ -34,11 +34,13 @@ class State:
     Parameters, buffers and the tensors of optimizers are copied back into the tensors that held them, so that
     captured graphs and views stay valid. Other attributes of modules, optimizers and the user's own objects,
     values of parameter groups and the random generators get their saved values; any other object with
-    `state_dict` and `load_state_dict`, such as a scaler or a schedule, is restored through these.
+    `state_dict` and `load_state_dict`, such as a scaler or a schedule, is restored through these. Gradients are
+    part of it on request, since they may be summed over several calls.
     """
 
-    def __init__(self, *roots: object) -> None:
+    def __init__(self, *roots: object, gradients: bool = False) -> None:
         self.found = list(reached(roots))
+        self._gradients = gradients
         self._restores: list[Restore] = []
 
     def tensors(self) -> list[Tensor]:
@@ -52,6 +54,9 @@ class State:
     def save(self) -> None:
         """Save the present contents; later calls to `restore` return to them."""
         self._restores = [restore for one in self.found for restore in _saved(one)]
+        if self._gradients:
+            parameters = (p for one in self.found if isinstance(one, nn.Module) for p in one.parameters())
+            self._restores += [_saved_gradient(parameter) for parameter in dict.fromkeys(parameters)]
         self._restores.append(_saved_generators())
 
     def restore(self) -> None:
@@ -59,6 +64,15 @@ class State:
         with torch.no_grad():
             for restore in self._restores:
                 restore()
+
+    def not_restored(self) -> list[str]:
+        """Return the attributes that hold what cannot be put back, such as an iterator, by name."""
+        return [
+            f"{type(one).__name__}.{name} (a {type(value).__name__})"
+            for one in self.found
+            for name, value in (_attributes(one) if hasattr(one, "__dict__") else ())
+            if isinstance(value, Iterator) and not _is_stateful(value)
+        ]
 
 
 def reached(roots: object) -> Iterator[Any]:
@@ -203,6 +217,15 @@ def _saved_attributes(one: object) -> Restore:
             value = put_back()
             if own.get(name) is not value:
                 own[name] = value
+
+    return restore
+
+
+def _saved_gradient(parameter: Tensor) -> Restore:
+    kept = None if parameter.grad is None else parameter.grad.detach().clone()
+
+    def restore() -> None:
+        parameter.grad = None if kept is None else kept.clone()
 
     return restore
 

@@ -1,0 +1,453 @@
+"""The user's own training step as a subject: whatever its object does, told apart by seams."""
+
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from inspect import Parameter, signature
+from itertools import pairwise
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nncore.step import TrainStep
+from nncore_bench.cases import OTHER, PHASES, STEP_PHASES, UNATTRIBUTED, BlockKind, Case
+from nncore_bench.runs import NANO
+from nncore_bench.variants import EAGER, HALVES, WORDS
+from nncore_bench.watch.phases import timed, watched
+from nncore_bench.watch.seams import phase_of, seams
+from nncore_bench.worker.blocks import STEP_BEGINS, IncorrectError, NamedLaps
+from nncore_bench.worker.clock import HostClock
+from nncore_bench.worker.counters.operators import graph_nodes
+from nncore_bench.worker.counters.steps import SETTLING_STEPS, Switch, settle
+from nncore_bench.worker.subjects.apply_variant import casting, precision_set
+from nncore_bench.worker.subjects.batches import moved
+from nncore_bench.worker.subjects.complete import Loop, SubjectError
+from nncore_bench.worker.subjects.factory import FactorySubject, made_by_factory
+from nncore_bench.worker.subjects.numerical_error import STEPS, TOLERANCES, compared
+from nncore_bench.worker.subjects.state import State
+from nncore_bench.worker.subjects.subject import MOST_STEPS_UNMOVED, SEED, Mark, check_loss
+
+MOVES_SEEN = 3
+"""How often parameters must have moved to tell every how many calls they do."""
+
+SEAMS_TIMED = 2_000
+RESERVED = {*PHASES, UNATTRIBUTED, STEP_BEGINS} - {*STEP_PHASES}
+
+
+class OwnStep(FactorySubject):
+    """An object of the user's with a `training_step`, its models and optimizers found by what it refers to.
+
+    One *step* is as many calls as parameters take to move, where that is regular. Its phases are those that
+    its seams and `with phase(name)` show, and OTHER is the rest; seams are there in blocks with laps alone.
+    """
+
+    _split = staticmethod(lambda batch: (batch, None))
+    kinds: tuple[BlockKind, ...] = ("plain", "laps", "feed")
+    calls = 1
+
+    def __init__(self, case: Case, made: Loop) -> None:
+        self._loop_made = made
+        self.laps = NamedLaps()
+        self._mark: Mark = _nothing
+        super().__init__(case)
+
+    def _made(self) -> Any:  # noqa: ANN401 - a Loop, where others have a network
+        return self._loop_made
+
+    def _formed(self, made: Any) -> State:  # noqa: ANN401 - the same
+        self._refuse_what_rebuilds()
+        self.loop, self._takes_number = made.loop, _takes_number(made.loop.training_step)
+        state = State(self.loop)
+        for module in _outermost(state):
+            module.to(self.device)
+        self._called = self._models_called(state)
+        if mode := self.form.compile_mode:
+            for module in self._called:
+                if phase_of(module) == "forward":
+                    module.compile(mode=mode, dynamic=False)
+        return State(self.loop, gradients=True)
+
+    def _refuse_what_rebuilds(self) -> None:
+        rebuilding = [
+            word
+            for word in self.words
+            if WORDS[word].kind in ("optimizer", "gradients", "loader", "transfer", "inference")
+            or WORDS[word].captures_step
+        ]
+        rebuilding += ["float16"] if self.precision == "float16" else []
+        if rebuilding:
+            raise SubjectError(
+                f"{rebuilding[0]} would change the subject's own training_step (write it there, and compare the"
+                " two versions: nncore-bench compare)"
+            )
+
+    def _models_called(self, state: State) -> list[nn.Module]:
+        """Run the step once, and return the modules that it calls itself, outermost first."""
+        found: dict[int, nn.Module] = {}
+        depth = 0
+
+        def noting(module: nn.Module, call: Callable[..., Any]) -> Callable[..., Any]:
+            def noted(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401 - whatever it takes and returns
+                nonlocal depth
+                if not depth:
+                    found.setdefault(id(module), module)
+                depth += 1
+                try:
+                    return call(*arguments, **keywords)
+                finally:
+                    depth -= 1
+
+            return noted
+
+        before = State(self.loop, gradients=True)
+        before.save()
+        with ExitStack() as undo, self.mode("plain"):
+            for module in {id(m): m for one in _outermost(state) for m in one.modules()}.values():
+                if not isinstance(module, torch.jit.ScriptModule):
+                    usual = vars(module).get("_compiled_call_impl")
+                    noted = noting(module, usual or module._call_impl)  # noqa: SLF001 - as seams do
+                    object.__setattr__(module, "_compiled_call_impl", noted)
+                    undo.callback(object.__setattr__, module, "_compiled_call_impl", usual)
+            self._call(0)
+        before.restore()
+        return list(found.values())
+
+    def _call(self, number: int) -> object:
+        """Call the user's step on the batch of a number."""
+        batch = self.batches[number % len(self.batches)][0]
+        return self._run_on(batch, number)
+
+    def _run_on(self, batch: Any, number: int) -> object:  # noqa: ANN401 - any structure
+        return (
+            self.loop.training_step(batch, number) if self._takes_number else self.loop.training_step(batch)
+        )
+
+    def train(self, number: int) -> object:
+        """Run the step of a number: so many calls, on as many batches."""
+        result: object = None
+        for call in range(number * self.calls, (number + 1) * self.calls):
+            result = self._call(call)
+        return result
+
+    def train_in_phases(self, number: int, switch: Switch) -> None:
+        """Run the same step with seams; OTHER begins it."""
+        with self._seams(switch):
+            switch(OTHER)
+            self.train(number)
+            switch(UNATTRIBUTED)
+
+    def _seams(self, switch: Switch) -> Any:  # noqa: ANN401 - a context
+        return seams(self._called, self._steppers, switch)
+
+    def iteration(self, kind: BlockKind) -> Callable[[int, Mark], None]:
+        """Return the function that runs one iteration of a kind."""
+        for _ in range(self.held_ready if kind == "feed" else 0):
+            next(self.feed)
+        return {"plain": self._plain, "laps": self._lapped, "feed": self._fed}[kind]
+
+    @contextmanager
+    def mode(self, kind: BlockKind) -> Iterator[None]:
+        """Set the precision, and for laps also the seams."""
+        with ExitStack() as contexts:
+            contexts.enter_context(precision_set(self.precision))
+            if self.precision in HALVES:
+                contexts.enter_context(casting(self.precision, self.device.type))
+            if kind == "laps":
+                contexts.enter_context(self._seams(self._switch))
+            yield
+
+    def _switch(self, name: str) -> None:
+        self._mark()
+        self.laps.names.append(name)
+
+    def _plain(self, number: int, mark: Mark) -> None:
+        mark()
+        self.train(number)
+
+    def _lapped(self, number: int, mark: Mark) -> None:
+        self._mark = mark
+        self._switch(STEP_BEGINS)
+        self.train(number)
+        self._switch(UNATTRIBUTED)
+
+    def _fed(self, number: int, mark: Mark) -> None:
+        mark()
+        batches = [next(self.feed)[0] for _ in range(self.calls)]
+        mark()
+        batches = moved(batches, self.device, non_blocking=True)
+        mark()
+        for call, batch in enumerate(batches, number * self.calls):
+            self._run_on(batch, call)
+
+    @property
+    def parts(self) -> tuple[str, ...]:  # type: ignore[override] # known once it ran
+        """The phases seen so far."""
+        return self.laps.parts
+
+    @property
+    def models(self) -> Sequence[nn.Module]:
+        """The networks that it calls, without losses."""
+        return [module for module in self._called if phase_of(module) == "forward"]
+
+    @property
+    def optimizers(self) -> Sequence[Optimizer]:
+        """Its optimizers; of a wrapper and the wrapped, which share their state, the first."""
+        found = [one for one in self._state.found if isinstance(one, Optimizer)]
+        return list({id(one.state): one for one in found}.values())
+
+    @property
+    def _steppers(self) -> list[Any]:
+        kinds = (Optimizer, torch.amp.GradScaler)
+        return [one for one in self._state.found if isinstance(one, kinds)]
+
+    def drop_gradients(self) -> None:
+        """Drop all gradients."""
+        for parameter in self._trained():
+            parameter.grad = None
+
+    def count_nodes(self) -> dict[str, int]:
+        """Return the number of autograd nodes that backward runs, over all backward passes of a step."""
+        settle(self)
+        usual, nodes = torch.autograd.backward, 0
+
+        def counting(tensors: Any, *arguments: Any, **keywords: Any) -> None:  # noqa: ANN401 - backward's own
+            nonlocal nodes
+            nodes += len(graph_nodes(tensors))
+            usual(tensors, *arguments, **keywords)
+
+        torch.autograd.backward = counting
+        try:
+            self.train(SETTLING_STEPS)
+        finally:
+            torch.autograd.backward = usual
+        self.restore()
+        return {"backward": nodes}
+
+    def save(self) -> None:
+        """Save the state that every block starts from, with what the steps before have added."""
+        self._state = State(self.loop, gradients=True)
+        self._state.save()
+
+    def _trained(self) -> list[Tensor]:
+        modules = (one for one in self._state.found if isinstance(one, nn.Module))
+        own = [p for module in modules for p in module.parameters() if p.requires_grad]
+        held = [p for one in self.optimizers for group in one.param_groups for p in group["params"]]
+        return list({id(parameter): parameter for parameter in (*own, *held)}.values())
+
+    def check(self) -> dict[str, float]:
+        """Check its calls before any time is trusted; raises IncorrectError.
+
+        Returns the loss if it returns one, the share of parameter tensors that moved, the seconds of the very
+        first call, and those that its seams add to a step; a variant adds its errors against the plain step.
+        """
+        compared = self._compared()
+        with self.mode("plain"):
+            found = self._moved()
+            self.save()
+            for number in range(len(self.batches)):
+                _check(self._call(number), f"of batch {number + 1} of {len(self.batches)}")
+            self._check_restored()
+        self._check_phases()
+        if self.device.type == "cpu":
+            found["seams_s"] = self._seams_s()
+        self.restore()
+        return {**found, **compared}
+
+    def _moved(self) -> dict[str, float]:
+        """Run calls until parameters have moved several times; learn after how many they move."""
+        trained = self._trained()
+        if not trained:
+            raise SubjectError(
+                "its training_step has no trainable parameters that its object refers to (keep the model and"
+                " the optimizer as attributes of the object)"
+            )
+        start = [parameter.detach().clone() for parameter in trained]
+        moves: list[int] = []
+        found: dict[str, float] = {}
+        made, begin = 0, time.perf_counter()
+        while len(moves) < MOVES_SEEN and made < MOST_STEPS_UNMOVED * (len(moves) + 1):
+            before = [parameter.detach().clone() for parameter in trained]
+            loss = _check(self._call(made), f"of call {made + 1} of its training_step")
+            made += 1
+            found.setdefault("first_step_s", time.perf_counter() - begin)
+            if loss is not None:
+                found.setdefault("loss", loss)
+            if any(not torch.equal(old, new) for old, new in zip(before, trained, strict=True)):
+                moves.append(made)
+        if not moves:
+            self._explain_no_move_of_calls(made)
+        gaps = {later - earlier for earlier, later in pairwise(moves)}
+        if len(gaps) == 1 and max(gaps) > 1:
+            (self.calls,) = gaps
+            self.assumed += (
+                f"a step is {self.calls} calls of training_step, since parameters move in one of {self.calls}",
+            )
+        elif moves and moves[0] > 1:
+            self.assumed += (f"parameters move in call {moves[0]} first",)
+        changed = [not torch.equal(old, new) for old, new in zip(start, trained, strict=True)]
+        return {**found, "moved": sum(changed) / len(changed), "calls": float(self.calls)}
+
+    def _explain_no_move_of_calls(self, made: int) -> None:
+        if all(group.get("lr") == 0 for one in self.optimizers for group in one.param_groups):
+            self.assumed += ("the learning rate is 0, so that nothing moves",)
+            return
+        raise IncorrectError(
+            f"no parameter moved in {made} calls of its training_step (call backward and the optimizer's step in"
+            " it, which Lightning's Trainer does outside, on parameters that the object refers to)"
+        )
+
+    def _check_phases(self) -> None:
+        """See the phases of a step once; raises SubjectError for a name that means something else."""
+        with self.mode("laps"):
+            self._lapped(0, _nothing)
+        taken = sorted(RESERVED & {*self.parts})
+        if taken:
+            raise SubjectError(
+                f'phase("{taken[0]}") has the name of something else that is measured (choose another name)'
+            )
+        self.restore()
+
+    def _check_restored(self) -> None:
+        """Run a step twice from the saved state, and note if it differs; leave the state restored."""
+        outcomes = []
+        for _ in range(2):
+            self.restore()
+            self.train(0)
+            outcomes.append([parameter.detach().clone() for parameter in self._trained()])
+        self.restore()
+        held = self._state.not_restored()
+        if held:
+            self.assumed += (f"not put back between blocks: {', '.join(held)}",)
+        elif any(not torch.equal(one, other) for one, other in zip(*outcomes, strict=True)):
+            self.assumed += ("the same step from the same state ends elsewhere: something is not put back",)
+
+    def _seams_s(self) -> float:
+        """Return the seconds that seams and clock readings add to a step, by timing empty phases."""
+        clock = HostClock()
+        names: list[str] = []
+
+        def switch(name: str) -> None:
+            clock.mark()
+            names.append(name)
+
+        with self._seams(switch):
+            self.train(0)
+        seams_used = len(names) / 2
+        self.restore()
+
+        def empty() -> None:
+            pass
+
+        with watched(switch) as phases:
+            seam = timed("empty", empty, phases)
+            costs = []
+            for function in (empty, seam, clock.mark):
+                begin = clock.now()
+                for _ in range(SEAMS_TIMED):
+                    function()
+                costs.append((clock.now() - begin) / SEAMS_TIMED)
+        return (seams_used * (costs[1] - costs[0]) + costs[2]) * NANO
+
+    def _compared(self) -> dict[str, float]:
+        """Compare a variant with the plain step, and restore its initial state."""
+        if not self.words and self.precision == "float32":
+            return {}
+        plain = own_subject(replace(self.case, variant=EAGER, precision="float32"))
+        if not isinstance(plain, OwnStep):
+            raise SubjectError("its factory returns an object with a training_step at some calls only")
+        plain.save()
+        with plain.mode("plain"):
+            plain._moved()
+        plain.restore()
+        self.calls = plain.calls
+        errors = compared(_Whole(self), _Whole(plain), self.batches, plain.batches, self.precision)
+        tolerance = max(TOLERANCES[self.precision], errors.pop("own_error"))
+        return {**errors, "tolerance": tolerance}
+
+
+class _Whole(TrainStep):
+    """An own step as what `compared` runs, some steps from the first on."""
+
+    def __init__(self, own: OwnStep) -> None:
+        self.own, self.done = own, 0
+        self.model = nn.ModuleList(_outermost(own._state))
+        self.criterion: Any = own.loop
+        self.optimizers = own.optimizers
+        self.torch_optimizer = self.optimizers[0]
+
+    def __call__(self, *_: object) -> Tensor:
+        with self.own.mode("plain"):
+            loss = loss_of(self.own.train(self.done % STEPS))
+        self.done += 1
+        return torch.zeros(()) if loss is None else torch.as_tensor(loss)
+
+
+def own_subject(case: Case) -> FactorySubject:
+    """Return the subject that a factory makes: a network, or an object with a step of its own."""
+    torch.manual_seed(SEED)
+    made = made_by_factory(case)
+    if isinstance(made, Loop):
+        _refuse_returned_again(made.loop)
+        return OwnStep(case, made)
+    return FactorySubject(case, made)
+
+
+_given: dict[int, weakref.ref[Any]] = {}
+"""The objects that factories returned in this process, by their ids."""
+
+
+def _refuse_returned_again(loop: object) -> None:
+    earlier = _given.get(id(loop))
+    if earlier is not None and earlier() is loop:
+        raise SubjectError(
+            "its factory returns the same object at every call, which several cases would train (build it in the"
+            " factory)"
+        )
+    with suppress(TypeError):  # an object with slots
+        _given[id(loop)] = weakref.ref(loop)
+
+
+def loss_of(result: object) -> Tensor | float | None:
+    """Return the loss that a step returns: itself, `["loss"]` or `.loss`; None if it returns none."""
+    if isinstance(result, Mapping):
+        result = result.get("loss")
+    elif not isinstance(result, Tensor | Real):
+        result = getattr(result, "loss", None)
+    return result if isinstance(result, Tensor) else float(result) if isinstance(result, Real) else None
+
+
+def _check(result: object, of_which: str) -> float | None:
+    """Return the loss that a call returns, if any; raises IncorrectError unless it is one finite number."""
+    loss = loss_of(result)
+    if loss is None:
+        return None
+    tensor = torch.as_tensor(loss)
+    check_loss(tensor, of_which)
+    return float(tensor.detach())
+
+
+def _outermost(state: State) -> list[nn.Module]:
+    """Return the modules that are no parts of others."""
+    modules = [one for one in state.found if isinstance(one, nn.Module)]
+    inner = {id(part) for one in modules for part in one.modules() if part is not one}
+    return [one for one in modules if id(one) not in inner]
+
+
+def _takes_number(step: Callable[..., Any]) -> bool:
+    """Return whether a step takes the number of its batch, too, as Lightning's does."""
+    needed = [
+        one
+        for one in signature(step).parameters.values()
+        if one.default is Parameter.empty
+        and one.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    return len(needed) > 1
+
+
+def _nothing() -> None:
+    """Read no clock."""
