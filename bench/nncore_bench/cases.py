@@ -3,6 +3,7 @@
 Imports neither torch nor pandas: a report on a laptop reads the same names as the worker that measured.
 """
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Literal, TypeAlias
@@ -53,7 +54,19 @@ def kind_of(phase: str) -> BlockKind:
 
 def is_part(phase: str) -> bool:
     """Return whether a phase is a part of a step."""
-    return phase not in PHASES or phase in STEP_PHASES
+    return phase in STEP_PHASES or phase not in (*PHASES, *KERNELS)
+
+
+def parts_in(phases: Iterable[str]) -> list[str]:
+    """Return the parts of a step among some phases: those of every step, then the user's own, then OTHER."""
+    found = dict.fromkeys(phase for phase in phases if is_part(phase))
+    own = [phase for phase in found if phase not in (*STEP_PHASES, OTHER)]
+    return [phase for phase in (*STEP_PHASES, *own, OTHER) if phase in found]
+
+
+def has_all_parts(phases: Collection[str]) -> bool:
+    """Return whether some phases have all parts of a step, which add up to it."""
+    return OTHER in phases or {*STEP_PHASES} <= {*phases}
 
 
 DOES_NOT_APPLY = "-"

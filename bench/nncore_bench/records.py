@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, BlockKind, Case, kind_of
+from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, BlockKind, Case, kind_of, parts_in
 
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
 OUTSIDE = "(outside of operators)"
@@ -89,6 +89,11 @@ class CaseCounters(msgspec.Struct, frozen=True):
     threads: int | None = None
     waits: dict[str, int] = {}
     inventory: tuple[OperatorCount, ...] = ()
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts of the step that were counted."""
+        return parts_in((*self.phases, *(one.phase for one in self.inventory)))
 
 
 class ProfiledOperator(msgspec.Struct, frozen=True):

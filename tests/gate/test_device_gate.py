@@ -24,11 +24,13 @@ from nncore_bench.gate.pairs import (
     judgeable,
     ratios_of,
 )
-from nncore_bench.gate.ratios import MEASURED
+from nncore_bench.gate.ratios import STEP
 from nncore_bench.gate.rule import Rule
 from nncore_bench.gate.sides import Sides
 from nncore_bench.gate.stages import Gate
 from nncore_bench.worker import messages
+
+MEASURED = (STEP, *STEP_PHASES)
 
 SPANS_NS = dict(zip(BLOCK_LAPS["laps"], (600, 60_000, 25_000, 90_000, 60_000, 400), strict=True))
 STEP_NS = sum(SPANS_NS.values())

@@ -9,6 +9,7 @@ import pytest
 from made_up_runs import CPU_CASE
 
 from nncore_bench.campaign.launcher import WorkerError
+from nncore_bench.cases import STEP_PHASES
 from nncore_bench.gate.pairs import (
     BASE,
     CANDIDATE,
@@ -20,8 +21,10 @@ from nncore_bench.gate.pairs import (
     sample_of,
     without_waiting,
 )
-from nncore_bench.gate.ratios import MEASURED
+from nncore_bench.gate.ratios import STEP
 from nncore_bench.worker import messages
+
+MEASURED = (STEP, *STEP_PHASES)
 
 LAPS = [20, 130, 30, 190, 280, 10]
 

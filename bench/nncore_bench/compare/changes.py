@@ -4,13 +4,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from nncore_bench.cases import STEP_PHASES
+from nncore_bench.cases import parts_in
 from nncore_bench.records import CaseCounters, PhaseCounters
 from nncore_bench.text.format import first_of
 
 MOST_NAMED = 3
 KILO = 1e3
-COUNTED_PHASES = (*STEP_PHASES, "inference")
 WHOLE_CASE = "case"
 """The phase of a change that concerns all phases."""
 
@@ -80,8 +79,17 @@ def changes_of(base: CaseCounters | None, candidate: CaseCounters | None) -> lis
     return [
         *_of_the_case(base, candidate),
         *_of_phases(base, candidate),
-        *(change for phase in COUNTED_PHASES for change in _of_operators(phase, base, candidate)),
+        *(
+            change
+            for phase in _counted_phases(base, candidate)
+            for change in _of_operators(phase, base, candidate)
+        ),
     ]
+
+
+def _counted_phases(*sides: CaseCounters) -> list[str]:
+    """Return the phases that are counted by themselves: the parts of the step, and inference."""
+    return [*parts_in(name for one in sides for name in one.parts), "inference"]
 
 
 def _of_the_case(base: CaseCounters, candidate: CaseCounters) -> Iterator[Change]:
@@ -94,7 +102,7 @@ def _of_the_case(base: CaseCounters, candidate: CaseCounters) -> Iterator[Change
 
 def _of_phases(base: CaseCounters, candidate: CaseCounters) -> Iterator[Change]:
     """Yield the changed counters of each phase, then the lines of code where the host waits."""
-    for phase in COUNTED_PHASES:
+    for phase in _counted_phases(base, candidate):
         a, b = base.phases.get(phase), candidate.phases.get(phase)
         if a is None or b is None:
             continue

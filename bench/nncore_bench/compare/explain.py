@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from nncore_bench.cases import FED, STEP_PHASES, Case
+from nncore_bench.cases import FED, Case, is_part, parts_in
 from nncore_bench.compare.changes import WHOLE_CASE, changes_of
 from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.records import OUTSIDE, CaseCounters, CaseProfile
@@ -103,12 +103,12 @@ def compared(  # noqa: PLR0913 - two are keywords
     comparable, nor is a case whose step only one run timed. If neither timed it as a whole, its phases are
     judged one by one.
     """
-    common = [p for p in (*JUDGED, *STEP_PHASES) if p in base.times and p in candidate.times]
+    common = [p for p in (*JUDGED, *parts_in(base.times)) if p in base.times and p in candidate.times]
     ratios = {p: candidate.times[p].over(base.times[p]) for p in common} | dict(drift_free)
     steps_s = tuple(side.times["step"].value if "step" in side.times else None for side in (base, candidate))
     margins = {phase: margin * times for phase, times in JUDGED.items()}
     if steps_s == (None, None):
-        margins |= dict.fromkeys(STEP_PHASES, margin * 2)
+        margins |= dict.fromkeys(parts_in(common), margin * 2)
     elif None in steps_s:
         margins = {}
     judged = [phase for phase in margins if phase in ratios]
@@ -160,7 +160,7 @@ def _differences(base: Side, ratios: Mapping[str, Estimate]) -> dict[str, float]
     """
     found = {phase: (ratio.value - 1) * base.times[phase].value for phase, ratio in ratios.items()}
     if "step" in found:
-        found["step"] -= sum(found.get(phase, 0.0) for phase in STEP_PHASES)
+        found["step"] -= sum(found.get(phase, 0.0) for phase in parts_in(found))
     return found
 
 
@@ -170,7 +170,7 @@ def _causes(
     """Return the exact changes, also where times agree, and the estimates of what differs in some parts."""
     exact, found = changes_of(base.counters, candidate.counters), []
     again = "as often as before" if base.counters is not None and candidate.counters is not None else ""
-    for phase in (WHOLE_CASE, *STEP_PHASES, *JUDGED):
+    for phase in (WHOLE_CASE, *parts_in(base.times), *JUDGED):
         more = _operator_differences(phase, base, candidate, differences_s.get(phase))
         for one in (change for change in exact if change.phase == phase):
             names = (one.operators or ({OUTSIDE} if one.outside else set())) & more.keys()
@@ -200,7 +200,7 @@ def _operator_differences(
     time, old, new = base.times.get(phase), base.profile, candidate.profile
     if time is None or difference_s is None or old is None or new is None:
         return {}
-    on_device = old.case.on_device and phase in STEP_PHASES
+    on_device = old.case.on_device and is_part(phase)
     before, after = (_sums(one, phase, "device_s" if on_device else "share") for one in (old, new))
     if not on_device and not (before and after):
         return {}

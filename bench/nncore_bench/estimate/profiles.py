@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from statistics import median
 
-from nncore_bench.cases import STEP_PHASES, Case
+from nncore_bench.cases import Case, is_part
 from nncore_bench.companions import SMALLEST_NETWORK
 from nncore_bench.estimate.rows import Row
 from nncore_bench.records import CaseProfile, ProfiledOperator
@@ -47,7 +47,7 @@ def split_of(profile: CaseProfile, profiles: Iterable[CaseProfile]) -> dict[str,
 
 def step_operators(profile: CaseProfile) -> list[ProfiledOperator]:
     """Return the operators of the step that the counters count as well."""
-    return [o for o in profile.operators if o.dispatched and o.calls and o.phase in STEP_PHASES]
+    return [o for o in profile.operators if o.dispatched and o.calls and is_part(o.phase)]
 
 
 def _kind(operator: ProfiledOperator) -> tuple[str, str, str]:

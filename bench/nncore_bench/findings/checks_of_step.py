@@ -102,7 +102,7 @@ def _waits(known: Evidence) -> Finding | None:
         return None
     sites = known.counters.waits
     # Without the wait the host runs ahead by that much at most, and then the device may still be slower.
-    host_s = sum(one.host_s for one in known.profiled(STEP_PHASES, READ)) or None
+    host_s = sum(one.host_s for one in known.profiled(known.counters.parts, READ)) or None
     return found(
         "waits",
         waits,
@@ -141,7 +141,7 @@ def gemm_shapes(known: Evidence) -> Finding | None:
     multiple = TILES.get(known.case.precision)
     if multiple is None:
         raise NotApplicableError("no tensor cores")
-    products = [call for call in known.calls(*STEP_PHASES) if call.operator in PRODUCTS]
+    products = [call for call in known.calls(*known.counters.parts) if call.operator in PRODUCTS]
     odd = [call for call in products if any(length % multiple for length in _lengths(call))]
     if not odd:
         return None
@@ -202,7 +202,7 @@ def _half_of_double(known: Evidence, phase: str) -> float | None:
 
 def mixed_dtypes(known: Evidence) -> Finding | None:
     """Find conversions between floating types in a step whose tensors are all float32."""
-    calls = known.calls(*STEP_PHASES)
+    calls = known.calls(*known.counters.parts)
     if known.case.precision not in ("float32", "tf32"):
         raise NotApplicableError("precision converts")
     sizes = {FLOAT_BYTES[name] for call in calls for name in types_of(call) if name in FLOAT_BYTES}
@@ -210,7 +210,7 @@ def mixed_dtypes(known: Evidence) -> Finding | None:
     if not casts:
         return None
     lines = {(call.phase, call.shapes, call.dtypes) for call in casts}
-    profiled = known.profiled(STEP_PHASES, CONVERSION)
+    profiled = known.profiled(known.counters.parts, CONVERSION)
     gain_s = known.undisturbed_s([one for one in profiled if (one.phase, one.shapes, one.dtypes) in lines])
     basis = "not profiled" if gain_s is None else "profiled conversions"
     moved_bytes = sum(call.moved_bytes for call in casts)

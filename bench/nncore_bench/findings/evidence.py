@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nncore_bench.cases import STEP_PHASES, Case
+from nncore_bench.cases import Case
 from nncore_bench.estimate.ceilings import Ceilings, ceilings_of
 from nncore_bench.estimate.profiles import profile_of
 from nncore_bench.estimate.rows import Row
@@ -46,7 +46,7 @@ class Evidence:
     def counted(self, name: str) -> dict[str, int]:
         """Return one counter by phase of the step; raises NotApplicableError if no phase has it."""
         phases = self.counters.phases
-        values = {phase: getattr(phases[phase], name) for phase in STEP_PHASES if phase in phases}
+        values = {phase: getattr(phases[phase], name) for phase in self.counters.parts if phase in phases}
         known = {phase: value for phase, value in values.items() if value is not None}
         if not known:
             raise NotApplicableError(UNCOUNTED)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from nncore_bench.cases import STEP_PHASES
+from nncore_bench.cases import parts_in
 from nncore_bench.compare.explain import Cause, Side, explained
 from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.records import CaseCounters, CaseProfile
@@ -20,5 +20,5 @@ def causes_of_slower(
     times = {phase: Estimate(base_s) for phase, (_, base_s) in phases.items()}
     base, candidate = (Side(times, *known) for known in zip(counters, profiles, strict=True))
     differences = {phase: more_s for phase, (more_s, _) in phases.items()}
-    differences["step"] -= sum(differences[phase] for phase in STEP_PHASES)
+    differences["step"] -= sum(differences[phase] for phase in parts_in(differences))
     return explained(base, candidate, differences, {"step"})[-1]

@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from nncore_bench.campaign.conductor import SPIN_UP_S
 from nncore_bench.campaign.launcher import Asked, WorkerError
-from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, BlockKind, Case
+from nncore_bench.cases import STEP_PHASES, BlockKind, Case
 from nncore_bench.gate.cores import Cores
-from nncore_bench.gate.ratios import MEASURED, STEP, PairRatios
+from nncore_bench.gate.ratios import STEP, PairRatios
 from nncore_bench.runs import NANO
 from nncore_bench.worker import messages
 from nncore_bench.worker.blocks import LEAST_ITERATIONS
@@ -50,7 +50,6 @@ LENGTHS = 3
 
 BASE, CANDIDATE = BOTH = 0, 1
 Thing = TypeVar("Thing")
-COLUMNS = [BLOCK_LAPS["laps"].index(phase) for phase in STEP_PHASES]
 
 
 Launch = Callable[[int, str, Path, tuple[int, ...]], Asked]
@@ -72,7 +71,7 @@ class SideError(RuntimeError):
 
 
 class Sample(NamedTuple):
-    """One side's block: the smallest and the mean lap of each of MEASURED, in nanoseconds.
+    """One side's block: the smallest and the mean lap of the step and of each of its parts, in nanoseconds.
 
     The mean leaves out the time that other programs had the core; `clock_mean`, of the whole step, keeps it,
     as a clock alone would. On a device `low` is the mean as well.
@@ -85,7 +84,10 @@ class Sample(NamedTuple):
 
 @dataclass
 class Pairing:
-    """Launch pairs of some cases; the first pair settles `steps`, the same for both sides."""
+    """Launch pairs of some cases; the first pair settles `steps` and `parts`, the same for both sides.
+
+    The parts of a step are those that both sides have; others are laps of OTHER.
+    """
 
     cases: Sequence[Case]
     launch: Launch
@@ -93,6 +95,7 @@ class Pairing:
     random: random.Random
     samples: int = SAMPLES
     steps: dict[int, int] = field(default_factory=dict)
+    parts: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._cores = Cores(self.cores, self.random)
@@ -129,8 +132,8 @@ class Pairing:
         self, workers: Workers, numbers: Sequence[int], cores: tuple[int, ...]
     ) -> dict[int, PairRatios]:
         for number in self._shuffled(numbers):
-            for side in self._shuffled(BOTH):
-                self._prepare(workers, side, number)
+            parts = [self._prepare(workers, side, number) for side in self._shuffled(BOTH)]
+            self.parts.setdefault(number, common_parts(*parts))
         if self.cases[numbers[0]].on_device:  # its clock fell while the workers started
             for side in self._shuffled(BOTH):
                 self._ask(workers, side, numbers[0], messages.SpinUp(SPIN_UP_S))
@@ -138,14 +141,15 @@ class Pairing:
         for _ in range(self.samples):
             for number in self._shuffled(numbers):
                 samples[number].append(self._sample(workers, number, cores))
-        return {number: ratios_of(of_case) for number, of_case in samples.items()}
+        return {number: ratios_of(of_case, self.parts[number]) for number, of_case in samples.items()}
 
-    def _prepare(self, workers: Workers, side: int, number: int) -> None:
+    def _prepare(self, workers: Workers, side: int, number: int) -> tuple[str, ...]:
         kinds = self._kinds(number)
         request = messages.Prepare(number, self.cases[number], warm_up=True, kinds=kinds)
         reply = self._ask(workers, side, number, request)
         if number not in self.steps and isinstance(reply, messages.Prepared):
             self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds[kinds[0]]))
+        return reply.parts if isinstance(reply, messages.Prepared) else STEP_PHASES
 
     def _kinds(self, number: int) -> tuple[BlockKind, ...]:
         return ON_DEVICE if self.cases[number].on_device else ON_CPU
@@ -161,7 +165,10 @@ class Pairing:
                     replies[side][kind] = reply
                     self._cores.note(cores, reply.waited_ns, reply.wall_ns)
         base, candidate = (
-            sample_of(one["laps"]) if len(one) == 1 else device_sample_of(**one) for one in replies.values()
+            sample_of(one["laps"], self.parts[number])
+            if len(one) == 1
+            else device_sample_of(**one, parts=self.parts[number])
+            for one in replies.values()
         )
         return base, candidate
 
@@ -178,26 +185,35 @@ class Pairing:
         return self.random.sample(list(things), len(things))
 
 
-def sample_of(reply: messages.Measured) -> Sample:
+def common_parts(base: tuple[str, ...], candidate: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the parts that the steps of both sides have."""
+    return tuple(part for part in base if part in candidate)
+
+
+def sample_of(reply: messages.Measured, parts: tuple[str, ...] = STEP_PHASES) -> Sample:
     """Return the sample of one side on the CPU: counted laps, and the step as the sum of its laps."""
-    laps = reply.block("laps").host[1:].astype(np.float64)
+    laps = reply.block("laps").with_parts(parts).host[1:].astype(np.float64)
 
     def measured(laps: Times) -> Times:
-        return np.column_stack([laps.sum(axis=1), laps[:, COLUMNS]])
+        # A part of an own step may be left out of an iteration.
+        found: Times = np.maximum(np.column_stack([laps.sum(axis=1), laps[:, : len(parts)]]), 1.0)
+        return found
 
     mean = measured(without_waiting(laps, reply.waited_ns)).mean(axis=0)
     return Sample(measured(laps).min(axis=0), mean, float(laps.sum(axis=1).mean()))
 
 
-def device_sample_of(plain: messages.Measured, laps: messages.Measured) -> Sample:
+def device_sample_of(
+    plain: messages.Measured, laps: messages.Measured, parts: tuple[str, ...] = STEP_PHASES
+) -> Sample:
     """Return the sample of one side on a device: means alone, since these add up.
 
     The step is the wall time of the plain block, without the time that others had the core where the host
     sets the pace; the phases are spans between events, none shorter than a tick of theirs.
     """
-    step, parts = plain.block("plain"), laps.block("laps")
+    step, lapped = plain.block("plain"), laps.block("laps").with_parts(parts)
     waited_ns = step.waited_ns if step.each_ns.sum() >= HOST_SETS_THE_PACE * step.wall_ns else 0
-    spans = (parts.host if parts.device is None else parts.device)[1:, COLUMNS].mean(axis=0)
+    spans = (lapped.host if lapped.device is None else lapped.device)[1:, : len(parts)].mean(axis=0)
     mean = np.array([(step.wall_ns - waited_ns) / step.iterations, *np.maximum(spans, TICK_NS)])
     return Sample(mean, mean, step.wall_mean_ns)
 
@@ -216,8 +232,8 @@ def without_waiting(laps: Times, waited_ns: float) -> Times:
     return left
 
 
-def ratios_of(samples: Sequence[tuple[Sample, Sample]]) -> PairRatios:
-    """Return what the samples of a pair, base and candidate, show of a case."""
+def ratios_of(samples: Sequence[tuple[Sample, Sample]], parts: tuple[str, ...] = STEP_PHASES) -> PairRatios:
+    """Return what the samples of a pair, base and candidate, show of a case with these parts of its step."""
     lows, means = (
         np.array([[getattr(side, kind) for side in one] for one in samples]) for kind in ("low", "mean")
     )
@@ -227,11 +243,11 @@ def ratios_of(samples: Sequence[tuple[Sample, Sample]]) -> PairRatios:
     mean[0] = np.log(means[:, CANDIDATE, 0].sum() / means[:, BASE, 0].sum())
     base_s = lows[:, BASE].min(axis=0) * NANO
     mean_ns = [(base.clock_mean, candidate.clock_mean) for base, candidate in samples]
-    return PairRatios(_by_phase(low), _by_phase(mean), _by_phase(base_s), lows[:, :, 0].tolist(), mean_ns)
 
+    def by_phase(values: Times) -> dict[str, float]:
+        return dict(zip((STEP, *parts), values.tolist(), strict=True))
 
-def _by_phase(values: Times) -> dict[str, float]:
-    return dict(zip(MEASURED, values.tolist(), strict=True))
+    return PairRatios(by_phase(low), by_phase(mean), by_phase(base_s), lows[:, :, 0].tolist(), mean_ns)
 
 
 def judgeable(case: Case, pairs: Sequence[PairRatios]) -> tuple[str, ...]:
@@ -245,4 +261,4 @@ def judgeable(case: Case, pairs: Sequence[PairRatios]) -> tuple[str, ...]:
     def both_s(phase: str) -> float:
         return float(np.median([one.base_s[phase] * exp(one.low[phase] / 2) for one in pairs]))
 
-    return tuple(phase for phase in MEASURED if phase == STEP or both_s(phase) >= least_s)
+    return tuple(phase for phase in pairs[0].low if phase == STEP or both_s(phase) >= least_s)

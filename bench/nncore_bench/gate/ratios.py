@@ -3,10 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nncore_bench.cases import STEP_PHASES
-
 STEP = "step"
-MEASURED = (STEP, *STEP_PHASES)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from nncore_bench.gate.columns import Column, columns_of
 from nncore_bench.gate.decide import Decision, Ground, Verdict, confirm, pairs_needed, screen
 from nncore_bench.gate.outcome import Outcome
 from nncore_bench.gate.pairs import BASE, CANDIDATE, SideError, judgeable
-from nncore_bench.gate.ratios import MEASURED, PairRatios
+from nncore_bench.gate.ratios import PairRatios
 from nncore_bench.gate.rule import Rule
 from nncore_bench.gate.sides import SIDES, Sides
 from nncore_bench.gate.signflip import FEWEST_PAIRS
@@ -259,7 +259,7 @@ class Gate:
         """
         shown = {case: self._second.get(case) or self._first.get(case) for case in self.cases}
         return {
-            case: {phase: _difference(pairs, phase) for phase in MEASURED}
+            case: {phase: _difference(pairs, phase) for phase in pairs[0].low}
             for case, pairs in shown.items()
             if pairs
         }

@@ -6,7 +6,7 @@ from operator import itemgetter
 from shlex import join
 from typing import Any
 
-from nncore_bench.cases import STEP_PHASES, Case
+from nncore_bench.cases import Case, parts_in
 from nncore_bench.compare.changes import Change
 from nncore_bench.compare.explain import Cause
 from nncore_bench.estimate.estimates import Estimate
@@ -194,7 +194,7 @@ def explanations(outcome: Outcome) -> list[str]:
 
 def _explained(outcome: Outcome, case: Case, verb: str, alone: Sequence[str]) -> str:
     phases = outcome.phases[case]
-    ranked = sorted(STEP_PHASES, key=lambda phase: -phases[phase][0])[:MOST_PHASES]
+    ranked = sorted(parts_in(phases), key=lambda phase: -phases[phase][0])[:MOST_PHASES]
     parts = ", ".join(
         f"{phase} {decimals(phases[phase][0] / MICROSECONDS.seconds, 1)} of {micro(phases[phase][1])}"
         for phase in ranked

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 import altair as alt
 import pandas as pd
 
-from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, UNATTRIBUTED, Case, Place
+from nncore_bench.cases import DOES_NOT_APPLY, UNATTRIBUTED, Case, Place, parts_in
 from nncore_bench.crossover.crossing import Crossover
 from nncore_bench.crossover.table import RESIDENT, Curve
 from nncore_bench.estimate.ceilings import Ceilings
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.page.drawing import CASES, INK, MOST_ROWS, ROW_HEIGHT, Figure, drawn, logarithmic
 from nncore_bench.report.counters import GIGA, MEGA
-from nncore_bench.report.phases import share_of
+from nncore_bench.report.phases import parts_in_any, share_of
 from nncore_bench.text.format import number, percentage
 from nncore_bench.text.frame import series, size
 
@@ -107,7 +107,7 @@ def speed_up_figure(found: Sequence[Curve]) -> Figure | None:
 
 def phase_figure(cells: Cells) -> Figure | None:
     """Return stacked bars: the share of each phase in the step, a bar per case."""
-    parts = (*STEP_PHASES, UNATTRIBUTED)
+    parts = (*parts_in_any(cells), UNATTRIBUTED)
     data = pd.DataFrame(
         [
             {**_labelled(case, cells), "phase": name, "share": share, "order": order}
@@ -139,14 +139,14 @@ def memory_figure(cells: Cells) -> Figure | None:
         [
             {**_labelled(case, cells), "phase": name, "megabytes": peak_bytes / MEGA}
             for case, row_of in list(cells.items())[:MOST_ROWS]
-            for name in STEP_PHASES
+            for name in parts_in(row_of)
             if (row := row_of.get(name)) and (peak_bytes := row.counters.peak_bytes) is not None
         ]
     )
     if data.empty:
         return None
     top = alt.Axis(labelAngle=0, orient="top")
-    phases = alt.X("phase:N", sort=list(STEP_PHASES), title=None, axis=top)
+    phases = alt.X("phase:N", sort=parts_in_any(cells), title=None, axis=top)
     scale = alt.Scale(type="symlog", range=["#f1f6fb", "#8fbbe0"])
     chart = _map(data, phases, CASES, alt.Color("megabytes:Q", scale=scale, title="MB"), "3", 11)
     most = data.nlargest(1, "megabytes").iloc[0]
@@ -167,7 +167,7 @@ def roofline_figure(cells: Cells, ceilings: Mapping[Place, Ceilings]) -> Figure 
                 "rate": row.flop_per_s / GIGA,
             }
             for case, row_of in cells.items()
-            for phase in (*STEP_PHASES, "step")
+            for phase in (*parts_in(row_of), "step")
             if (row := row_of.get(phase))
             and row.counters.flop
             and row.counters.moved_bytes

@@ -5,19 +5,18 @@ from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 
-from nncore_bench.cases import STEP_PHASES, Place
+from nncore_bench.cases import Place, parts_in
 from nncore_bench.companions import reference_case
 from nncore_bench.estimate.ceilings import UNKNOWN, Ceilings
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import NOT_COUNTED, Row
 from nncore_bench.records import PhaseCounters
-from nncore_bench.report.phases import PHASE, phases_in, time_in
+from nncore_bench.report.phases import PHASE, parts_in_any, phases_in, time_in
 from nncore_bench.text.format import NOT_AVAILABLE, count, from_to, in_unit, percentage, unit_for
 from nncore_bench.text.frame import frame_of, identity_column, phase_column, place, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 
-COUNTED = (*STEP_PHASES, "step", "inference")
 MEGA, GIGA, KILO, MICRO = 1e6, 1e9, 1e3, 1e-6
 CEILINGS_WITHIN = 0.05
 """A ceiling is a rate measured once, and another shape may do a little better."""
@@ -84,9 +83,10 @@ def limit_table(cells: Cells) -> Table | None:
     if not (counted := _counted(cells)):
         return None
     names = shown_columns(counted)
+    phases = phases_in(counted, (*parts_in_any(counted), "step", "inference"))
     columns = [
         *map(identity_column, names),
-        *(phase_column(counted, name, name, limit_cell, words=True) for name in phases_in(counted, COUNTED)),
+        *(phase_column(counted, name, name, limit_cell, words=True) for name in phases),
     ]
     title = f"What limits each phase ({shared_by(counted)})"
     raw = frame_of(_rows(counted))[[*names, "phase", *RATES]]
@@ -185,7 +185,12 @@ def _counted(cells: Cells) -> Cells:
 
 
 def _rows(cells: Cells) -> list[Row]:
-    return [row_of[phase] for row_of in cells.values() for phase in COUNTED if phase in row_of]
+    return [
+        row_of[phase]
+        for row_of in cells.values()
+        for phase in (*parts_in(row_of), "step", "inference")
+        if phase in row_of
+    ]
 
 
 def _rate(per_s: float | None, share: float | None) -> str:

@@ -6,7 +6,7 @@ from operator import attrgetter, methodcaller
 import pandas as pd
 from msgspec.structs import asdict
 
-from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
+from nncore_bench.cases import DOES_NOT_APPLY, Case, is_part
 from nncore_bench.companions import reference_case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.profiles import busy_share, slowed_by, split_of, step_operators, unaccounted
@@ -57,7 +57,7 @@ def operator_tables(profiles: Sequence[CaseProfile]) -> list[Table]:
 
 
 def _operator_table(name: str, profile: CaseProfile, raw: pd.DataFrame) -> Table:
-    of_step = [operator for operator in profile.operators if operator.phase in STEP_PHASES]
+    of_step = [operator for operator in profile.operators if is_part(operator.phase)]
     of_step.sort(key=lambda one: one.host_s if one.device_s is None else one.device_s, reverse=True)
     top = of_step[:ON_SCREEN]
     host, device = (unit_for(getattr(one, seconds) for one in top) for seconds in ("host_s", "device_s"))

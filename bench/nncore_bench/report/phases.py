@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
-from nncore_bench.cases import DOES_NOT_APPLY, FED, PHASES, STEP_PHASES, UNATTRIBUTED
+from nncore_bench.cases import DOES_NOT_APPLY, FED, UNATTRIBUTED, has_all_parts, parts_in
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import WITHIN_ONE_PROCESS
 from nncore_bench.estimate.profiles import BUSY_FROM, busy_share
@@ -12,7 +12,6 @@ from nncore_bench.text.format import Unit, count, decimals, percentage, plus_min
 from nncore_bench.text.frame import frame_of, identity_column, phase_column, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table
 
-INSIDE = ("step", *STEP_PHASES)
 OUTSIDE = (*FED, "inference")
 FLOOR = "x floor"
 WHAT_FLOOR = (
@@ -26,7 +25,7 @@ LAUNCHES_QUEUED = 1_000
 
 def time_table(cells: Cells) -> Table | None:
     """Return the time of the step, of its phases and of what surrounds it, a line per case."""
-    reported = phases_in(cells, (*INSIDE, *OUTSIDE))
+    reported = phases_in(cells, ("step", *parts_in_any(cells), *OUTSIDE))
     if not reported:
         return None
     rows = [row for row_of in cells.values() for row in row_of.values()]
@@ -42,10 +41,10 @@ def time_table(cells: Cells) -> Table | None:
 
 def share_table(cells: Cells) -> Table | None:
     """Return the shares of the step and of the feeding loop, a line per case."""
-    reported, fed = phases_in(cells, STEP_PHASES), phases_in(cells, FED)
+    reported, fed = parts_in_any(cells), phases_in(cells, FED)
     if not reported and not fed:
         return None
-    complete = len(reported) == len(STEP_PHASES)
+    complete = has_all_parts(reported)
     columns = [
         *map(identity_column, shown_columns(cells)),
         *(_share(cells, f"{name} %", name) for name in reported),
@@ -69,7 +68,12 @@ def share_table(cells: Cells) -> Table | None:
 def enqueue_table(cells: Cells) -> Table | None:
     """Return the times of host and device in each phase on a device, and its launches, a line per phase."""
     on_device = _on_device(cells)
-    rows = [row_of[phase] for row_of in on_device.values() for phase in PHASES if phase in row_of]
+    rows = [
+        row_of[phase]
+        for row_of in on_device.values()
+        for phase in (*FED, *parts_in(row_of), "step", "inference")
+        if phase in row_of
+    ]
     if not any(row.host_s for row in rows):
         return None
     unit = _unit(rows, "host_s")
@@ -95,6 +99,11 @@ def enqueue_table(cells: Cells) -> Table | None:
         caption += " Where busy is n/a, for want of a profile, it may be either."
     title = f"Host and device in each phase ({shared_by(on_device)})"
     return Table.of("enqueue", title, caption, columns, rows, raw=frame_of(rows), on_screen=False)
+
+
+def parts_in_any(cells: Cells) -> list[str]:
+    """Return the parts of the steps of all cases."""
+    return parts_in(name for row_of in cells.values() for name in row_of)
 
 
 def phases_in(cells: Cells, phases: Sequence[str]) -> list[str]:
@@ -130,8 +139,9 @@ def share_of(row_of: Mapping[str, Row], phase: str) -> float | None:
     """Return the share of a phase; `unattributed` is the rest that the phases of the step leave."""
     if phase != UNATTRIBUTED:
         return row_of[phase].share if phase in row_of else None
-    shares = [share for name in STEP_PHASES if (share := share_of(row_of, name)) is not None]
-    return max(1 - sum(shares), 0.0) if len(shares) == len(STEP_PHASES) else None
+    shares = [share_of(row_of, name) for name in parts_in(row_of)]
+    known = [share for share in shares if share is not None]
+    return max(1 - sum(known), 0.0) if has_all_parts(row_of) and len(known) == len(shares) else None
 
 
 def time_in(unit: Unit) -> Callable[[Row], str]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from statistics import median
 
-from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
+from nncore_bench.cases import DOES_NOT_APPLY, Case, has_all_parts, parts_in
 from nncore_bench.companions import reference_case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import Row
@@ -53,7 +53,7 @@ def best_throughput(cells: Cells) -> str:
 
 
 def _shares(row_of: Mapping[str, Row]) -> dict[str, float]:
-    return {name: row.share for name in STEP_PHASES if (row := row_of.get(name)) and row.share is not None}
+    return {name: share for name in parts_in(row_of) if (share := row_of[name].share) is not None}
 
 
 def _on_device(device: str, shares: Mapping[Case, Mapping[str, float]], cells: Cells) -> str:
@@ -65,7 +65,7 @@ def _on_device(device: str, shares: Mapping[Case, Mapping[str, float]], cells: C
     example = reference_case(shares)
     own = f"{percentage(shares[example].get(phase))} %, "
     link = f"; for example {own}" if len(shares) > 1 else ": "
-    all_parts = all(len(of_case) == len(STEP_PHASES) for of_case in shares.values())
+    all_parts = all(has_all_parts(of_case) for of_case in shares.values())
     return (
         f"on {device}, {phase}{'' if all_parts else ' (of those reported)'} takes {percentage(share)} %"
         f" of the step{cases}{link}{_example(example, phase, cells)}"

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nncore_bench.cases import BLOCK_LAPS, OTHER, STEP_PHASES, UNATTRIBUTED, BlockKind
+from nncore_bench.cases import BLOCK_LAPS, OTHER, UNATTRIBUTED, BlockKind, parts_in
 from nncore_bench.runs import Block, Nanoseconds
 from nncore_bench.worker.clock import Clock
 from nncore_bench.worker.waiting import Waiting
@@ -33,19 +33,26 @@ class Workload(Protocol):
 class NamedLaps:
     """The laps of an own step by name: a part may have several in an iteration, or none.
 
-    `names` has the part that begins at each mark, and STEP_BEGINS where an iteration begins, in the part OTHER.
+    `names` has the part that begins at each mark, and STEP_BEGINS where an iteration begins, in OTHER.
     """
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self._seen: dict[str, None] = {}
+        self.mark: Callable[[str], None] = self.names.append
+
+    def mark_with(self, clock: Clock) -> None:
+        """Drop all names; from now on `mark` records a boundary by this clock and a name."""
+        self._seen.update(dict.fromkeys(self.names))
+        self.names.clear()
+        self.mark = clock.naming(self.names)
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The parts seen so far: those that every step has in their order, then the user's own, then OTHER."""
+        """The parts seen so far, in the order of `parts_in`."""
         self._seen.update(dict.fromkeys(self.names))
-        own = [name for name in self._seen if name not in (*STEP_PHASES, STEP_BEGINS, OTHER, UNATTRIBUTED)]
-        return (*(name for name in STEP_PHASES if name in self._seen), *own, OTHER)
+        begun = (name for name in self._seen if name not in (STEP_BEGINS, UNATTRIBUTED))
+        return tuple(parts_in([*begun, OTHER]))
 
     def summed(self, laps: Nanoseconds) -> Nanoseconds:
         """Return the time of each part in each iteration, of shape [iterations, parts and UNATTRIBUTED]."""
@@ -69,14 +76,16 @@ def run_block(
 ) -> Block:
     """Run one leading and some counted iterations from the restored state, and return all their laps.
 
-    `laps` are the names of those that an own step marks. Nothing waits inside an iteration. The device is waited for after the leading iteration and at the end,
+    `laps` are the names of those that an own step marks.
+
+    Nothing waits inside an iteration. The device is waited for after the leading iteration and at the end,
     so that `wall_ns` holds the counted iterations alone.
     """
     if iterations < 1:
         raise ValueError(f"iterations: {iterations} is not positive")
     workload.restore()
     if laps is not None:
-        laps.names.clear()
+        laps.mark_with(clock)
     run = workload.iteration(kind)
     with workload.mode(kind), no_collection():
         clock.begin(marks=(iterations + 1) * len(BLOCK_LAPS[kind]) + 1)

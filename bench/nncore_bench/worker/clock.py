@@ -34,6 +34,9 @@ class Clock(Protocol):
     def settle(self) -> None:
         """Wait until all enqueued work is done."""
 
+    def naming(self, names: list[str]) -> Callable[[str], None]:
+        """Return a function that records a boundary and appends the name of the lap that begins there."""
+
     def host_laps(self) -> Nanoseconds:
         """Return the nanoseconds between marks on the host."""
 
@@ -46,18 +49,27 @@ class HostClock:
 
     def __init__(self, now: Callable[[], int] = time.perf_counter_ns) -> None:
         self.now = now
-        self.begin(marks=0)
+        self._readings: list[int] = []
+        append = self._readings.append
 
-    def begin(self, marks: int) -> None:  # noqa: ARG002 - a list grows by itself
-        """Discard all marks; `mark` uses locals only, since its own cost is part of every lap."""
-        readings: list[int] = []
-        self._readings = readings
-        append, now = readings.append, self.now
-
-        def mark() -> None:
+        def mark() -> None:  # locals only, since its own cost is part of every lap
             append(now())
 
         self.mark = mark
+
+    def begin(self, marks: int) -> None:  # noqa: ARG002 - a list grows by itself
+        """Discard all marks."""
+        self._readings.clear()
+
+    def naming(self, names: list[str]) -> Callable[[str], None]:
+        """Return a function that records a boundary and appends the name of the lap that begins there."""
+        append, now, name_it = self._readings.append, self.now, names.append
+
+        def mark(name: str) -> None:
+            append(now())
+            name_it(name)
+
+        return mark
 
     def settle(self) -> None:
         """Do nothing: the host's work is done when the call returns."""
@@ -115,6 +127,15 @@ class EventClock:
             self._pool[self._used].record(self._stream)
             self._used += 1
         self._readings.append(self.now())
+
+    def naming(self, names: list[str]) -> Callable[[str], None]:
+        """Return a function that records a boundary and appends the name of the lap that begins there."""
+
+        def mark(name: str) -> None:
+            self.mark()
+            names.append(name)
+
+        return mark
 
     def settle(self) -> None:
         """Wait until the device has done all enqueued work."""

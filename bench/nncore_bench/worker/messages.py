@@ -101,7 +101,8 @@ class Hello(msgspec.Struct, frozen=True, tag=True):
 class Prepared(msgspec.Struct, frozen=True, tag=True):
     """Answer Prepare: seconds of an iteration of each kind of block it has, checks, and assumed defaults.
 
-    `parts` are those of its step. `optimizer_code` is the line of code that makes the subject's optimizer for the variant of the case.
+    `parts` are those of its step; `optimizer_code` is the line of code that makes the subject's optimizer for
+    the variant of the case.
     """
 
     seconds: dict[BlockKind, float]

@@ -27,7 +27,7 @@ from nncore_bench.campaign.conductor import Progress
 from nncore_bench.cases import STEP_PHASES, Case
 from nncore_bench.gate.decide import Verdict
 from nncore_bench.gate.outcome import Outcome
-from nncore_bench.gate.ratios import MEASURED, PairRatios
+from nncore_bench.gate.ratios import STEP, PairRatios
 from nncore_bench.gate.rule import SUITE, Rule
 from nncore_bench.gate.sides import Counters
 from nncore_bench.gate.stages import Gate
@@ -36,6 +36,8 @@ from nncore_bench.selftest.checks import bounds
 
 Recorded = Mapping[str, Mapping[str, Any]]
 """One launch pair: by the key of each case, what it showed."""
+
+MEASURED = (STEP, *STEP_PHASES)
 
 
 @dataclass(frozen=True)

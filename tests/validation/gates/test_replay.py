@@ -10,9 +10,12 @@ from judge_gates import JudgeError, read_gates
 from rejudge_gates import why_not
 from replay_gates import EFFECTS, Effect, drawn, line, pairs_of
 
+from nncore_bench.cases import STEP_PHASES
 from nncore_bench.gate.decide import Verdict
-from nncore_bench.gate.ratios import MEASURED
+from nncore_bench.gate.ratios import STEP
 from nncore_bench.gate.text import gate_record
+
+MEASURED = (STEP, *STEP_PHASES)
 
 KEYS = ("cpu-t1-float32-eager-b32-h128", "cpu-t1-float32-eager-b128-h512")
 
@@ -23,7 +26,13 @@ def records(deviation: float, gates: int = 12) -> list[dict[str, Any]]:
 
     def pair(stage: int, shift: float) -> dict[str, Any]:
         low, mean = (
-            dict(zip(MEASURED, shift + noise.normal(0, deviation, len(MEASURED)), strict=True))
+            dict(
+                zip(
+                    MEASURED,
+                    shift + noise.normal(0, deviation, len(MEASURED)),
+                    strict=True,
+                )
+            )
             for _ in range(2)
         )
         return {"stage": stage, "low": low, "mean": mean}

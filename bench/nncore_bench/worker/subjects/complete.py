@@ -75,8 +75,9 @@ def completed_loop(made: Any) -> Loop:  # noqa: ANN401 - an object with a traini
         return Loop(made, None, loader=loader)
     if batch is None:
         raise SubjectError(
-            f"{type(made).__name__} has a training_step and no batches (give it an attribute `batch`, an example"
-            " that is cut or repeated to any size, or a method loader(batch_size) that returns batches)"
+            f"{type(made).__name__} has a training_step and no batches (give it an attribute `batch`, an"
+            " example that is cut or repeated to any size, or a method loader(batch_size) that returns"
+            " batches)"
         )
     pair = isinstance(batch, tuple | list) and len(batch) == 2  # noqa: PLR2004 - inputs and targets
     samples = Samples.of(*batch) if pair else Samples.of(batch, None)

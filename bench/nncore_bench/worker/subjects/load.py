@@ -35,7 +35,10 @@ from nncore_bench.worker.users_code import line_of, said_of
 
 
 def make(subject: str) -> Made | Loop:
-    """Load a subject, a network or an object with a step of its own; raises SubjectError, which names the factory and the way out."""
+    """Load a subject, a network or an object with a step of its own.
+
+    Raises SubjectError, which names the factory and the way out.
+    """
     name, _, detail = subject.partition(":")
     if name == TORCHVISION:
         factory = _torchvision(detail)

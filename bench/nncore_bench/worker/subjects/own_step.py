@@ -16,12 +16,9 @@ from torch.optim import Optimizer
 
 from nncore.step import TrainStep
 from nncore_bench.cases import OTHER, PHASES, STEP_PHASES, UNATTRIBUTED, BlockKind, Case
-from nncore_bench.runs import NANO
 from nncore_bench.variants import EAGER, HALVES, WORDS
-from nncore_bench.watch.phases import timed, watched
 from nncore_bench.watch.seams import phase_of, seams
 from nncore_bench.worker.blocks import STEP_BEGINS, IncorrectError, NamedLaps
-from nncore_bench.worker.clock import HostClock
 from nncore_bench.worker.counters.operators import graph_nodes
 from nncore_bench.worker.counters.steps import SETTLING_STEPS, Switch, settle
 from nncore_bench.worker.subjects.apply_variant import casting, precision_set
@@ -30,12 +27,11 @@ from nncore_bench.worker.subjects.complete import Loop, SubjectError
 from nncore_bench.worker.subjects.factory import FactorySubject, made_by_factory
 from nncore_bench.worker.subjects.numerical_error import STEPS, TOLERANCES, compared
 from nncore_bench.worker.subjects.state import State
-from nncore_bench.worker.subjects.subject import MOST_STEPS_UNMOVED, SEED, Mark, check_loss
+from nncore_bench.worker.subjects.subject import MOST_STEPS_UNMOVED, SEED, Mark, check_loss, no_mark
 
 MOVES_SEEN = 3
 """How often parameters must have moved to tell every how many calls they do."""
 
-SEAMS_TIMED = 2_000
 RESERVED = {*PHASES, UNATTRIBUTED, STEP_BEGINS} - {*STEP_PHASES}
 
 
@@ -53,7 +49,6 @@ class OwnStep(FactorySubject):
     def __init__(self, case: Case, made: Loop) -> None:
         self._loop_made = made
         self.laps = NamedLaps()
-        self._mark: Mark = _nothing
         super().__init__(case)
 
     def _made(self) -> Any:  # noqa: ANN401 - a Loop, where others have a network
@@ -82,8 +77,8 @@ class OwnStep(FactorySubject):
         rebuilding += ["float16"] if self.precision == "float16" else []
         if rebuilding:
             raise SubjectError(
-                f"{rebuilding[0]} would change the subject's own training_step (write it there, and compare the"
-                " two versions: nncore-bench compare)"
+                f"{rebuilding[0]} would change the subject's own training_step (write it there, and compare"
+                " the two versions)"
             )
 
     def _models_called(self, state: State) -> list[nn.Module]:
@@ -158,22 +153,17 @@ class OwnStep(FactorySubject):
             if self.precision in HALVES:
                 contexts.enter_context(casting(self.precision, self.device.type))
             if kind == "laps":
-                contexts.enter_context(self._seams(self._switch))
+                contexts.enter_context(self._seams(self.laps.mark))
             yield
-
-    def _switch(self, name: str) -> None:
-        self._mark()
-        self.laps.names.append(name)
 
     def _plain(self, number: int, mark: Mark) -> None:
         mark()
         self.train(number)
 
-    def _lapped(self, number: int, mark: Mark) -> None:
-        self._mark = mark
-        self._switch(STEP_BEGINS)
+    def _lapped(self, number: int, _mark: Mark) -> None:
+        self.laps.mark(STEP_BEGINS)
         self.train(number)
-        self._switch(UNATTRIBUTED)
+        self.laps.mark(UNATTRIBUTED)
 
     def _fed(self, number: int, mark: Mark) -> None:
         mark()
@@ -193,6 +183,11 @@ class OwnStep(FactorySubject):
     def models(self) -> Sequence[nn.Module]:
         """The networks that it calls, without losses."""
         return [module for module in self._called if phase_of(module) == "forward"]
+
+    @property
+    def roots(self) -> list[nn.Module]:
+        """The modules that its object refers to and that are no parts of others."""
+        return _outermost(self._state)
 
     @property
     def optimizers(self) -> Sequence[Optimizer]:
@@ -243,22 +238,20 @@ class OwnStep(FactorySubject):
         """Check its calls before any time is trusted; raises IncorrectError.
 
         Returns the loss if it returns one, the share of parameter tensors that moved, the seconds of the very
-        first call, and those that its seams add to a step; a variant adds its errors against the plain step.
+        first call, and the calls that make a step; a variant adds its errors against the plain step.
         """
         compared = self._compared()
         with self.mode("plain"):
-            found = self._moved()
+            found = self.learn_calls()
             self.save()
             for number in range(len(self.batches)):
                 _check(self._call(number), f"of batch {number + 1} of {len(self.batches)}")
             self._check_restored()
         self._check_phases()
-        if self.device.type == "cpu":
-            found["seams_s"] = self._seams_s()
         self.restore()
         return {**found, **compared}
 
-    def _moved(self) -> dict[str, float]:
+    def learn_calls(self) -> dict[str, float]:
         """Run calls until parameters have moved several times; learn after how many they move."""
         trained = self._trained()
         if not trained:
@@ -285,7 +278,7 @@ class OwnStep(FactorySubject):
         if len(gaps) == 1 and max(gaps) > 1:
             (self.calls,) = gaps
             self.assumed += (
-                f"a step is {self.calls} calls of training_step, since parameters move in one of {self.calls}",
+                f"a step is {self.calls} calls of training_step: parameters move in one of {self.calls}",
             )
         elif moves and moves[0] > 1:
             self.assumed += (f"parameters move in call {moves[0]} first",)
@@ -297,14 +290,14 @@ class OwnStep(FactorySubject):
             self.assumed += ("the learning rate is 0, so that nothing moves",)
             return
         raise IncorrectError(
-            f"no parameter moved in {made} calls of its training_step (call backward and the optimizer's step in"
-            " it, which Lightning's Trainer does outside, on parameters that the object refers to)"
+            f"no parameter moved in {made} calls of its training_step (call backward and the optimizer's step"
+            " in it, which Lightning's Trainer does outside, on parameters that the object refers to)"
         )
 
     def _check_phases(self) -> None:
         """See the phases of a step once; raises SubjectError for a name that means something else."""
         with self.mode("laps"):
-            self._lapped(0, _nothing)
+            self._lapped(0, no_mark)
         taken = sorted(RESERVED & {*self.parts})
         if taken:
             raise SubjectError(
@@ -326,33 +319,6 @@ class OwnStep(FactorySubject):
         elif any(not torch.equal(one, other) for one, other in zip(*outcomes, strict=True)):
             self.assumed += ("the same step from the same state ends elsewhere: something is not put back",)
 
-    def _seams_s(self) -> float:
-        """Return the seconds that seams and clock readings add to a step, by timing empty phases."""
-        clock = HostClock()
-        names: list[str] = []
-
-        def switch(name: str) -> None:
-            clock.mark()
-            names.append(name)
-
-        with self._seams(switch):
-            self.train(0)
-        seams_used = len(names) / 2
-        self.restore()
-
-        def empty() -> None:
-            pass
-
-        with watched(switch) as phases:
-            seam = timed("empty", empty, phases)
-            costs = []
-            for function in (empty, seam, clock.mark):
-                begin = clock.now()
-                for _ in range(SEAMS_TIMED):
-                    function()
-                costs.append((clock.now() - begin) / SEAMS_TIMED)
-        return (seams_used * (costs[1] - costs[0]) + costs[2]) * NANO
-
     def _compared(self) -> dict[str, float]:
         """Compare a variant with the plain step, and restore its initial state."""
         if not self.words and self.precision == "float32":
@@ -362,7 +328,7 @@ class OwnStep(FactorySubject):
             raise SubjectError("its factory returns an object with a training_step at some calls only")
         plain.save()
         with plain.mode("plain"):
-            plain._moved()
+            plain.learn_calls()
         plain.restore()
         self.calls = plain.calls
         errors = compared(_Whole(self), _Whole(plain), self.batches, plain.batches, self.precision)
@@ -375,7 +341,7 @@ class _Whole(TrainStep):
 
     def __init__(self, own: OwnStep) -> None:
         self.own, self.done = own, 0
-        self.model = nn.ModuleList(_outermost(own._state))
+        self.model = nn.ModuleList(own.roots)
         self.criterion: Any = own.loop
         self.optimizers = own.optimizers
         self.torch_optimizer = self.optimizers[0]
@@ -405,8 +371,8 @@ def _refuse_returned_again(loop: object) -> None:
     earlier = _given.get(id(loop))
     if earlier is not None and earlier() is loop:
         raise SubjectError(
-            "its factory returns the same object at every call, which several cases would train (build it in the"
-            " factory)"
+            "its factory returns the same object at every call, which several cases would train (build it in"
+            " the factory)"
         )
     with suppress(TypeError):  # an object with slots
         _given[id(loop)] = weakref.ref(loop)
@@ -447,7 +413,3 @@ def _takes_number(step: Callable[..., Any]) -> bool:
         and one.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     ]
     return len(needed) > 1
-
-
-def _nothing() -> None:
-    """Read no clock."""

@@ -34,8 +34,8 @@ class State:
     Parameters, buffers and the tensors of optimizers are copied back into the tensors that held them, so that
     captured graphs and views stay valid. Other attributes of modules, optimizers and the user's own objects,
     values of parameter groups and the random generators get their saved values; any other object with
-    `state_dict` and `load_state_dict`, such as a scaler or a schedule, is restored through these. Gradients are
-    part of it on request, since they may be summed over several calls.
+    `state_dict` and `load_state_dict`, such as a scaler or a schedule, is restored through these. Gradients
+    are part of it on request, since they may be summed over several calls.
     """
 
     def __init__(self, *roots: object, gradients: bool = False) -> None:

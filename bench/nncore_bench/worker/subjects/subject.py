@@ -230,7 +230,7 @@ class Subject:
         run = self.iteration(INFERENCE)
         with self.mode(INFERENCE):
             switch(INFERENCE)
-            run(number, _no_mark)
+            run(number, no_mark)
             switch(UNATTRIBUTED)
 
     def count_nodes(self) -> dict[str, int]:
@@ -432,7 +432,7 @@ def check_loss(loss: object, of_which: str) -> None:
         raise IncorrectError(f"the loss {of_which} is {float(loss.detach())}, so its times mean nothing")
 
 
-def _no_mark() -> None:
+def no_mark() -> None:
     """Read no clock."""
 
 
