@@ -29,7 +29,7 @@ class Net(nn.Module):
         return self.second(torch.relu(self.first(x)))
 
 
-def made(model: nn.Module, batch: Any, loss: Any = functional.cross_entropy, **more: Any) -> SimpleNamespace:  # noqa: ANN401 - any structure
+def made(model: nn.Module, batch: Any, loss: Any = functional.cross_entropy, **more: Any) -> SimpleNamespace:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     return SimpleNamespace(model=model, batch=batch, loss=loss, optimizer=optimizer, **more)
 
@@ -116,7 +116,7 @@ def no_targets_and_a_loss_of_outputs() -> SimpleNamespace:
 
 
 class OwnLoss(Net):
-    def forward(self, x: Tensor, y: Tensor) -> Any:  # type: ignore[override]  # noqa: ANN401 - many kinds
+    def forward(self, x: Tensor, y: Tensor) -> Any:  # type: ignore[override]
         return functional.cross_entropy(super().forward(x), y)
 
 

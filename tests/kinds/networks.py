@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 
-def subject(model: nn.Module, inputs: Any, targets: Any, loss: Any = functional.mse_loss) -> SimpleNamespace:  # noqa: ANN401 - any structure
+def subject(model: nn.Module, inputs: Any, targets: Any, loss: Any = functional.mse_loss) -> SimpleNamespace:
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     return SimpleNamespace(model=model, batch=(inputs, targets), loss=loss, optimizer=optimizer)
 
@@ -226,12 +226,12 @@ def returns_the_same_network() -> SimpleNamespace:
 def own_autograd_function() -> SimpleNamespace:
     class Sign(torch.autograd.Function):
         @staticmethod
-        def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - torch's own
+        def forward(ctx: Any, x: Tensor) -> Tensor:
             ctx.save_for_backward(x)
             return x.sign()
 
         @staticmethod
-        def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401 - torch's own
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
             return gradient * (ctx.saved_tensors[0].abs() < 1)
 
     class Binary(nn.Linear):

@@ -15,7 +15,7 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 3))
 
 
-def made(model: nn.Module, optimizer: Any, loss: Any = functional.cross_entropy) -> SimpleNamespace:  # noqa: ANN401 - any kind
+def made(model: nn.Module, optimizer: Any, loss: Any = functional.cross_entropy) -> SimpleNamespace:
     targets = torch.arange(8) % 3
     return SimpleNamespace(model=model, batch=(torch.randn(8, 12), targets), loss=loss, optimizer=optimizer)
 
@@ -56,7 +56,7 @@ class Lion(Optimizer):
         super().__init__(params, {"lr": lr, "beta": beta})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ANN401 - torch's own
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
                 kept = self.state[parameter].setdefault("average", torch.zeros_like(parameter))
@@ -77,7 +77,7 @@ class Lookahead(Optimizer):
         self.slow = [p.detach().clone() for group in inner.param_groups for p in group["params"]]
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ANN401 - torch's own
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         self.inner.step()
         self.count += 1
         if self.count % self.every == 0:
@@ -103,7 +103,7 @@ class Accumulating(Optimizer):
         if self.count % 4 == 0:
             self.inner.zero_grad(set_to_none=set_to_none)
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # noqa: ANN401 - torch's own
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         self.count += 1
         if self.count % 4 == 0:
             self.inner.step()
@@ -117,7 +117,7 @@ def accumulating() -> SimpleNamespace:
 class Clipped(torch.optim.AdamW):
     """Clip gradients within the step."""
 
-    def step(self, closure: Any = None) -> Any:  # noqa: ANN401 - torch's own
+    def step(self, closure: Any = None) -> Any:
         nn.utils.clip_grad_norm_([p for group in self.param_groups for p in group["params"]], 1.0)
         return super().step(closure)
 

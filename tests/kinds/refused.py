@@ -12,7 +12,7 @@ def network(outputs: int = 3) -> nn.Sequential:
     return nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, outputs))
 
 
-def made(model: nn.Module, batch: Any, **more: Any) -> SimpleNamespace:  # noqa: ANN401 - any structure
+def made(model: nn.Module, batch: Any, **more: Any) -> SimpleNamespace:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     return SimpleNamespace(**{"model": model, "batch": batch, "optimizer": optimizer, **more})
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
-from nncore_bench.cases import Case
+from nncore_bench.cases import OTHER, Case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.rows import EVENTS_TOLERATED, Row
 from nncore_bench.runs import Campaign, Run
@@ -65,9 +65,11 @@ def check_lines(run: Run, cells: Cells) -> list[str]:
     """Return the summary of the checks, and a line for every case that fails one."""
     steps = _steps(cells)
     unsteady = [case.key for case, row in steps.items() if not row.steady]
+    own = {case for case in steps if OTHER in cells[case]}
     return [
         *(_campaign(run.campaign, steps) if run.campaign and run.campaign.rounds_done else []),
-        *_sums([row for row in steps.values() if row.phases_over_step is not None]),
+        *_sums([row for case, row in steps.items() if row.phases_over_step is not None and case not in own]),
+        *_seams([steps[case] for case in own]),
         *_events(steps),
         *([f"Not steady after warming up, so perhaps too high: {', '.join(unsteady)}."] if unsteady else []),
         *_disturbed(steps),
@@ -111,6 +113,22 @@ def _sums(steps: Sequence[Row]) -> list[str]:
     more = len(off) - WORST_LISTED
     rest = [f"Off: {more} more, see table quality."] if more > 0 else []
     return [line, *map(_off, off[:WORST_LISTED]), *rest]
+
+
+def _seams(steps: Sequence[Row]) -> list[str]:
+    """Say what the seams of own steps cost, which their phases contain and their steps do not."""
+    costs = [(row.lap_overhead_s, share) for row in steps if (share := _overhead_share(row)) is not None]
+    if not costs:
+        return []
+    ends = (
+        f"{_microseconds(seconds)} µs ({percentage(share)} %)" for seconds, share in (min(costs), max(costs))
+    )
+    cost = " to ".join(dict.fromkeys(ends))
+    line = (
+        f"The seams between the phases of its own step add {cost} to it, in blocks with laps alone: the"
+        " phases contain them, the step does not."
+    )
+    return [line]
 
 
 def _off(row: Row) -> str:

@@ -129,6 +129,7 @@ def render(source: Source, prices: Mapping[str, float] | None = None) -> Report:
     )
     remarks = (
         *cut_short(run, rows),
+        *assumed_lines(run),
         *check_lines(run, cells),
         *profile_lines(run.profiles, cells),
         *impossible_lines(cells),
@@ -153,6 +154,21 @@ def cut_short(run: Run, rows: Sequence[Row]) -> list[str]:
     still = " (or is still running)" if run.state == "running" else ""
     rounds = f"{done}{planned} round{'' if f'{done}{planned}' == '1' else 's'}"
     return [f"This run was cut short{still} after {rounds}; figures come from the finished rounds."]
+
+
+def assumed_lines(run: Run) -> list[str]:
+    """Say what was assumed of each subject, or found out about it; the same for several cases once."""
+    cases_of: dict[tuple[str, str], list[str]] = {}
+    for record in run.cases:
+        for what in record.assumed:
+            cases_of.setdefault((record.case.subject, what), []).append(record.case.key)
+    said: dict[str, list[str]] = {}
+    for (subject, what), cases in cases_of.items():
+        everywhere = len(cases) == sum(record.case.subject == subject for record in run.cases)
+        said.setdefault(subject, []).append(
+            what if everywhere else f"{what} ({', '.join(cases[:MOST_NAMED])})"
+        )
+    return [f"Of {subject}: {'; '.join(found)}." for subject, found in said.items()]
 
 
 def outcome_lines(cells: Cells) -> list[str]:

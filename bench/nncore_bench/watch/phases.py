@@ -5,7 +5,9 @@ from contextlib import ContextDecorator, contextmanager
 from threading import get_ident
 from typing import Any
 
-from nncore_bench.cases import OTHER
+from nncore_bench.cases import OTHER, PHASES, STEP_PHASES, UNATTRIBUTED
+
+TAKEN = frozenset({*PHASES, UNATTRIBUTED} - {*STEP_PHASES})
 
 
 class phase(ContextDecorator):  # noqa: N801 - a statement of the user's language, like torch's no_grad
@@ -16,6 +18,7 @@ class phase(ContextDecorator):  # noqa: N801 - a statement of the user's languag
 
     Raises:
         TypeError: the name is not a text.
+        ValueError: the name is that of something else in the tables.
 
     """
 
@@ -24,6 +27,8 @@ class phase(ContextDecorator):  # noqa: N801 - a statement of the user's languag
     def __init__(self, name: str) -> None:
         if not isinstance(name, str):
             raise TypeError(f'phase: {name!r} is no name (give a text, such as phase("clip"))')
+        if name in TAKEN:
+            raise ValueError(f"phase: {name!r} is the name of something else in the tables (choose another)")
         self.name = name
 
     def __enter__(self) -> None:

@@ -169,7 +169,7 @@ def with_calls(
 ) -> tuple[list[Part], str]:
     """Match the operators with the calls that the counters saw, and describe the first disagreement.
 
-    In each phase of each step the operators must have the same names in the same order.
+    In each phase of each step the operators must be of the same kind in the same order.
     """
     of_phase: dict[tuple[int, str], list[int]] = defaultdict(list)
     for index, part in enumerate(parts):
@@ -179,7 +179,7 @@ def with_calls(
     for step, phase in product(range(steps), calls):
         indices = of_phase[step, phase]
         seen = [parts[index].node.event.name for index in indices]
-        if seen == [call.operator for call in calls[phase]]:
+        if list(map(_kind, seen)) == [_kind(call.operator) for call in calls[phase]]:
             for index, call in zip(indices, calls[phase], strict=True):
                 completed[index] = replace(parts[index], call=call, module=call.module)
         else:
@@ -187,8 +187,17 @@ def with_calls(
     return completed, disagreement
 
 
+def _kind(operator: str) -> str:
+    """Return the name of an operator, whether it works in place or not.
+
+    Under a dispatch mode, as when counting, autograd's own formulas take the one that does not
+    (areAnyTensorSubclassLike in torch/csrc/autograd/FunctionsManual.cpp).
+    """
+    return operator.removesuffix("_")
+
+
 def _disagreement(phase: str, seen: Sequence[str], calls: Sequence[Call]) -> str:
-    profiled, counted = Counter(seen), Counter(call.operator for call in calls)
+    profiled, counted = Counter(map(_kind, seen)), Counter(_kind(call.operator) for call in calls)
     differing = sorted(name for name in profiled | counted if profiled[name] != counted[name])
     if not differing:
         return f"{phase}: the same operators in another order"

@@ -8,6 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from nncore_bench.cases import Case
@@ -71,6 +72,7 @@ class FactorySubject(Subject):
         made, self._made_before = self._made_before or made_by_factory(self.case), None
         if isinstance(made, Loop):
             raise SubjectError("its factory returns an object with a training_step at some calls only")
+        torch.manual_seed(SEED)  # its loader draws the same batches, whenever it was made
         return own_network(made)
 
     def _batches(self, made: Made | Loop) -> Batches:

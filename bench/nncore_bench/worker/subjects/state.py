@@ -21,6 +21,17 @@ OWN_OF_TORCH = frozenset(vars(nn.Module())) | frozenset(vars(torch.optim.SGD([to
 NOT_THE_USERS = sys.stdlib_module_names | {"torch", "numpy", "nncore", "nncore_bench"}
 """Packages whose objects keep no state of a step but what `state_dict` returns."""
 
+GENERATORS: Mapping[type[Any], tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = {
+    torch.Generator: (torch.Generator.get_state, torch.Generator.set_state),
+    np.random.Generator: (
+        lambda generator: generator.bit_generator.state,
+        lambda generator, state: setattr(generator.bit_generator, "state", state),
+    ),
+    np.random.RandomState: (np.random.RandomState.get_state, np.random.RandomState.set_state),
+    random.Random: (random.Random.getstate, random.Random.setstate),
+}
+"""Generators of random numbers that a step may hold: how to read and to write the state of each kind."""
+
 DEEPEST = 6
 """How far attributes, closures and containers are followed from a step to what it refers to."""
 
@@ -68,10 +79,10 @@ class State:
     def not_restored(self) -> list[str]:
         """Return the attributes that hold what cannot be put back, such as an iterator, by name."""
         return [
-            f"{type(one).__name__}.{name} (a {type(value).__name__})"
+            f"{type(one).__name__}.{name} ({what})"
             for one in self.found
             for name, value in (_attributes(one) if hasattr(one, "__dict__") else ())
-            if isinstance(value, Iterator) and not _is_stateful(value)
+            if (what := _cannot_be_put_back(value))
         ]
 
 
@@ -241,10 +252,21 @@ def _held(held: MutableMapping[str, Tensor], name: str, tensor: Tensor) -> Resto
     return restore
 
 
+def _cannot_be_put_back(value: object) -> str:
+    """Return in words what about a value no copy can put back, or nothing."""
+    if isinstance(value, Iterator) and not _is_stateful(value):
+        return f"a {type(value).__name__}"
+    if isinstance(value, deque) and len(value) > MOST_ENTRIES:
+        return f"a deque of {len(value):,}"
+    return ""
+
+
 def _contents(value: Any) -> Callable[[], Any]:  # noqa: ANN401 - any attribute
     """Return a function that puts back what a value holds now, in place, and returns the value."""
     if isinstance(value, Tensor):
         return _returning(value, _in_place(value))
+    if isinstance(value, (np.ndarray, *GENERATORS)):
+        return _returning(value, _written_back(value))
     if not isinstance(value, MutableMapping | MutableSequence | MutableSet) or len(value) > MOST_ENTRIES:
         return lambda: value
     if isinstance(value, MutableSet):
@@ -257,6 +279,15 @@ def _contents(value: Any) -> Callable[[], Any]:  # noqa: ANN401 - any attribute
         )
     parts = [_contents(entry) for entry in value]
     return _returning(value, lambda: _refill(value, [put_back() for put_back in parts]))
+
+
+def _written_back(value: Any) -> Restore:  # noqa: ANN401 - an array or a generator of random numbers
+    if isinstance(value, np.ndarray):
+        kept = value.copy()
+        return lambda: np.copyto(value, kept)
+    read, write = next(both for kind, both in GENERATORS.items() if isinstance(value, kind))
+    drawn = deepcopy(read(value))
+    return lambda: write(value, drawn)
 
 
 def _returning(value: Any, restore: Restore) -> Callable[[], Any]:  # noqa: ANN401 - any attribute

@@ -1,0 +1,199 @@
+"""Training steps of people's own: each is measured, counted and profiled by its phases, or refused."""
+
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nncore_bench.cases import Case
+from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.clock import HostClock
+from nncore_bench.worker.counters.count import count_case
+from nncore_bench.worker.profile.profile import profile_case
+from nncore_bench.worker.server import in_one_sentence
+from nncore_bench.worker.subjects.catalog import workload_of
+from nncore_bench.worker.subjects.own_step import OwnStep
+
+FILE = Path(__file__).parent / "own_steps.py"
+USUAL = "zero_grad forward loss backward optimizer"
+
+MEASURED = {
+    "Plain": USUAL,
+    "FromALoader": USUAL,
+    "ReturnsNothing": USUAL,
+    "ReturnsANumber": USUAL,
+    "AsInLightning": "zero_grad forward backward optimizer",
+    "Accumulating": f"{USUAL} clip",
+    "AccumulatingByNumber": USUAL,
+    "Gan": "zero_grad forward backward optimizer discriminator generator",
+    "Lbfgs": USUAL,
+    "ClosureInStep": USUAL,
+    "GradientPenalty": f"{USUAL} penalty",
+    "SharpnessAware": f"{USUAL} ascend descend",
+    "WithAnAverage": f"{USUAL} average",
+    "CopiesItselfAtFirst": f"{USUAL} teacher",
+    "WithoutAnOptimizer": "zero_grad forward backward update",
+    "Functional": "forward backward optimizer gradients",
+    "Reinforced": "zero_grad forward backward optimizer act",
+    "CarriesItsState": "zero_grad forward backward optimizer",
+    "WithNumpysNoise": f"{USUAL} augment",
+    "Checkpointed": USUAL,
+    "WithALossOfItsOwn": USUAL,
+    "OnADataclass": USUAL,
+    "OnRaggedLists": USUAL,
+    "FiveCritics": "zero_grad forward backward optimizer discriminator generator",
+    "LogsEachFourth": f"{USUAL} log",
+    "WithASchedule": USUAL,
+    "Decorated": f"{USUAL} augment",
+    "RecoversFromAnError": f"{USUAL} attempt",
+    "Lazy": USUAL,
+}
+"""The parts of each step, without `other`."""
+
+SAID = {
+    "Accumulating": "a step is 4 calls of training_step: parameters move in one of 4",
+    "AccumulatingByNumber": "a step is 3 calls of training_step: parameters move in one of 3",
+    "WithASchedule": "parameters move in call 2 first",
+    "HoldsAnIterator": "not put back between blocks: HoldsAnIterator.stream (a generator)",
+}
+
+REFUSED = {
+    "NothingMoves": "no parameter moved in 16 calls of its training_step",
+    "NoBatches": "has a training_step and no batches",
+    "NothingToTrain": "no trainable parameters that its object refers to",
+    "NanInTheThirdBatch": "the loss of call 3 of its training_step is nan",
+    "AReservedName": "ValueError at own_steps.py:",
+    "RaisesInItsStep": "RuntimeError at own_steps.py:",
+    "TakesALoaderThatIsNone": "its loader is list",
+}
+HELPERS = {"HalfLoss", "Pair", "HoldsAnIterator"}
+
+
+def own(kind: str, size: int = 8, variant: str = "eager", precision: str = "float32") -> OwnStep:
+    case = Case(f"{FILE}:{kind}", "-", "cpu", 1, precision, variant, size, "-")
+    subject = workload_of(case)
+    assert isinstance(subject, OwnStep)
+    return subject
+
+
+def ready(kind: str, size: int = 8) -> OwnStep:
+    subject = own(kind, size)
+    subject.check()
+    subject.save()
+    return subject
+
+
+def everything(subject: OwnStep) -> list[Any]:
+    """Return what a block starts from: parameters, buffers, state of optimizers, gradients."""
+    gradients = [p.grad for one in subject.roots for p in one.parameters()]
+    return [None if one is None else one.detach().clone() for one in (*subject.state(), *gradients)]
+
+
+def same(before: list[Any], after: list[Any]) -> bool:
+    return len(before) == len(after) and all(
+        old is new if old is None or new is None else torch.equal(old, new)
+        for old, new in zip(before, after, strict=True)
+    )
+
+
+def test_the_table_has_every_kind() -> None:
+    """A class that nobody lists would be tried by nobody."""
+    found = {
+        name
+        for name, value in run_path(str(FILE)).items()
+        if getattr(value, "__module__", "") == "<run_path>"
+    }
+    found -= {"network", "classes", "AsInLightning"} | HELPERS
+    assert found == (MEASURED.keys() | REFUSED.keys()) - {"AsInLightning"}
+
+
+@pytest.mark.parametrize(("kind", "parts"), MEASURED.items())
+def test_a_step_is_measured_counted_and_profiled(kind: str, parts: str, tmp_path: Path) -> None:
+    """Its laps add up, blocks start from one state bit for bit, and so do equal blocks end in one."""
+    for size in (8, 12):
+        subject = ready(kind, size)
+        start, ends = everything(subject), []
+        for block in (*subject.kinds, *subject.kinds):
+            laps = subject.laps if block == "laps" else None
+            found = run_block(subject, HostClock(), block, 5, laps)
+            assert (found.each_ns > 0).all()
+            if block == "laps":
+                assert found.laps == (*parts.split(), "other", "unattributed")
+            if block != "feed":
+                ends.append(everything(subject))
+        assert all(same(ends[0], end) for end in ends)
+        subject.restore()
+        assert same(start, everything(subject))
+    counters = count_case(subject)
+    assert {*counters.phases} == {*parts.split(), "other", "step"}
+    assert counters.phases["step"].operators
+    assert counters.parameters == sum(p.numel() for one in subject.models for p in one.parameters())
+    profile = profile_case(subject, subject.case, 3, tmp_path / "trace.json", fed=True)
+    assert {operator.phase for operator in profile.operators} >= {*parts.split()[:3]} - {"log", "generator"}
+
+
+@pytest.mark.parametrize(("kind", "sentence"), SAID.items())
+def test_what_is_unusual_is_said(kind: str, sentence: str) -> None:
+    """So that nobody takes the figure for something else."""
+    subject = ready(kind)
+    assert sentence in subject.assumed
+
+
+@pytest.mark.parametrize(("kind", "sentence"), REFUSED.items())
+def test_a_step_that_means_nothing_is_refused_with_its_reason(kind: str, sentence: str) -> None:
+    """In one sentence."""
+    with pytest.raises((RuntimeError, ValueError)) as refusal:
+        own(kind).check()
+    said = in_one_sentence(refusal.value)
+    assert sentence in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("kind", ["Plain", "Gan", "GradientPenalty", "CarriesItsState"])
+def test_other_precisions_compute_nearly_the_same(kind: str) -> None:
+    """Autocast around the whole step, within the tolerance of bfloat16."""
+    checks = own(kind, precision="bfloat16").check()
+    assert 0 < checks["parameter_error"] < checks["tolerance"]
+
+
+@pytest.mark.parametrize("variant", ["fused", "foreach", "set-to-none=false", "inference-mode", "workers-2"])
+def test_a_variant_that_would_rebuild_the_step_is_refused(variant: str) -> None:
+    """By its name."""
+    with pytest.raises(RuntimeError, match=f"{variant} would change the subject's own training_step"):
+        own("Plain", variant=variant)
+
+
+def test_a_hundred_blocks_start_from_one_state_to_the_last_bit() -> None:
+    """Of a step with noise, a scaler, a schedule and gradients that are summed over calls."""
+    subject = ready("Accumulating")
+    start = everything(subject)
+    ends = []
+    for number in range(100):
+        kind = ("plain", "laps", "feed")[number % 3]
+        run_block(subject, HostClock(), kind, 2, subject.laps if kind == "laps" else None)
+        if kind != "feed":
+            ends.append(everything(subject))
+        subject.restore()
+        assert same(start, everything(subject))
+    assert all(same(ends[0], end) for end in ends)
+
+
+def test_the_phases_of_a_step_are_in_their_place() -> None:
+    """Work of 2 ms in a named part is in the laps of that part alone, in each step of a block."""
+    subject = ready("Gan")
+    usual = run_block(subject, HostClock(), "laps", 5, subject.laps)
+    subject.loop.optimizers["g"].register_step_pre_hook(lambda *_: spin(2_000_000))
+    slowed = run_block(subject, HostClock(), "laps", 5, subject.laps)
+    for part in usual.laps:
+        more = np.median(slowed.column(part)) - np.median(usual.column(part))
+        assert (more > 1_500_000) == (part == "optimizer")
+
+
+def spin(nanoseconds: int) -> None:
+    clock = HostClock()
+    end = clock.now() + nanoseconds
+    while clock.now() < end:
+        pass
