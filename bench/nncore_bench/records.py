@@ -7,6 +7,9 @@ import msgspec
 from nncore_bench.cases import BLOCK_LAPS, STEP_PHASES, BlockKind, Case, kind_of, parts_in
 
 Status: TypeAlias = Literal["ok", "failed", "skipped"]
+VARIES = "varies"
+"""The figure of a check that is 1 where the steps of a block differ in their work."""
+
 OUTSIDE = "(outside of operators)"
 """The line of a profiled phase for Python, waiting, and everything else outside of operators."""
 
@@ -76,8 +79,9 @@ class CaseCounters(msgspec.Struct, frozen=True):
     `parameters` is the number of parameters, `state_bytes` the bytes of all tensors of the optimizer's state,
     Adam's step counters included, and `leaked_bytes` the growth of the live bytes on the device from the
     first to the last of several counted steps. `threads` is torch's number of threads after the step, and
-    `waits` how often the host waits for the device, by phase and line of code. `inventory` lists every
-    operator of the step and of inference.
+    `waits` how often the host waits for the device, by phase and line of code. `positions` are the operators
+    and moved bytes of the first steps of a block, where these differ. `inventory` lists every operator of the
+    step and of inference.
     """
 
     phases: dict[str, PhaseCounters]
@@ -88,6 +92,7 @@ class CaseCounters(msgspec.Struct, frozen=True):
     leaked_bytes: int | None = None
     threads: int | None = None
     waits: dict[str, int] = {}
+    positions: tuple[tuple[int, int], ...] = ()
     inventory: tuple[OperatorCount, ...] = ()
 
     @property

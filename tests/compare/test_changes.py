@@ -127,3 +127,12 @@ def test_many_changed_operators_are_named_up_to_three() -> None:
     candidate = [use("optimizer", f"aten::op{n}", calls=n) for n in range(1, 6)]
     (change,) = changes_of(counters(), counters(candidate))
     assert change.what == "aten::op5, aten::op4, aten::op3 and 2 more"
+
+
+def test_steps_that_vary_are_compared_position_by_position() -> None:
+    """The third of four does more, and the work of the others is as before."""
+    base = counters(positions=((70, 100), (70, 100), (95, 140), (70, 100)))
+    candidate = counters(positions=((70, 100), (70, 100), (97, 140), (70, 100)))
+    (change,) = changes_of(base, candidate)
+    assert change == Change("case", "the work of 1 of 4 steps of a block", "95 → 97", "first in step 3")
+    assert changes_of(base, base) == []

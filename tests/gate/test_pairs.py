@@ -22,6 +22,7 @@ from nncore_bench.gate.pairs import (
     without_waiting,
 )
 from nncore_bench.gate.ratios import STEP
+from nncore_bench.runs import Block
 from nncore_bench.worker import messages
 
 MEASURED = (STEP, *STEP_PHASES)
@@ -192,8 +193,8 @@ def test_what_a_call_takes_by_itself_stays_in_the_mean() -> None:
     """A worker says how long others had its core; the rest of a long call is its own."""
     laps = np.tile(np.array(LAPS) * 1000, (13, 1))
     laps[5, 2] += 5_000_000
-    own = sample_of(messages.Measured(laps.astype(np.int64).tobytes(), None, 1, waited_ns=0))
-    others = sample_of(messages.Measured(laps.astype(np.int64).tobytes(), None, 1, waited_ns=5_000_000))
+    own = sample_of(Block("laps", laps.astype(np.int64), None, 1, waited_ns=0))
+    others = sample_of(Block("laps", laps.astype(np.int64), None, 1, waited_ns=5_000_000))
     assert own.mean[0] == pytest.approx(660_000 + 5_000_000 / 12)
     assert others.mean[0] == pytest.approx(660_000)
     assert own.clock_mean == others.clock_mean == pytest.approx(660_000 + 5_000_000 / 12)

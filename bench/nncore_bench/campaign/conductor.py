@@ -18,7 +18,7 @@ import msgspec.structs
 from nncore_bench.campaign.launcher import Asked, WorkerError, memory_left
 from nncore_bench.campaign.plan import Plan, rounds_for
 from nncore_bench.cases import STEP_PHASES, BlockKind, Case, is_part, kind_of
-from nncore_bench.records import CaseRecord
+from nncore_bench.records import VARIES, CaseRecord
 from nncore_bench.runs import NANO, Block, Campaign
 from nncore_bench.variants import DEFAULT_ALLOCATOR, words_of
 from nncore_bench.worker import messages
@@ -192,6 +192,8 @@ class Conductor:
             for kind in record.kinds
             if kind in reply.seconds
         }
+        if reply.correct.get(VARIES):  # steps at the same positions in every run
+            per_block = {kind: 2 ** int(math.log2(steps)) for kind, steps in per_block.items()}
         if not record.steps_per_block:
             self._update(number, parts=reply.parts, phases=phases_had(record, reply))
         self._update(

@@ -9,7 +9,7 @@ from nncore_bench.campaign.conductor import Progress, StartWorker
 from nncore_bench.campaign.launcher import Asked, answer_of
 from nncore_bench.cases import FED, safe_label
 from nncore_bench.companions import COMPANIONS, SMALLEST_NETWORK, reference_case
-from nncore_bench.records import CaseProfile, CaseRecord, Notice
+from nncore_bench.records import VARIES, CaseProfile, CaseRecord, Notice
 from nncore_bench.worker import messages
 
 PROFILED_STEPS = 17
@@ -65,7 +65,9 @@ def profile_cases(  # noqa: PLR0913 - what a pass needs
             cause = f"{record.case.key} could not be profiled ({found})"
             notices.append(Notice(cause, "the times are complete without its operators"))
         else:
-            disagreements = found.profile.disagreement, lost_kernels(found.profile, record)
+            disagreements = [found.profile.disagreement, lost_kernels(found.profile, record)]
+            if record.correct.get(VARIES):  # one step was counted, and others were profiled
+                disagreements.clear()
             changes = {"disagreement": "; ".join(filter(None, disagreements)), "trace": str(trace)}
             profiles.append(msgspec.structs.replace(found.profile, role=record.role, **changes))
     return profiles, notices

@@ -78,6 +78,7 @@ def changes_of(base: CaseCounters | None, candidate: CaseCounters | None) -> lis
         return []
     return [
         *_of_the_case(base, candidate),
+        *_of_positions(base, candidate),
         *_of_phases(base, candidate),
         *(
             change
@@ -98,6 +99,19 @@ def _of_the_case(base: CaseCounters, candidate: CaseCounters) -> Iterator[Change
             yield change
             if name.startswith("parameter"):
                 return
+
+
+def _of_positions(base: CaseCounters, candidate: CaseCounters) -> Iterator[Change]:
+    """Yield the first step of a block that has other work than in the base, of steps that vary."""
+    both = zip(base.positions, candidate.positions, strict=False)
+    different = [(at, *pair) for at, pair in enumerate(both) if pair[0] != pair[1]]
+    if different:
+        at, before, after = different[0]
+        operators = (
+            f"{before[0]:,} → {after[0]:,}" if before[0] != after[0] else "as many operators, other bytes"
+        )
+        what = f"the work of {len(different)} of {len(base.positions)} steps of a block"
+        yield Change(WHOLE_CASE, what, operators, f"first in step {at + 1}")
 
 
 def _of_phases(base: CaseCounters, candidate: CaseCounters) -> Iterator[Change]:

@@ -168,14 +168,16 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: BlocksOfCase) -> Row:
         return replace(blank, status="failed", reason="no round was finished")
     pairs = _pairs(by_kind)
     mark_ns = _mark_ns(pairs) if case.on_device else 0.0
-    row = replace(blank, **_times(blocks, phase, case, mark_ns))
+    samples = case.batch_size * record.correct.get("calls", 1.0)
+    row = replace(blank, **_times(blocks, phase, case, mark_ns, samples))
     if phase != "step":
         return row
     seen: dict[str, Any] = {name: record.correct.get(name) for name in SEEN_IN_CHECK}
     return replace(row, **seen, **(_checks(pairs, case, mark_ns) if pairs else {}))
 
 
-def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> dict[str, Any]:
+def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float, samples: float) -> dict[str, Any]:
+    """Return the times of a phase, and the throughput of iterations that take so many samples."""
     chosen = [published(block, phase, case, mark_ns) for block in blocks]
     launches: dict[int, list[Laps]] = defaultdict(list)
     for block, laps in zip(blocks, chosen, strict=True):
@@ -194,7 +196,7 @@ def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float) -> d
         "median_high_s": median.high,
         "mean_s": float(everything.mean()) * NANO,
         "disturbance": median.value / time.value if time.value else None,
-        "samples_per_s": case.batch_size / median.value if median.value else None,
+        "samples_per_s": samples / median.value if median.value else None,
         "share": _share(blocks, chosen, mark_ns) if len(blocks[0].laps) > 1 else None,
         "launches": len(launches),
         "rounds": len(blocks),

@@ -12,6 +12,7 @@ from nncore_bench.cases import Case, Place
 from nncore_bench.estimate.ceilings import Ceilings, ceilings_of
 from nncore_bench.estimate.cells import Cells, cells_of, without_skipped
 from nncore_bench.estimate.gains import Gain, variants_in
+from nncore_bench.estimate.positions import with_even_steps
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row, timed_rows
 from nncore_bench.runs import (
@@ -46,6 +47,7 @@ class Source:
     @classmethod
     def of(cls, run: Run, blocks: Sequence[Block], folder: Path | None) -> "Source":
         """Compute the rows of a run from its blocks."""
+        blocks = with_even_steps(blocks, (*run.cases, *run.companions))
         beside = timed_rows(run.companions, by_case(blocks), first=len(run.cases))
         return cls(run, rows_of(run, blocks), beside, folder, blocks)
 

@@ -21,9 +21,11 @@ import numpy.typing as npt
 from nncore_bench.campaign.conductor import SPIN_UP_S
 from nncore_bench.campaign.launcher import Asked, WorkerError
 from nncore_bench.cases import STEP_PHASES, BlockKind, Case
+from nncore_bench.estimate.positions import even_steps
 from nncore_bench.gate.cores import Cores
 from nncore_bench.gate.ratios import STEP, PairRatios
-from nncore_bench.runs import NANO
+from nncore_bench.records import VARIES
+from nncore_bench.runs import NANO, Block
 from nncore_bench.worker import messages
 from nncore_bench.worker.blocks import LEAST_ITERATIONS
 
@@ -59,6 +61,8 @@ Workers = Mapping[int, Asked]
 """The worker of each side."""
 
 Times = npt.NDArray[np.float64]
+Replies = Mapping[int, Mapping[str, messages.Measured]]
+"""The blocks of one sample, by side and kind."""
 
 
 class SideError(RuntimeError):
@@ -96,6 +100,8 @@ class Pairing:
     samples: int = SAMPLES
     steps: dict[int, int] = field(default_factory=dict)
     parts: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    varying: set[int] = field(default_factory=set)
+    """The cases whose steps differ in their work on any side."""
 
     def __post_init__(self) -> None:
         self._cores = Cores(self.cores, self.random)
@@ -132,45 +138,60 @@ class Pairing:
         self, workers: Workers, numbers: Sequence[int], cores: tuple[int, ...]
     ) -> dict[int, PairRatios]:
         for number in self._shuffled(numbers):
-            parts = [self._prepare(workers, side, number) for side in self._shuffled(BOTH)]
-            self.parts.setdefault(number, common_parts(*parts))
+            prepared = [self._prepare(workers, side, number) for side in self._shuffled(BOTH)]
+            self.parts.setdefault(number, common_parts(*(one.parts for one in prepared)))
+            if any(one.correct.get(VARIES) for one in prepared):
+                self.varying.add(number)
         if self.cases[numbers[0]].on_device:  # its clock fell while the workers started
             for side in self._shuffled(BOTH):
                 self._ask(workers, side, numbers[0], messages.SpinUp(SPIN_UP_S))
-        samples: dict[int, list[tuple[Sample, Sample]]] = {number: [] for number in numbers}
+        replies: dict[int, list[Replies]] = {number: [] for number in numbers}
         for _ in range(self.samples):
             for number in self._shuffled(numbers):
-                samples[number].append(self._sample(workers, number, cores))
-        return {number: ratios_of(of_case, self.parts[number]) for number, of_case in samples.items()}
+                replies[number].append(self._sample(workers, number, cores))
+        return {
+            number: ratios_of(self._samples(number, of_case), self.parts[number])
+            for number, of_case in replies.items()
+        }
 
-    def _prepare(self, workers: Workers, side: int, number: int) -> tuple[str, ...]:
+    def _samples(self, number: int, replies: Sequence["Replies"]) -> list[tuple[Sample, Sample]]:
+        """Return the samples of a case from the blocks of both sides."""
+        parts = self.parts[number]
+        sides = []
+        for side in BOTH:
+            own = [both[side] for both in replies]
+            if self.cases[number].on_device:
+                sides.append([device_sample_of(**one, parts=parts) for one in own])
+            else:
+                blocks = [one["laps"].block("laps").with_parts(parts) for one in own]
+                blocks = even_steps(blocks) if number in self.varying else blocks
+                sides.append([sample_of(block) for block in blocks])
+        base, candidate = sides
+        return list(zip(base, candidate, strict=True))
+
+    def _prepare(self, workers: Workers, side: int, number: int) -> messages.Prepared:
         kinds = self._kinds(number)
         request = messages.Prepare(number, self.cases[number], warm_up=True, kinds=kinds)
         reply = self._ask(workers, side, number, request)
-        if number not in self.steps and isinstance(reply, messages.Prepared):
+        assert isinstance(reply, messages.Prepared)  # noqa: S101 - anything else was raised
+        if number not in self.steps:
             self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds[kinds[0]]))
-        return reply.parts if isinstance(reply, messages.Prepared) else STEP_PHASES
+        return reply
 
     def _kinds(self, number: int) -> tuple[BlockKind, ...]:
         return ON_DEVICE if self.cases[number].on_device else ON_CPU
 
-    def _sample(self, workers: Workers, number: int, cores: tuple[int, ...]) -> tuple[Sample, Sample]:
+    def _sample(self, workers: Workers, number: int, cores: tuple[int, ...]) -> "Replies":
         steps = self.steps[number]
         steps += self.random.randrange(steps // LENGTHS + 1)
-        replies: dict[int, dict[BlockKind, messages.Measured]] = {BASE: {}, CANDIDATE: {}}
+        replies: dict[int, dict[str, messages.Measured]] = {BASE: {}, CANDIDATE: {}}
         for kind in self._kinds(number):
             for side in self._shuffled(BOTH):
                 reply = self._ask(workers, side, number, messages.Measure(number, kind, steps))
                 if isinstance(reply, messages.Measured):
                     replies[side][kind] = reply
                     self._cores.note(cores, reply.waited_ns, reply.wall_ns)
-        base, candidate = (
-            sample_of(one["laps"], self.parts[number])
-            if len(one) == 1
-            else device_sample_of(**one, parts=self.parts[number])
-            for one in replies.values()
-        )
-        return base, candidate
+        return replies
 
     def _ask(self, workers: Workers, side: int, number: int, request: messages.Request) -> messages.Reply:
         try:
@@ -190,16 +211,16 @@ def common_parts(base: tuple[str, ...], candidate: tuple[str, ...]) -> tuple[str
     return tuple(part for part in base if part in candidate)
 
 
-def sample_of(reply: messages.Measured, parts: tuple[str, ...] = STEP_PHASES) -> Sample:
+def sample_of(block: Block) -> Sample:
     """Return the sample of one side on the CPU: counted laps, and the step as the sum of its laps."""
-    laps = reply.block("laps").with_parts(parts).host[1:].astype(np.float64)
+    laps = block.host[1:].astype(np.float64)
 
     def measured(laps: Times) -> Times:
         # A part of an own step may be left out of an iteration.
-        found: Times = np.maximum(np.column_stack([laps.sum(axis=1), laps[:, : len(parts)]]), 1.0)
+        found: Times = np.maximum(np.column_stack([laps.sum(axis=1), laps[:, :-1]]), 1.0)
         return found
 
-    mean = measured(without_waiting(laps, reply.waited_ns)).mean(axis=0)
+    mean = measured(without_waiting(laps, block.waited_ns)).mean(axis=0)
     return Sample(measured(laps).min(axis=0), mean, float(laps.sum(axis=1).mean()))
 
 

@@ -33,8 +33,8 @@ def throughput_figures(cells: Cells, found: Sequence[Curve] = ()) -> list[Figure
                 "where": series(case),
                 "batch": case.batch_size,
                 "samples": row.samples_per_s,
-                "low": case.batch_size / (row.median_high_s or row.median_s),
-                "high": case.batch_size / (row.median_low_s or row.median_s),
+                "low": row.samples_per_s * row.median_s / (row.median_high_s or row.median_s),
+                "high": row.samples_per_s * row.median_s / (row.median_low_s or row.median_s),
             }
             for case, row_of in cells.items()
             if (row := row_of.get("step")) and row.samples_per_s and row.median_s

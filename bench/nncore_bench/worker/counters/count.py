@@ -15,7 +15,13 @@ from nncore_bench.records import CaseCounters, PhaseCounters
 from nncore_bench.worker.blocks import no_collection
 from nncore_bench.worker.counters.cuda import count_launches, count_synchronisations
 from nncore_bench.worker.counters.memory import count_memory
-from nncore_bench.worker.counters.operators import count_operators, inventory_of, total_bytes
+from nncore_bench.worker.counters.operators import (
+    POSITIONS,
+    count_operators,
+    inventory_of,
+    total_bytes,
+    work_by_position,
+)
 from nncore_bench.worker.counters.steps import INFERENCE, Countable, counted, read_around_phases
 
 
@@ -29,6 +35,7 @@ def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # n
         operators, nodes, memory = count_operators(work), work.count_nodes(), count_memory(work, runtime)
         waits, launches = count_synchronisations(work, runtime), count_launches(work)
         collections = count_collections(work)
+        positions = tuple(work_by_position(work, POSITIONS))
         sizes = _sizes(work)
 
     def phase(name: str) -> PhaseCounters:
@@ -51,6 +58,7 @@ def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # n
         | {name: of for name, of in phases.items() if name == INFERENCE},
         leaked_bytes=None if memory is None else memory.leaked_bytes,
         threads=torch.get_num_threads(),
+        positions=positions if len({*positions}) > 1 else (),
         waits=_sites({name: waits[name] for name in work.parts} if waits else {}),
         inventory=inventory_of({name: operators[name] for name in phases}),
         **sizes,

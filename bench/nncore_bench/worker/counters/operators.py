@@ -1,8 +1,10 @@
 """Count the work of a step: operators below autograd, the bytes they move, FLOP, autograd nodes."""
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
@@ -23,6 +25,9 @@ UNTOUCHED = {
     *(ATEN.new_empty, ATEN.new_empty_strided, ATEN._unsafe_view),  # noqa: SLF001 - the operator's name
 }
 """Operators that touch no data, although their schema does not mark them as views."""
+
+POSITIONS = 12
+"""Steps of a block whose work is compared: every tenth step may do more."""
 
 MOST_SHAPES = 6
 """Summarise the shapes of more tensors than this instead of listing them."""
@@ -155,6 +160,24 @@ def count_operators(work: Countable, modules: Sequence[str] = ()) -> dict[str, W
 
     count_once(work, switch, counter)
     return of_phase
+
+
+def work_by_position(work: Countable, positions: int, limit_s: float = inf) -> list[tuple[int, int]]:
+    """Return the operators and moved bytes of the first steps of a block, as far as a time in seconds goes.
+
+    The state is restored before and after.
+    """
+    found: list[tuple[int, int]] = []
+    until = time.monotonic() + limit_s
+    work.restore()
+    for number in range(positions):
+        with OperatorCounter() as counter:
+            work.train(number)
+        found.append((counter.work.operators, counter.work.moved_bytes))
+        if time.monotonic() > until:
+            break
+    work.restore()
+    return found
 
 
 def inventory_of(calls_of: dict[str, Work]) -> tuple[OperatorCount, ...]:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from nncore_bench.cases import Case
+from nncore_bench.records import VARIES
 from nncore_bench.worker.blocks import LEAST_ITERATIONS
+from nncore_bench.worker.counters.operators import POSITIONS, work_by_position
 from nncore_bench.worker.subjects.batches import Structure, leaves, loader_of, moved
 from nncore_bench.worker.subjects.complete import Loop, Made, SubjectError, split
 from nncore_bench.worker.subjects.load import make
@@ -22,6 +24,9 @@ from nncore_bench.worker.subjects.subject import SEED, Batches, Subject, check_l
 
 LONG_STEP_S = 0.2
 """Of steps at least this long, in seconds, only as many batches are kept as the shortest block runs."""
+
+POSITIONS_S = 1.0
+"""Seconds to compare the work of the first steps of a block in."""
 
 MOST_BATCHES, MOST_BYTES = 8, 64 * 2**20
 """Limits on the batches made by repeating the example batch: their number, and their bytes in all."""
@@ -46,7 +51,22 @@ class FactorySubject(Subject):
         if "inference" in self.kinds:
             self._check_inference()
         self.restore()
-        return found
+        return found | self._varying()
+
+    def _varying(self) -> dict[str, float]:
+        """Note whether the steps of a block differ in their work; a compiled one's do as the plain one's."""
+        if self.form.compiled:
+            return {}
+        with self.mode("plain"):
+            found = work_by_position(self, POSITIONS, POSITIONS_S)
+        if len({*found}) == 1:
+            return {}
+        operators, moved = ([one[at] for one in found] for at in (0, 1))
+        what = f"{min(operators):,} to {max(operators):,} operators"
+        if min(operators) == max(operators):
+            what = f"{min(moved):,} to {max(moved):,} bytes moved"
+        self.assumed += (f"its steps vary ({what}): times are of the average step of a block",)
+        return {VARIES: 1.0}
 
     def _check_every_batch(self) -> None:
         """Run a step on each batch; of a step that takes long only as many are kept as a block has."""

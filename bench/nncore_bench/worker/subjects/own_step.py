@@ -247,7 +247,7 @@ class OwnStep(FactorySubject):
             self._check_restored()
         self._see_phases()
         self.restore()
-        return {**found, **compared}
+        return {**found, **compared, **self._varying()}
 
     def learn_calls(self) -> dict[str, float]:
         """Run calls until parameters have moved several times; learn after how many they move."""
