@@ -3,14 +3,17 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from nncore_bench.cases import Case
 from nncore_bench.worker.blocks import run_block
 from nncore_bench.worker.clock import HostClock
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.profile.profile import profile_case
+from nncore_bench.worker.server import compilations
 from nncore_bench.worker.subjects.catalog import workload_of
 from nncore_bench.worker.subjects.factory import FactorySubject
+from nncore_bench.worker.subjects.own_step import OwnStep
 
 SUBJECTS = Path(__file__).parent / "subjects.py"
 
@@ -22,6 +25,15 @@ PACKAGES = [
     ("torchvision", "segmentation", ""),
     ("torchvision", "vision_transformer", "cross-entropy over the outputs"),
     ("timm", "of_timm", "cross-entropy over the outputs"),
+]
+
+OWN_STEPS = [
+    ("accelerate", "WithAccelerate", "zero_grad forward backward optimizer clip"),
+    ("lightning", "OfLightning", "zero_grad forward backward optimizer"),
+    ("torchvision", "Detecting", "zero_grad forward backward optimizer"),
+    ("timm", "AveragedByTimm", "zero_grad forward loss backward optimizer average"),
+    ("torch", "Compiled", "zero_grad forward backward optimizer"),
+    ("torch", "CompiledAsAWhole", "zero_grad backward optimizer"),
 ]
 
 pytestmark = [pytest.mark.packages, pytest.mark.machine, pytest.mark.filterwarnings("default")]
@@ -56,3 +68,30 @@ def test_dropout_of_a_transformer_does_not_make_a_variant_other_numbers(variant:
     case = Case(f"{SUBJECTS}:bert", "-", "cpu", 1, "float32", variant, 2, "-")
     checks = workload_of(case).check()
     assert max(checks[name] for name in ("loss_error", "gradient_error", "parameter_error")) < 1e-4
+
+
+@pytest.mark.parametrize(("package", "factory", "parts"), OWN_STEPS)
+def test_a_step_written_with_a_package_is_measured_counted_and_profiled(
+    package: str, factory: str, parts: str, tmp_path: Path
+) -> None:
+    """By the phases that its calls show; nothing is compiled again by watching it."""
+    pytest.importorskip(package)
+    case = Case(f"{SUBJECTS.with_name('own_steps.py')}:{factory}", "-", "cpu", 1, "float32", "eager", 2, "-")
+    subject = workload_of(case)
+    assert isinstance(subject, OwnStep)
+    assert subject.check()["moved"] > 0.5
+    subject.save()
+    state = [tensor.detach().clone() for tensor in subject.state()]
+    before = compilations()
+    for kind in (*subject.kinds, *subject.kinds):
+        block = run_block(subject, HostClock(), kind, 2, subject.laps if kind == "laps" else None)
+        assert (block.each_ns > 0).all()
+        if kind == "laps":
+            assert block.laps == (*parts.split(), "other", "unattributed")
+    assert compilations() == before
+    subject.restore()
+    assert all(torch.equal(old, new) for old, new in zip(state, subject.state(), strict=True))
+    counters = count_case(subject)
+    assert counters.phases["backward"].operators
+    profile = profile_case(subject, case, 2, tmp_path / "trace.json", fed=True)
+    assert {operator.phase for operator in profile.operators} >= {"backward", "optimizer"}

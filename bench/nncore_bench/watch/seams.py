@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 
 from nncore_bench.watch.phases import Phases, timed, watched
 
-LOSSES = ("Loss", "Criterion")
-"""How the names of classes end that compute a loss."""
+LOSSES = ("Loss", "Criterion", "CrossEntropy")
+"""What the names of classes contain that compute a loss."""
 
 GRADIENTS = ("backward", "grad")
 """The functions of torch.autograd that compute gradients; `Tensor.backward` calls the first one."""
@@ -49,8 +49,7 @@ def seams(
 
 def phase_of(module: nn.Module) -> str:
     """Return the phase that the call of a module is: loss or forward."""
-    is_loss = isinstance(module, nn.modules.loss._Loss) or type(module).__name__.endswith(LOSSES)  # noqa: SLF001 - the base of torch's losses
-    return "loss" if is_loss else "forward"
+    return "loss" if any(part in type(module).__name__ for part in LOSSES) else "forward"
 
 
 def _replace(  # noqa: PLR0913, PLR0917 - what is replaced, and by what
