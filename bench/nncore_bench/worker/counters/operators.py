@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import Any
 
 import torch
@@ -28,6 +27,9 @@ UNTOUCHED = {
 
 POSITIONS = 12
 """Steps of a block whose work is compared: every tenth step may do more."""
+
+POSITIONS_S = 1.0
+"""Seconds after which no further step is looked at for that."""
 
 MOST_SHAPES = 6
 """Summarise the shapes of more tensors than this instead of listing them."""
@@ -162,7 +164,7 @@ def count_operators(work: Countable, modules: Sequence[str] = ()) -> dict[str, W
     return of_phase
 
 
-def work_by_position(work: Countable, positions: int, limit_s: float = inf) -> list[tuple[int, int]]:
+def work_by_position(work: Countable, positions: int, limit_s: float) -> list[tuple[int, int]]:
     """Return the operators and moved bytes of the first steps of a block, as far as a time in seconds goes.
 
     The state is restored before and after.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nncore_bench.cases import Case
 from nncore_bench.records import VARIES
 from nncore_bench.worker.blocks import LEAST_ITERATIONS
-from nncore_bench.worker.counters.operators import POSITIONS, work_by_position
+from nncore_bench.worker.counters.operators import POSITIONS, POSITIONS_S, work_by_position
 from nncore_bench.worker.subjects.batches import Structure, leaves, loader_of, moved
 from nncore_bench.worker.subjects.complete import Loop, Made, SubjectError, split
 from nncore_bench.worker.subjects.load import make
@@ -24,9 +24,6 @@ from nncore_bench.worker.subjects.subject import SEED, Batches, Subject, check_l
 
 LONG_STEP_S = 0.2
 """Of steps at least this long, in seconds, only as many batches are kept as the shortest block runs."""
-
-POSITIONS_S = 1.0
-"""Seconds to compare the work of the first steps of a block in."""
 
 MOST_BATCHES, MOST_BYTES = 8, 64 * 2**20
 """Limits on the batches made by repeating the example batch: their number, and their bytes in all."""
