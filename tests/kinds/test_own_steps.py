@@ -13,7 +13,7 @@ from nncore_bench.worker.blocks import run_block
 from nncore_bench.worker.clock import HostClock
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.profile.profile import profile_case
-from nncore_bench.worker.server import in_one_sentence
+from nncore_bench.worker.server import compilations, in_one_sentence
 from nncore_bench.worker.subjects.catalog import workload_of
 from nncore_bench.worker.subjects.own_step import OwnStep
 
@@ -159,7 +159,7 @@ def test_other_precisions_compute_nearly_the_same(kind: str) -> None:
     assert 0 < checks["parameter_error"] < checks["tolerance"]
 
 
-@pytest.mark.parametrize("variant", ["fused", "foreach", "set-to-none=false", "inference-mode", "workers-2"])
+@pytest.mark.parametrize("variant", ["fused", "foreach", "set-to-none=false", "inference-mode"])
 def test_a_variant_that_would_rebuild_the_step_is_refused(variant: str) -> None:
     """By its name."""
     with pytest.raises(RuntimeError, match=f"{variant} would change the subject's own training_step"):
@@ -197,3 +197,29 @@ def spin(nanoseconds: int) -> None:
     end = clock.now() + nanoseconds
     while clock.now() < end:
         pass
+
+
+def test_a_loader_of_its_own_is_not_replaced() -> None:
+    """Processes that fetch batches are its own affair; for an example batch they are ours."""
+    with pytest.raises(RuntimeError, match="workers-2: its loader is its own"):
+        own("FromALoader", variant="workers-2")
+    assert own("Plain", variant="workers-2").form.fetchers == 2
+
+
+def test_the_memory_format_of_a_step_without_images_is_refused() -> None:
+    """Rather than found to change nothing."""
+    with pytest.raises(RuntimeError, match="no weights of four dimensions"):
+        own("Gan", variant="channels-last")
+
+
+def test_a_compiled_step_computes_the_same_and_keeps_its_phases() -> None:
+    """The networks are compiled in place, losses are not."""
+    subject = own("Plain", variant="compile")
+    checks = subject.check()
+    assert max(checks[name] for name in ("loss_error", "gradient_error", "parameter_error")) < 1e-4
+    assert checks["first_step_s"] > 0
+    subject.save()
+    before = compilations()
+    block = run_block(subject, HostClock(), "laps", 5, subject.laps)
+    assert block.laps == (*USUAL.split(), "other", "unattributed")
+    assert compilations() == before

@@ -27,12 +27,19 @@ Words = tuple[str, ...]
 
 def formed_model(model: nn.Module, words: Words) -> nn.Module:
     """Apply memory format and compilation; raises IncorrectError for channels-last without 4-D weights."""
-    if "channels-last" in words:
-        if not any(parameter.ndim == IMAGE_DIMENSIONS for parameter in model.parameters()):
-            raise IncorrectError("channels-last: the network has no weights of four dimensions, so no images")
-        model = model.to(memory_format=torch.channels_last)
+    in_channels_last([model], words)
     mode = form_of(words).compile_mode
     return cast("nn.Module", torch.compile(model, mode=mode, dynamic=False)) if mode else model
+
+
+def in_channels_last(models: Sequence[nn.Module], words: Words) -> Sequence[nn.Module]:
+    """Return the networks, in the memory format of the variant; raises IncorrectError without 4-D weights."""
+    if "channels-last" in words:
+        if not any(one.ndim == IMAGE_DIMENSIONS for model in models for one in model.parameters()):
+            raise IncorrectError("channels-last: the network has no weights of four dimensions, so no images")
+        for model in models:
+            model.to(memory_format=torch.channels_last)
+    return models
 
 
 def formed_inputs(inputs: Structure, words: Words) -> Structure:

@@ -110,6 +110,11 @@ class FactorySubject(Subject):
 
     def _loader(self, made: Made | Loop) -> Iterator[tuple[Structure, Any]]:
         if made.samples is None:
+            if self.form.fetchers or self.form.pinned:
+                raise SubjectError(
+                    f"{self.case.variant}: its loader is its own (give its DataLoader num_workers or"
+                    " pin_memory, and compare the two versions)"
+                )
             return map(self._split, _endless(made, self.case.batch_size))
         return loader_of(
             (made.inputs, made.targets),

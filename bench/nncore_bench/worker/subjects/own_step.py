@@ -21,7 +21,7 @@ from nncore_bench.watch.seams import phase_of, seams
 from nncore_bench.worker.blocks import STEP_BEGINS, IncorrectError, NamedLaps
 from nncore_bench.worker.counters.operators import graph_nodes
 from nncore_bench.worker.counters.steps import SETTLING_STEPS, Switch, settle
-from nncore_bench.worker.subjects.apply_variant import casting, precision_set
+from nncore_bench.worker.subjects.apply_variant import casting, in_channels_last, precision_set
 from nncore_bench.worker.subjects.batches import moved
 from nncore_bench.worker.subjects.complete import Loop, SubjectError
 from nncore_bench.worker.subjects.factory import FactorySubject, made_by_factory
@@ -56,7 +56,7 @@ class OwnStep(FactorySubject):
         self._refuse_what_rebuilds()
         self.loop, self._takes_number = made.loop, _takes_number(made.loop.training_step)
         state = State(self.loop)
-        for module in _outermost(state):
+        for module in in_channels_last(_outermost(state), self.words):
             module.to(self.device)
         self._called = self._models_called(state)
         if mode := self.form.compile_mode:
@@ -69,8 +69,7 @@ class OwnStep(FactorySubject):
         rebuilding = [
             word
             for word in self.words
-            if WORDS[word].kind in ("optimizer", "gradients", "loader", "transfer", "inference")
-            or WORDS[word].captures_step
+            if WORDS[word].kind in ("optimizer", "gradients", "inference") or WORDS[word].captures_step
         ]
         rebuilding += ["float16"] if self.precision == "float16" else []
         if rebuilding:
