@@ -168,6 +168,46 @@ def test_a_case_that_never_becomes_steady_is_flagged(monkeypatch: pytest.MonkeyP
         assert prepared.steady is steady
 
 
+class Clocked(Slowing):
+    """A case whose iterations take as long as they say, by a clock that they advance, and are counted."""
+
+    kinds = ("laps", "plain", "feed", "inference")  # type: ignore[assignment]
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(1.0)
+        self.lap_ns, self.time_ns, self.done = int(seconds * 1e9), 0, 0
+
+    def iteration(self, kind: str) -> Callable[[int, Callable[[], None]], None]:
+        laps = len(BLOCK_LAPS[kind])  # type: ignore[index]
+
+        def run(_number: int, mark: Callable[[], None]) -> None:
+            self.done += 1
+            for _ in range(laps):
+                mark()
+                self.time_ns += self.lap_ns // laps
+
+        return run
+
+
+@pytest.mark.parametrize(("seconds", "iterations"), [(0.001, 61), (0.7, 29), (0.9, 4), (2.5, 4)])
+def test_warming_up_a_long_step_takes_few_of_its_iterations(
+    seconds: float, iterations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two blocks of one iteration each, with the leading ones four; and every kind has its time.
+
+    A short one has two more of 4, of 1 ms two more of 15, and one of 4 for each of the three other kinds.
+    """
+    case = Clocked(seconds)
+    monkeypatch.setattr("nncore_bench.worker.server.workload_of", lambda _: case)
+    worker = Worker()
+    worker.clocks = {("cpu", events): HostClock(lambda: case.time_ns) for events in (True, False)}
+    prepared = worker.answer(messages.Prepare(0, CASE, warm_up=True))
+    assert isinstance(prepared, messages.Prepared)
+    assert prepared.seconds == pytest.approx(dict.fromkeys(Clocked.kinds, seconds), rel=1e-4)
+    assert prepared.steady
+    assert case.done == iterations
+
+
 def test_a_block_in_which_something_is_compiled_is_thrown_out_and_measured_again(subject: Subject) -> None:
     """A recompilation takes milliseconds to seconds, and would be one sample among others."""
     worker = Worker()

@@ -2,7 +2,8 @@
 
 A round holds one block of each kind of every case and is run by one launch; the rounds go to the launches
 in random order, so that each launch sees the machine over the whole campaign. The number of rounds is set
-once, from a pilot of one round a launch, and never by watching an interval shrink.
+once, from a pilot of one round a launch, and never by watching an interval shrink. Where the budget does not
+hold one round a launch there are fewer launches.
 """
 
 import math
@@ -22,7 +23,7 @@ from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, Block, Campaign
 from nncore_bench.variants import DEFAULT_ALLOCATOR, words_of
 from nncore_bench.worker import messages
-from nncore_bench.worker.blocks import LEAST_ITERATIONS
+from nncore_bench.worker.blocks import least_iterations
 
 BLOCK_S: dict[BlockKind, float] = {
     "laps": 0.030,
@@ -32,6 +33,9 @@ BLOCK_S: dict[BlockKind, float] = {
     "kernels": 0.060,
     "cold": 0.040,
 }
+FEWEST_LAUNCHES = 2
+"""Run so many whatever the budget says: intervals are made of how launches differ."""
+
 SPIN_UP_S = 0.2
 CUDA = "cuda"
 MEMORY, GPU_MEMORY, COMPUTE_MODE = "memory", "the GPU's memory", "the GPU's compute mode"
@@ -84,9 +88,11 @@ class Conductor:
     rounds_done: int = 0
     rounds_planned: int = 0
     kept_apart_by: str = ""
+    longest_s: float = 0.0
+    """The longest iteration of the user's cases."""
 
     def __post_init__(self) -> None:
-        self.alongside = self.plan.launches
+        self.alongside, self.launches = 0, self.plan.launches
         self.random = random.Random(self.plan.seed)  # noqa: S311 - the order of blocks is no secret
 
     def run(self) -> Campaign:
@@ -94,25 +100,29 @@ class Conductor:
         self.started = self.now()
         pilot = self._pilot()
         self.rounds_planned = self._planned(pilot)
-        each = self.rounds_planned / self.plan.launches
+        each = self.rounds_planned / self.launches
         self._rounds(range(self.alongside), math.ceil(each * self.alongside) - self.rounds_done)
-        for launch in range(self.alongside, self.plan.launches):
+        for launch in range(self.alongside, self.launches):
             for key in [key for key in self.workers if key[1] == launch - 1]:
                 self.workers.pop(key).close()  # the next launch needs their memory
-            self._first_round(launch)  # whatever the budget says: intervals are made of launches
+            self._first_round(launch)
             self._rounds(range(launch, launch + 1), math.ceil(each) - 1)
         return self.accounted()
 
     def _pilot(self) -> list[Block]:
-        """Run the first round of every launch, or of as many as fit side by side; each holds every case."""
+        """Run the first round of every launch, or of as many as fit side by side; each holds every case.
+
+        Sets how many launches there will be: those whose first rounds fit the budget.
+        """
         blocks: list[Block] = []
         before = self.memory_left()
-        for launch in range(self.plan.launches):
+        while self.alongside < self.launches and not self.kept_apart_by:
+            launch = self.alongside
             blocks += self._first_round(launch)
-            self.alongside = launch + 1
+            self.alongside += 1
+            fitting = int(self.plan.budget_s / max(self.seconds_per_round(), NANO))
+            self.launches = min(self.launches, max(fitting, FEWEST_LAUNCHES, self.alongside))
             self.kept_apart_by = self._kept_apart_by(before, launch)
-            if self.kept_apart_by:
-                break
         return blocks
 
     def _kept_apart_by(self, before: int | None, launch: int) -> str:
@@ -132,11 +142,15 @@ class Conductor:
         return ""
 
     def _rounds(self, launches: range, rounds: int) -> None:
-        """Run more rounds within the budget: each launch once a cycle, in fresh random order."""
+        """Run more rounds within the budget: each launch once a cycle, in fresh random order.
+
+        Launches still to come keep the time for their first round.
+        """
         cycles = math.ceil(rounds / len(launches))
         order = [launch for _ in range(cycles) for launch in self.random.sample(launches, len(launches))]
         for launch in order[: max(rounds, 0)]:
-            if self._seconds_spent() + self._seconds_per_round() > self.plan.budget_s:
+            rounds_to_come = 1 + self.launches - launches.stop
+            if self._seconds_spent() + rounds_to_come * self.seconds_per_round() > self.plan.budget_s:
                 break
             self._round(launch)
 
@@ -176,7 +190,7 @@ class Conductor:
         """Prepare a device's cases in a launch, in random order since set-up leaves traces in memory."""
         numbers = self._numbers(device)
         for done, number in enumerate(numbers):
-            self.progress("warm-up", launch * len(numbers) + done, self.plan.launches * len(numbers), None)
+            self.progress("warm-up", launch * len(numbers) + done, self.launches * len(numbers), None)
             self._prepare(launch, number)
 
     def _prepare(self, launch: int, number: int) -> None:
@@ -185,9 +199,14 @@ class Conductor:
         reply = self._ask(launch, number, request)
         if not isinstance(reply, messages.Prepared):
             return
+        if not record.role:
+            self.longest_s = max(self.longest_s, *reply.seconds.values())
         # The first launch decides for all, so that the blocks of all launches are of one length.
         per_block = record.steps_per_block or {
-            kind: max(LEAST_ITERATIONS, round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]))
+            kind: max(
+                least_iterations(reply.seconds[kind]),
+                round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]),
+            )
             for kind in record.kinds
         }
         self._update(
@@ -296,20 +315,21 @@ class Conductor:
         pilot = [block for block in pilot if not self.cases[block.case].role]
         if not pilot or not self._devices():
             return self.rounds_done
-        affordable = int(self.plan.budget_s / self._seconds_per_round())
+        affordable = int(self.plan.budget_s / self.seconds_per_round())
         cases = [record.case for record in self.cases]
         wanted = max(rounds_for(self.plan.target, pilot, cases), self.plan.least_rounds)
-        whole_cycles = math.ceil(wanted / self.plan.launches) * self.plan.launches
-        return max(self.rounds_done, min(whole_cycles, affordable))
+        whole_cycles = math.ceil(wanted / self.launches) * self.launches
+        return max(self.launches, min(whole_cycles, affordable))
 
     def _seconds_spent(self) -> float:
         """Return the seconds of the campaign so far, without warming up."""
         return self.now() - self.started - self.warm_up_s
 
-    def _seconds_per_round(self) -> float:
+    def seconds_per_round(self) -> float:
+        """Return the mean seconds of a round so far, without warming up."""
         return self._seconds_spent() / max(self.rounds_done, 1)
 
     def _seconds_left(self) -> float | None:
         if not self.rounds_planned:
             return None
-        return max(self.rounds_planned - self.rounds_done, 0) * self._seconds_per_round()
+        return max(self.rounds_planned - self.rounds_done, 0) * self.seconds_per_round()

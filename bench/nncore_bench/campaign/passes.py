@@ -11,8 +11,9 @@ from nncore_bench.cases import FED, safe_label
 from nncore_bench.companions import COMPANIONS, SMALLEST_NETWORK, reference_case
 from nncore_bench.records import CaseProfile, CaseRecord, Notice
 from nncore_bench.worker import messages
+from nncore_bench.worker.blocks import LEAST_ITERATIONS
 
-PROFILED_STEPS = 17
+PROFILED_STEPS, OF_LONG_ONES = 17, 4
 TRACES_FOLDER = "traces"
 
 
@@ -59,7 +60,9 @@ def profile_cases(  # noqa: PLR0913 - what a pass needs
         role = f"{safe_label(record.role)}-" if record.role else ""
         trace = Path(TRACES_FOLDER) / f"{role}{record.case.key}.json.gz"
         path, fed = str((folder / trace).absolute()), not {*FED}.isdisjoint(record.phases)
-        request = messages.Profile(number, record.case, PROFILED_STEPS, path, fed=fed)
+        long = min(record.steps_per_block.values(), default=LEAST_ITERATIONS) < LEAST_ITERATIONS
+        steps = OF_LONG_ONES if long else PROFILED_STEPS
+        request = messages.Profile(number, record.case, steps, path, fed=fed)
         found = answer_of(messages.Profiled, usual, start_worker, record.case.device, request)
         if isinstance(found, str):
             cause = f"{record.case.key} could not be profiled ({found})"

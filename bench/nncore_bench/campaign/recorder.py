@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ from nncore_bench.records import CaseRecord, Notice
 from nncore_bench.runs import Block, Campaign, Run, RunFolder
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 from nncore_bench.worker import messages
+from nncore_bench.worker.blocks import LEAST_ITERATIONS, least_iterations
+
+SPARE = 1.1
+"""Suggest a budget larger by this factor than what rounds have taken."""
 
 
 class Recorder:
@@ -136,7 +141,9 @@ class Recorder:
         counted, notices = count_cases(conductor.cases, self._start_worker, progress)
         if apart:
             self._end_workers(conductor)
-        self._update(*apart, *thrown_out(counted), *_missed(counted), *notices, records=counted)
+        self._update(
+            *apart, *cut_short(conductor), *thrown_out(counted), *_missed(counted), *notices, records=counted
+        )
         profiles, notices = profile_cases(
             counted, conductor.workers, self._start_worker, self.folder.path, progress, every=self._every
         )
@@ -172,7 +179,7 @@ class Recorder:
 
 def too_little_memory(conductor: Conductor) -> list[Notice]:
     """Return a warning if the worker processes could not all run at the same time."""
-    alongside, launches = conductor.alongside, conductor.plan.launches
+    alongside, launches = conductor.alongside, conductor.launches
     if alongside == launches:
         return []
     if conductor.kept_apart_by == COMPUTE_MODE:
@@ -188,6 +195,27 @@ def too_little_memory(conductor: Conductor) -> list[Notice]:
         )
         remedy = "measure fewer cases at a time"
     return [Notice(cause, f"{remedy}, if the machine was not equally fast all the while")]
+
+
+def cut_short(conductor: Conductor) -> list[Notice]:
+    """Return a notice if blocks have fewer iterations than usual, or the budget fitted fewer launches."""
+    launches, wanted, seconds = conductor.launches, conductor.plan.launches, conductor.seconds_per_round()
+    iterations = least_iterations(conductor.longest_s)
+    causes, remedy = [], "give a larger --step-budget for more rounds, if an interval is too wide"
+    if iterations < LEAST_ITERATIONS:
+        plural = "s" if iterations > 1 else ""
+        causes = [
+            f"a step takes up to {conductor.longest_s:.1f} s: its blocks have {iterations} iteration{plural}"
+        ]
+    if launches < wanted:
+        causes.append(
+            f"a round of all cases takes {seconds:.1f} s: {launches} of {wanted} launches fit the budget of"
+            f" {conductor.plan.budget_s:g} s, and intervals come from these alone"
+        )
+        remedy = (
+            f"give --step-budget={ceil(SPARE * wanted * seconds)} for all launches, or measure fewer cases"
+        )
+    return [Notice("; ".join(causes), remedy)] if causes else []
 
 
 def _missed(records: Sequence[CaseRecord]) -> list[Notice]:

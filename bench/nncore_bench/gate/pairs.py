@@ -25,7 +25,7 @@ from nncore_bench.gate.cores import Cores
 from nncore_bench.gate.ratios import MEASURED, STEP, PairRatios
 from nncore_bench.runs import NANO
 from nncore_bench.worker import messages
-from nncore_bench.worker.blocks import LEAST_ITERATIONS
+from nncore_bench.worker.blocks import least_iterations
 
 BLOCK_S = 0.008
 SAMPLES = 8
@@ -145,7 +145,8 @@ class Pairing:
         request = messages.Prepare(number, self.cases[number], warm_up=True, kinds=kinds)
         reply = self._ask(workers, side, number, request)
         if number not in self.steps and isinstance(reply, messages.Prepared):
-            self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds[kinds[0]]))
+            seconds = reply.seconds[kinds[0]]
+            self.steps[number] = max(least_iterations(seconds), round(BLOCK_S / seconds))
 
     def _kinds(self, number: int) -> tuple[BlockKind, ...]:
         return ON_DEVICE if self.cases[number].on_device else ON_CPU

@@ -13,7 +13,7 @@ import torch
 from nncore_bench.cases import BlockKind
 from nncore_bench.runs import NANO, Block
 from nncore_bench.worker import messages
-from nncore_bench.worker.blocks import LEAST_ITERATIONS, IncorrectError, run_block
+from nncore_bench.worker.blocks import LEAST_ITERATIONS, IncorrectError, least_iterations, run_block
 from nncore_bench.worker.clock import Clock, EventClock, HostClock
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.device_memory import give_back_cached, seen_gpu
@@ -27,7 +27,7 @@ from nncore_bench.worker.users_code import line_of
 
 STEADY_WITHIN = 0.10
 WARM_UP_HALF_S = 0.010
-WARM_UP_TRIES = 5
+WARM_UP_TRIES = 6
 CAPTURE_GOES_ON_FAILING = "previous error during capture"
 """How CUDA ends a capture in which something else had failed before."""
 
@@ -91,15 +91,21 @@ class Worker:
         return messages.Prepared(seconds, steady=steady, **answer)
 
     def _warm_up(self, number: int, kinds: Sequence[BlockKind]) -> tuple[dict[BlockKind, float], bool]:
-        """Run the first kind until two halves agree, then a few of each other kind; return their seconds."""
+        """Run the first kind until two halves agree, then a few of each other kind; return their seconds.
+
+        What takes so long that its blocks are shorter has warmed up within four iterations of the first
+        kind, whose time then stands for those of the other kinds: they hold such a step or a part of it.
+        """
         first, *others = kinds
         steady, seconds = False, 0.0
-        iterations = LEAST_ITERATIONS
+        iterations = 1
         for _ in range(WARM_UP_TRIES):
             halves = [self._seconds(number, first, iterations) for _ in range(2)]
             seconds = min(halves)
             steady = max(halves) <= (1 + STEADY_WITHIN) * seconds
-            if steady and iterations * seconds >= WARM_UP_HALF_S:
+            if least_iterations(seconds) < LEAST_ITERATIONS:
+                return dict.fromkeys(kinds, seconds), steady
+            if steady and iterations >= LEAST_ITERATIONS and iterations * seconds >= WARM_UP_HALF_S:
                 break
             iterations = max(LEAST_ITERATIONS, min(4 * iterations, int(1.5 * WARM_UP_HALF_S / seconds)))
         rest = {kind: self._seconds(number, kind, LEAST_ITERATIONS) for kind in others}

@@ -2,14 +2,18 @@
 
 import random
 import sys
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from nncore_bench.cases import Case
 from nncore_bench.worker.subjects.batches import Samples
 from nncore_bench.worker.subjects.complete import SubjectError, completed
+from nncore_bench.worker.subjects.factory import FactorySubject
 from nncore_bench.worker.subjects.load import make
 
 NEWCOMER = """
@@ -183,3 +187,18 @@ def test_a_subject_of_a_notebook_has_to_be_handed_over() -> None:
     """Typed by hand, its name leads nowhere, and the sentence says what does."""
     with pytest.raises(SubjectError, match=r"only nncore_bench.measure_step can hand over"):
         make("measure_step:Net")
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0.1, 8), (0.5, 5), (0.9, 4), (1.5, 3), (2.5, 2)])
+def test_of_a_long_step_as_many_batches_are_kept_as_its_shortest_block_runs(
+    seconds: float, kept: int, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leading iteration, and 4 counted ones, or fewer where one takes a second."""
+    (written / "my_net.py").write_text(NEWCOMER)
+    readings = count()
+    clock = SimpleNamespace(perf_counter=lambda: next(readings) * seconds)
+    case = Case("./my_net.py:make", "-", "cpu", 1, "float32", "eager", 8, "-")
+    subject = FactorySubject(case)
+    monkeypatch.setattr("nncore_bench.worker.subjects.factory.time", clock)
+    subject.check()
+    assert len(subject.batches) == kept
