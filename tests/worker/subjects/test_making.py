@@ -45,7 +45,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_bare_network_gets_data_a_loss_and_an_optimizer_and_says_so(written: Path) -> None:
     """Five lines of a newcomer: the first layer tells the shape, the outputs the classes."""
     (written / "my_net.py").write_text(NEWCOMER)
-    made = make("./my_net.py:make")
+    made = make("tiny=./my_net.py:make")
     assert made.inputs.shape == (8, 20)
     assert made.targets.shape == (8,)
     assert int(made.targets.max()) < 3

@@ -21,6 +21,7 @@ import torch
 import torch.hub
 from torch import nn
 
+from nncore_bench.cases import named
 from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.messages import HANDED_OVER, SUBJECT_FILE
 from nncore_bench.worker.subjects.complete import TORCHVISION, Made, SubjectError, completed
@@ -29,6 +30,7 @@ from nncore_bench.worker.users_code import line_of, said_of
 
 def make(subject: str) -> Made:
     """Load a subject; raises SubjectError, which names the factory and the way out."""
+    _, subject = named(subject)
     name, _, detail = subject.partition(":")
     if name == TORCHVISION:
         factory = _torchvision(detail)
