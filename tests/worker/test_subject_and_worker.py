@@ -279,6 +279,24 @@ def test_whatever_goes_wrong_in_a_case_is_an_answer() -> None:
     assert isinstance(worker.answer(messages.Prepare(1, CASE, warm_up=False)), messages.Prepared)
 
 
+def test_threads_that_a_factory_sets_are_put_right_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The case has one; a factory that sets as many, or none, is not mentioned."""
+    monkeypatch.chdir(tmp_path)
+    for name, threads in (("two", 2), ("one", 1)):
+        code = f"torch.set_num_threads({threads})\ndef make(): return torch.nn.Linear(3, 2)"
+        Path(f"{name}.py").write_text(f"import torch\n{code}")
+        case = Case(f"./{name}.py:make", "-", "cpu", 1, "float32", "eager", 4, "-")
+        prepared = Worker().answer(messages.Prepare(0, case, warm_up=False))
+        assert isinstance(prepared, messages.Prepared)
+        said = [sentence for sentence in prepared.assumed if "threads" in sentence]
+        assert said == [
+            f"its code sets {threads} threads; each case has its own number instead (--step-threads)"
+        ] * (threads > 1)
+        assert torch.get_num_threads() == 1
+
+
 def test_a_failure_is_told_in_one_line() -> None:
     """Of a long message the first line, and of an empty one the name."""
     assert in_one_sentence(ValueError("first\nsecond")) == "ValueError: first"

@@ -78,11 +78,13 @@ class Worker:
         self._set_threads(request.number)
         self._turn_to(request.number, case.device)
         subject = workload_of(case)
+        put_right = self._put_right(request.number)
         correct = subject.check()
         subject.save()
         self.subjects[request.number] = subject
         code = subject.optimizer_code if isinstance(subject, Subject) else ""
-        answer: dict[str, Any] = {"correct": correct, "assumed": subject.assumed, "optimizer_code": code}
+        assumed = (*subject.assumed, *put_right)
+        answer: dict[str, Any] = {"correct": correct, "assumed": assumed, "optimizer_code": code}
         if not request.warm_up:
             return messages.Prepared({}, steady=True, **answer)
         seconds, steady = self._warm_up(request.number, request.kinds or subject.kinds)
@@ -143,6 +145,14 @@ class Worker:
         wanted = self.threads.get(number)
         if wanted is not None and wanted != torch.get_num_threads():
             torch.set_num_threads(wanted)
+
+    def _put_right(self, number: int) -> list[str]:
+        """Set the threads of a case again, and return in words which others its code has set."""
+        wanted, found = self.threads.get(number), torch.get_num_threads()
+        if wanted in (None, found):
+            return []
+        self._set_threads(number)
+        return [f"its code sets {found} threads; each case has its own number instead (--step-threads)"]
 
     def _clock(self, device: str, kind: BlockKind) -> Clock:
         events = kind not in ("plain", "inference")

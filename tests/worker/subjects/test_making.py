@@ -1,5 +1,6 @@
 """What a subject is made of: torchvision's, and factories as users write them."""
 
+import os
 import random
 import sys
 from itertools import count
@@ -171,6 +172,61 @@ class WithAuxiliary(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> object:
         return (self.own(inputs), None, self.auxiliary(inputs)) if self.training else self.own(inputs)
+
+
+HUB_ERROR = """
+class {name}({base}): __module__ = "{module}"
+def make(): raise {name}("no network")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "module", "told"),
+    [
+        ("LocalEntryNotFoundError", "FileNotFoundError", "huggingface_hub.errors", True),
+        ("OfflineModeIsEnabled", "ConnectionError", "huggingface_hub.errors", True),
+        ("ConnectionError", "OSError", "requests.exceptions", True),
+        ("ConnectError", "Exception", "httpx", True),
+        ("HFValidationError", "ValueError", "huggingface_hub.errors", False),
+        ("ConnectionRefused", "ConnectionError", "my_database", False),
+    ],
+)
+def test_an_error_of_a_library_that_downloads_is_told_with_what_stops_it(
+    name: str, base: str, module: str, *, told: bool, written: Path
+) -> None:
+    """By itself or as the reason of another, such as transformers' OSError; other errors are as before."""
+    code = HUB_ERROR.format(name=name, base=base, module=module)
+    wrapped = "def wrapped():\n try: make()\n except Exception as e: raise OSError('cannot load') from e\n"
+    (written / "net.py").write_text(code + wrapped)
+    for factory, said in (("make", f"{name} at net.py:3: no network"), ("wrapped", "OSError at net.py:6")):
+        with pytest.raises(SubjectError) as refusal:
+            make(f"./net.py:{factory}")
+        start = f"./net.py:{factory}: it tried to download: " if told else f"./net.py:{factory} raised "
+        assert str(refusal.value).startswith(start + said)
+        assert ("AutoModel.from_config(config)" in str(refusal.value)) is told
+
+
+@pytest.mark.parametrize("where", ["def make(): ", ""])
+def test_an_address_that_cannot_be_reached_is_told_also_while_importing(where: str, written: Path) -> None:
+    """Nothing listens on the port of the discard protocol here."""
+    code = f"import urllib.request\n{where}urllib.request.urlopen('http://127.0.0.1:9/weights.bin')"
+    (written / "net.py").write_text(code)
+    with pytest.raises(SubjectError, match=r"\./net\.py:make: it tried to download: URLError at net\.py:2: "):
+        make("./net.py:make")
+
+
+def test_the_hub_is_offline_only_while_a_subject_is_made(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless its user has chosen."""
+    code = "import os\nfrom torch import nn\ndef make():\n"
+    (written / "net.py").write_text(code + " return nn.Linear(len(os.environ['HF_HUB_OFFLINE']), 2)")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert make("./net.py:make").inputs.shape == (8, 1)
+    assert "HF_HUB_OFFLINE" not in os.environ
+    monkeypatch.setenv("HF_HUB_OFFLINE", "off")
+    assert make("./net.py:make").inputs.shape == (8, 3)
+    assert os.environ["HF_HUB_OFFLINE"] == "off"
 
 
 def test_auxiliary_outputs_are_part_of_the_loss() -> None:
