@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from made_up_campaign import Bench, FakeWorker, conduct, records
 
-from nncore_bench.campaign.conductor import Conductor
+from nncore_bench.campaign.conductor import OVER, Conductor
 from nncore_bench.campaign.plan import Plan
 from nncore_bench.campaign.recorder import cut_short, too_little_memory
 from nncore_bench.cases import PHASES, Case
@@ -201,6 +201,49 @@ def test_a_long_step_has_fewer_iterations_and_launches(
     notices = cut_short(conductor)
     assert bool(notices) == bool(said)
     assert all(said in notice.cause for notice in notices)
+
+
+@pytest.mark.parametrize(("until", "launches"), [(60.0, 6), (30.0, 3), (19.0, 1)])
+def test_of_a_campaign_with_an_end_as_many_launches_are_run_as_end_in_time(
+    until: float, launches: int
+) -> None:
+    """Each prepares for 6 s and has a round of 0.25 s; counting afterwards is to have half as much again."""
+    bench = Bench()
+    bench.prepare_s = 2.0
+    conductor = Conductor(
+        records(3),
+        Plan(6, 100.0, 0.01, least_rounds=6, until=until),
+        bench.start,
+        bench.save,
+        bench.progress,
+        now=bench.now,
+    )
+    assert conductor.run().rounds_done == 6
+    assert {block.launch for blocks in bench.rounds.values() for block in blocks} == set(range(launches))
+    assert bench.seconds <= until - 1.5 * 6.25
+
+
+def test_no_round_is_begun_that_would_not_end_in_time() -> None:
+    """Of 252 ms each, of which counting is to have one and a half."""
+    bench = Bench()
+    plan = Plan(1, 100.0, 0.01, least_rounds=1000, until=5.0)
+    Conductor(records(3), plan, bench.start, bench.save, bench.progress, now=bench.now).run()
+    assert 5.0 - 2.5 * 0.26 <= bench.seconds <= 5.0 - 1.5 * 0.25
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_cases_that_would_be_prepared_too_late_are_left_out_but_never_the_first(seed: int) -> None:
+    """Half of three seconds is for preparing; each case takes two."""
+    bench = Bench()
+    bench.prepare_s = 2.0
+    plan = Plan(4, 100.0, 0.01, seed=seed, until=3.0)
+    conductor = Conductor(records(3), plan, bench.start, bench.save, bench.progress, now=bench.now)
+    conductor.run()
+    first, *others = conductor.cases
+    assert first.status == "ok"
+    assert [record.reason for record in others if record.status == "failed"] in ([OVER], [OVER, OVER])
+    assert conductor.launches == 1
+    assert 0 in {block.case for block in bench.rounds[0]}
 
 
 def test_a_budget_that_holds_no_round_a_launch_is_told_with_one_that_does() -> None:

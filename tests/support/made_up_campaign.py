@@ -32,6 +32,7 @@ class Bench:
         self.no_spin_up = False
         self.cannot_start: str | None = None
         self.step_s = STEP_S
+        self.prepare_s = 0.0
 
     def now(self) -> float:
         return self.seconds
@@ -69,6 +70,7 @@ class FakeWorker:
             if request.number in self.bench.refuse:
                 return messages.Refused("out of memory: 3 TB")
             self.held.add(request.number)
+            self.bench.seconds += self.bench.prepare_s
             return messages.Prepared(
                 dict.fromkeys(BLOCK_LAPS, self.bench.step_s), steady=True, correct={"loss": 2.3}
             )

@@ -36,6 +36,15 @@ BLOCK_S: dict[BlockKind, float] = {
 FEWEST_LAUNCHES = 2
 """Run so many whatever the budget says: intervals are made of how launches differ."""
 
+SHARE_OF_FIRST_WARM_UP = 0.5
+"""Share of the time in which the cases of the first launch have to be ready, if the plan has an end."""
+
+COUNTING_LAUNCHES = 1.5
+"""Counting takes about as long as so many launches with their first round."""
+
+OVER = "the time was over"
+"""The reason why a case was left out."""
+
 SPIN_UP_S = 0.2
 CUDA = "cuda"
 MEMORY, GPU_MEMORY, COMPUTE_MODE = "memory", "the GPU's memory", "the GPU's compute mode"
@@ -88,6 +97,9 @@ class Conductor:
     rounds_done: int = 0
     rounds_planned: int = 0
     kept_apart_by: str = ""
+    launch_s: float = 0.0
+    """The seconds that the last launch took for its warm-up and first round."""
+
     longest_s: float = 0.0
     """The longest iteration of the user's cases."""
 
@@ -98,6 +110,7 @@ class Conductor:
     def run(self) -> Campaign:
         """Run the whole campaign and return its account."""
         self.started = self.now()
+        self._length_s = self.plan.until - self.started
         pilot = self._pilot()
         self.rounds_planned = self._planned(pilot)
         each = self.rounds_planned / self.launches
@@ -117,13 +130,23 @@ class Conductor:
         blocks: list[Block] = []
         before = self.memory_left()
         while self.alongside < self.launches and not self.kept_apart_by:
-            launch = self.alongside
+            launch, begin = self.alongside, self.now()
             blocks += self._first_round(launch)
             self.alongside += 1
-            fitting = int(self.plan.budget_s / max(self.seconds_per_round(), NANO))
-            self.launches = min(self.launches, max(fitting, FEWEST_LAUNCHES, self.alongside))
+            self.launch_s = self.now() - begin
+            self.launches = min(self.plan.launches, max(self._fitting(), self.alongside))
             self.kept_apart_by = self._kept_apart_by(before, launch)
         return blocks
+
+    def _fitting(self) -> int:
+        """Return how many launches fit the budget and the time there is, if all take as long as the last."""
+        fitting = max(FEWEST_LAUNCHES, self.plan.budget_s / max(self.seconds_per_round(), NANO))
+        more = self._seconds_to_end() / max(self.launch_s, NANO)
+        return int(min(fitting, self.alongside + more, self.plan.launches))
+
+    def _seconds_to_end(self) -> float:
+        """Return the seconds left until the end of the plan, without those for counting."""
+        return self.plan.until - self.now() - COUNTING_LAUNCHES * self.launch_s
 
     def _kept_apart_by(self, before: int | None, launch: int) -> str:
         """Return the reason why another launch cannot run at the same time, or nothing."""
@@ -149,8 +172,8 @@ class Conductor:
         cycles = math.ceil(rounds / len(launches))
         order = [launch for _ in range(cycles) for launch in self.random.sample(launches, len(launches))]
         for launch in order[: max(rounds, 0)]:
-            rounds_to_come = 1 + self.launches - launches.stop
-            if self._seconds_spent() + rounds_to_come * self.seconds_per_round() > self.plan.budget_s:
+            to_come_s = (1 + self.launches - launches.stop) * self.seconds_per_round()
+            if to_come_s > min(self.plan.budget_s - self._seconds_spent(), self._seconds_to_end()):
                 break
             self._round(launch)
 
@@ -191,7 +214,10 @@ class Conductor:
         numbers = self._numbers(device)
         for done, number in enumerate(numbers):
             self.progress("warm-up", launch * len(numbers) + done, self.launches * len(numbers), None)
-            self._prepare(launch, number)
+            if number and not launch and self.now() > self.started + SHARE_OF_FIRST_WARM_UP * self._length_s:
+                self._fail(number, OVER)
+            else:
+                self._prepare(launch, number)
 
     def _prepare(self, launch: int, number: int) -> None:
         record = self.cases[number]

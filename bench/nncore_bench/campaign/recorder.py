@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -138,12 +139,16 @@ class Recorder:
         apart = too_little_memory(conductor)
         if apart:
             self._end_workers(conductor)  # what counts and profiles has a process of its own then
-        counted, notices = count_cases(conductor.cases, self._start_worker, progress)
+        begin, until = time.monotonic(), conductor.plan.until
+        counted, notices = count_cases(conductor.cases, self._start_worker, progress, until)
         if apart:
             self._end_workers(conductor)
         self._update(
             *apart, *cut_short(conductor), *thrown_out(counted), *_missed(counted), *notices, records=counted
         )
+        counting_s = time.monotonic() - begin
+        if time.monotonic() + counting_s > until:  # profiling takes as long
+            return
         profiles, notices = profile_cases(
             counted, conductor.workers, self._start_worker, self.folder.path, progress, every=self._every
         )
