@@ -203,6 +203,22 @@ def test_a_long_step_has_fewer_iterations_and_launches(
     assert all(said in notice.cause for notice in notices)
 
 
+@pytest.mark.parametrize(("step_s", "measured"), [(0.7, True), (0.9, False)])
+def test_a_long_step_is_not_measured_under_the_default_allocator_as_well(
+    step_s: float, *, measured: bool
+) -> None:
+    """Comparing it to the plain step and a round of it would take as long as all the rest."""
+    for seed in range(4):
+        bench = Bench()
+        bench.step_s = step_s
+        twin = replace(records()[0].case, variant=DEFAULT_ALLOCATOR)
+        both = [*records(1), CaseRecord(twin, ("step",), role=DEFAULT_ALLOCATOR)]
+        conduct(bench, Plan(2, 1000.0, 0.5, least_rounds=2, seed=seed), both)
+        assert (DEFAULT_ALLOCATOR in bench.started) is measured
+        assert ("a step takes 0.9 s, which leaves no time" in bench.saved_cases[1].reason) is not measured
+        assert bench.saved_cases[0].status == "ok"
+
+
 @pytest.mark.parametrize(("until", "launches"), [(60.0, 6), (30.0, 3), (19.0, 1)])
 def test_of_a_campaign_with_an_end_as_many_launches_are_run_as_end_in_time(
     until: float, launches: int

@@ -23,7 +23,7 @@ from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, Block, Campaign
 from nncore_bench.variants import DEFAULT_ALLOCATOR, words_of
 from nncore_bench.worker import messages
-from nncore_bench.worker.blocks import least_iterations
+from nncore_bench.worker.blocks import LEAST_ITERATIONS, least_iterations
 
 BLOCK_S: dict[BlockKind, float] = {
     "laps": 0.030,
@@ -212,12 +212,24 @@ class Conductor:
     def _prepare_all(self, device: str, launch: int) -> None:
         """Prepare a device's cases in a launch, in random order since set-up leaves traces in memory."""
         numbers = self._numbers(device)
+        # Last, and in processes of its own: by then it is known how long a step takes.
+        numbers.sort(key=lambda number: self.cases[number].role == DEFAULT_ALLOCATOR)
         for done, number in enumerate(numbers):
             self.progress("warm-up", launch * len(numbers) + done, self.launches * len(numbers), None)
-            if number and not launch and self.now() > self.started + SHARE_OF_FIRST_WARM_UP * self._length_s:
-                self._fail(number, OVER)
+            if not launch and (reason := self._no_time_for(number)):
+                self._fail(number, reason)
             else:
                 self._prepare(launch, number)
+
+    def _no_time_for(self, number: int) -> str:
+        """Return why there is no time for a case, or nothing; there always is for the first one."""
+        if (
+            self.cases[number].role == DEFAULT_ALLOCATOR
+            and least_iterations(self.longest_s) < LEAST_ITERATIONS
+        ):
+            return f"a step takes {self.longest_s:.1f} s, which leaves no time for it"
+        late = self.now() > self.started + SHARE_OF_FIRST_WARM_UP * self._length_s
+        return OVER if number and late else ""
 
     def _prepare(self, launch: int, number: int) -> None:
         record = self.cases[number]
