@@ -223,10 +223,8 @@ class Conductor:
 
     def _no_time_for(self, number: int) -> str:
         """Return why there is no time for a case, or nothing; there always is for the first one."""
-        if (
-            self.cases[number].role == DEFAULT_ALLOCATOR
-            and least_iterations(self.longest_s) < LEAST_ITERATIONS
-        ):
+        long = least_iterations(self.longest_s) < LEAST_ITERATIONS
+        if long and self.cases[number].role == DEFAULT_ALLOCATOR:
             return f"a step takes {self.longest_s:.1f} s, which leaves no time for it"
         late = self.now() > self.started + SHARE_OF_FIRST_WARM_UP * self._length_s
         return OVER if number and late else ""
