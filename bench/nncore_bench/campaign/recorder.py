@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -136,16 +136,14 @@ class Recorder:
 
     def _look_closer(self, conductor: Conductor, progress: Progress) -> None:
         """Count and profile after the timed campaign, and save the results of each at once."""
-        apart = too_little_memory(conductor)
+        apart, cut = too_little_memory(conductor), cut_short(conductor)
         if apart:
             self._end_workers(conductor)  # what counts and profiles has a process of its own then
         begin, until = time.monotonic(), conductor.plan.until
         counted, notices = count_cases(conductor.cases, self._start_worker, progress, until)
         if apart:
             self._end_workers(conductor)
-        self._update(
-            *apart, *cut_short(conductor), *thrown_out(counted), *_missed(counted), *notices, records=counted
-        )
+        self._update(*apart, *cut, *thrown_out(counted), *_missed(counted), *notices, records=counted)
         counting_s = time.monotonic() - begin
         if time.monotonic() + counting_s > until:  # profiling takes as long
             return
@@ -212,14 +210,15 @@ def cut_short(conductor: Conductor) -> list[Notice]:
         causes = [
             f"a step takes up to {conductor.longest_s:.1f} s: its blocks have {iterations} iteration{plural}"
         ]
-    if launches < wanted:
+    if launches < wanted and conductor.rounds_done:
+        ends = conductor.plan.until < inf
+        limit = "time there was" if ends else f"budget of {conductor.plan.budget_s:g} s"
         causes.append(
-            f"a round of all cases takes {seconds:.1f} s: {launches} of {wanted} launches fit the budget of"
-            f" {conductor.plan.budget_s:g} s, and intervals come from these alone"
+            f"a round of all cases takes {seconds:.1f} s: {launches} of {wanted} launches fit the {limit},"
+            " and intervals come from these alone"
         )
-        remedy = (
-            f"give --step-budget={ceil(SPARE * wanted * seconds)} for all launches, or measure fewer cases"
-        )
+        budget = "a longer --budget" if ends else f"--step-budget={ceil(SPARE * wanted * seconds)}"
+        remedy = f"give {budget} for all launches, or measure fewer cases"
     return [Notice("; ".join(causes), remedy)] if causes else []
 
 
