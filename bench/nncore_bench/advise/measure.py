@@ -137,7 +137,8 @@ class Trial:
         found = gains(source.run.cases, source.blocks, self.base)
         late = [g for g in found if g.reason == OVER or (g.case.form.compiled and NO_ANSWER in g.reason)]
         self.left_out += [name_of(gain.case, self.base) for gain in late]
-        if missing := plan.launches - len({block.launch for block in source.blocks}):
+        missing = plan.launches - len({block.launch for block in source.blocks})
+        if missing and len(late) < len(cases):
             of = f" of {name_of(cases[0], self.base)}" if len(cases) == 1 else ""
             self.left_out.append(f"{missing} of {plan.launches} launches{of}")
         return [gain for gain in found if gain not in late]
