@@ -101,9 +101,11 @@ class Case:
 
     @property
     def by_name(self) -> "Case":
-        """The case with a subject from a file named by file and factory, wherever the folder lies."""
-        subject = PurePath(self.subject).name if ".py:" in self.subject else self.subject
-        return replace(self, subject=subject)
+        """The case with a subject named as it was given a name, or by file and factory without a folder."""
+        name, source = named(self.subject)
+        path, _, factory = source.rpartition(":")
+        of_file = f"{PurePath(path).stem}:{factory}" if path.endswith(".py") else source
+        return replace(self, subject=name or of_file)
 
     @property
     def on_device(self) -> bool:
@@ -137,6 +139,13 @@ class Case:
     def parameters(self, phase: str) -> dict[str, str | int]:
         """Return the test parameters, which are also the leading columns of the frame."""
         return {"phase": phase} | {name: value for name, value in vars(self).items() if name != "dataset"}
+
+
+def named(subject: str) -> tuple[str, str]:
+    """Return the name and the source of a subject given as `NAME=SOURCE`; the name is empty without one."""
+    name, equals, source = subject.partition("=")
+    # A path may hold the sign, such as ./lr=0.1/net.py:make.
+    return (name, source) if equals and "/" not in name else ("", subject)
 
 
 def safe_label(label: str) -> str:

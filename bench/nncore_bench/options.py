@@ -1,5 +1,6 @@
 """The suite's options, declared once for both pytest and `nncore-bench`."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from nncore_bench.cases import DOES_NOT_APPLY, SIMPLENN, Case
+from nncore_bench.cases import DOES_NOT_APPLY, SIMPLENN, Case, named
 from nncore_bench.errors import UserError
 from nncore_bench.variants import EAGER, JOINT, PRECISIONS, WORDS, canonical
 
@@ -114,8 +115,14 @@ def variants(flag: str, text: str) -> tuple[str, ...]:
 
 
 def subject(flag: str, text: str) -> str:
-    """Parse the name of a network: simplenn, or SOURCE:NAME of a factory."""
-    source, _, name = text.rpartition(":")
+    """Parse the name of a network: simplenn, or SOURCE:FACTORY, with or without NAME= before it."""
+    label, factory = named(text)
+    if factory != text and (label == SIMPLENN or not re.fullmatch(r"[\w.-]+", label, re.ASCII)):
+        raise UserError(
+            f"{flag}: {label!r} cannot be the name of a network (give one of letters, digits, '._-', and not"
+            f" {SIMPLENN}, such as small=./my_net.py:make)"
+        )
+    source, _, name = factory.rpartition(":")
     if text != SIMPLENN and not (source and name):
         raise UserError(
             f"{flag}: {text!r} does not name a network (give simplenn, torchvision:resnet18,"
@@ -170,7 +177,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("batch-sizes", sizes, "1,32,128,1024", "LIST", "samples per step", "32,128", more="8192,65536"),
     Option("hidden", sizes, "32,128,512", "LIST", "hidden widths of SimpleNN", "128,512", more="2048"),
     Option(
-        "subject", subject, SIMPLENN, "NAME", f"{SIMPLENN}, torchvision:NAME, MODULE:FACTORY, FILE.py:FACTORY"
+        *("subject", subject, SIMPLENN, "NAME"),
+        f"{SIMPLENN}, torchvision:NAME, MODULE:FACTORY, FILE.py:FACTORY; LABEL= before it names it",
     ),
     Option("dataset", partial(choice, DATASETS), "digits", "NAME", f"one of {', '.join(DATASETS)}"),
     Option("budget", seconds, "60", "TIME", "longest time to measure, without warm-up and profiler", "15"),

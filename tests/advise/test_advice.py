@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,13 @@ from made_up_runs import CPU_CASE
 
 from nncore_bench.advise.measure import Trial, candidates
 from nncore_bench.advise.text import advice_sentences, advice_tables
+from nncore_bench.campaign.conductor import OVER
+from nncore_bench.campaign.launcher import NO_ANSWER
+from nncore_bench.campaign.plan import Plan
 from nncore_bench.cases import Case
 from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.estimate.gains import Gain, Judgement, combinations, gains
+from nncore_bench.options import Options
 from nncore_bench.records import CaseCounters, CaseRecord, PhaseCounters
 from nncore_bench.runs import Block
 
@@ -302,6 +307,35 @@ def test_with_time_enough_advice_tries_all_and_joins_the_best() -> None:
     assert len(trial.campaigns) == 4
     assert trial.left_out == []
     assert trial.seconds == 148
+
+
+def test_what_did_not_end_in_time_is_named_and_every_campaign_knows_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A variant not begun, one whose compiling was ended, and launches for which there was no time."""
+    ended = f"its worker process {NO_ANSWER} within 9 s and was killed"
+    records = (
+        record(CPU_CASE),
+        CaseRecord(FUSED, ("step",), status="failed", reason=OVER),
+        CaseRecord(COMPILED, ("step",), status="failed", reason=ended),
+        CaseRecord(HALF, ("step",), status="failed", reason=ended),
+    )
+    plans: list[Plan] = []
+
+    def measured(_suite: object, _base: Case, _cases: object, plan: Plan, _progress: object) -> object:
+        plans.append(plan)
+        return SimpleNamespace(run=SimpleNamespace(cases=records), blocks=blocks([1.0]))
+
+    monkeypatch.setattr("nncore_bench.advise.measure._measured", measured)
+    suite = SimpleNamespace(
+        options=Options.build({"step_launches": "6", "step_budget": "20"}), launcher=SimpleNamespace()
+    )
+    trial = Trial(suite, CPU_CASE, lambda *_: None, until=1000.0)  # type: ignore[arg-type] # a stand-in
+    found = trial.gains_of([FUSED, COMPILED, HALF], 0.4)
+    assert [gain.case for gain in found] == [HALF]  # which does not compile, so that it hangs
+    assert trial.left_out == ["fused", "compile", "2 of 6 launches"]
+    assert (plans[0].until, plans[0].budget_s) == (1000.0, 8.0)
+    assert suite.launcher.compile_by < 1000.0
 
 
 def test_advice_that_has_used_its_time_compiles_nothing() -> None:

@@ -66,11 +66,12 @@ def test_the_budget_bounds_the_campaign() -> None:
     assert 2.0 - per_round <= campaign.wall_s <= 2.0
 
 
-def test_a_budget_too_small_for_one_round_a_launch_still_gives_every_launch_its_pilot() -> None:
-    """Something is always measured, and the account says how long it took."""
+def test_a_budget_too_small_for_any_round_still_gives_two_launches_theirs() -> None:
+    """Something is always measured, with an interval, and the account says how long it took."""
     bench = Bench()
     campaign = conduct(bench, Plan(launches=3, budget_s=0.001, target=0.01))
-    assert campaign.rounds_done == 3
+    assert campaign.rounds_done == campaign.rounds_planned == 2
+    assert len(bench.started) == 2
 
 
 def test_the_account_adds_up_to_the_time_the_workers_took() -> None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from made_up_campaign import Bench, FakeWorker, conduct, records
 
-from nncore_bench.campaign.conductor import Conductor
+from nncore_bench.campaign.conductor import OVER, Conductor
 from nncore_bench.campaign.plan import Plan
-from nncore_bench.campaign.recorder import too_little_memory
+from nncore_bench.campaign.recorder import cut_short, too_little_memory
 from nncore_bench.cases import PHASES, Case
 from nncore_bench.records import CaseRecord
 from nncore_bench.variants import DEFAULT_ALLOCATOR
@@ -148,7 +148,7 @@ def test_launches_for_which_there_is_no_memory_run_after_the_others(gigabytes: i
     assert bool(too_little_memory(conductor)) == (beside < 4)
 
 
-def test_each_launch_has_its_first_round_whatever_the_budget() -> None:
+def test_two_launches_have_their_first_round_whatever_the_budget() -> None:
     """Intervals are made of launches, those that began late for want of memory as well."""
     bench = Bench()
     conductor = Conductor(
@@ -160,5 +160,123 @@ def test_each_launch_has_its_first_round_whatever_the_budget() -> None:
         now=bench.now,
         memory_left=lambda: (2 - bench.alive) * 10**9,
     )
-    assert conductor.run().rounds_done == 4
-    assert {block.launch for blocks in bench.rounds.values() for block in blocks} == set(range(4))
+    assert conductor.run().rounds_done == 2
+    assert {block.launch for blocks in bench.rounds.values() for block in blocks} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("step_s", "iterations", "launches", "said"),
+    [
+        # A round is of a laps, a plain, a feed and an inference block, each with a leading iteration more.
+        (0.5, 4, 4, ""),  # 4 · 5 · 0.5 s = 10 s, and four rounds take 40 s
+        (0.7, 4, 4, ""),  # 14 s, 56 s
+        (1.0, 3, 3, "up to 1.0 s: its blocks have 3 iterations; a round of all cases takes 16.0 s: 3 of 4"),
+        (1.5, 2, 3, "up to 1.5 s: its blocks have 2 iterations; a round of all cases takes 18.0 s: 3 of 4"),
+        (1.8, 1, 4, "up to 1.8 s: its blocks have 1 iteration"),  # 4 · 2 · 1.8 s = 14.4 s
+        (2.5, 1, 3, "up to 2.5 s: its blocks have 1 iteration; a round of all cases takes 20.0 s: 3 of 4"),
+        (9.0, 1, 2, "up to 9.0 s: its blocks have 1 iteration; a round of all cases takes 72.0 s: 2 of 4"),
+    ],
+)
+@pytest.mark.parametrize("alongside", [True, False])
+def test_a_long_step_has_fewer_iterations_and_launches(
+    step_s: float, iterations: int, launches: int, said: str, *, alongside: bool
+) -> None:
+    """A minute holds so many rounds, one for each launch; and the run says what was cut."""
+    bench = Bench()
+    bench.step_s = step_s
+    conductor = Conductor(
+        records(1),
+        Plan(4, 60.0, 0.5, least_rounds=16),
+        bench.start,
+        bench.save,
+        bench.progress,
+        now=bench.now,
+        memory_left=lambda: (16 if alongside else 2 - bench.alive) * 10**9,
+    )
+    campaign = conductor.run()
+    assert {r.iterations for r in bench.requests if isinstance(r, messages.Measure)} == {iterations}
+    assert {block.launch for blocks in bench.rounds.values() for block in blocks} == set(range(launches))
+    assert campaign.wall_s <= 60.001 or launches == 2
+    assert bool(too_little_memory(conductor)) is not alongside
+    notices = cut_short(conductor)
+    assert bool(notices) == bool(said)
+    assert all(said in notice.cause for notice in notices)
+
+
+@pytest.mark.parametrize(("step_s", "measured"), [(0.7, True), (0.9, False)])
+def test_a_long_step_is_not_measured_under_the_default_allocator_as_well(
+    step_s: float, *, measured: bool
+) -> None:
+    """Comparing it to the plain step and a round of it would take as long as all the rest."""
+    for seed in range(4):
+        bench = Bench()
+        bench.step_s = step_s
+        twin = replace(records()[0].case, variant=DEFAULT_ALLOCATOR)
+        both = [*records(1), CaseRecord(twin, ("step",), role=DEFAULT_ALLOCATOR)]
+        conduct(bench, Plan(2, 1000.0, 0.5, least_rounds=2, seed=seed), both)
+        assert (DEFAULT_ALLOCATOR in bench.started) is measured
+        assert ("a step takes 0.9 s, which leaves no time" in bench.saved_cases[1].reason) is not measured
+        assert bench.saved_cases[0].status == "ok"
+
+
+@pytest.mark.parametrize(("until", "launches"), [(60.0, 6), (30.0, 3), (19.0, 1)])
+def test_of_a_campaign_with_an_end_as_many_launches_are_run_as_end_in_time(
+    until: float, launches: int
+) -> None:
+    """Each prepares for 6 s and has a round of 0.25 s; counting afterwards is to have half as much again."""
+    bench = Bench()
+    bench.prepare_s = 2.0
+    conductor = Conductor(
+        records(3),
+        Plan(6, 100.0, 0.01, least_rounds=6, until=until),
+        bench.start,
+        bench.save,
+        bench.progress,
+        now=bench.now,
+    )
+    assert conductor.run().rounds_done == 6
+    assert {block.launch for blocks in bench.rounds.values() for block in blocks} == set(range(launches))
+    assert bench.seconds <= until - 1.5 * 6.25
+
+
+def test_no_round_is_begun_that_would_not_end_in_time() -> None:
+    """Of 252 ms each, of which counting is to have one and a half."""
+    bench = Bench()
+    plan = Plan(1, 100.0, 0.01, least_rounds=1000, until=5.0)
+    Conductor(records(3), plan, bench.start, bench.save, bench.progress, now=bench.now).run()
+    assert 5.0 - 2.5 * 0.26 <= bench.seconds <= 5.0 - 1.5 * 0.25
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_cases_that_would_be_prepared_too_late_are_left_out_but_never_the_first(seed: int) -> None:
+    """Half of three seconds is for preparing; each case takes two."""
+    bench = Bench()
+    bench.prepare_s = 2.0
+    plan = Plan(4, 100.0, 0.01, seed=seed, until=3.0)
+    conductor = Conductor(records(3), plan, bench.start, bench.save, bench.progress, now=bench.now)
+    conductor.run()
+    first, *others = conductor.cases
+    assert first.status == "ok"
+    assert [record.reason for record in others if record.status == "failed"] in ([OVER], [OVER, OVER])
+    assert conductor.launches == 1
+    assert 0 in {block.case for block in bench.rounds[0]}
+
+
+def test_a_budget_that_holds_no_round_a_launch_is_told_with_one_that_does() -> None:
+    """Of short steps too: 3 cases of 30, 30, 12 and 8 steps, each block with one more, take 252 ms."""
+    for budget_s, launches in ((0.6, 2), (1.2, 4)):
+        bench = Bench()
+        plan = Plan(4, budget_s, 0.5, least_rounds=4)
+        conductor = Conductor(records(3), plan, bench.start, bench.save, bench.progress, now=bench.now)
+        conductor.run()
+        assert conductor.launches == launches
+    bench = Bench()
+    conductor = Conductor(
+        records(3), Plan(4, 0.6, 0.5), bench.start, bench.save, bench.progress, now=bench.now
+    )
+    conductor.run()
+    (notice,) = cut_short(conductor)
+    assert notice.cause.startswith(
+        "a round of all cases takes 0.3 s: 2 of 4 launches fit the budget of 0.6 s"
+    )
+    assert "--step-budget=2 " in notice.next_step  # 4 · 0.252 s and a tenth more, rounded up

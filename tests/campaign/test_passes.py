@@ -1,5 +1,6 @@
 """The passes after the campaign, with workers that answer at once."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,15 @@ class Counting:
 
 def silent(stage: str, done: int, total: int, seconds_left: float | None) -> None:
     """Show no progress."""
+
+
+def test_what_would_be_counted_too_late_is_left_out_and_told() -> None:
+    """Its times are complete."""
+    counted, notices = count_cases([record_of(CPU_CASE)], lambda _: Counting(), silent, time.monotonic())
+    assert counted == [record_of(CPU_CASE)]
+    assert [notice.cause for notice in notices] == [
+        f"{CPU_CASE.key} could not be counted (the time was over)"
+    ]
 
 
 def test_cases_are_counted_in_a_process_that_never_timed() -> None:

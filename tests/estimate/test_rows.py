@@ -17,6 +17,7 @@ from made_up_runs import (
     record_of,
     run_of,
 )
+from scipy import stats
 
 from nncore_bench.cases import STEP_PHASES, UNATTRIBUTED, Case
 from nncore_bench.estimate.estimates import BETWEEN_LAUNCHES, WITHIN_ONE_PROCESS
@@ -55,6 +56,18 @@ def test_shares_and_what_is_left_over_add_up_to_one() -> None:
     assert shares == pytest.approx({phase: STEP_LAPS[phase] / STEP_NS for phase in STEP_PHASES}, rel=1e-3)
     left_over = STEP_LAPS[UNATTRIBUTED] / STEP_NS
     assert sum(share or 0 for share in shares.values()) + left_over == pytest.approx(1, rel=1e-4)
+
+
+def test_blocks_of_one_iteration_in_two_launches_have_times_and_students_interval() -> None:
+    """As of a step of 2 s: the lap is both smallest and median, and one degree of freedom is left."""
+    whole = blocks_of(launches=[1.0, 1.1], rounds=1)
+    blocks = [replace(block, host=block.host[:2], wall_ns=block.wall_ns // 4) for block in whole]
+    row = rows_by_phase(CPU_CASE, blocks)["step"]
+    half = stats.t.ppf(0.975, 1) * stats.sem([660e-6, 726e-6])
+    assert (row.time_s, row.median_s, row.mean_s) == pytest.approx((693e-6,) * 3)
+    assert (row.time_high_s, row.interval) == (pytest.approx(693e-6 + half), BETWEEN_LAUNCHES)
+    assert (row.launches, row.rounds, row.laps, row.between_launches) == (2, 2, 2, None)
+    assert row.phases_over_step == pytest.approx(650 / 660)
 
 
 def test_feeding_has_its_share_of_the_feeding_loop() -> None:

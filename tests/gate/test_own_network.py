@@ -65,4 +65,4 @@ def test_each_arm_has_the_network_of_its_own_revision(
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert ("counted:" in done.stdout) == bool(code)
-    assert "cpu-t1-float32-eager-b32-my_net.py_make" in done.stdout
+    assert "cpu-t1-float32-eager-b32-my_net_make" in done.stdout

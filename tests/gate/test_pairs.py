@@ -135,6 +135,28 @@ def test_blocks_are_of_one_length_for_both_sides_and_of_many_over_the_samples() 
     assert len(set(asked)) > 1
 
 
+@pytest.mark.parametrize(("step_s", "steps"), [(0.7, {4, 5}), (1.0, {3, 4}), (2.5, {1})])
+def test_blocks_of_a_long_step_have_few_iterations_and_no_fewer_samples(
+    step_s: float, steps: set[int]
+) -> None:
+    """Four up to 0.8 s, and up to a third more; one of 2 s and more."""
+    asked: list[int] = []
+
+    class Long(Side):
+        def ask(self, request: messages.Request) -> messages.Reply:
+            if isinstance(request, messages.Prepare):
+                return messages.Prepared({"laps": step_s}, steady=True, correct={})
+            asked.append(request.iterations)  # type: ignore[union-attr]
+            return super().ask(request)
+
+    for seed in range(8):
+        pairs = pairing([], seed, cases=1, kind=Long)
+        found = pairs.measure(PATHS, [0])[0]
+        assert found.low["step"] == pytest.approx(np.log(673 / 660))
+    assert set(asked) == steps
+    assert len(asked) == 8 * 4 * 2
+
+
 SLOW_BLOCK = 7
 
 

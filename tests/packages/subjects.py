@@ -87,3 +87,16 @@ def of_timm() -> SimpleNamespace:
 
     model = timm.create_model("resnet10t", pretrained=False, num_classes=5)
     return trained(model, (torch.rand(8, 3, 64, 64), torch.arange(8) % 5))
+
+
+def downloaded_bert() -> nn.Module:
+    from transformers import AutoModel  # noqa: PLC0415 - one package a test
+
+    made: nn.Module = AutoModel.from_pretrained("bert-base-uncased")
+    return made
+
+
+def downloaded_resnet() -> nn.Module:
+    import timm  # noqa: PLC0415 - one package a test
+
+    return timm.create_model("resnet18", pretrained=True)

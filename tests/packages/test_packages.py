@@ -12,7 +12,9 @@ from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.profile.profile import profile_case
 from nncore_bench.worker.server import compilations
 from nncore_bench.worker.subjects.catalog import workload_of
+from nncore_bench.worker.subjects.complete import SubjectError
 from nncore_bench.worker.subjects.factory import FactorySubject
+from nncore_bench.worker.subjects.load import make
 from nncore_bench.worker.subjects.own_step import OwnStep
 
 SUBJECTS = Path(__file__).parent / "subjects.py"
@@ -59,6 +61,20 @@ def test_a_network_of_a_package_is_measured_counted_and_profiled(
     assert counters.phases["backward"].operators
     profile = profile_case(subject, case, 2, tmp_path / "trace.json", fed=True)
     assert {operator.phase for operator in profile.operators} >= {"forward", "backward", "optimizer"}
+
+
+@pytest.mark.parametrize(
+    ("package", "factory"), [("transformers", "downloaded_bert"), ("timm", "downloaded_resnet")]
+)
+def test_a_network_that_would_be_downloaded_is_refused_at_once(
+    package: str, factory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the cache empty; the hub by itself tries again for 20 to 50 s where there is no network."""
+    pytest.importorskip(package)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # an earlier test may have read it
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(SubjectError, match=r"tried to download: .* at subjects\.py:.*pretrained=False"):
+        make(f"{SUBJECTS}:{factory}")
 
 
 @pytest.mark.parametrize("variant", ["fused", "foreach"])

@@ -69,7 +69,7 @@ def test_the_script_and_its_workers_the_suite_and_measure_step_run(folder: Path)
         (sys.executable, *suite, *SMALL),
         (sys.executable, "-c", code),
     )
-    assert "net.py_make" in of_script
+    assert "-net_make" in of_script
     assert "8 passed" in of_suite
     assert "zero_grad" in of_code
     assert not list(folder.rglob("imported"))

@@ -31,6 +31,8 @@ class Bench:
         self.die_after = 0
         self.no_spin_up = False
         self.cannot_start: str | None = None
+        self.step_s = STEP_S
+        self.prepare_s = 0.0
 
     def now(self) -> float:
         return self.seconds
@@ -53,7 +55,7 @@ class Bench:
 
 
 class FakeWorker:
-    """Answer requests with steps of exactly one millisecond."""
+    """Answer requests with steps of exactly one millisecond, or as long as the bench says."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
@@ -68,7 +70,10 @@ class FakeWorker:
             if request.number in self.bench.refuse:
                 return messages.Refused("out of memory: 3 TB")
             self.held.add(request.number)
-            return messages.Prepared(dict.fromkeys(BLOCK_LAPS, STEP_S), steady=True, correct={"loss": 2.3})
+            self.bench.seconds += self.bench.prepare_s
+            return messages.Prepared(
+                dict.fromkeys(BLOCK_LAPS, self.bench.step_s), steady=True, correct={"loss": 2.3}
+            )
         if isinstance(request, messages.Forget):
             self.held.discard(request.number)
         if isinstance(request, messages.SpinUp) and self.bench.no_spin_up:
@@ -79,10 +84,11 @@ class FakeWorker:
             if self.bench.die_once_at == request.number and len(self.bench.rounds) >= self.bench.die_after:
                 self.bench.die_once_at = None
                 raise WorkerError("killed by signal 9")
-            self.bench.seconds += (request.iterations + 1) * STEP_S
+            step_s = self.bench.step_s
+            self.bench.seconds += (request.iterations + 1) * step_s
             columns = len(BLOCK_LAPS[request.kind])
-            laps = np.full((request.iterations + 1, columns), int(STEP_S * 1e9) // columns, np.int64)
-            return messages.Measured(laps.tobytes(), None, int(request.iterations * STEP_S * 1e9))
+            laps = np.full((request.iterations + 1, columns), int(step_s * 1e9) // columns, np.int64)
+            return messages.Measured(laps.tobytes(), None, int(request.iterations * step_s * 1e9))
         return messages.Done()
 
 

@@ -20,14 +20,38 @@ from nncore_bench.records import CaseRecord
         (replace(CPU_CASE, threads=12, batch_size=1024), "cpu-t12-float32-eager-b1024-h128"),
         (replace(CPU_CASE, hidden="-"), "cpu-t1-float32-eager-b32"),
         (replace(CPU_CASE, dataset="fashion-mnist"), "cpu-t1-float32-eager-b32-h128-fashion_mnist"),
-        (replace(CPU_CASE, subject="./net.py:Net"), "cpu-t1-float32-eager-b32-h128-net.py_Net"),
-        (replace(CPU_CASE, subject="/a/folder/net.py:Net"), "cpu-t1-float32-eager-b32-h128-net.py_Net"),
+        (replace(CPU_CASE, subject="./net.py:Net"), "cpu-t1-float32-eager-b32-h128-net_Net"),
+        (replace(CPU_CASE, subject="/a/folder/net.py:Net"), "cpu-t1-float32-eager-b32-h128-net_Net"),
+        (replace(CPU_CASE, subject="a-b.1=/a/net.py:Net"), "cpu-t1-float32-eager-b32-h128-a_b.1"),
+        (replace(CPU_CASE, subject="./lr=0.1/net.py:Net"), "cpu-t1-float32-eager-b32-h128-net_Net"),
         (replace(CPU_CASE, subject="my.nets:Net"), "cpu-t1-float32-eager-b32-h128-my.nets_Net"),
     ],
 )
 def test_a_key_leaves_out_what_does_not_apply_or_is_usual(case: Case, key: str) -> None:
     """And holds nothing that a file name cannot."""
     assert case.key == key
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        ("./net.py:Net", "net:Net"),
+        ("/other/folder/net.py:Net", "net:Net"),
+        ("net:Net", "net:Net"),
+        ("my.nets:Net", "my.nets:Net"),
+        ("torchvision:resnet18", "torchvision:resnet18"),
+        ("small=./net.py:Net", "small"),
+        ("small=my.nets:Net", "small"),
+        ("simplenn", "simplenn"),
+    ],
+)
+def test_a_subject_is_compared_by_the_name_it_was_given_or_by_file_and_factory(
+    subject: str, name: str
+) -> None:
+    """Wherever its folder lies; and once more changes nothing."""
+    case = replace(CPU_CASE, subject=subject).by_name
+    assert case.subject == name
+    assert case.by_name == case
 
 
 def test_parameters_are_strings_and_integers_in_their_order() -> None:

@@ -126,6 +126,18 @@ def test_good_values_are_read(name: str, text: str, value: object) -> None:
         ("batch_sizes", "0", "--step-batch-sizes: 0 is not positive (the smallest size is 1)"),
         ("hidden", "-32", "--step-hidden: -32 is not positive (the smallest size is 1)"),
         ("subject", "resnet", "--step-subject: 'resnet' does not name a network (give simplenn, "),
+        ("subject", "small=net", "--step-subject: 'small=net' does not name a network (give simplenn, "),
+        (
+            "subject",
+            "a net=./n.py:make",
+            "--step-subject: 'a net' cannot be the name of a network (give",
+        ),
+        ("subject", "simplenn=./n.py:make", "--step-subject: 'simplenn' cannot be the name of a network"),
+        (
+            "subject",
+            "=./n.py:make",
+            "--step-subject: '' cannot be the name of a network (give",
+        ),
         ("dataset", "cifar", "--step-dataset: 'cifar' is not one of digits, mnist, fashion-mnist, synthetic"),
         ("budget", "soon", "--step-budget: 'soon' is not a time (example: 60 or 2m)"),
         ("budget", "0", "--step-budget: '0' is not between 1 second and 1 day"),

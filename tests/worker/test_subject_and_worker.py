@@ -168,6 +168,46 @@ def test_a_case_that_never_becomes_steady_is_flagged(monkeypatch: pytest.MonkeyP
         assert prepared.steady is steady
 
 
+class Clocked(Slowing):
+    """A case whose iterations take as long as they say, by a clock that they advance, and are counted."""
+
+    kinds = ("laps", "plain", "feed", "inference")  # type: ignore[assignment]
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(1.0)
+        self.lap_ns, self.time_ns, self.done = int(seconds * 1e9), 0, 0
+
+    def iteration(self, kind: str) -> Callable[[int, Callable[[], None]], None]:
+        laps = len(BLOCK_LAPS[kind])  # type: ignore[index]
+
+        def run(_number: int, mark: Callable[[], None]) -> None:
+            self.done += 1
+            for _ in range(laps):
+                mark()
+                self.time_ns += self.lap_ns // laps
+
+        return run
+
+
+@pytest.mark.parametrize(("seconds", "iterations"), [(0.001, 61), (0.7, 29), (0.9, 4), (2.5, 4)])
+def test_warming_up_a_long_step_takes_few_of_its_iterations(
+    seconds: float, iterations: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two blocks of one iteration each, with the leading ones four; and every kind has its time.
+
+    A short one has two more of 4, of 1 ms two more of 15, and one of 4 for each of the three other kinds.
+    """
+    case = Clocked(seconds)
+    monkeypatch.setattr("nncore_bench.worker.server.workload_of", lambda _: case)
+    worker = Worker()
+    worker.clocks = {("cpu", events): HostClock(lambda: case.time_ns) for events in (True, False)}
+    prepared = worker.answer(messages.Prepare(0, CASE, warm_up=True))
+    assert isinstance(prepared, messages.Prepared)
+    assert prepared.seconds == pytest.approx(dict.fromkeys(Clocked.kinds, seconds), rel=1e-4)
+    assert prepared.steady
+    assert case.done == iterations
+
+
 def test_a_block_in_which_something_is_compiled_is_thrown_out_and_measured_again(subject: Subject) -> None:
     """A recompilation takes milliseconds to seconds, and would be one sample among others."""
     worker = Worker()
@@ -237,6 +277,24 @@ def test_whatever_goes_wrong_in_a_case_is_an_answer() -> None:
     assert isinstance(refused, messages.Refused)
     assert refused.reason.startswith("out of memory")
     assert isinstance(worker.answer(messages.Prepare(1, CASE, warm_up=False)), messages.Prepared)
+
+
+def test_threads_that_a_factory_sets_are_put_right_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The case has one; a factory that sets as many, or none, is not mentioned."""
+    monkeypatch.chdir(tmp_path)
+    for name, threads in (("two", 2), ("one", 1)):
+        code = f"torch.set_num_threads({threads})\ndef make(): return torch.nn.Linear(3, 2)"
+        Path(f"{name}.py").write_text(f"import torch\n{code}")
+        case = Case(f"./{name}.py:make", "-", "cpu", 1, "float32", "eager", 4, "-")
+        prepared = Worker().answer(messages.Prepare(0, case, warm_up=False))
+        assert isinstance(prepared, messages.Prepared)
+        said = [sentence for sentence in prepared.assumed if "threads" in sentence]
+        assert said == [
+            f"its code sets {threads} threads; each case has its own number instead (--step-threads)"
+        ] * (threads > 1)
+        assert torch.get_num_threads() == 1
 
 
 def test_a_failure_is_told_in_one_line() -> None:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from nncore_bench.advise.text import Advice, name_of
-from nncore_bench.campaign.conductor import Progress
+from nncore_bench.campaign.conductor import OVER, Progress
 from nncore_bench.campaign.launcher import NO_ANSWER, Launcher
 from nncore_bench.campaign.plan import ROUNDS_OF_A_COMMAND, Plan
 from nncore_bench.campaign.session import Suite
@@ -33,6 +33,9 @@ SHARE_TOGETHER = 0.4
 
 SHARE_COMPILED = 0.4
 """Share of the measuring time that each compiled variant has, beside the plain step."""
+
+TO_FINISH_S = 5.0
+"""Seconds before the end at which compiling is ended: the plain step beside it has yet to be measured."""
 
 LEAST_TO_COMPILE_S = 20.0
 """Seconds that must be left before anything is compiled for the first time."""
@@ -124,14 +127,20 @@ class Trial:
         return has
 
     def gains_of(self, cases: Sequence[Case], share: float) -> list[Gain]:
-        """Measure some cases beside the base and return what they gain; one that was too slow is left out."""
+        """Measure some cases beside the base and return what they gain; what was too slow is left out."""
         suite = Suite(self.suite.options, self.suite.launcher) if self.sources else self.suite
-        suite.launcher.compile_by = self.until
-        source = _measured(suite, self.base, cases, share, self.progress)
+        suite.launcher.compile_by = self.until - TO_FINISH_S
+        plan = Plan.of(suite.options, ROUNDS_OF_A_COMMAND)
+        plan = replace(plan, budget_s=share * plan.budget_s, until=self.until)
+        source = _measured(suite, self.base, cases, plan, self.progress)
         self.sources.append(source)
         found = gains(source.run.cases, source.blocks, self.base)
-        late = [gain for gain in found if gain.case.form.compiled and NO_ANSWER in gain.reason]
+        late = [g for g in found if g.reason == OVER or (g.case.form.compiled and NO_ANSWER in g.reason)]
         self.left_out += [name_of(gain.case, self.base) for gain in late]
+        missing = plan.launches - len({block.launch for block in source.blocks})
+        if missing and len(late) < len(cases):
+            of = f" of {name_of(cases[0], self.base)}" if len(cases) == 1 else ""
+            self.left_out.append(f"{missing} of {plan.launches} launches{of}")
         return [gain for gain in found if gain not in late]
 
 
@@ -148,12 +157,10 @@ def _only(suite: Suite) -> Case:
     return case
 
 
-def _measured(suite: Suite, base: Case, cases: Sequence[Case], share: float, progress: Progress) -> "Source":
+def _measured(suite: Suite, base: Case, cases: Sequence[Case], plan: Plan, progress: Progress) -> "Source":
     """Measure some cases beside the base in a campaign of their own."""
     selected = [(base, phase) for phase in PHASE_OF.values()]
     selected += [(case, PHASE_OF[made_faster(case.variant)]) for case in cases]
-    plan = Plan.of(suite.options, ROUNDS_OF_A_COMMAND)
-    plan = replace(plan, budget_s=plan.budget_s * share)
     suite.measure(selected, plan, progress, alone=True)  # ratios within a round need no ceilings and no drift
     plain = next(record for record in suite.source.run.cases if record.case == base)
     if plain.status != "ok":

@@ -2,7 +2,8 @@
 
 A round holds one block of each kind of every case and is run by one launch; the rounds go to the launches
 in random order, so that each launch sees the machine over the whole campaign. The number of rounds is set
-once, from a pilot of one round a launch, and never by watching an interval shrink.
+once, from a pilot of one round a launch, and never by watching an interval shrink. Where the budget does not
+hold one round a launch there are fewer launches.
 """
 
 import math
@@ -22,7 +23,7 @@ from nncore_bench.records import VARIES, CaseRecord
 from nncore_bench.runs import NANO, Block, Campaign
 from nncore_bench.variants import DEFAULT_ALLOCATOR, words_of
 from nncore_bench.worker import messages
-from nncore_bench.worker.blocks import LEAST_ITERATIONS
+from nncore_bench.worker.blocks import LEAST_ITERATIONS, least_iterations
 
 BLOCK_S: dict[BlockKind, float] = {
     "laps": 0.030,
@@ -32,6 +33,18 @@ BLOCK_S: dict[BlockKind, float] = {
     "kernels": 0.060,
     "cold": 0.040,
 }
+FEWEST_LAUNCHES = 2
+"""Run so many whatever the budget says: intervals are made of how launches differ."""
+
+SHARE_OF_FIRST_WARM_UP = 0.5
+"""Share of the time in which the cases of the first launch have to be ready, if the plan has an end."""
+
+COUNTING_LAUNCHES = 1.5
+"""Counting takes about as long as so many launches with their first round."""
+
+OVER = "the time was over"
+"""The reason why a case was left out."""
+
 SPIN_UP_S = 0.2
 CUDA = "cuda"
 MEMORY, GPU_MEMORY, COMPUTE_MODE = "memory", "the GPU's memory", "the GPU's compute mode"
@@ -84,36 +97,56 @@ class Conductor:
     rounds_done: int = 0
     rounds_planned: int = 0
     kept_apart_by: str = ""
+    launch_s: float = 0.0
+    """The seconds that the last launch took for its warm-up and first round."""
+
+    longest_s: float = 0.0
+    """The longest iteration of the user's cases."""
 
     def __post_init__(self) -> None:
-        self.alongside = self.plan.launches
+        self.alongside, self.launches = 0, self.plan.launches
         self.random = random.Random(self.plan.seed)  # noqa: S311 - the order of blocks is no secret
 
     def run(self) -> Campaign:
         """Run the whole campaign and return its account."""
         self.started = self.now()
+        self._length_s = self.plan.until - self.started
         pilot = self._pilot()
         self.rounds_planned = self._planned(pilot)
-        each = self.rounds_planned / self.plan.launches
+        each = self.rounds_planned / self.launches
         self._rounds(range(self.alongside), math.ceil(each * self.alongside) - self.rounds_done)
-        for launch in range(self.alongside, self.plan.launches):
+        for launch in range(self.alongside, self.launches):
             for key in [key for key in self.workers if key[1] == launch - 1]:
                 self.workers.pop(key).close()  # the next launch needs their memory
-            self._first_round(launch)  # whatever the budget says: intervals are made of launches
+            self._first_round(launch)
             self._rounds(range(launch, launch + 1), math.ceil(each) - 1)
         return self.accounted()
 
     def _pilot(self) -> list[Block]:
-        """Run the first round of every launch, or of as many as fit side by side; each holds every case."""
+        """Run the first round of every launch, or of as many as fit side by side; each holds every case.
+
+        Sets how many launches there will be: those whose first rounds fit the budget.
+        """
         blocks: list[Block] = []
         before = self.memory_left()
-        for launch in range(self.plan.launches):
+        while self.alongside < self.launches and not self.kept_apart_by:
+            launch, begin = self.alongside, self.now()
             blocks += self._first_round(launch)
-            self.alongside = launch + 1
+            self.alongside += 1
+            self.launch_s = self.now() - begin
+            self.launches = min(self.plan.launches, max(self._fitting(), self.alongside))
             self.kept_apart_by = self._kept_apart_by(before, launch)
-            if self.kept_apart_by:
-                break
         return blocks
+
+    def _fitting(self) -> int:
+        """Return how many launches fit the budget and the time there is, if all take as long as the last."""
+        fitting = max(FEWEST_LAUNCHES, self.plan.budget_s / max(self.seconds_per_round(), NANO))
+        more = self._seconds_to_end() / max(self.launch_s, NANO)
+        return int(min(fitting, self.alongside + more, self.plan.launches))
+
+    def _seconds_to_end(self) -> float:
+        """Return the seconds left until the end of the plan, without those for counting."""
+        return self.plan.until - self.now() - COUNTING_LAUNCHES * self.launch_s
 
     def _kept_apart_by(self, before: int | None, launch: int) -> str:
         """Return the reason why another launch cannot run at the same time, or nothing."""
@@ -132,11 +165,15 @@ class Conductor:
         return ""
 
     def _rounds(self, launches: range, rounds: int) -> None:
-        """Run more rounds within the budget: each launch once a cycle, in fresh random order."""
+        """Run more rounds within the budget: each launch once a cycle, in fresh random order.
+
+        Launches still to come keep the time for their first round.
+        """
         cycles = math.ceil(rounds / len(launches))
         order = [launch for _ in range(cycles) for launch in self.random.sample(launches, len(launches))]
         for launch in order[: max(rounds, 0)]:
-            if self._seconds_spent() + self._seconds_per_round() > self.plan.budget_s:
+            to_come_s = (1 + self.launches - launches.stop) * self.seconds_per_round()
+            if to_come_s > min(self.plan.budget_s - self._seconds_spent(), self._seconds_to_end()):
                 break
             self._round(launch)
 
@@ -176,9 +213,22 @@ class Conductor:
     def _prepare_all(self, device: str, launch: int) -> None:
         """Prepare a device's cases in a launch, in random order since set-up leaves traces in memory."""
         numbers = self._numbers(device)
+        # Last, and in processes of its own: by then it is known how long a step takes.
+        numbers.sort(key=lambda number: self.cases[number].role == DEFAULT_ALLOCATOR)
         for done, number in enumerate(numbers):
-            self.progress("warm-up", launch * len(numbers) + done, self.plan.launches * len(numbers), None)
-            self._prepare(launch, number)
+            self.progress("warm-up", launch * len(numbers) + done, self.launches * len(numbers), None)
+            if not launch and (reason := self._no_time_for(number)):
+                self._fail(number, reason)
+            else:
+                self._prepare(launch, number)
+
+    def _no_time_for(self, number: int) -> str:
+        """Return why there is no time for a case, or nothing; there always is for the first one."""
+        long = least_iterations(self.longest_s) < LEAST_ITERATIONS
+        if long and self.cases[number].role == DEFAULT_ALLOCATOR:
+            return f"a step takes {self.longest_s:.1f} s, which leaves no time for it"
+        late = self.now() > self.started + SHARE_OF_FIRST_WARM_UP * self._length_s
+        return OVER if number and late else ""
 
     def _prepare(self, launch: int, number: int) -> None:
         record = self.cases[number]
@@ -186,9 +236,14 @@ class Conductor:
         reply = self._ask(launch, number, request)
         if not isinstance(reply, messages.Prepared):
             return
+        if not record.role:
+            self.longest_s = max(self.longest_s, *reply.seconds.values())
         # The first launch decides for all, so that the blocks of all launches are of one length.
         per_block = record.steps_per_block or {
-            kind: max(LEAST_ITERATIONS, round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]))
+            kind: max(
+                least_iterations(reply.seconds[kind]),
+                round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]),
+            )
             for kind in record.kinds
             if kind in reply.seconds
         }
@@ -303,23 +358,24 @@ class Conductor:
         pilot = [block for block in pilot if not self.cases[block.case].role]
         if not pilot or not self._devices():
             return self.rounds_done
-        affordable = int(self.plan.budget_s / self._seconds_per_round())
+        affordable = int(self.plan.budget_s / self.seconds_per_round())
         cases = [record.case for record in self.cases]
         wanted = max(rounds_for(self.plan.target, pilot, cases), self.plan.least_rounds)
-        whole_cycles = math.ceil(wanted / self.plan.launches) * self.plan.launches
-        return max(self.rounds_done, min(whole_cycles, affordable))
+        whole_cycles = math.ceil(wanted / self.launches) * self.launches
+        return max(self.launches, min(whole_cycles, affordable))
 
     def _seconds_spent(self) -> float:
         """Return the seconds of the campaign so far, without warming up."""
         return self.now() - self.started - self.warm_up_s
 
-    def _seconds_per_round(self) -> float:
+    def seconds_per_round(self) -> float:
+        """Return the mean seconds of a round so far, without warming up."""
         return self._seconds_spent() / max(self.rounds_done, 1)
 
     def _seconds_left(self) -> float | None:
         if not self.rounds_planned:
             return None
-        return max(self.rounds_planned - self.rounds_done, 0) * self._seconds_per_round()
+        return max(self.rounds_planned - self.rounds_done, 0) * self.seconds_per_round()
 
 
 def phases_had(record: CaseRecord, reply: messages.Prepared) -> tuple[str, ...]:

@@ -1,25 +1,31 @@
 """The passes after the timed campaign: count what cases do, and profile their operators."""
 
+import time
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 
 import msgspec.structs
 
-from nncore_bench.campaign.conductor import Progress, StartWorker
+from nncore_bench.campaign.conductor import OVER, Progress, StartWorker
 from nncore_bench.campaign.launcher import Asked, answer_of
 from nncore_bench.cases import FED, safe_label
 from nncore_bench.companions import COMPANIONS, SMALLEST_NETWORK, reference_case
 from nncore_bench.records import VARIES, CaseProfile, CaseRecord, Notice
 from nncore_bench.worker import messages
+from nncore_bench.worker.blocks import LEAST_ITERATIONS
 
-PROFILED_STEPS = 17
+PROFILED_STEPS, OF_LONG_ONES = 17, 4
 TRACES_FOLDER = "traces"
 
 
 def count_cases(
-    records: Sequence[CaseRecord], start_worker: StartWorker, progress: Progress
+    records: Sequence[CaseRecord], start_worker: StartWorker, progress: Progress, until: float = inf
 ) -> tuple[list[CaseRecord], list[Notice]]:
-    """Return the records with their counters, counted in a process of its own for each device."""
+    """Return the records with their counters, counted in a process of its own for each device.
+
+    Those of which it has not begun at a moment of the monotonic clock are left out.
+    """
     workers: dict[str, Asked] = {}
     counted, notices = list(records), []
     for number, record in enumerate(records):
@@ -27,7 +33,9 @@ def count_cases(
         if record.status != "ok" or (record.role and not COMPANIONS[record.role].counted):
             continue
         requests = messages.Prepare(0, record.case, warm_up=False), messages.Count(0), messages.Forget(0)
-        found = answer_of(messages.Counted, workers, start_worker, record.case.device, *requests)
+        found: messages.Counted | str = OVER
+        if time.monotonic() < until:
+            found = answer_of(messages.Counted, workers, start_worker, record.case.device, *requests)
         if isinstance(found, str):
             cause = f"{record.case.key} could not be counted ({found})"
             notices.append(Notice(cause, "its times are complete without"))
@@ -59,7 +67,9 @@ def profile_cases(  # noqa: PLR0913 - what a pass needs
         role = f"{safe_label(record.role)}-" if record.role else ""
         trace = Path(TRACES_FOLDER) / f"{role}{record.case.key}.json.gz"
         path, fed = str((folder / trace).absolute()), not {*FED}.isdisjoint(record.phases)
-        request = messages.Profile(number, record.case, PROFILED_STEPS, path, fed=fed)
+        long = min(record.steps_per_block.values(), default=LEAST_ITERATIONS) < LEAST_ITERATIONS
+        steps = OF_LONG_ONES if long else PROFILED_STEPS
+        request = messages.Profile(number, record.case, steps, path, fed=fed)
         found = answer_of(messages.Profiled, usual, start_worker, record.case.device, request)
         if isinstance(found, str):
             cause = f"{record.case.key} could not be profiled ({found})"

@@ -24,13 +24,18 @@ ROUNDS_OF_A_COMMAND = 1
 
 @dataclass(frozen=True)
 class Plan:
-    """The budget of a campaign in seconds, its target precision, and its random seed."""
+    """The budget of a campaign in seconds, its target precision, and its random seed.
+
+    `until` is the moment of the monotonic clock by which all is to be over, warm-up and counting included,
+    whatever is left out for that but the first case.
+    """
 
     launches: int
     budget_s: float
     target: float
     least_rounds: int = FEWEST_ROUNDS
     seed: int = 0
+    until: float = math.inf
 
     @classmethod
     def of(cls, options: Options, rounds_a_launch: int) -> "Plan":

@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ from nncore_bench.records import CaseRecord, Notice
 from nncore_bench.runs import Block, Campaign, Run, RunFolder
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 from nncore_bench.worker import messages
+from nncore_bench.worker.blocks import LEAST_ITERATIONS, least_iterations
+
+SPARE = 1.1
+"""Suggest a budget larger by this factor than what rounds have taken."""
 
 
 class Recorder:
@@ -129,14 +134,20 @@ class Recorder:
             self._update(*notices_after(before, after), machine=machine)
 
     def _look_closer(self, conductor: Conductor, progress: Progress) -> None:
-        """Count and profile after the timed campaign, and save the results of each at once."""
-        apart = too_little_memory(conductor)
+        """Count and profile after the timed campaign, and save the results of each at once.
+
+        A campaign with an end is not profiled: that takes some 10 s, and its times are what was asked for.
+        """
+        apart, cut = too_little_memory(conductor), cut_short(conductor)
         if apart:
             self._end_workers(conductor)  # what counts and profiles has a process of its own then
-        counted, notices = count_cases(conductor.cases, self._start_worker, progress)
+        until = conductor.plan.until
+        counted, notices = count_cases(conductor.cases, self._start_worker, progress, until)
         if apart:
             self._end_workers(conductor)
-        self._update(*apart, *thrown_out(counted), *_missed(counted), *notices, records=counted)
+        self._update(*apart, *cut, *thrown_out(counted), *_missed(counted), *notices, records=counted)
+        if until < inf:
+            return
         profiles, notices = profile_cases(
             counted, conductor.workers, self._start_worker, self.folder.path, progress, every=self._every
         )
@@ -172,7 +183,7 @@ class Recorder:
 
 def too_little_memory(conductor: Conductor) -> list[Notice]:
     """Return a warning if the worker processes could not all run at the same time."""
-    alongside, launches = conductor.alongside, conductor.plan.launches
+    alongside, launches = conductor.alongside, conductor.launches
     if alongside == launches:
         return []
     if conductor.kept_apart_by == COMPUTE_MODE:
@@ -188,6 +199,28 @@ def too_little_memory(conductor: Conductor) -> list[Notice]:
         )
         remedy = "measure fewer cases at a time"
     return [Notice(cause, f"{remedy}, if the machine was not equally fast all the while")]
+
+
+def cut_short(conductor: Conductor) -> list[Notice]:
+    """Return a notice if blocks have fewer iterations than usual, or the budget fitted fewer launches."""
+    launches, wanted, seconds = conductor.launches, conductor.plan.launches, conductor.seconds_per_round()
+    iterations = least_iterations(conductor.longest_s)
+    causes, remedy = [], "give a larger --step-budget for more rounds, if an interval is too wide"
+    if iterations < LEAST_ITERATIONS:
+        plural = "s" if iterations > 1 else ""
+        causes = [
+            f"a step takes up to {conductor.longest_s:.1f} s: its blocks have {iterations} iteration{plural}"
+        ]
+    if launches < wanted and conductor.rounds_done:
+        ends = conductor.plan.until < inf
+        limit = "time there was" if ends else f"budget of {conductor.plan.budget_s:g} s"
+        causes.append(
+            f"a round of all cases takes {seconds:.1f} s: {launches} of {wanted} launches fit the {limit},"
+            " and intervals come from these alone"
+        )
+        budget = "a longer --budget" if ends else f"--step-budget={ceil(SPARE * wanted * seconds)}"
+        remedy = f"give {budget} for all launches, or measure fewer cases"
+    return [Notice("; ".join(causes), remedy)] if causes else []
 
 
 def _missed(records: Sequence[CaseRecord]) -> list[Notice]:

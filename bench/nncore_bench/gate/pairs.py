@@ -27,7 +27,7 @@ from nncore_bench.gate.ratios import STEP, PairRatios
 from nncore_bench.records import VARIES
 from nncore_bench.runs import NANO, Block
 from nncore_bench.worker import messages
-from nncore_bench.worker.blocks import LEAST_ITERATIONS
+from nncore_bench.worker.blocks import least_iterations
 
 BLOCK_S = 0.008
 SAMPLES = 8
@@ -175,7 +175,8 @@ class Pairing:
         reply = self._ask(workers, side, number, request)
         assert isinstance(reply, messages.Prepared)  # noqa: S101 - anything else was raised
         if number not in self.steps:
-            self.steps[number] = max(LEAST_ITERATIONS, round(BLOCK_S / reply.seconds[kinds[0]]))
+            seconds = reply.seconds[kinds[0]]
+            self.steps[number] = max(least_iterations(seconds), round(BLOCK_S / seconds))
         return reply
 
     def _kinds(self, number: int) -> tuple[BlockKind, ...]:

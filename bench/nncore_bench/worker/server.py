@@ -13,7 +13,7 @@ import torch
 from nncore_bench.cases import BlockKind
 from nncore_bench.runs import NANO, Block
 from nncore_bench.worker import messages
-from nncore_bench.worker.blocks import LEAST_ITERATIONS, IncorrectError, run_block
+from nncore_bench.worker.blocks import LEAST_ITERATIONS, IncorrectError, least_iterations, run_block
 from nncore_bench.worker.clock import Clock, EventClock, HostClock
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.device_memory import give_back_cached, seen_gpu
@@ -28,7 +28,7 @@ from nncore_bench.worker.users_code import line_of
 
 STEADY_WITHIN = 0.10
 WARM_UP_HALF_S = 0.010
-WARM_UP_TRIES = 5
+WARM_UP_TRIES = 6
 CAPTURE_GOES_ON_FAILING = "previous error during capture"
 """How CUDA ends a capture in which something else had failed before."""
 
@@ -79,11 +79,13 @@ class Worker:
         self._set_threads(request.number)
         self._turn_to(request.number, case.device)
         subject = workload_of(case)
+        put_right = self._put_right(request.number)
         correct = subject.check()
         subject.save()
         self.subjects[request.number] = subject
         code = subject.optimizer_code if isinstance(subject, Subject) else ""
-        answer: dict[str, Any] = {"correct": correct, "assumed": subject.assumed, "optimizer_code": code}
+        assumed = (*subject.assumed, *put_right)
+        answer: dict[str, Any] = {"correct": correct, "assumed": assumed, "optimizer_code": code}
         if not request.warm_up:
             return messages.Prepared({}, steady=True, **answer)
         wanted = request.kinds or subject.kinds
@@ -95,15 +97,21 @@ class Worker:
         return messages.Prepared(seconds, steady=steady, **answer)
 
     def _warm_up(self, number: int, kinds: Sequence[BlockKind]) -> tuple[dict[BlockKind, float], bool]:
-        """Run the first kind until two halves agree, then a few of each other kind; return their seconds."""
+        """Run the first kind until two halves agree, then a few of each other kind; return their seconds.
+
+        What takes so long that its blocks are shorter has warmed up within four iterations of the first
+        kind, whose time then stands for those of the other kinds: they hold such a step or a part of it.
+        """
         first, *others = kinds
         steady, seconds = False, 0.0
-        iterations = LEAST_ITERATIONS
+        iterations = 1
         for _ in range(WARM_UP_TRIES):
             halves = [self._seconds(number, first, iterations) for _ in range(2)]
             seconds = min(halves)
             steady = max(halves) <= (1 + STEADY_WITHIN) * seconds
-            if steady and iterations * seconds >= WARM_UP_HALF_S:
+            if least_iterations(seconds) < LEAST_ITERATIONS:
+                return dict.fromkeys(kinds, seconds), steady
+            if steady and iterations >= LEAST_ITERATIONS and iterations * seconds >= WARM_UP_HALF_S:
                 break
             iterations = max(LEAST_ITERATIONS, min(4 * iterations, int(1.5 * WARM_UP_HALF_S / seconds)))
         rest = {kind: self._seconds(number, kind, LEAST_ITERATIONS) for kind in others}
@@ -142,6 +150,14 @@ class Worker:
         wanted = self.threads.get(number)
         if wanted is not None and wanted != torch.get_num_threads():
             torch.set_num_threads(wanted)
+
+    def _put_right(self, number: int) -> list[str]:
+        """Set the threads of a case again, and return in words which others its code has set."""
+        wanted, found = self.threads.get(number), torch.get_num_threads()
+        if wanted in (None, found):
+            return []
+        self._set_threads(number)
+        return [f"its code sets {found} threads; each case has its own number instead (--step-threads)"]
 
     def _clock(self, device: str, kind: BlockKind) -> Clock:
         events = kind not in ("plain", "inference")

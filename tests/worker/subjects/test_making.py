@@ -1,15 +1,20 @@
 """What a subject is made of: torchvision's, and factories as users write them."""
 
+import os
 import random
 import sys
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from nncore_bench.cases import Case
 from nncore_bench.worker.subjects.batches import Samples
 from nncore_bench.worker.subjects.complete import SubjectError, completed
+from nncore_bench.worker.subjects.factory import FactorySubject
 from nncore_bench.worker.subjects.load import make
 
 NEWCOMER = """
@@ -41,7 +46,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_bare_network_gets_data_a_loss_and_an_optimizer_and_says_so(written: Path) -> None:
     """Five lines of a newcomer: the first layer tells the shape, the outputs the classes."""
     (written / "my_net.py").write_text(NEWCOMER)
-    made = make("./my_net.py:make")
+    made = make("tiny=./my_net.py:make")
     assert made.inputs.shape == (8, 20)
     assert made.targets.shape == (8,)
     assert int(made.targets.max()) < 3
@@ -169,6 +174,61 @@ class WithAuxiliary(nn.Module):
         return (self.own(inputs), None, self.auxiliary(inputs)) if self.training else self.own(inputs)
 
 
+HUB_ERROR = """
+class {name}({base}): __module__ = "{module}"
+def make(): raise {name}("no network")
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "module", "told"),
+    [
+        ("LocalEntryNotFoundError", "FileNotFoundError", "huggingface_hub.errors", True),
+        ("OfflineModeIsEnabled", "ConnectionError", "huggingface_hub.errors", True),
+        ("ConnectionError", "OSError", "requests.exceptions", True),
+        ("ConnectError", "Exception", "httpx", True),
+        ("HFValidationError", "ValueError", "huggingface_hub.errors", False),
+        ("ConnectionRefused", "ConnectionError", "my_database", False),
+    ],
+)
+def test_an_error_of_a_library_that_downloads_is_told_with_what_stops_it(
+    name: str, base: str, module: str, *, told: bool, written: Path
+) -> None:
+    """By itself or as the reason of another, such as transformers' OSError; other errors are as before."""
+    code = HUB_ERROR.format(name=name, base=base, module=module)
+    wrapped = "def wrapped():\n try: make()\n except Exception as e: raise OSError('cannot load') from e\n"
+    (written / "net.py").write_text(code + wrapped)
+    for factory, said in (("make", f"{name} at net.py:3: no network"), ("wrapped", "OSError at net.py:6")):
+        with pytest.raises(SubjectError) as refusal:
+            make(f"./net.py:{factory}")
+        start = f"./net.py:{factory}: it tried to download: " if told else f"./net.py:{factory} raised "
+        assert str(refusal.value).startswith(start + said)
+        assert ("AutoModel.from_config(config)" in str(refusal.value)) is told
+
+
+@pytest.mark.parametrize("where", ["def make(): ", ""])
+def test_an_address_that_cannot_be_reached_is_told_also_while_importing(where: str, written: Path) -> None:
+    """Nothing listens on the port of the discard protocol here."""
+    code = f"import urllib.request\n{where}urllib.request.urlopen('http://127.0.0.1:9/weights.bin')"
+    (written / "net.py").write_text(code)
+    with pytest.raises(SubjectError, match=r"\./net\.py:make: it tried to download: URLError at net\.py:2: "):
+        make("./net.py:make")
+
+
+def test_the_hub_is_offline_only_while_a_subject_is_made(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless its user has chosen."""
+    code = "import os\nfrom torch import nn\ndef make():\n"
+    (written / "net.py").write_text(code + " return nn.Linear(len(os.environ['HF_HUB_OFFLINE']), 2)")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    assert make("./net.py:make").inputs.shape == (8, 1)
+    assert "HF_HUB_OFFLINE" not in os.environ
+    monkeypatch.setenv("HF_HUB_OFFLINE", "off")
+    assert make("./net.py:make").inputs.shape == (8, 3)
+    assert os.environ["HF_HUB_OFFLINE"] == "off"
+
+
 def test_auxiliary_outputs_are_part_of_the_loss() -> None:
     """The network's own count once, each auxiliary one 0.3 times; one that is left out not at all."""
     made = completed("a_name", WithAuxiliary())
@@ -183,3 +243,18 @@ def test_a_subject_of_a_notebook_has_to_be_handed_over() -> None:
     """Typed by hand, its name leads nowhere, and the sentence says what does."""
     with pytest.raises(SubjectError, match=r"only nncore_bench.measure_step can hand over"):
         make("measure_step:Net")
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0.1, 8), (0.5, 5), (0.9, 4), (1.5, 3), (2.5, 2)])
+def test_of_a_long_step_as_many_batches_are_kept_as_its_shortest_block_runs(
+    seconds: float, kept: int, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leading iteration, and 4 counted ones, or fewer where one takes a second."""
+    (written / "my_net.py").write_text(NEWCOMER)
+    readings = count()
+    clock = SimpleNamespace(perf_counter=lambda: next(readings) * seconds)
+    case = Case("./my_net.py:make", "-", "cpu", 1, "float32", "eager", 8, "-")
+    subject = FactorySubject(case)
+    monkeypatch.setattr("nncore_bench.worker.subjects.factory.time", clock)
+    subject.check()
+    assert len(subject.batches) == kept

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nncore_bench.cases import Case
 from nncore_bench.records import VARIES
-from nncore_bench.worker.blocks import LEAST_ITERATIONS
+from nncore_bench.worker.blocks import least_iterations
 from nncore_bench.worker.counters.operators import POSITIONS, POSITIONS_S, work_by_position
 from nncore_bench.worker.subjects.batches import Structure, leaves, loader_of, moved
 from nncore_bench.worker.subjects.complete import Loop, Made, SubjectError, split
@@ -70,7 +70,8 @@ class FactorySubject(Subject):
         for number, batch in enumerate(self.batches[1:], start=2):
             begin = time.perf_counter()
             check_loss(self._run(*batch), f"of batch {number} of {len(self.batches)}")
-            if number > LEAST_ITERATIONS and time.perf_counter() - begin > LONG_STEP_S:
+            seconds = time.perf_counter() - begin
+            if seconds > LONG_STEP_S and number > least_iterations(seconds):
                 del self.batches[number:]
                 return
 

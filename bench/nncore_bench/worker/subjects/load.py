@@ -21,6 +21,7 @@ import torch
 import torch.hub
 from torch import nn
 
+from nncore_bench.cases import named
 from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.messages import HANDED_OVER, SUBJECT_FILE
 from nncore_bench.worker.subjects.complete import (
@@ -39,14 +40,14 @@ def make(subject: str) -> Made | Loop:
 
     Raises SubjectError, which names the factory and the way out.
     """
+    _, subject = named(subject)
     name, _, detail = subject.partition(":")
     if name == TORCHVISION:
         factory = _torchvision(detail)
     else:
         factory = _handed_over(subject) if name == HANDED_OVER else _imported(subject)
     try:
-        with nothing_downloaded():
-            made = _ended(factory)
+        made = _ended(factory)
         own_step = callable(getattr(made, "training_step", None))
         found = completed_loop(made) if own_step else completed(subject, made)
     except IncorrectError as error:
@@ -67,27 +68,68 @@ def unusual_settings() -> list[str]:
     return found
 
 
+OF_THE_NET = {
+    *("huggingface_hub", "requests", "urllib3", "urllib", "socket", "aiohttp"),
+    *("httpx", "httpx2", "httpcore", "httpcore2"),
+}
+"""The modules whose errors mean that something was to be downloaded."""
+
+HUB_OFFLINE = "HF_HUB_OFFLINE"
+"""With this variable set Hugging Face's hub answers from its cache or refuses at once.
+
+Without a network it tries again for 20 to 50 s.
+"""
+
+
 @contextmanager
 def nothing_downloaded() -> Iterator[None]:
-    """Refuse downloads by a factory: the time of a step does not depend on its weights."""
+    """Refuse downloads by a factory: the time of a step does not depend on its weights.
+
+    What lies in a cache may be loaded.
+    """
 
     def refuse(url: str, *_: object, **__: object) -> None:
         raise _Download(url)
 
     usual = torch.hub.download_url_to_file
     torch.hub.download_url_to_file = refuse
+    chosen = os.environ.get(HUB_OFFLINE)
+    os.environ.setdefault(HUB_OFFLINE, "1")
     try:
         yield
     except _Download as error:
         raise SubjectError(
             f"it would download {error} ({_argument_that_stops(error)}: weights do not change a time)"
         ) from error
+    except Exception as error:
+        if not any(_is_of_the_net(one) for one in _chain(error)):
+            raise
+        raise SubjectError(
+            f"it tried to download: {said_of(error)} (weights do not change a time: build the network from"
+            " its config, AutoModel.from_config(config), or with pretrained=False or weights=None; what it"
+            " needs, load once by yourself, so that it lies in the cache)"
+        ) from error
     finally:
         torch.hub.download_url_to_file = usual
+        if chosen is None:
+            os.environ.pop(HUB_OFFLINE, None)
 
 
 class _Download(Exception):  # noqa: N818 - no error of the user's
     """The address of a file that was about to be downloaded."""
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_of_the_net(error: BaseException) -> bool:
+    """Return whether an error is of a library that downloads, and not about a name without its form."""
+    kinds = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return bool(kinds & OF_THE_NET) and type(error).__name__ != "HFValidationError"
 
 
 def _argument_that_stops(error: BaseException) -> str:
@@ -111,7 +153,7 @@ def _ended(run: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the user's cod
     arguments = sys.argv[:]
     sys.argv[:] = [""]  # a script that reads its command line must not see the worker's
     try:
-        with redirect_stderr(written):
+        with redirect_stderr(written), nothing_downloaded():
             found = run()
     except SystemExit as error:
         lines = [line for line in written.getvalue().splitlines() if line.strip()]

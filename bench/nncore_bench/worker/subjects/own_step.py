@@ -241,12 +241,16 @@ class OwnStep(FactorySubject):
         with self.mode("plain"):
             found = self.learn_calls()
             self.save()
-            for number in range(len(self.batches)):
-                _check(self._call(number), f"of batch {number + 1} of {len(self.batches)}")
+            self._check_every_batch()
             self._check_restored()
         self._see_phases()
         self.restore()
         return {**found, **compared, **self._varying()}
+
+    def _run(self, *batch: Any) -> Any:  # noqa: ANN401 - any structure
+        """Call the step on one batch, and return its loss, or 0 if it returns none."""
+        loss = loss_of(self._run_on(batch[0], 0))
+        return torch.zeros(()) if loss is None else torch.as_tensor(loss)
 
     def learn_calls(self) -> dict[str, float]:
         """Run calls until parameters have moved several times; learn after how many they move."""
