@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
+from functools import update_wrapper
 from threading import get_ident
 from typing import Any
 
@@ -104,4 +105,4 @@ def timed(name: str, function: Callable[..., Any], phases: Phases) -> Callable[.
             under_way.pop()
             switch(before)
 
-    return seam
+    return update_wrapper(seam, function)  # schedules look for an attribute that they set on `step`

@@ -6,17 +6,22 @@ model or a loss, `zero_grad` and `step` of an optimizer, and torch's two functio
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import update_wrapper
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from nncore_bench.watch.phases import Phases, timed, watched
+from nncore_bench.watch.phases import timed, watched
 
 LOSSES = ("Loss", "Criterion", "CrossEntropy")
 """What the names of classes contain that compute a loss."""
+
+CALL = "_compiled_call_impl"
+"""What nn.Module calls instead of its own `_call_impl`, hooks included, where it is set.
+
+Hooks of its own would take seven times as long, and change how it is called.
+"""
 
 GRADIENTS = ("backward", "grad")
 """The functions of torch.autograd that compute gradients; `Tensor.backward` calls the first one."""
@@ -28,23 +33,49 @@ def seams(
 ) -> Iterator[None]:
     """Watch the phases of a step: forward, loss, backward, optimizer, zero_grad, and the user's own.
 
-    `modules` are the outermost ones that the step calls, `others` its optimizers and gradient scalers.
+    `modules` are the outermost ones that the step calls (see `modules_called`), `others` its optimizers and
+    gradient scalers.
     """
     with watched(switch) as phases, ExitStack() as undo:
         for module in modules:
-            if not isinstance(module, torch.jit.ScriptModule):  # whose calls cannot be replaced
-                # What nn.Module calls instead of its own `_call_impl`, hooks included, where it is set.
-                called = module._compiled_call_impl or module._call_impl  # noqa: SLF001 - hooks take seven times as long
-                _replace(undo, module, "_compiled_call_impl", phase_of(module), called, phases)
-            _replace(undo, module, "zero_grad", "zero_grad", module.zero_grad, phases)
+            _set(undo, module, CALL, timed(phase_of(module), _call_of(module), phases))
+            _set(undo, module, "zero_grad", timed("zero_grad", module.zero_grad, phases))
         for one in others:
-            names = ("step", "zero_grad") if isinstance(one, Optimizer) else ("step", "update")
-            for name in names:
+            for name in ("step", "zero_grad") if isinstance(one, Optimizer) else ("step", "update"):
                 part = "zero_grad" if name == "zero_grad" else "optimizer"
-                _replace(undo, one, name, part, getattr(one, name), phases)
+                _set(undo, one, name, timed(part, getattr(one, name), phases))
         for name in GRADIENTS:
-            _replace(undo, torch.autograd, name, "backward", getattr(torch.autograd, name), phases)
+            _set(undo, torch.autograd, name, timed("backward", getattr(torch.autograd, name), phases))
         yield
+
+
+@contextmanager
+def modules_called(modules: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
+    """Yield a live list of those of some modules, and of their parts, that are called from outside of any."""
+    called: dict[int, nn.Module] = {}
+    found: list[nn.Module] = []
+    under_way: list[nn.Module] = []
+
+    def noting(module: nn.Module) -> Callable[..., Any]:
+        call = _call_of(module)
+
+        def noted(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401 - whatever it takes and returns
+            if not under_way and id(module) not in called:
+                called[id(module)] = module
+                found.append(module)
+            under_way.append(module)
+            try:
+                return call(*arguments, **keywords)
+            finally:
+                under_way.pop()
+
+        return noted
+
+    with ExitStack() as undo:
+        for module in {id(part): part for one in modules for part in one.modules()}.values():
+            if not isinstance(module, torch.jit.ScriptModule):  # whose calls cannot be replaced
+                _set(undo, module, CALL, noting(module))
+        yield found
 
 
 def phase_of(module: nn.Module) -> str:
@@ -52,19 +83,16 @@ def phase_of(module: nn.Module) -> str:
     return "loss" if any(part in type(module).__name__ for part in LOSSES) else "forward"
 
 
-def _replace(  # noqa: PLR0913, PLR0917 - what is replaced, and by what
-    undo: ExitStack, owner: Any, name: str, part: str, function: Callable[..., Any], phases: Phases  # noqa: ANN401 - any object
-) -> None:  # fmt: skip
+def _call_of(module: nn.Module) -> Callable[..., Any]:
+    call: Callable[..., Any] = module._compiled_call_impl or module._call_impl  # noqa: SLF001 - see CALL
+    return call
+
+
+def _set(undo: ExitStack, owner: Any, name: str, value: Callable[..., Any]) -> None:  # noqa: ANN401 - any object
+    """Set an attribute past what its owner does about it, and put back what was there when `undo` ends."""
     own = vars(owner)
-    before, had = own.get(name), name in own
-    seam = timed(part, function, phases)
-    # Schedules look for an attribute that they set on `step`.
-    object.__setattr__(owner, name, update_wrapper(seam, function))
-
-    def put_back() -> None:
-        if had:
-            object.__setattr__(owner, name, before)
-        else:
-            object.__delattr__(owner, name)
-
-    undo.callback(put_back)
+    if name in own:
+        undo.callback(object.__setattr__, owner, name, own[name])
+    else:
+        undo.callback(object.__delattr__, owner, name)
+    object.__setattr__(owner, name, value)

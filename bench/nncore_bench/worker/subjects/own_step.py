@@ -17,9 +17,9 @@ from torch.optim import Optimizer
 from nncore.step import TrainStep
 from nncore_bench.cases import OTHER, UNATTRIBUTED, BlockKind, Case
 from nncore_bench.variants import EAGER, HALVES, WORDS
-from nncore_bench.watch.seams import phase_of, seams
+from nncore_bench.watch.seams import modules_called, phase_of, seams
 from nncore_bench.worker.blocks import STEP_BEGINS, IncorrectError, NamedLaps
-from nncore_bench.worker.counters.operators import graph_nodes
+from nncore_bench.worker.counters.operators import POSITIONS, POSITIONS_S, graph_nodes
 from nncore_bench.worker.counters.steps import SETTLING_STEPS, Switch, settle
 from nncore_bench.worker.subjects.apply_variant import casting, in_channels_last, precision_set
 from nncore_bench.worker.subjects.batches import moved
@@ -79,35 +79,17 @@ class OwnStep(FactorySubject):
             )
 
     def _models_called(self, state: State) -> list[nn.Module]:
-        """Run the step once, and return the modules that it calls itself, outermost first."""
-        found: dict[int, nn.Module] = {}
-        depth = 0
-
-        def noting(module: nn.Module, call: Callable[..., Any]) -> Callable[..., Any]:
-            def noted(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401 - whatever it takes and returns
-                nonlocal depth
-                if not depth:
-                    found.setdefault(id(module), module)
-                depth += 1
-                try:
-                    return call(*arguments, **keywords)
-                finally:
-                    depth -= 1
-
-            return noted
-
+        """Run the first steps, and return the modules that they call themselves."""
         before = State(self.loop, gradients=True)
         before.save()
-        with ExitStack() as undo, self.mode("plain"):
-            for module in {id(m): m for one in _outermost(state) for m in one.modules()}.values():
-                if not isinstance(module, torch.jit.ScriptModule):
-                    usual = vars(module).get("_compiled_call_impl")
-                    noted = noting(module, usual or module._call_impl)  # noqa: SLF001 - as seams do
-                    object.__setattr__(module, "_compiled_call_impl", noted)
-                    undo.callback(object.__setattr__, module, "_compiled_call_impl", usual)
-            self._call(0)
+        until = time.monotonic() + POSITIONS_S
+        with self.mode("plain"), modules_called(_outermost(state)) as called:
+            for number in range(POSITIONS):
+                self._call(number)
+                if time.monotonic() > until:
+                    break
         before.restore()
-        return list(found.values())
+        return called
 
     def _call(self, number: int) -> object:
         """Call the user's step on the batch of a number."""
