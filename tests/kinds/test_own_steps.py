@@ -152,7 +152,7 @@ def test_a_step_that_means_nothing_is_refused_with_its_reason(kind: str, sentenc
     assert "\n" not in said
 
 
-@pytest.mark.parametrize("kind", ["Plain", "Gan", "GradientPenalty", "CarriesItsState"])
+@pytest.mark.parametrize("kind", ["Plain", "Gan", "GradientPenalty", "CarriesItsState", "WithoutAnOptimizer"])
 def test_other_precisions_compute_nearly_the_same(kind: str) -> None:
     """Autocast around the whole step, within the tolerance of bfloat16."""
     checks = own(kind, precision="bfloat16").check()

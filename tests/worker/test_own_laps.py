@@ -6,13 +6,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from fake_device import LAUNCH_NS, FakeDevice
 from torch import nn
 
 from nncore_bench import phase
 from nncore_bench.watch.phases import Phases, timed, watched
 from nncore_bench.watch.seams import modules_called, seams
 from nncore_bench.worker.blocks import STEP_BEGINS, NamedLaps, run_block
-from nncore_bench.worker.clock import HostClock
+from nncore_bench.worker.clock import EventClock, HostClock
 
 
 class Ticking:
@@ -137,6 +138,32 @@ def test_laps_are_summed_by_name_in_each_iteration() -> None:
     assert block.wall_ns == 4 * 41 + 2 * 5
     again = run_block(Loop(clock, laps), HostClock(clock), "laps", 1, laps)  # type: ignore[arg-type]
     assert again.host.tolist() == [[30, 0, 10, 1], [30, 5, 10, 1]]
+
+
+class OnDevice(Loop):
+    """Forward launches 100 µs twice, with 50 µs of clip in between; the host is far ahead."""
+
+    def __init__(self, device: FakeDevice, laps: NamedLaps) -> None:
+        self.device, self.laps = device, laps
+
+    def step(self, _number: int, _mark: Callable[[], None]) -> None:
+        self.laps.mark(STEP_BEGINS)
+        with phase("forward"):
+            self.device.launch(100_000)
+            with phase("clip"):
+                self.device.launch(50_000)
+            self.device.launch(100_000)
+        self.laps.mark("unattributed")
+
+
+def test_on_a_device_the_laps_of_a_part_are_its_kernels() -> None:
+    """However many events a step has: more are made when they run out."""
+    device, laps = FakeDevice(), NamedLaps()
+    block = run_block(OnDevice(device, laps), EventClock(device, now=device.now), "laps", 4, laps)  # type: ignore[arg-type]
+    assert block.device is not None
+    assert block.laps == ("forward", "clip", "other", "unattributed")
+    assert block.device[2:].tolist() == [[200_000, 50_000, 0, 0]] * 3
+    assert block.host[1:, :2].tolist() == [[2 * LAUNCH_NS, LAUNCH_NS]] * 4
 
 
 @pytest.fixture

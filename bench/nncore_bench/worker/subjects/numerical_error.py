@@ -54,7 +54,7 @@ def compared(  # noqa: PLR0913, PLR0917 - two steps with their batches, and how 
     it starts from, and is left in, the plain step's state after one step.
     """
     start = _state(plain)
-    own, of_plain = (State(one.model, one.criterion, one.torch_optimizer) for one in (step, plain))
+    own, of_plain = (State(one.model, one.criterion, *_optimizers(one)) for one in (step, plain))
     with _without_dropout(step.model), _without_dropout(plain.model):
         own.save()
         of_plain.save()
@@ -107,13 +107,14 @@ def _tensors(step: TrainStep) -> list[Tensor]:
 
 def _moved(step: TrainStep) -> list[Tensor]:
     """Return the parameters that the optimizer updates; the gradients of any others may still be scaled."""
-    return [p for one in _optimizers(step) for group in one.param_groups for p in group["params"]]
+    held = [p for one in _optimizers(step) for group in one.param_groups for p in group["params"]]
+    return held or list(step.model.parameters())
 
 
 def _optimizers(step: TrainStep) -> Sequence[Optimizer]:
-    """Return the optimizers of a step: of an own one there may be several."""
-    found: Sequence[Optimizer] = getattr(step, "optimizers", None) or [step.torch_optimizer]
-    return found
+    """Return the optimizers of a step: an own one may have several, or none."""
+    own: Sequence[Optimizer] | None = getattr(step, "optimizers", None)
+    return [step.torch_optimizer] if own is None else own
 
 
 def _own(step: TrainStep, parameter: Tensor) -> Any:  # noqa: ANN401 - what an optimizer keeps
@@ -171,7 +172,8 @@ def _run(step: TrainStep, whole: Whole, batches: Batches, seed: int = 0) -> tupl
         gradients[:] = [_flat([torch.zeros_like(p) if p.grad is None else p.grad for p in _moved(step)])]
 
     eager = whole is step and not isinstance(step, ScaledStep)
-    hook = _optimizers(step)[0].register_step_pre_hook(read) if eager else None
+    first = next(iter(_optimizers(step)), None)
+    hook = first.register_step_pre_hook(read) if eager and first is not None else None
     for number in range(STEPS):
         inputs, targets = batches[number % len(batches)]
         loss = whole(inputs, targets)

@@ -2,12 +2,9 @@
 
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from inspect import Parameter, signature
-from itertools import pairwise
-from numbers import Real
 from typing import Any
 
 import torch
@@ -18,19 +15,17 @@ from nncore.step import TrainStep
 from nncore_bench.cases import OTHER, UNATTRIBUTED, BlockKind, Case
 from nncore_bench.variants import EAGER, HALVES, WORDS
 from nncore_bench.watch.seams import modules_called, phase_of, seams
-from nncore_bench.worker.blocks import STEP_BEGINS, IncorrectError, NamedLaps
+from nncore_bench.worker.blocks import STEP_BEGINS, NamedLaps
 from nncore_bench.worker.counters.operators import POSITIONS, POSITIONS_S, graph_nodes
 from nncore_bench.worker.counters.steps import SETTLING_STEPS, Switch, settle
 from nncore_bench.worker.subjects.apply_variant import casting, in_channels_last, precision_set
 from nncore_bench.worker.subjects.batches import moved
+from nncore_bench.worker.subjects.calls import learned, loss_of, takes_number
 from nncore_bench.worker.subjects.complete import Loop, SubjectError
 from nncore_bench.worker.subjects.factory import FactorySubject, made_by_factory
 from nncore_bench.worker.subjects.numerical_error import STEPS, TOLERANCES, compared
 from nncore_bench.worker.subjects.state import State
-from nncore_bench.worker.subjects.subject import MOST_STEPS_UNMOVED, SEED, Mark, check_loss, no_mark
-
-MOVES_SEEN = 3
-"""How often parameters must have moved to tell every how many calls they do."""
+from nncore_bench.worker.subjects.subject import SEED, Mark, no_mark
 
 
 class OwnStep(FactorySubject):
@@ -54,7 +49,7 @@ class OwnStep(FactorySubject):
 
     def _formed(self, made: Any) -> State:  # noqa: ANN401 - the same
         self._refuse_what_rebuilds()
-        self.loop, self._takes_number = made.loop, _takes_number(made.loop.training_step)
+        self.loop, self._takes_number = made.loop, takes_number(made.loop.training_step)
         state = State(self.loop)
         for module in in_channels_last(_outermost(state), self.words):
             module.to(self.device)
@@ -236,51 +231,19 @@ class OwnStep(FactorySubject):
 
     def learn_calls(self) -> dict[str, float]:
         """Run calls until parameters have moved several times; learn after how many they move."""
-        trained = self._trained()
-        if not trained:
-            raise SubjectError(
-                "its training_step has no trainable parameters that its object refers to (keep the model and"
-                " the optimizer as attributes of the object)"
-            )
-        start = [parameter.detach().clone() for parameter in trained]
-        moves: list[int] = []
-        found: dict[str, float] = {}
-        made, begin = 0, time.perf_counter()
-        while len(moves) < MOVES_SEEN and made < MOST_STEPS_UNMOVED * (len(moves) + 1):
-            before = [parameter.detach().clone() for parameter in trained]
-            loss = _check(self._call(made), f"of call {made + 1} of its training_step")
-            made += 1
-            found.setdefault("first_step_s", time.perf_counter() - begin)
-            if loss is not None:
-                found.setdefault("loss", loss)
-            if any(not torch.equal(old, new) for old, new in zip(before, trained, strict=True)):
-                moves.append(made)
-        if not moves:
-            self._explain_no_move_of_calls(made)
-        gaps = {later - earlier for earlier, later in pairwise(moves)}
-        if len(gaps) == 1 and max(gaps) > 1:
-            (self.calls,) = gaps
-            self.assumed += (
-                f"a step is {self.calls} calls of training_step: parameters move in one of {self.calls}",
-            )
-        elif moves and moves[0] > 1:
-            self.assumed += (f"parameters move in call {moves[0]} first",)
-        changed = [not torch.equal(old, new) for old, new in zip(start, trained, strict=True)]
-        return {**found, "moved": sum(changed) / len(changed), "calls": float(self.calls)}
-
-    def _explain_no_move_of_calls(self, made: int) -> None:
-        if all(group.get("lr") == 0 for one in self.optimizers for group in one.param_groups):
-            self.assumed += ("the learning rate is 0, so that nothing moves",)
-            return
-        raise IncorrectError(
-            f"no parameter moved in {made} calls of its training_step (call backward and the optimizer's step"
-            " in it, which Lightning's Trainer does outside, on parameters that the object refers to)"
-        )
+        found = learned(self._call, self._trained(), self.optimizers)
+        self.calls = found.calls
+        self.assumed += found.assumed
+        return found.figures
 
     def _see_phases(self) -> None:
-        """See the phases of a step once."""
+        """See the phases of the first steps of a block, as far as a second goes."""
+        until = time.monotonic() + POSITIONS_S
         with self.mode("laps"):
-            self._lapped(0, no_mark)
+            for number in range(POSITIONS):
+                self._lapped(number, no_mark)
+                if time.monotonic() > until:
+                    break
         self.restore()
 
     def _check_restored(self) -> None:
@@ -294,7 +257,7 @@ class OwnStep(FactorySubject):
         held = self._state.not_restored()
         if held:
             self.assumed += (f"not put back between blocks: {', '.join(held)}",)
-        elif any(not torch.equal(one, other) for one, other in zip(*outcomes, strict=True)):
+        elif self.device.type == "cpu" and not all(map(torch.equal, *outcomes)):
             self.assumed += ("the same step from the same state ends elsewhere: something is not put back",)
 
     def _compared(self) -> dict[str, float]:
@@ -322,7 +285,6 @@ class _Whole(TrainStep):
         self.model = nn.ModuleList(own.roots)
         self.criterion: Any = own.loop
         self.optimizers = own.optimizers
-        self.torch_optimizer = self.optimizers[0]
 
     def __call__(self, *_: object) -> Tensor:
         with self.own.mode("plain"):
@@ -356,38 +318,8 @@ def _refuse_returned_again(loop: object) -> None:
         _given[id(loop)] = weakref.ref(loop)
 
 
-def loss_of(result: object) -> Tensor | float | None:
-    """Return the loss that a step returns: itself, `["loss"]` or `.loss`; None if it returns none."""
-    if isinstance(result, Mapping):
-        result = result.get("loss")
-    elif not isinstance(result, Tensor | Real):
-        result = getattr(result, "loss", None)
-    return result if isinstance(result, Tensor) else float(result) if isinstance(result, Real) else None
-
-
-def _check(result: object, of_which: str) -> float | None:
-    """Return the loss that a call returns, if any; raises IncorrectError unless it is one finite number."""
-    loss = loss_of(result)
-    if loss is None:
-        return None
-    tensor = torch.as_tensor(loss)
-    check_loss(tensor, of_which)
-    return float(tensor.detach())
-
-
 def _outermost(state: State) -> list[nn.Module]:
     """Return the modules that are no parts of others."""
     modules = [one for one in state.found if isinstance(one, nn.Module)]
     inner = {id(part) for one in modules for part in one.modules() if part is not one}
     return [one for one in modules if id(one) not in inner]
-
-
-def _takes_number(step: Callable[..., Any]) -> bool:
-    """Return whether a step takes the number of its batch, too, as Lightning's does."""
-    needed = [
-        one
-        for one in signature(step).parameters.values()
-        if one.default is Parameter.empty
-        and one.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    return len(needed) > 1
