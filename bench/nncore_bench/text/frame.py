@@ -60,7 +60,7 @@ def shared_by(cases: Iterable[Case]) -> str:
     """Return the parameters that all cases share, in words; a table of them has no such columns."""
     cases = list(cases)
     columns = shown_columns(cases)
-    constant = {name: getattr(cases[0], name) for name in CASE_COLUMNS if name not in columns}
+    constant = {name: getattr(cases[0].by_name, name) for name in CASE_COLUMNS if name not in columns}
     if constant.get("threads", DOES_NOT_APPLY) != DOES_NOT_APPLY:
         constant["threads"] = several(constant["threads"], "thread")
     return ", ".join(str(value) for value in constant.values() if value != DOES_NOT_APPLY)
