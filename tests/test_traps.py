@@ -8,9 +8,9 @@ NAMED = re.findall(r"`([\w/]+\.py)::(\w+)`", (HERE / "traps.md").read_text())
 
 
 def test_every_trap_is_held_by_a_test_that_exists() -> None:
-    """27 rows, each with at least one test, and each test is defined where the table says."""
+    """30 rows, each with at least one test, and each test is defined where the table says."""
     rows = [line for line in (HERE / "traps.md").read_text().splitlines() if line.startswith("| ")][1:]
-    assert len(rows) == 27
+    assert len(rows) == 30
     assert all("::test_" in row for row in rows)
     missing = [
         f"{file}::{name}"

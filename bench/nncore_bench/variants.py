@@ -142,11 +142,12 @@ HALVES = ("bfloat16", "float16")
 """Precisions of autocast: the network and its loss compute in them where that is safe."""
 
 PRECISIONS = ("float32", "tf32", *HALVES)
+PLAIN_LOSS = "loss = criterion(model(inputs), targets)"
 PRECISION_CODE: Mapping[str, str] = {
     "tf32": 'torch.set_float32_matmul_precision("high"); torch.backends.cudnn.allow_tf32 = True',
-    "bfloat16": "with torch.autocast(device, dtype=torch.bfloat16): loss = criterion(model(inputs), targets)",
-    "float16": """scaler = torch.amp.GradScaler(device)
-with torch.autocast(device, dtype=torch.float16): loss = criterion(model(inputs), targets)
+    "bfloat16": f"with torch.autocast(device, dtype=torch.bfloat16): {PLAIN_LOSS}",
+    "float16": f"""scaler = torch.amp.GradScaler(device)
+with torch.autocast(device, dtype=torch.float16): {PLAIN_LOSS}
 scaler.scale(loss).backward(); scaler.step(optimizer); scaler.update()""",
 }
 

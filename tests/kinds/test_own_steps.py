@@ -1,5 +1,6 @@
 """Training steps of people's own: each is measured, counted and profiled by its phases, or refused."""
 
+import re
 from pathlib import Path
 from runpy import run_path
 from typing import Any
@@ -197,6 +198,18 @@ def spin(nanoseconds: int) -> None:
     end = clock.now() + nanoseconds
     while clock.now() < end:
         pass
+
+
+def test_the_own_step_of_the_readme_is_measured(tmp_path: Path) -> None:
+    """As it stands there."""
+    text = (FILE.parents[2] / "README.md").read_text()
+    (block,) = [one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Loop" in one]
+    (tmp_path / "loop.py").write_text(block)
+    case = Case(f"{tmp_path / 'loop.py'}:Loop", "-", "cpu", 1, "float32", "eager", 8, "-")
+    subject = workload_of(case)
+    subject.check()
+    assert isinstance(subject, OwnStep)
+    assert subject.parts == ("zero_grad", "forward", "backward", "optimizer", "clip", "other")
 
 
 def test_a_loader_of_its_own_is_not_replaced() -> None:

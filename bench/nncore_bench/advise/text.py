@@ -12,7 +12,7 @@ from nncore_bench.estimate.rows import CASE_COLUMNS
 from nncore_bench.text.format import NOT_AVAILABLE, decimals, from_to, magnitude, micro, several, signed
 from nncore_bench.text.frame import identity_column, shown_columns
 from nncore_bench.text.table import Column, Table, only_in_files
-from nncore_bench.variants import EAGER, code_of
+from nncore_bench.variants import EAGER, PLAIN_LOSS, code_of
 
 TITLES = {
     "step": ("advice", "What makes this training step faster"),
@@ -29,6 +29,7 @@ CAPTION = (
     " that save as much."
 )
 AT_ONCE = "at once"
+OWN_LOSS = "loss = loop.training_step(batch)"
 ORDER = ("faster", "undecided", "no difference", "slower", "other numbers", "cannot run")
 
 
@@ -170,7 +171,8 @@ def _recommended(what: str, gain: Gain, base: Case) -> str:
 
 def code_for(gain: Gain) -> list[str]:
     """Return the lines of code that make the change."""
-    return code_of(gain.case.variant, gain.case.precision, gain.case.threads, gain.optimizer_code)
+    lines = code_of(gain.case.variant, gain.case.precision, gain.case.threads, gain.optimizer_code)
+    return [line.replace(PLAIN_LOSS, OWN_LOSS) for line in lines] if gain.own_step else lines
 
 
 def _said(gain: Gain, base: Case) -> str:

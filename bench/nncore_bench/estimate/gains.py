@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from nncore_bench.cases import DOES_NOT_APPLY, BlockKind, Case
+from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case
 from nncore_bench.estimate.estimates import COVERAGE, Estimate, midmean, spread_of
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, Block, BlocksOfCase, by_case
@@ -43,7 +43,8 @@ class Gain:
     `time_s` is of one iteration. `error` is the largest relative error of loss, gradients and parameters
     after some steps; `extra_bytes` the peak memory of a step beyond that of the plain one; `once_s` the time
     that the first step takes beyond the others, and `pays_after` the steps after which that has been saved
-    (infinite if never). `optimizer_code` makes the subject's own optimizer in this form.
+    (infinite if never). `optimizer_code` makes the subject's own optimizer in this form; `own_step` tells
+    that the subject has a training step of its own.
     """
 
     case: Case
@@ -57,6 +58,7 @@ class Gain:
     once_s: float | None = None
     pays_after: float | None = None
     optimizer_code: str = ""
+    own_step: bool = False
 
     @property
     def worth_it(self) -> bool:
@@ -155,6 +157,7 @@ def _gain(record: CaseRecord, plain: CaseRecord, blocks: Mapping[Case, BlocksOfC
         once_s=once_s,
         pays_after=once_s / gained if gained > 0 else inf,
         optimizer_code=record.optimizer_code,
+        own_step=record.parts != STEP_PHASES,
     )
 
 

