@@ -67,6 +67,8 @@ def gate(folder: Path, name: str, branch: str, outcome: Path) -> None:
     words += ["--step-threads=1", f"--step-batch-sizes={LOOPS[name][1]}", "--json", str(outcome)]
     command = [sys.executable, "-m", "nncore_bench", "gate", *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if outcome.exists() and msgspec.json.decode(outcome.read_bytes())["interrupted"]:
+        outcome.unlink()
     if not outcome.exists():
         sys.exit(f"no gate on {name}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
