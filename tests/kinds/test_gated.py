@@ -1,6 +1,7 @@
 """Every kind of training step in a launch pair of the gate, with workers in this process."""
 
 import random
+from math import isfinite
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def test_a_kind_has_a_place_in_the_gate(case: Case) -> None:
     pairing = Pairing([case], Here, [0], random.Random(0), samples=2)  # type: ignore[arg-type] # noqa: S311 - coins
     (ratios,) = pairing.measure((Path(), Path()), [0]).values()
     assert {*ratios.low} == {"step", *pairing.parts[0]}
-    assert all(abs(one) < 3 for one in (*ratios.low.values(), ratios.mean["step"]))
+    assert all(map(isfinite, (*ratios.low.values(), *ratios.mean.values())))
     expected = OWN.get(case.subject.rpartition(":")[2]) if str(FILE) in case.subject else None
     if expected is not None:
         assert pairing.parts[0] == (*expected.split(), "other")

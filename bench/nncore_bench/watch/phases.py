@@ -15,7 +15,7 @@ class phase(ContextDecorator):  # noqa: N801 - a statement of the user's languag
     """Name a part of a training step: `with phase("clip"): ...`, or `@phase("clip")` on a function.
 
     Its time is its own: an inner phase, and a model call or a backward pass within it, are counted apart.
-    While nothing is watched it does nothing, which takes a quarter of a microsecond.
+    While nothing is watched it does nothing, which takes 0.3 µs.
 
     Raises:
         TypeError: the name is not a text.
@@ -86,8 +86,8 @@ def watched(switch: Callable[[str], None]) -> Iterator[Phases]:
 def timed(name: str, function: Callable[..., Any], phases: Phases) -> Callable[..., Any]:
     """Return a function that runs `function` as the phase of a name.
 
-    It does what `begin` and `end` do itself: a call of Python takes a third of a microsecond in a step, whose
-    operators have emptied the caches.
+    It does itself what `begin` and `end` do: in five training loops a mark took 0.9 to 1.6 µs through them,
+    three times what an empty loop shows, and 0.7 to 1.1 µs so.
     """
     under_way, thread, switch = phases.under_way, phases.thread, phases.switch
 

@@ -16,8 +16,6 @@ from nncore_bench.worker.blocks import no_collection
 from nncore_bench.worker.counters.cuda import count_launches, count_synchronisations
 from nncore_bench.worker.counters.memory import count_memory
 from nncore_bench.worker.counters.operators import (
-    POSITIONS,
-    POSITIONS_S,
     count_operators,
     inventory_of,
     total_bytes,
@@ -36,7 +34,7 @@ def count_case(work: Countable, runtime: Any = torch.cuda) -> CaseCounters:  # n
         operators, nodes, memory = count_operators(work), work.count_nodes(), count_memory(work, runtime)
         waits, launches = count_synchronisations(work, runtime), count_launches(work)
         collections = count_collections(work)
-        positions = tuple(work_by_position(work, POSITIONS, POSITIONS_S))
+        positions = tuple(work_by_position(work))
         sizes = _sizes(work)
 
     def phase(name: str) -> PhaseCounters:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nncore_bench.cases import Case
 from nncore_bench.records import VARIES
 from nncore_bench.worker.blocks import least_iterations
-from nncore_bench.worker.counters.operators import POSITIONS, POSITIONS_S, work_by_position
+from nncore_bench.worker.counters.operators import work_by_position
 from nncore_bench.worker.subjects.batches import Structure, leaves, loader_of, moved
 from nncore_bench.worker.subjects.complete import Loop, Made, SubjectError, split
 from nncore_bench.worker.subjects.load import make
@@ -55,7 +55,7 @@ class FactorySubject(Subject):
         if self.form.compiled:
             return {}
         with self.mode("plain"):
-            found = work_by_position(self, POSITIONS, POSITIONS_S)
+            found = work_by_position(self)
         if len({*found}) == 1:
             return {}
         operators, moved = ([one[at] for one in found] for at in (0, 1))

@@ -16,7 +16,7 @@ from nncore_bench.cases import OTHER, UNATTRIBUTED, BlockKind, Case
 from nncore_bench.variants import EAGER, HALVES, WORDS
 from nncore_bench.watch.seams import modules_called, phase_of, seams
 from nncore_bench.worker.blocks import STEP_BEGINS, NamedLaps
-from nncore_bench.worker.counters.operators import POSITIONS, POSITIONS_S, graph_nodes
+from nncore_bench.worker.counters.operators import first_steps, graph_nodes
 from nncore_bench.worker.counters.steps import SETTLING_STEPS, Switch, settle
 from nncore_bench.worker.subjects.apply_variant import (
     casting,
@@ -82,12 +82,9 @@ class OwnStep(FactorySubject):
         """Run the first steps, and return the modules that they call themselves."""
         before = State(self.loop, gradients=True)
         before.save()
-        until = time.monotonic() + POSITIONS_S
         with self.mode("plain"), modules_called(_outermost(state)) as called:
-            for number in range(POSITIONS):
+            for number in first_steps():
                 self._call(number)
-                if time.monotonic() > until:
-                    break
         before.restore()
         return called
 
@@ -244,13 +241,10 @@ class OwnStep(FactorySubject):
         return found.figures
 
     def _see_phases(self) -> None:
-        """See the phases of the first steps of a block, as far as a second goes."""
-        until = time.monotonic() + POSITIONS_S
+        """See the phases of the first steps of a block."""
         with self.mode("laps"):
-            for number in range(POSITIONS):
+            for number in first_steps():
                 self._lapped(number, no_mark)
-                if time.monotonic() > until:
-                    break
         self.restore()
 
     def _check_restored(self) -> None:
