@@ -226,3 +226,17 @@ def test_on_a_device_the_kernels_have_their_own_time_and_the_rest_is_outside() -
 
     (cause,) = explained(Side(known(TIMES), None, on_device(80)), Side(slower, None, on_device(1080))).causes
     assert (cause.what, cause.seconds) == ("aten::mm", pytest.approx(1000 * MICRO))
+
+
+def test_a_part_that_only_one_run_has_is_a_cause_as_well() -> None:
+    """A phase that an own step has gained: its operators are counted changes, and their cost is unknown."""
+    longer = {name: (1.5 if name == "step" else 1.0) * time for name, time in TIMES.items()}
+    base = Side(known(TIMES), counted(("forward", "aten::addmm", 2)))
+    candidate = Side(
+        known(longer | {"penalty": 0.5 * TIMES["step"]}),
+        counted(("forward", "aten::addmm", 2), ("penalty", "aten::norm", 3)),
+    )
+    for sides, change in ((base, candidate), "+3 aten::norm"), ((candidate, base), "-3 aten::norm"):
+        causes = [cause for cause in explained(*sides).causes if cause.phase == "penalty"]
+        assert [(cause.exact, cause.seconds) for cause in causes] == [(True, None)]
+        assert change in causes[0].change

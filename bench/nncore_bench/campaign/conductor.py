@@ -18,7 +18,7 @@ import msgspec.structs
 
 from nncore_bench.campaign.launcher import Asked, WorkerError, memory_left
 from nncore_bench.campaign.plan import Plan, rounds_for
-from nncore_bench.cases import STEP_PHASES, BlockKind, Case, is_part, kind_of
+from nncore_bench.cases import FED, STEP_PHASES, BlockKind, Case, is_part, kind_of
 from nncore_bench.records import VARIES, CaseRecord
 from nncore_bench.runs import NANO, Block, Campaign
 from nncore_bench.variants import DEFAULT_ALLOCATOR, words_of
@@ -383,9 +383,7 @@ def phases_had(record: CaseRecord, reply: messages.Prepared) -> tuple[str, ...]:
     had = [phase for phase in record.phases if kind_of(phase) in reply.seconds]
     if reply.parts == STEP_PHASES:
         return tuple(had)
-    first = next((at for at, phase in enumerate(had) if phase == "step" or is_part(phase)), None)
-    if first is None:
-        return tuple(had)
+    parts = reply.parts if any(phase == "step" or is_part(phase) for phase in had) else ()
     others = [phase for phase in had if not is_part(phase)]
-    before = [phase for phase in had[:first] if phase in others]
-    return (*before, *reply.parts, *(phase for phase in others if phase not in before))
+    fed = [phase for phase in others if phase in FED]
+    return (*fed, *parts, *(phase for phase in others if phase not in FED))

@@ -170,7 +170,7 @@ def _causes(
     """Return the exact changes, also where times agree, and the estimates of what differs in some parts."""
     exact, found = changes_of(base.counters, candidate.counters), []
     again = "as often as before" if base.counters is not None and candidate.counters is not None else ""
-    for phase in (WHOLE_CASE, *parts_in(base.times), *JUDGED):
+    for phase in (WHOLE_CASE, *parts_in((*base.times, *candidate.times)), *JUDGED):
         more = _operator_differences(phase, base, candidate, differences_s.get(phase))
         for one in (change for change in exact if change.phase == phase):
             names = (one.operators or ({OUTSIDE} if one.outside else set())) & more.keys()
