@@ -10,10 +10,10 @@ import torch
 from nncore_bench.cases import Case
 from nncore_bench.records import CaseCounters
 from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.catalog import workload_of
 from nncore_bench.worker.clock import HostClock
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.profile.profile import profile_case
-from nncore_bench.worker.subjects.catalog import workload_of
 from nncore_bench.worker.subjects.factory import FactorySubject
 
 HERE = Path(__file__).parent

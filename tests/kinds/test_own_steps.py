@@ -10,11 +10,11 @@ import torch
 
 from nncore_bench.cases import Case
 from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.catalog import workload_of
 from nncore_bench.worker.clock import HostClock
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.profile.profile import profile_case
 from nncore_bench.worker.server import compilations, in_one_sentence
-from nncore_bench.worker.subjects.catalog import workload_of
 from nncore_bench.worker.subjects.own_step import OwnStep
 
 FILE = Path(__file__).parent / "own_steps.py"

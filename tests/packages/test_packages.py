@@ -6,13 +6,12 @@ import pytest
 import torch
 
 from nncore_bench.cases import Case
-from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.blocks import SubjectError, run_block
+from nncore_bench.worker.catalog import workload_of
 from nncore_bench.worker.clock import HostClock
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.profile.profile import profile_case
 from nncore_bench.worker.server import compilations
-from nncore_bench.worker.subjects.catalog import workload_of
-from nncore_bench.worker.subjects.complete import SubjectError
 from nncore_bench.worker.subjects.factory import FactorySubject
 from nncore_bench.worker.subjects.load import make
 from nncore_bench.worker.subjects.own_step import OwnStep

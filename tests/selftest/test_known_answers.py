@@ -21,9 +21,9 @@ from nncore_bench.selftest.campaign import (
     known_times,
 )
 from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.catalog import CaseWorkload
 from nncore_bench.worker.clock import HostClock
-from nncore_bench.worker.subjects.catalog import CaseWorkload
-from nncore_bench.worker.subjects.known_answers import DELAY_NS, BusyWait, DelayedPhase
+from nncore_bench.worker.references.known_answers import DELAY_NS, BusyWait, DelayedPhase
 
 LAUNCHES, ROUNDS, ITERATIONS = 2, 3, 12
 

@@ -17,8 +17,8 @@ from nncore_bench.worker import messages
 from nncore_bench.worker.blocks import IncorrectError, run_block
 from nncore_bench.worker.clock import HostClock
 from nncore_bench.worker.processes import NVML_CHECK, ask_driver_for_cuda
+from nncore_bench.worker.references.known_answers import busy_wait
 from nncore_bench.worker.server import Worker, in_one_sentence
-from nncore_bench.worker.subjects.known_answers import busy_wait
 from nncore_bench.worker.subjects.subject import Subject
 
 CASE = Case("simplenn", "digits", "cpu", 1, "float32", "eager", 32, 16)

@@ -17,22 +17,14 @@ from typing import Any, TypeAlias
 import msgspec.structs
 
 from nncore_bench.campaign.launcher import Asked, WorkerError, memory_left
-from nncore_bench.campaign.plan import Plan, rounds_for
-from nncore_bench.cases import FED, STEP_PHASES, BlockKind, Case, is_part, kind_of
-from nncore_bench.records import VARIES, CaseRecord
+from nncore_bench.campaign.plan import Plan, phases_had, rounds_for, steps_per_block
+from nncore_bench.cases import Case
+from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, Block, Campaign
 from nncore_bench.variants import DEFAULT_ALLOCATOR, words_of
 from nncore_bench.worker import messages
 from nncore_bench.worker.blocks import LEAST_ITERATIONS, least_iterations
 
-BLOCK_S: dict[BlockKind, float] = {
-    "laps": 0.030,
-    "plain": 0.030,
-    "feed": 0.012,
-    "inference": 0.008,
-    "kernels": 0.060,
-    "cold": 0.040,
-}
 FEWEST_LAUNCHES = 2
 """Run so many whatever the budget says: intervals are made of how launches differ."""
 
@@ -239,16 +231,7 @@ class Conductor:
         if not record.role:
             self.longest_s = max(self.longest_s, *reply.seconds.values())
         # The first launch decides for all, so that the blocks of all launches are of one length.
-        per_block = record.steps_per_block or {
-            kind: max(
-                least_iterations(reply.seconds[kind]),
-                round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]),
-            )
-            for kind in record.kinds
-            if kind in reply.seconds
-        }
-        if reply.correct.get(VARIES):  # steps at the same positions in every run
-            per_block = {kind: 2 ** int(math.log2(steps)) for kind, steps in per_block.items()}
+        per_block = record.steps_per_block or steps_per_block(record, reply)
         if not record.steps_per_block:
             self._update(number, parts=reply.parts, phases=phases_had(record, reply))
         self._update(
@@ -376,14 +359,3 @@ class Conductor:
         if not self.rounds_planned:
             return None
         return max(self.rounds_planned - self.rounds_done, 0) * self.seconds_per_round()
-
-
-def phases_had(record: CaseRecord, reply: messages.Prepared) -> tuple[str, ...]:
-    """Return those of the wanted phases that a case turned out to have, and all parts of an own step."""
-    had = [phase for phase in record.phases if kind_of(phase) in reply.seconds]
-    if reply.parts == STEP_PHASES:
-        return tuple(had)
-    parts = reply.parts if any(phase == "step" or is_part(phase) for phase in had) else ()
-    others = [phase for phase in had if not is_part(phase)]
-    fed = [phase for phase in others if phase in FED]
-    return (*fed, *parts, *(phase for phase in others if phase not in FED))

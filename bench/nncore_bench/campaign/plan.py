@@ -1,4 +1,4 @@
-"""The plan of a campaign and the rounds that a target needs."""
+"""The plan of a campaign: its budget, the length of its blocks and the rounds that a target needs."""
 
 import math
 import random
@@ -8,10 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from nncore_bench.cases import BlockKind, Case
+from nncore_bench.cases import FED, STEP_PHASES, BlockKind, Case, is_part, kind_of
 from nncore_bench.options import Options
+from nncore_bench.records import VARIES, CaseRecord
 from nncore_bench.runs import Block, by_case
+from nncore_bench.worker import messages
+from nncore_bench.worker.blocks import least_iterations
 
+BLOCK_S: dict[BlockKind, float] = {
+    "laps": 0.030,
+    "plain": 0.030,
+    "feed": 0.012,
+    "inference": 0.008,
+    "kernels": 0.060,
+    "cold": 0.040,
+}
 FEWEST_ROUNDS = 2
 """For a campaign that only its budget bounds: a single round shows no spread."""
 
@@ -59,3 +70,32 @@ def rounds_for(target: float, pilot: Sequence[Block], cases: Sequence[Case]) -> 
         return 1
     needed = (float(ndtri(0.975)) * np.quantile(spreads, 0.9) / target) ** 2
     return max(1, math.ceil(float(needed)))
+
+
+def steps_per_block(record: CaseRecord, reply: messages.Prepared) -> dict[BlockKind, int]:
+    """Return the iterations of a block of each kind, from how long one took during the warm-up.
+
+    Where steps vary it is a power of 2, so that every run has steps at the same positions.
+    """
+    per_block = {
+        kind: max(
+            least_iterations(reply.seconds[kind]),
+            round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]),
+        )
+        for kind in record.kinds
+        if kind in reply.seconds
+    }
+    if reply.correct.get(VARIES):
+        return {kind: 2 ** int(math.log2(steps)) for kind, steps in per_block.items()}
+    return per_block
+
+
+def phases_had(record: CaseRecord, reply: messages.Prepared) -> tuple[str, ...]:
+    """Return those of the wanted phases that a case turned out to have, and all parts of an own step."""
+    had = [phase for phase in record.phases if kind_of(phase) in reply.seconds]
+    if reply.parts == STEP_PHASES:
+        return tuple(had)
+    parts = reply.parts if any(phase == "step" or is_part(phase) for phase in had) else ()
+    others = [phase for phase in had if not is_part(phase)]
+    fed = [phase for phase in others if phase in FED]
+    return (*fed, *parts, *(phase for phase in others if phase not in FED))

@@ -17,6 +17,10 @@ class IncorrectError(RuntimeError):
     """A case that computes a wrong result, so that its times mean nothing."""
 
 
+class SubjectError(IncorrectError):
+    """What is wrong with the result of a factory, and what to write instead, in one sentence."""
+
+
 class Workload(Protocol):
     """Run single iterations of a case, passing a boundary of the clock where a lap begins."""
 

@@ -14,15 +14,15 @@ from nncore_bench.cases import BlockKind
 from nncore_bench.runs import NANO, Block
 from nncore_bench.worker import messages
 from nncore_bench.worker.blocks import LEAST_ITERATIONS, IncorrectError, least_iterations, run_block
+from nncore_bench.worker.catalog import CaseWorkload, workload_of
 from nncore_bench.worker.clock import Clock, EventClock, HostClock
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.device_memory import give_back_cached, seen_gpu
 from nncore_bench.worker.profile.profile import profile_case
-from nncore_bench.worker.subjects.catalog import CaseWorkload, workload_of
+from nncore_bench.worker.references.known_answers import busy_wait
+from nncore_bench.worker.references.probes import release_buffers
 from nncore_bench.worker.subjects.cuda_graph import CaptureError
-from nncore_bench.worker.subjects.known_answers import busy_wait
 from nncore_bench.worker.subjects.own_step import OwnStep
-from nncore_bench.worker.subjects.probes import release_buffers
 from nncore_bench.worker.subjects.subject import Subject, release_batches
 from nncore_bench.worker.users_code import line_of
 

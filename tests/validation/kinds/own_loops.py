@@ -30,8 +30,8 @@ from nncore_bench.estimate.rows import Row, timed_rows
 from nncore_bench.estimate.source import Source, read_source
 from nncore_bench.runs import NANO, Block, by_case, newest_run
 from nncore_bench.worker.blocks import run_block
+from nncore_bench.worker.catalog import workload_of
 from nncore_bench.worker.clock import HostClock
-from nncore_bench.worker.subjects.catalog import workload_of
 from nncore_bench.worker.subjects.own_step import OwnStep
 
 FILE = Path(__file__).with_name("loops.py")

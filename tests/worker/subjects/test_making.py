@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from nncore_bench.cases import Case
+from nncore_bench.worker.blocks import SubjectError
 from nncore_bench.worker.subjects.batches import Samples
-from nncore_bench.worker.subjects.complete import SubjectError, completed
+from nncore_bench.worker.subjects.complete import completed
 from nncore_bench.worker.subjects.factory import FactorySubject
 from nncore_bench.worker.subjects.load import make
 

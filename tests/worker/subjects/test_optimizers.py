@@ -226,7 +226,7 @@ def test_a_copy_keeps_hooks_and_attributes_but_no_schedulers_step() -> None:
     optimizer.register_step_pre_hook(halve)
     optimizer.head = model[1].weight
     torch.optim.lr_scheduler.StepLR(optimizer, 1)
-    made = Made(model, torch.empty(0), torch.empty(0), nn.MSELoss(), optimizer)
+    made = Made(model=model, inputs=torch.empty(0), loss=nn.MSELoss(), optimizer=optimizer)
     memo: dict[int, Any] = {}
     copied = deepcopy(made, memo)
     carry_over(optimizer, copied.optimizer, memo)

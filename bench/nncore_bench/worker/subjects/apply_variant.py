@@ -15,8 +15,7 @@ from nncore.step import TrainStep
 from nncore_bench.variants import HALVES, form_of
 from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.messages import COMPILER_CACHE
-from nncore_bench.worker.subjects.batches import Structure, mapped
-from nncore_bench.worker.subjects.complete import anew, called
+from nncore_bench.worker.subjects.batches import Structure, anew, called, mapped
 
 IMAGE_DIMENSIONS = 4
 PASSES = 32

@@ -1,17 +1,17 @@
-"""Batches of any structure: where their samples are, and how to move, cut and repeat them."""
+"""Batches of any structure: where their samples are, how to move, cut and repeat them, and call a network."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.data import DataLoader, Dataset, RandomSampler, default_collate
 
-from nncore_bench.worker.blocks import IncorrectError
+from nncore_bench.worker.blocks import IncorrectError, SubjectError
 
 Structure: TypeAlias = Any
 """A tensor, or tuples, lists, mappings and dataclasses of tensors, nested; other values stay as they are."""
@@ -180,3 +180,32 @@ def loader_of(  # noqa: PLR0913 - the DataLoader's own options
         collate_fn=collate,
     )
     return iter(loader)
+
+
+def called(model: nn.Module, inputs: Structure, *, whole: bool = False) -> Any:  # noqa: ANN401 - what the network returns
+    """Call the network on a tensor, a tuple (positional) or a mapping (keywords), or on either as a whole."""
+    if whole:
+        return model(inputs)
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
+
+
+def anew(inputs: Structure, needed: Iterable[bool]) -> Structure:
+    """Return the inputs with those that need gradients, of all tensors in order, as new leaves of a graph."""
+    each = iter(needed)
+    return mapped(lambda leaf: leaf.detach().requires_grad_() if next(each) else leaf, inputs)
+
+
+def split(batch: Any) -> tuple[Structure, Structure]:  # noqa: ANN401 - whatever the user gives
+    """Return the inputs and targets of a batch; one mapping, tensor or object has no targets."""
+    if isinstance(batch, tuple | list) and not hasattr(batch, "_fields"):
+        if len(batch) == 2:  # noqa: PLR2004 - inputs and targets
+            return batch[0], batch[1]
+        raise SubjectError(
+            f"its batch is a {type(batch).__name__} of {len(batch)} (give a pair of inputs and targets, where"
+            " inputs may be a tuple, or one mapping of keywords)"
+        )
+    if batch is None or isinstance(batch, str | int | float):
+        raise SubjectError(f"its batch is {type(batch).__name__} (give a pair of inputs and targets)")
+    return batch, None

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nncore_bench.worker.blocks import IncorrectError
-from nncore_bench.worker.subjects.complete import SubjectError
-from nncore_bench.worker.subjects.subject import MOST_STEPS_UNMOVED, check_loss
+from nncore_bench.worker.blocks import IncorrectError, SubjectError
+from nncore_bench.worker.subjects.first_step import MOST_STEPS_UNMOVED, check_loss, is_at_rest
 
 MOVES_SEEN = 3
 """How often parameters must have moved to tell every how many calls they do."""
@@ -68,7 +67,7 @@ def learned(
 
 def _why_nothing_moves(made: int, optimizers: Sequence[Optimizer]) -> str:
     """Return why no parameter moves, if that is no mistake; raises IncorrectError otherwise."""
-    if optimizers and all(group.get("lr") == 0 for one in optimizers for group in one.param_groups):
+    if is_at_rest(*optimizers):
         return "the learning rate is 0, so that nothing moves"
     raise IncorrectError(
         f"no parameter moved in {made} calls of its training_step (call backward and the optimizer's step in"

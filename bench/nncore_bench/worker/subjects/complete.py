@@ -1,7 +1,7 @@
 """Complete what a factory returns to a training step: add example data, loss and optimizer."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from nncore_bench.worker.blocks import IncorrectError
-from nncore_bench.worker.subjects.batches import Samples, Structure, leaves, mapped, shapes_of
+from nncore_bench.worker.blocks import SubjectError
+from nncore_bench.worker.subjects.batches import Samples, Structure, anew, called, leaves, shapes_of, split
+from nncore_bench.worker.subjects.default_loss import Loss, LossOfOutputs, default_loss, takes_two
 from nncore_bench.worker.subjects.state import State
 from nncore_bench.worker.users_code import line_of
 
@@ -21,49 +22,41 @@ EXAMPLES = 8
 """Samples in a synthetic example batch."""
 
 LEARNING_RATE = 0.001
-AUXILIARY_SHARE = 0.3
-
-Loss: TypeAlias = Callable[[Any, Any], Tensor]
-"""Returns a scalar from the network's outputs and the targets, which are None where a batch has none."""
 
 Loader: TypeAlias = Callable[[int], Iterable[Any]]
 """Returns batches of a size, each a pair of inputs and targets, or one mapping or tensor of inputs."""
 
 
-class SubjectError(IncorrectError):
-    """What is wrong with the result of a factory, and what to write instead, in one sentence."""
-
-
-@dataclass
-class Made:
-    """The parts of a training step, on the CPU; the example batch is cut or repeated to any size.
+@dataclass(kw_only=True)
+class Fed:
+    """The batches of a subject, on the CPU: an example that is cut or repeated to any size, or a loader.
 
     `samples` says where its samples are; a `loader` of the subject's own yields batches of a size instead.
-    `whole` tells that the network takes a mapping or sequence of inputs as one argument. `assumed` lists the
-    defaults used and what is unusual, one phrase each.
+    `assumed` lists the defaults used and what is unusual, one phrase each.
     """
 
-    model: nn.Module
     inputs: Structure
-    targets: Structure
-    loss: Loss
-    optimizer: Optimizer
-    assumed: list[str] = field(default_factory=list)
+    targets: Structure = None
     samples: Samples | None = None
     loader: Loader | None = None
+    assumed: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Made(Fed):
+    """A network with loss and optimizer; `whole` if it takes a mapping or sequence as one argument."""
+
+    model: nn.Module
+    loss: Loss
+    optimizer: Optimizer
     whole: bool = False
 
 
-@dataclass
-class Loop:
-    """An object with a training step of its own, and its batches as in Made: an example, or a loader."""
+@dataclass(kw_only=True)
+class Loop(Fed):
+    """An object with a training step of its own."""
 
     loop: Any
-    inputs: Structure
-    assumed: list[str] = field(default_factory=list)
-    samples: Samples | None = None
-    loader: Loader | None = None
-    targets: None = None
 
 
 def completed_loop(made: Any) -> Loop:  # noqa: ANN401 - an object with a training_step
@@ -72,7 +65,7 @@ def completed_loop(made: Any) -> Loop:  # noqa: ANN401 - an object with a traini
     if loader is not None:
         if not callable(loader):
             raise _no_loader(loader)
-        return Loop(made, None, loader=loader)
+        return Loop(loop=made, inputs=None, loader=loader)
     if batch is None:
         raise SubjectError(
             f"{type(made).__name__} has a training_step and no batches (give it an attribute `batch`, an"
@@ -81,7 +74,7 @@ def completed_loop(made: Any) -> Loop:  # noqa: ANN401 - an object with a traini
         )
     pair = isinstance(batch, tuple | list) and len(batch) == 2  # noqa: PLR2004 - inputs and targets
     samples = Samples.of(*batch) if pair else Samples.of(batch, None)
-    return Loop(made, batch, samples.said(batch), samples)
+    return Loop(loop=made, inputs=batch, samples=samples, assumed=samples.said(batch))
 
 
 def completed(subject: str, made: object) -> Made:
@@ -108,9 +101,9 @@ def completed(subject: str, made: object) -> Made:
         raise SubjectError("its model has no trainable parameters (return one that has)")
     loss = given.get("loss")
     if loss is None:
-        targets, loss, assumptions = _default_loss(model, outputs, targets)
+        targets, loss, assumptions = default_loss(model, outputs, targets)
         assumed += assumptions
-    elif targets is None and not _takes_two(loss):
+    elif targets is None and not takes_two(loss):
         loss = LossOfOutputs(loss)
     optimizer = given.get("optimizer")
     if optimizer is None:
@@ -121,90 +114,8 @@ def completed(subject: str, made: object) -> Made:
     assumed += samples.said((inputs, targets)) if samples else []
     if given.get("scheduler") is not None:
         assumed.append("scheduler: not part of the step (give a training_step that calls it)")
-    return Made(model, inputs, targets, loss, optimizer, assumed, samples, loader, whole)
-
-
-class OverAllOutputs(nn.CrossEntropyLoss):
-    """Cross-entropy for a network with auxiliary outputs during training.
-
-    Each auxiliary loss is weighted by 0.3 (Szegedy et al., Going deeper with convolutions, section 5).
-    """
-
-    def forward(self, outputs: Sequence[Tensor | None], targets: Tensor) -> Tensor:  # type: ignore[override]
-        """Return the loss of outputs [B, classes]: the network's own first; None is skipped."""
-        own, *auxiliary = (super(OverAllOutputs, self).forward(o, targets) for o in outputs if o is not None)
-        return own + AUXILIARY_SHARE * sum(auxiliary)
-
-
-class LossWithin(nn.Module):
-    """The loss that a network computes itself and returns among its outputs."""
-
-    def forward(self, outputs: Any, _targets: Any) -> Tensor:  # noqa: ANN401 - what the network returns
-        """Return `.loss`, `["loss"]`, the scalar itself, or the sum of a mapping of scalars."""
-        loss: Tensor = _loss_within(outputs)[1]
-        return loss
-
-
-class LossOfOutputs(nn.Module):
-    """A loss that takes the outputs alone."""
-
-    def __init__(self, loss: Callable[[Any], Tensor]) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, outputs: Any, _targets: Any) -> Tensor:  # noqa: ANN401 - what the network returns
-        """Return the loss of the outputs."""
-        return self.loss(outputs)
-
-
-def _loss_within(outputs: Any) -> tuple[str, Any]:  # noqa: ANN401 - what the network returns
-    """Return where outputs carry their loss, and the loss; an empty text if they carry none."""
-    found: list[tuple[str, Any]] = []
-    if _is_scalar(outputs):
-        found = [("the scalar", outputs)]
-    elif isinstance(outputs, Mapping) and "loss" in outputs:
-        found = [('["loss"]', outputs["loss"])]
-    elif isinstance(outputs, Mapping) and outputs and all(map(_is_scalar, outputs.values())):
-        found = [("the sum", sum(outputs.values()))]
-    elif hasattr(outputs, "loss"):
-        found = [(".loss", outputs.loss)]
-    elif isinstance(outputs, tuple | list):
-        trained = [(at, one) for at, one in enumerate(outputs) if _is_scalar(one) and one.requires_grad]
-        found = [(f"[{at}]", one) for at, one in trained]
-    return found[0] if len(found) == 1 and _is_scalar(found[0][1]) else ("", None)
-
-
-def _is_scalar(value: object) -> bool:
-    return isinstance(value, Tensor) and value.numel() == 1 and value.ndim <= 1 and value.is_floating_point()
-
-
-def called(model: nn.Module, inputs: Structure, *, whole: bool = False) -> Any:  # noqa: ANN401 - what the network returns
-    """Call the network on a tensor, a tuple (positional) or a mapping (keywords), or on either as a whole."""
-    if whole:
-        return model(inputs)
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
-
-
-def anew(inputs: Structure, needed: Iterable[bool]) -> Structure:
-    """Return the inputs with those that need gradients, of all tensors in order, as new leaves of a graph."""
-    each = iter(needed)
-    return mapped(lambda leaf: leaf.detach().requires_grad_() if next(each) else leaf, inputs)
-
-
-def split(batch: Any) -> tuple[Structure, Structure]:  # noqa: ANN401 - whatever the user gives
-    """Return the inputs and targets of a batch; one mapping, tensor or object has no targets."""
-    if isinstance(batch, tuple | list) and not hasattr(batch, "_fields"):
-        if len(batch) == 2:  # noqa: PLR2004 - inputs and targets
-            return batch[0], batch[1]
-        raise SubjectError(
-            f"its batch is a {type(batch).__name__} of {len(batch)} (give a pair of inputs and targets, where"
-            " inputs may be a tuple, or one mapping of keywords)"
-        )
-    if batch is None or isinstance(batch, str | int | float):
-        raise SubjectError(f"its batch is {type(batch).__name__} (give a pair of inputs and targets)")
-    return batch, None
+    batches = {"inputs": inputs, "targets": targets, "samples": samples, "loader": loader}
+    return Made(model=model, loss=loss, optimizer=optimizer, whole=whole, assumed=assumed, **batches)
 
 
 def _attributes(made: object) -> Mapping[str, Any]:
@@ -264,15 +175,6 @@ def _is_taken_whole(model: nn.Module, inputs: Structure) -> bool:
     return False
 
 
-def _takes_two(loss: Callable[..., Any]) -> bool:
-    try:
-        signature = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
-        signature.bind(None, None)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
 def _synthetic(subject: str, model: nn.Module) -> tuple[Tensor, str]:
     """Return synthetic inputs, shaped for the first layer with weights, and a description of them."""
     generator = torch.Generator().manual_seed(0)
@@ -292,29 +194,6 @@ def _synthetic(subject: str, model: nn.Module) -> tuple[Tensor, str]:
             )
     assumption = f"inputs: synthetic, {' x '.join(map(str, shape))} a sample"
     return torch.randn(EXAMPLES, *shape, generator=generator), assumption
-
-
-def _default_loss(
-    model: nn.Module,
-    outputs: Any,  # noqa: ANN401 - what the network returns
-    targets: Structure,
-) -> tuple[Structure, nn.Module, list[str]]:
-    """Return targets and a loss: the network's own if its outputs carry one, or else cross-entropy."""
-    if within := _loss_within(outputs)[0]:
-        return targets, LossWithin(), [f"loss: {within} of the network's outputs"]
-    assumed = []
-    if targets is None:
-        targets, classes = _targets(outputs[0] if getattr(model, "aux_logits", False) else outputs)
-        assumed.append(f"targets: random classes of {classes}")
-    _refuse_one_output(outputs)
-    loss, assumption = _cross_entropy(model)
-    return targets, loss, [*assumed, assumption]
-
-
-def _cross_entropy(model: nn.Module) -> tuple[nn.Module, str]:
-    if getattr(model, "aux_logits", False):
-        return OverAllOutputs(), f"loss: cross-entropy, with {AUXILIARY_SHARE} of the auxiliary outputs'"
-    return nn.CrossEntropyLoss(), "loss: cross-entropy over the outputs"
 
 
 @contextmanager
@@ -346,30 +225,6 @@ def _outputs(model: nn.Module, inputs: Structure, *, whole: bool) -> Any:  # noq
 def _hint(error: Exception) -> str:
     at = f" at {line}" if (line := line_of(error)) else ""
     return f"{at} (give a batch that fits)" if isinstance(error, RuntimeError | TypeError) else at
-
-
-def _targets(outputs: object) -> tuple[Tensor, int]:
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2:  # noqa: PLR2004 - samples and classes
-        what = (
-            f"outputs of shape {list(outputs.shape)}"
-            if isinstance(outputs, Tensor)
-            else type(outputs).__name__
-        )
-        raise SubjectError(
-            f"its model returns {what}, not one score per class (give a batch with targets, and a loss)"
-        )
-    _refuse_one_output(outputs)
-    generator = torch.Generator().manual_seed(0)
-    classes = outputs.shape[1]
-    return torch.randint(classes, (len(outputs),), generator=generator), classes
-
-
-def _refuse_one_output(outputs: object) -> None:
-    if isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.shape[1] == 1:  # noqa: PLR2004 - samples and classes
-        raise SubjectError(
-            "its model returns one output, whose cross-entropy is always 0 (give a batch with targets, and a"
-            " loss such as nn.BCEWithLogitsLoss() or nn.MSELoss())"
-        )
 
 
 def _check_optimizer(optimizer: object, model: nn.Module) -> None:

@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from nncore_bench.cases import Case
 from nncore_bench.records import VARIES
-from nncore_bench.worker.blocks import least_iterations
+from nncore_bench.worker.blocks import SubjectError, least_iterations
 from nncore_bench.worker.counters.operators import work_by_position
-from nncore_bench.worker.subjects.batches import Structure, leaves, loader_of, moved
-from nncore_bench.worker.subjects.complete import Loop, Made, SubjectError, split
+from nncore_bench.worker.subjects.batches import Structure, leaves, loader_of, moved, split
+from nncore_bench.worker.subjects.complete import Fed, Loop, Made
+from nncore_bench.worker.subjects.first_step import check_loss
 from nncore_bench.worker.subjects.load import make
 from nncore_bench.worker.subjects.optimizers import carry_over
 from nncore_bench.worker.subjects.state import reached
-from nncore_bench.worker.subjects.subject import SEED, Batches, Subject, check_loss
+from nncore_bench.worker.subjects.subject import SEED, Batches, Subject
 
 LONG_STEP_S = 0.2
 """Of steps at least this long, in seconds, only as many batches are kept as the shortest block runs."""
@@ -93,7 +94,7 @@ class FactorySubject(Subject):
         torch.manual_seed(SEED)  # its loader draws the same batches, whenever it was made
         return own_network(made)
 
-    def _batches(self, made: Made | Loop) -> Batches:
+    def _batches(self, made: Fed) -> Batches:
         size = self.case.batch_size
         if made.samples is None:
             return self._loaded(made, size)
@@ -103,13 +104,13 @@ class FactorySubject(Subject):
         parts = [made.samples.taken(batch, size, start) for start in range(0, count * size, size)]
         return [moved(part, self.device) for part in parts]
 
-    def _loaded(self, made: Made | Loop, size: int) -> Batches:
+    def _loaded(self, made: Fed, size: int) -> Batches:
         batches = [
             self._split(batch) for batch, _ in zip(_endless(made, size), range(MOST_BATCHES), strict=False)
         ]
         return [moved(batch, self.device) for batch in batches]
 
-    def _loader(self, made: Made | Loop) -> Iterator[tuple[Structure, Any]]:
+    def _loader(self, made: Fed) -> Iterator[tuple[Structure, Any]]:
         if made.samples is None:
             if self.form.fetchers or self.form.pinned:
                 raise SubjectError(
@@ -134,7 +135,7 @@ def made_by_factory(case: Case) -> Made | Loop:
     return make(case.subject)
 
 
-def _endless(made: Made | Loop, size: int) -> Iterator[Any]:
+def _endless(made: Fed, size: int) -> Iterator[Any]:
     """Yield the batches of the subject's own loader, beginning again at its end."""
     assert made.loader  # noqa: S101 - without samples there is one
     while True:

@@ -22,13 +22,12 @@ import torch.hub
 from torch import nn
 
 from nncore_bench.cases import named
-from nncore_bench.worker.blocks import IncorrectError
+from nncore_bench.worker.blocks import IncorrectError, SubjectError
 from nncore_bench.worker.messages import HANDED_OVER, SUBJECT_FILE
 from nncore_bench.worker.subjects.complete import (
     TORCHVISION,
     Loop,
     Made,
-    SubjectError,
     completed,
     completed_loop,
 )

@@ -15,7 +15,7 @@ from nncore.step import TrainStep
 from nncore_bench.cases import OTHER, UNATTRIBUTED, BlockKind, Case
 from nncore_bench.variants import EAGER, HALVES, WORDS
 from nncore_bench.watch.seams import modules_called, phase_of, seams
-from nncore_bench.worker.blocks import STEP_BEGINS, NamedLaps
+from nncore_bench.worker.blocks import STEP_BEGINS, NamedLaps, SubjectError
 from nncore_bench.worker.counters.operators import first_steps, graph_nodes
 from nncore_bench.worker.counters.steps import SETTLING_STEPS, Switch, settle
 from nncore_bench.worker.subjects.apply_variant import (
@@ -26,7 +26,7 @@ from nncore_bench.worker.subjects.apply_variant import (
 )
 from nncore_bench.worker.subjects.batches import moved
 from nncore_bench.worker.subjects.calls import learned, loss_of, takes_number
-from nncore_bench.worker.subjects.complete import Loop, SubjectError
+from nncore_bench.worker.subjects.complete import Loop
 from nncore_bench.worker.subjects.factory import FactorySubject, made_by_factory
 from nncore_bench.worker.subjects.numerical_error import STEPS, TOLERANCES, compared
 from nncore_bench.worker.subjects.state import State

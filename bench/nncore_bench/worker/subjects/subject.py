@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from itertools import cycle
@@ -19,7 +19,6 @@ from nncore.model import SimpleNN
 from nncore.step import TrainStep
 from nncore_bench.cases import STEP_PHASES, UNATTRIBUTED, BlockKind, Case
 from nncore_bench.variants import EAGER, Form, form_of, words_of
-from nncore_bench.worker.blocks import IncorrectError
 from nncore_bench.worker.counters.operators import graph_nodes
 from nncore_bench.worker.counters.steps import INFERENCE, SETTLING_STEPS, Switch, settle
 from nncore_bench.worker.subjects.apply_variant import (
@@ -35,6 +34,7 @@ from nncore_bench.worker.subjects.apply_variant import (
 from nncore_bench.worker.subjects.batches import Structure, leaves, moved
 from nncore_bench.worker.subjects.complete import Made
 from nncore_bench.worker.subjects.cuda_graph import CapturedStep
+from nncore_bench.worker.subjects.first_step import FirstStep
 from nncore_bench.worker.subjects.numerical_error import TOLERANCES, Whole, compared
 from nncore_bench.worker.subjects.optimizers import formed_optimizer, optimizer_code
 from nncore_bench.worker.subjects.state import State
@@ -44,9 +44,6 @@ Batches = list[tuple[Structure, Any]]
 SEED = 0
 PREFETCHED = 2
 """Batches prefetched by each worker process of a DataLoader (torch's default)."""
-
-MOST_STEPS_UNMOVED = 16
-"""Refuse a step after which no parameter has moved for this many steps; accumulation moves them rarely."""
 
 
 class Subject:
@@ -104,7 +101,13 @@ class Subject:
         classes = int(data.train_targets.max()) + 1
         # Loss and optimizer come from nncore's own step: they belong to the measured code.
         step = TrainStep(SimpleNN(data.train_inputs.shape[1], int(self.case.hidden), classes).to(self.device))
-        return Made(step.model, data.train_inputs, data.train_targets, step.criterion, step.torch_optimizer)
+        return Made(
+            model=step.model,
+            inputs=data.train_inputs,
+            targets=data.train_targets,
+            loss=step.criterion,
+            optimizer=step.torch_optimizer,
+        )
 
     def _batches(self, _: Made) -> Batches:
         return _batches(self.case.dataset, self.case.device, self.case.batch_size)
@@ -288,15 +291,16 @@ class Subject:
     def check(self) -> dict[str, float]:
         """Check the first step before any time is trusted; raises IncorrectError.
 
-        Returns the loss, the shares of parameter tensors that got a gradient and that changed, and the
-        seconds of the very first step, including compilation or capture. A variant adds its errors against
-        the plain step; `plain_tf32` is 1 if this case is float32 but a plain script here would use TF32.
+        Returns the figures of `FirstStep`. A variant adds its errors against the plain step; `plain_tf32` is
+        1 if this case is float32 but a plain script here would use TF32.
         """
         said = {"plain_tf32": 1.0} if self._is_tf32_elsewhere() else {}
         compared = self._compared()
         with self.mode("plain"):
             self._run = self._whole()
-            return {**self._checked(), **compared, **said}
+            found, unusual = FirstStep(self.step, self._run, self.batches, self.least_trained).checked()
+        self.assumed += unusual
+        return {**found, **compared, **said}
 
     def _is_tf32_elsewhere(self) -> bool:
         return self.device.type == "cuda" and self.precision == "float32" and plain_tf32(self.step.model)
@@ -321,115 +325,10 @@ class Subject:
         tolerance = max(TOLERANCES[self.precision], errors.pop("own_error"))
         return {"first_step_s": first_s, **errors, "tolerance": tolerance}
 
-    def _checked(self) -> dict[str, float]:
-        model = self.step.model
-        trained = {
-            name: parameter
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad or self.least_trained
-        }
-        before = [parameter.detach().clone() for parameter in trained.values()]
-        begin = time.perf_counter()
-        try:
-            loss = self._run(*self.batches[0])
-        except (RuntimeError, TypeError):
-            self._explain_loss()
-            raise
-        first_s = time.perf_counter() - begin
-        check_loss(loss, "of the first step")
-        gradients = {name: gradient_of(parameter) for name, parameter in trained.items()}
-        finite = [one is not None and bool(one.isfinite().all()) for one in gradients.values()]
-        steps = self._steps_until_something_moves(before, list(trained.values()))
-        moved = [not torch.equal(old, new) for old, new in zip(before, trained.values(), strict=True)]
-        checks = {
-            "loss": float(loss.detach()),
-            "gradients": sum(finite) / len(finite),
-            "moved": sum(moved) / len(moved),
-            "first_step_s": first_s,
-        }
-        if not any(moved):
-            self._explain_no_move(gradients, checks["loss"])
-        if checks["gradients"] < self.least_trained:
-            raise IncorrectError(f"only {checks['gradients']:.0%} of the parameters got a finite gradient")
-        if checks["moved"] < self.least_trained:
-            raise IncorrectError(f"only {checks['moved']:.0%} of the parameters moved in the first step")
-        if steps > 1:
-            self.assumed += (f"parameters move in step {steps} first",)
-        return checks
-
-    def _steps_until_something_moves(self, before: list[Tensor], trained: list[Tensor]) -> int:
-        """Run further steps, since a schedule or accumulation may move nothing in the first ones."""
-        for number in range(1, MOST_STEPS_UNMOVED):
-            if not all(torch.equal(old, new) for old, new in zip(before, trained, strict=True)):
-                return number
-            if all(group.get("lr") == 0 for group in self.step.torch_optimizer.param_groups):
-                return 1
-            self._run(*self.batches[number % len(self.batches)])
-        return MOST_STEPS_UNMOVED
-
-    def _explain_loss(self) -> None:
-        """Raise IncorrectError if it is the loss that backward cannot use."""
-        inputs, targets = self.batches[0]
-        found: object = None
-        with suppress(RuntimeError, TypeError):
-            found = self.step.loss(self.step.forward(inputs), targets)
-        if found is not None:
-            check_loss(found, "of the first step")
-
-    def _explain_no_move(self, gradients: dict[str, Tensor | None], loss: float) -> None:
-        """Say why no parameter moves: a learning rate of 0 is noted; raises IncorrectError otherwise."""
-        if all(group.get("lr") == 0 for group in self.step.torch_optimizer.param_groups):
-            self.assumed += ("the learning rate is 0 in the first step, so that nothing moves",)
-            return
-        found = {name: one for name, one in gradients.items() if one is not None}
-        broken = [name for name, one in found.items() if not bool(one.isfinite().all())]
-        if not found:
-            raise IncorrectError(
-                f"no parameter of its network got a gradient in {MOST_STEPS_UNMOVED} steps, since backward"
-                " does not reach it (does the loss use another network, or outputs that were detached?)"
-            )
-        if broken:
-            raise IncorrectError(
-                f"the gradient of {broken[0]} is not finite in the first step, where the loss is {loss:.3g}"
-                " (scale the inputs, or choose a loss that stays finite)"
-            )
-        if not any(bool(one.any()) for one in found.values()):
-            raise IncorrectError(
-                f"all gradients are 0, with a loss of {loss:.3g}, so that nothing is trained (does the"
-                " loss depend on the outputs? cross-entropy of a single output does not)"
-            )
-        raise IncorrectError(
-            f"no parameter moved in {MOST_STEPS_UNMOVED} steps, though there are gradients (does its"
-            " optimizer hold the parameters of its network, and does its step update them?)"
-        )
-
     def denormals(self) -> int:
         """Count the denormal values in the state, which processors handle many times slower."""
         floats = [tensor for tensor in self.state() if tensor.is_floating_point()]
         return sum(int(((t != 0) & (t.abs() < torch.finfo(t.dtype).tiny)).sum()) for t in floats)
-
-
-def gradient_of(parameter: Tensor) -> Tensor | None:
-    """Return the gradient's values; of a sparse one those that are stored."""
-    gradient = parameter.grad
-    if gradient is not None and gradient.is_sparse:
-        return gradient.coalesce().values()
-    return gradient
-
-
-def check_loss(loss: object, of_which: str) -> None:
-    """Raise IncorrectError unless the loss is one finite number."""
-    if not isinstance(loss, Tensor):
-        raise IncorrectError(
-            f"the loss {of_which} is {type(loss).__name__} (let the loss return a tensor of one number)"
-        )
-    if loss.numel() != 1:
-        raise IncorrectError(
-            f"the loss {of_which} has the shape {list(loss.shape)} (let the loss return a tensor of one"
-            " number, such as its mean)"
-        )
-    if not torch.isfinite(loss.detach()):
-        raise IncorrectError(f"the loss {of_which} is {float(loss.detach())}, so its times mean nothing")
 
 
 def no_mark() -> None:

@@ -12,9 +12,9 @@ from nncore_bench.companions import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_
 from nncore_bench.records import CaseRecord
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 from nncore_bench.worker.blocks import IncorrectError, run_block
+from nncore_bench.worker.catalog import workload_of
 from nncore_bench.worker.clock import HostClock
-from nncore_bench.worker.subjects.catalog import workload_of
-from nncore_bench.worker.subjects.probes import CACHED_COPIES, ReferenceKernels, copied_bytes, gemm_side
+from nncore_bench.worker.references.probes import CACHED_COPIES, ReferenceKernels, copied_bytes, gemm_side
 
 KERNEL_CASE = Case(REFERENCE_KERNELS, "digits", "cpu", 1, "float32", "eager", 1, DOES_NOT_APPLY)
 

@@ -7,9 +7,9 @@ from nncore.model import SimpleNN
 from nncore.step import TrainStep
 from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, Case
 from nncore_bench.companions import REFERENCE_NETWORK, SMALLEST, SMALLEST_NETWORK, companions_of
+from nncore_bench.worker.catalog import workload_of
 from nncore_bench.worker.counters.count import count_case
-from nncore_bench.worker.subjects.catalog import workload_of
-from nncore_bench.worker.subjects.reference_network import ReferenceNetwork
+from nncore_bench.worker.references.reference_network import ReferenceNetwork
 from nncore_bench.worker.subjects.subject import Subject
 
 CASE = Case(REFERENCE_NETWORK, DOES_NOT_APPLY, "cpu", 1, "float32", "eager", 1, SMALLEST)

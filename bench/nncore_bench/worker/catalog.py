@@ -7,10 +7,10 @@ import torch
 from nncore_bench.cases import BlockKind, Case
 from nncore_bench.companions import REFERENCE_KERNELS, REFERENCE_NETWORK
 from nncore_bench.worker.blocks import Workload
-from nncore_bench.worker.subjects.known_answers import BusyWait, DelayedPhase
+from nncore_bench.worker.references.known_answers import BusyWait, DelayedPhase
+from nncore_bench.worker.references.probes import ReferenceKernels
+from nncore_bench.worker.references.reference_network import ReferenceNetwork
 from nncore_bench.worker.subjects.own_step import own_subject
-from nncore_bench.worker.subjects.probes import ReferenceKernels
-from nncore_bench.worker.subjects.reference_network import ReferenceNetwork
 from nncore_bench.worker.subjects.subject import Subject
 
 
