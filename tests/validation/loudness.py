@@ -57,10 +57,14 @@ class Loudness:
 
 @dataclass(frozen=True)
 class Probe:
-    """The loudness of all cores before one slice of a series; `started` is a UTC time in ISO format."""
+    """The loudness of all cores before one slice of a series, beside a load of burner.py.
+
+    `started` is a UTC time in ISO format.
+    """
 
     started: str
     cores: tuple[Loudness, ...]
+    load: str = "none"
 
 
 def loudness_of(core: int, laps_s: Floats) -> Loudness:
@@ -150,16 +154,18 @@ def loudness_table(series: Iterable[tuple[Mapping[str, str], Sequence[Probe]]]) 
 
 
 def _lines(probes: Sequence[Probe]) -> list[dict[str, str]]:
-    cores: dict[int, list[Loudness]] = {}
+    cores: dict[tuple[str, int], list[Loudness]] = {}
     for probe in probes:
         for one in probe.cores:
-            cores.setdefault(one.core, []).append(one)
+            cores.setdefault((probe.load, one.core), []).append(one)
     if not cores:
         return [{"core": NOT_RECORDED}]
+    loads = {load for load, _ in cores} != {"none"}
     return [
-        {"core": str(core), "slices": str(len(ones))}
+        ({"probed beside": load} if loads else {})
+        | {"core": str(core), "slices": str(len(ones))}
         | {name: _over([read(one) for one in ones], places) for name, (places, read) in COLUMNS.items()}
-        for core, ones in sorted(cores.items())
+        for (load, core), ones in sorted(cores.items())
     ]
 
 

@@ -39,11 +39,11 @@ class SeriesError(RuntimeError):
 
 
 @contextmanager
-def slice_of(out: Path, settings: Any, probe_s: float) -> Iterator[int]:  # noqa: ANN401 - any dataclass
+def slice_of(out: Path, settings: Any, probe_s: float, load: str = "none") -> Iterator[int]:  # noqa: ANN401 - any dataclass
     """Begin or continue the series in a folder, and yield the file descriptor of its lock.
 
-    The machine is probed for `probe_s` seconds a core, or not at all for 0. What stops the series ends the
-    program with one sentence.
+    The machine is probed for `probe_s` seconds a core, by itself and beside the load, or not at all for 0.
+    What stops the series ends the program with one sentence.
     """
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `with` ends what it started
     out.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,8 @@ def slice_of(out: Path, settings: Any, probe_s: float) -> Iterator[int]:  # noqa
         settle(out, settings)
         with alone(out) as lock:
             if probe_s:
-                record_loudness(out, probe_s)
+                for beside in dict.fromkeys(("none", load)):
+                    record_loudness(out, probe_s, beside)
             yield lock
     except (SeriesError, BurnerError) as error:
         sys.exit(str(error))
@@ -85,17 +86,19 @@ def alone(out: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def record_loudness(out: Path, seconds: float) -> None:
-    """Probe every core for some seconds, and add the figures to those of the slices before."""
+def record_loudness(out: Path, seconds: float, load: str) -> None:
+    """Probe every core for some seconds beside a load, and add the figures to those of the slices before."""
     started = datetime.now(UTC).isoformat()
     command = [sys.executable, str(Path(__file__).with_name("loudness.py")), "--json", f"--seconds={seconds}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with burning(load, started):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SeriesError(f"the machine cannot be probed: {done.stderr.strip()}")
-    probe = Probe(started, msgspec.json.decode(done.stdout, type=tuple[Loudness, ...]))
+    probe = Probe(started, msgspec.json.decode(done.stdout, type=tuple[Loudness, ...]), load)
     probes = msgspec.json.encode([*recorded_loudness(out), probe])
     replace_file(out / LOUDNESS_FILE, msgspec.json.format(probes, indent=1))
-    sys.stdout.write("".join(f"{sentence(one)}\n" for one in probe.cores))
+    beside = "" if load == "none" else f"beside the load {load}, "
+    sys.stdout.write("".join(f"{beside}{sentence(one)}\n" for one in probe.cores))
     sys.stdout.flush()
 
 
@@ -121,9 +124,9 @@ def loaded(kind: str, seed: int, session: Session) -> Runner:
     """
 
     def run(number: int, command: Sequence[str], log: Path) -> int:
-        with burning(kind, f"{seed}:{number}") as process:
+        with burning(kind, f"{seed}:{number}") as processes:
             code = session(command, log)
-            check_burning(process)
+            check_burning(processes)
         return code
 
     return run
@@ -137,7 +140,12 @@ def slice_parser(description: str | None, runs: str) -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder of the series")
     parser.add_argument("--runs", type=int, default=10, help=f"{runs} in all")
     parser.add_argument("--at-most", type=int, help=f"{runs} in this slice")
-    parser.add_argument("--load", choices=LOADS, default="none", help="what keeps core 1 busy meanwhile")
+    parser.add_argument(
+        "--load",
+        choices=LOADS,
+        default="none",
+        help="what keeps core 1 or all cores busy meanwhile (see burner.py)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the load, and of whatever else is random")
     parser.add_argument("--python", default=sys.executable, help="the Python that measures")
     parser.add_argument(

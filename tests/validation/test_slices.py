@@ -43,9 +43,9 @@ def test_the_load_of_a_run_depends_on_seed_and_number_alone(
     begun: list[tuple[str, str]] = []
 
     @contextmanager
-    def noted(kind: str, seed: str) -> Iterator[None]:
+    def noted(kind: str, seed: str) -> Iterator[tuple[()]]:
         begun.append((kind, seed))
-        yield
+        yield ()
 
     monkeypatch.setattr(slices, "burning", noted)
     for seed, numbers in ((0, (1, 2, 3)), (0, (1,)), (0, (2, 3)), (1, (1,))):
@@ -61,11 +61,11 @@ def test_a_load_that_has_ended_ends_the_series(tmp_path: Path, monkeypatch: pyte
     """Its run would count as disturbed and was not."""
 
     @contextmanager
-    def dead(kind: str, seed: str) -> Iterator[Popen[bytes] | None]:
-        with burning(kind, seed, core=100_000) as process:
-            assert process is not None
-            process.wait(PATIENCE_S)
-            yield process
+    def dead(kind: str, seed: str) -> Iterator[Sequence[Popen[bytes]]]:
+        with burning(kind, seed, core=100_000) as processes:
+            for process in processes:
+                process.wait(PATIENCE_S)
+            yield processes
 
     monkeypatch.setattr(slices, "burning", dead)
     with pytest.raises(BurnerError, match="ended with 1"):

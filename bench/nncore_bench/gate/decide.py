@@ -151,11 +151,12 @@ def _as_ratio(log_ratio: float | None) -> float:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A column by one kind of time: its mean log-ratio, its margin, and its p if it was tested."""
+    """A column by one kind of time: its mean log-ratio, its margin, and its p where it was tested."""
 
     ratio: Estimate
     margin: float
     p: float | None
+    faster_p: float | None = None
 
     def slower(self, alpha: float) -> bool:
         """Tell whether it is proven slower, and by half its margin at least."""
@@ -173,20 +174,22 @@ class _Shown:
     def passes(self) -> bool:
         return self.within and not self.looks_slower
 
-    @property
-    def surely_faster(self) -> bool:
-        return self.ratio.exceeds(0.0) is False and self.ratio.value <= -log1p(self.margin / 2)
+    def faster(self, alpha: float) -> bool:
+        """Tell whether it is proven faster, and by half its margin at least."""
+        tested = self.faster_p is not None and self.faster_p <= alpha
+        return tested and self.ratio.value <= -log1p(self.margin / 2)
 
 
 def screen(columns: Sequence[Column], rule: Rule) -> dict[str, Decision]:
     """Judge the first stage's pairs: a column is same or faster, or left open as undecided; by name.
 
-    No column is slower here, however slow it looks. `detectable` is what the second stage would detect with
-    the spread seen here, were no column to pass.
+    No column is slower here, however slow it looks; one is faster by the test of `confirm`. `detectable` is
+    what the second stage would detect with the spread seen here, were no column to pass.
     """
+    faster = _adjusted([-column.low for column in columns], np.random.default_rng(0))
     return {
-        column.name: _decision(column, (None, None), rule, columns=len(columns), pairs=rule.second_pairs)
-        for column in columns
+        column.name: _decision(column, (None, None, p), rule, columns=len(columns), pairs=rule.second_pairs)
+        for column, p in zip(columns, faster, strict=True)
     }
 
 
@@ -197,28 +200,29 @@ def confirm(columns: Sequence[Column], rule: Rule, random: np.random.Generator) 
     block means, which are tested together. Same: the upper bounds of both below log(1 + margin), and their
     means below log(1 + margin/2), so that a column known well that looks slower by half its margin is put
     to the test and never passed. Block means are there for tails, and have a margin of their own. Faster: the
-    same, the upper bound of low estimates below 0, and their mean log-ratio at most -log(1 + margin/2).
-    Raises ValueError if columns differ in their number of pairs.
+    same, with the adjusted p of "faster" by low estimates at most alpha, and their mean log-ratio at most
+    -log(1 + margin/2). Raises ValueError if columns differ in their number of pairs.
     """
-    if not columns:
-        return {}
-    kinds = [column.low for column in columns] + [column.mean for column in columns]
-    adjusted = sign_flips(np.stack(kinds), random).adjusted.tolist()
+    faster = _adjusted([-column.low for column in columns], random.spawn(1)[0])
+    slower = _adjusted([*(column.low for column in columns), *(column.mean for column in columns)], random)
+    of_low, of_mean = slower[: len(columns)], slower[len(columns) :]
     return {
-        column.name: _decision(column, (p, mean_p), rule, columns=len(columns), pairs=len(column.low))
-        for column, p, mean_p in zip(columns, adjusted[: len(columns)], adjusted[len(columns) :], strict=True)
+        column.name: _decision(column, p, rule, columns=len(columns), pairs=len(column.low))
+        for column, *p in zip(columns, of_low, of_mean, faster, strict=True)
     }
 
 
-def _decision(
-    column: Column, p: tuple[float | None, float | None], rule: Rule, *, columns: int, pairs: int
-) -> Decision:
+def _adjusted(log_ratios: Sequence[Floats], random: np.random.Generator) -> list[float]:
+    return sign_flips(np.stack(log_ratios), random).adjusted.tolist() if log_ratios else []
+
+
+def _decision(column: Column, p: Sequence[float | None], rule: Rule, *, columns: int, pairs: int) -> Decision:
     """Return the verdict on one of a number of columns; `pairs` are those the second stage has or will have.
 
-    `p` are those of low estimates and of block means.
+    `p` are those of "slower" by low estimates and by block means, and that of "faster".
     """
     low, mean = interval(column.low, rule.alpha_pass), interval(column.mean, rule.alpha_pass)
-    shown = _Shown(low, column.margin, p[0]), _Shown(mean, rule.mean_margin, p[1])
+    shown = _Shown(low, column.margin, p[0], p[2]), _Shown(mean, rule.mean_margin, p[1])
     verdict, ground = _verdict(*shown, rule.alpha)
     deviation = _deviation(column.low)
     return Decision(
@@ -249,4 +253,4 @@ def _verdict(low: _Shown, mean: _Shown, alpha: float) -> tuple[Verdict, Ground]:
         return Verdict.UNDECIDED, Ground.LOOKS_SLOWER if low.within else Ground.MAY_BE_SLOWER
     if not mean.passes:
         return Verdict.UNDECIDED, Ground.TAIL_LOOKS_SLOWER if mean.within else Ground.TAIL_MAY_BE_SLOWER
-    return (Verdict.FASTER, Ground.FASTER) if low.surely_faster else (Verdict.SAME, Ground.SAME)
+    return (Verdict.FASTER, Ground.FASTER) if low.faster(alpha) else (Verdict.SAME, Ground.SAME)

@@ -17,8 +17,9 @@ class Rule:
 
     A case, a phase or a device that is slower by up to `margin` still passes; the mean over all cases, which
     is known better, has `suite_margin`. `alpha` is the share of runs of identical code in which anything may
-    be called slower; 1 - `alpha_pass` is the coverage of the two-sided interval that proves "same". The
-    second stage has at least `second_pairs`, and at most `most_pairs` however much of the budget is left.
+    be called slower, and at each stage that in which anything may be called faster; 1 - `alpha_pass` is the
+    coverage of the two-sided interval that proves "same". The second stage has at least `second_pairs`, and
+    at most `most_pairs` however much of the budget is left.
     """
 
     margin: float = 0.05

@@ -96,7 +96,7 @@ def main() -> None:
     settings = GateSettings(given.scenario, given.load, given.seed, given.budget, given.python, code)
     os.environ["PYTHONPATH"] = str(ROOT)  # the gate itself is this checkout's
     with (
-        slice_of(out, settings, given.probe) as lock,
+        slice_of(out, settings, given.probe, given.load) as lock,
         tempfile.TemporaryDirectory(prefix="arms-") as folder,
     ):
         session = partial(run_session, lock=lock, cwd=planted_repository(Path(folder)))

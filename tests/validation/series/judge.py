@@ -28,8 +28,8 @@ from loudness import loudness_table
 from slices import SETTINGS_FILE, recorded_loudness
 
 WANTED_PAIRS = 500
-AIMS = {"none": (0.01, 0.03), "bursty": (0.02, 0.06), "steady": (0.02, 0.06)}
-"""The variation to reach in the median case and in the worst, by load."""
+QUIET_AIM, LOUD_AIM = (0.005, 0.01), (0.02, 0.04)
+"""The variation to reach in the median case and in the worst, without a load and beside one."""
 
 
 def variation(columns: Mapping[str, list[Estimates]], cases: list[Case]) -> pd.DataFrame:
@@ -52,8 +52,9 @@ def variation_table(frame: pd.DataFrame) -> str:
 def aim_sentence(load: str, ours: "pd.Series[float]") -> str:
     """Say whether the variation of our estimate is as small as it should be under this load."""
     median, worst = ours.median(), ours.max()
-    reached = median <= AIMS[load][0] and worst <= AIMS[load][1]
-    aims = [decimals(100 * aim, 0) for aim in AIMS[load]]
+    aim = QUIET_AIM if load == "none" else LOUD_AIM
+    reached = median <= aim[0] and worst <= aim[1]
+    aims = [decimals(100 * one, 1) for one in aim]
     return (
         f"Aim of ours (load {load}): at most {aims[0]} % in the median case and {aims[1]} % in the worst;"
         f" it is {decimals(100 * median, 2)} % and {decimals(100 * worst, 2)} %:"

@@ -131,7 +131,7 @@ def main() -> None:
     out: Path = given.out.resolve()  # the sessions run in the root of the checkout
     extra = tuple(shlex.split(given.extra))
     settings = Settings(given.load, given.budget, given.seed, given.python, extra)
-    with slice_of(out, settings, given.probe) as lock:
+    with slice_of(out, settings, given.probe, given.load) as lock:
         runner = loaded(settings.load, settings.seed, partial(run_session, lock=lock))
         done = go_on(out, settings, given.runs, runner, given.at_most)
     sys.stdout.write(f"{done} runs finished in this slice\n")
