@@ -16,6 +16,7 @@ from nncore_bench.selftest.checks import Check
 
 ROOT = Path(__file__).parents[2]
 GOOD, BAD = Check("clock", passed=True, words="fine"), Check("observer", passed=False, words="+9 %")
+LOUD = Check("parts", passed=None, words="± 9 %")
 
 
 def answering(*checks: Check, error: Exception | None = None) -> object:
@@ -48,6 +49,18 @@ def test_one_failed_check_is_exit_code_1(
     out = capsys.readouterr().out
     assert "FAIL  observer: +9 %\n" in out
     assert out.endswith("2 of 3 checks passed\n")
+
+
+def test_a_machine_too_loud_to_tell_is_exit_code_3(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And a failure counts for more."""
+    monkeypatch.setattr(selftest, "selftest", answering(GOOD, LOUD))
+    assert command.main(["selftest"]) == 3
+    out = capsys.readouterr().out
+    assert out == "ok    clock: fine\nloud  parts: ± 9 %\n1 of 2 checks passed, 1 too loud to tell\n"
+    monkeypatch.setattr(selftest, "selftest", answering(LOUD, BAD))
+    assert command.main(["selftest"]) == 1
 
 
 def test_a_machine_that_cannot_measure_is_one_sentence_and_exit_code_2(

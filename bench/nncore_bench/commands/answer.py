@@ -10,13 +10,13 @@ All commands share its schema; times are in seconds, sizes in bytes, and null me
                     profile   finished or incomplete
                     gate      slower, undecided, same or faster
                     advise    the change that gains most, or none
-                    selftest  passed or failed
+                    selftest  passed, failed or too loud to tell
     cause           the first cause of the verdict, an object, or null:
                     report, profile  the costliest finding, as in table findings
                     compare          the first cause of the first suspect, as in table why
                     gate             the first cause of the slowest case, with its key, as in causes
                     advise           the change with its speed_up and the bounds low and high
-                    selftest         the first check that failed, as in table checks
+                    selftest         the first check that failed, or could not tell, as in table checks
                     profile          if incomplete, the first case without a profile, and the reason
     next            the suggested next command or step, or null
     tables          the raw records of the printed tables, by name

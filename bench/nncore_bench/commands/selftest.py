@@ -1,9 +1,12 @@
-"""Measure known times, injected delays and identical cases on this machine; exit code 1 if one is off."""
+"""Measure known times, injected delays and identical cases on this machine.
+
+Exit code 1 if one is off, and 3 if the machine is too loud to tell.
+"""
 
 import argparse
 from typing import TYPE_CHECKING
 
-from nncore_bench.commands.answer import FAILED, OK, Answer, Say
+from nncore_bench.commands.answer import FAILED, OK, UNDECIDED, Answer, Say
 from nncore_bench.errors import UserError
 from nncore_bench.options import count
 
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 
 HELP = "measure known times, and tell whether this machine's figures can be trusted"
 QUIETER = "close other programs and run it again"
+MARKS = {True: "ok  ", False: "FAIL", None: "loud"}
+LOUD = "too loud to tell"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,14 +50,18 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
                 if isinstance(check, str):
                     say(check)
                 else:
-                    say(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.figure}")
+                    say(f"{MARKS[check.passed]}  {check.name}: {check.figure}")
                     checks.append(check)
     except UserError as error:
         raise UserError(f"this machine cannot be tested: {error}") from None
     records = [one.record for one in checks]
-    failed = [record for record in records if not record["passed"]]
-    say(f"{len(checks) - len(failed)} of {len(checks)} checks passed")
+    failed = [record for record in records if record["passed"] is False]
+    loud = [record for record in records if record["passed"] is None]
+    passed = len(checks) - len(failed) - len(loud)
+    say(f"{passed} of {len(checks)} checks passed{f', {len(loud)} {LOUD}' if loud else ''}")
     figures = {"tables": {"checks": records}}
     if failed:
         return Answer(FAILED, "failed", failed[0], QUIETER, figures)
+    if loud:
+        return Answer(UNDECIDED, LOUD, loud[0], QUIETER, figures)
     return Answer(OK, "passed", None, None, figures)

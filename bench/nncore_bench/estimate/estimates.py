@@ -124,7 +124,11 @@ class Spread:
     @property
     def half_width(self) -> float:
         """Return half the width of the 95 % interval of the mean."""
-        return float(stdtrit(self.freedom, (1 + COVERAGE) / 2)) * self.error
+        return self.half_width_of(COVERAGE)
+
+    def half_width_of(self, coverage: float) -> float:
+        """Return half the width of the interval of the mean that holds it with a probability."""
+        return float(stdtrit(self.freedom, (1 + coverage) / 2)) * self.error
 
     def joined(self, other: "Spread") -> "Spread":
         """Return the spread of the difference of two independent means (Welch, Biometrika 34, 1947)."""

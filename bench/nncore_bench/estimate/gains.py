@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
 
 from nncore_bench.cases import STEP_PHASES, BlockKind, Case
 from nncore_bench.estimate.estimates import COVERAGE, Estimate, midmean, spread_of
@@ -134,7 +133,7 @@ def _gain(record: CaseRecord, plain: CaseRecord, blocks: Mapping[Case, BlocksOfC
     if spread is None:
         return Gain(record.case, about, "cannot run", "no two rounds were finished")
     # Bonferroni: the intervals of all variants hold together.
-    half = float(stdtrit(spread.freedom, 1 - (1 - COVERAGE) / (2 * tried))) * spread.error
+    half = spread.half_width_of(1 - (1 - COVERAGE) / tried)
     speed_up = Estimate.around_ratio(exp(float(ratios.mean())), half)
     errors = [record.correct[name] for name in ERRORS if name in record.correct]
     error = float(np.max(errors)) if errors else 0.0  # NaN if one of them is
