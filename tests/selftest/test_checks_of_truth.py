@@ -122,17 +122,21 @@ def test_a_loud_machine_is_neither_a_pass_nor_a_failure() -> None:
     assert outcomes.count(False) <= 2
 
 
-@pytest.mark.parametrize("check", [truth.observer, truth.parts_and_whole])
-def test_an_error_of_five_percent_never_passes_however_loud(check: Callable[[Steps], Check]) -> None:
-    """By noise of 1 to 60 % in each block, 30 runs each; it fails while the machine lets it be seen."""
+@pytest.mark.parametrize(
+    ("check", "error"), [(truth.observer, 0.05), (truth.parts_and_whole, 1.05 * 660 / 650 - 1)]
+)
+def test_an_error_of_five_percent_passes_once_in_30_at_most_however_loud(
+    check: Callable[[Steps], Check], error: float
+) -> None:
+    """By noise of 1 to 60 % in each lap, 30 runs each; it fails while the machine lets it be seen."""
     for noise in (0.01, 0.1, 0.6):
-        outcomes = [check(noisy_steps(noise, 0.07, seed)).passed for seed in range(30)]
+        outcomes = [check(noisy_steps(noise, error, seed)).passed for seed in range(30)]
         assert outcomes.count(True) <= 1
         assert noise > 0.01 or set(outcomes) == {False}
 
 
 def test_laps_that_vary_by_themselves_excuse_a_delay_that_is_off() -> None:
-    """A delay of 300 µs found as 330: a failure, unless laps without one differ by 10 µs in that launch."""
+    """A delay of 300 µs found as 330: a failure, unless laps of that phase without one differ by 10 µs."""
 
     def steps(noise_ns: int) -> list[Block]:
         blocks = []

@@ -21,6 +21,8 @@ from typing import TypeAlias
 import numpy as np
 
 Span: TypeAlias = tuple[float, float]
+"""The shortest and the longest time, in seconds."""
+
 CORE = 1
 LOOK_S = 0.1
 """How long an orphan may go on."""
@@ -28,7 +30,7 @@ LOOK_S = 0.1
 
 @dataclass(frozen=True)
 class Load:
-    """What a core is kept busy with, and the shortest and longest time in seconds that it is busy and pauses.
+    """What a core is kept busy with, and for how long it is busy and pauses in turn.
 
     On `both` cores each has a process of its own, in a rhythm of its own.
     """

@@ -160,9 +160,8 @@ def _lines(probes: Sequence[Probe]) -> list[dict[str, str]]:
             cores.setdefault((probe.load, one.core), []).append(one)
     if not cores:
         return [{"core": NOT_RECORDED}]
-    loads = {load for load, _ in cores} != {"none"}
     return [
-        ({"probed beside": load} if loads else {})
+        ({"probed beside": load} if any(name != "none" for name, _ in cores) else {})
         | {"core": str(core), "slices": str(len(ones))}
         | {name: _over([read(one) for one in ones], places) for name, (places, read) in COLUMNS.items()}
         for (load, core), ones in sorted(cores.items())

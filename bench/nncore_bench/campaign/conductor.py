@@ -195,18 +195,12 @@ class Conductor:
         return list(dict.fromkeys(r.case.device for r in self.cases if r.status == "ok" and not r.role))
 
     def _numbers(self, device: str) -> list[int]:
-        """Return the cases to measure on a device, in random order; companions only of cases left.
-
-        Those that are compared with each other come one after the other, so that they see the same machine.
-        """
+        """Return the cases to measure on a device, in random order; companions only of cases left."""
         ok = {number: record for number, record in enumerate(self.cases) if record.status == "ok"}
         places = {record.case.place for record in ok.values() if not record.role}
-        groups: dict[Case, list[int]] = {}
-        for number, record in ok.items():
-            if record.case.device == device and record.case.place in places:
-                groups.setdefault(record.case.alike, []).append(number)
-        shuffled = self.random.sample(list(groups.values()), len(groups))
-        return [number for group in shuffled for number in self.random.sample(group, len(group))]
+        numbers = [n for n, r in ok.items() if r.case.device == device and r.case.place in places]
+        self.random.shuffle(numbers)
+        return numbers
 
     def _prepare_all(self, device: str, launch: int) -> None:
         """Prepare a device's cases in a launch, in random order since set-up leaves traces in memory."""

@@ -33,11 +33,6 @@ if TYPE_CHECKING:
     from nncore_bench.estimate.source import Source
 
 NO_CUDA = "no CUDA device was found"
-COMPARED = 0.25
-"""Length of the blocks of cases that are only there to be compared, relative to others.
-
-The shorter they are, the more alike is the machine that neighbours see.
-"""
 
 
 class Suite:
@@ -128,7 +123,7 @@ class Suite:
     ) -> None:
         """Measure the selected cases and phases; finished rounds stay if it is interrupted.
 
-        `alone` leaves out their companions; the cases are there to be compared, in blocks that are shorter.
+        `alone` leaves out their companions.
         """
         while self._checkers:  # they hold data, and a GPU that may admit a single process
             self._checkers.popitem()[1].close()
@@ -137,13 +132,7 @@ class Suite:
             phases[case].append(phase)
         reasons = {case: self.skip_reason(case) for case in phases}
         records = [
-            CaseRecord(
-                case,
-                tuple(names),
-                status="skipped" if reasons[case] else "ok",
-                reason=reasons[case],
-                block_share=COMPARED if alone else 1.0,
-            )
+            CaseRecord(case, tuple(names), status="skipped" if reasons[case] else "ok", reason=reasons[case])
             for case, names in phases.items()
         ]
         ok = [record for record in records if record.status == "ok"]

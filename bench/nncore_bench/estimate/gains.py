@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from nncore_bench.cases import STEP_PHASES, BlockKind, Case
+from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case
 from nncore_bench.estimate.estimates import COVERAGE, Estimate, midmean, spread_of
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, Block, BlocksOfCase, by_case
@@ -88,7 +88,7 @@ def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[
     """
     groups: dict[Case, list[CaseRecord]] = {}
     for record in records:
-        groups.setdefault(record.case.alike, []).append(record)
+        groups.setdefault(_alike(record.case), []).append(record)
     found = {}
     for group in groups.values():
         plain = [one for one in group if (one.case.variant, one.case.precision) == (EAGER, PLAIN_PRECISION)]
@@ -98,6 +98,11 @@ def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[
             if gained := gains(records, blocks, base):
                 found[base] = gained
     return found
+
+
+def _alike(case: Case) -> Case:
+    """Return the key that cases of one device, batch size and width share."""
+    return replace(case, threads=DOES_NOT_APPLY, variant=EAGER, precision=PLAIN_PRECISION)
 
 
 def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) -> list[Gain]:
@@ -112,7 +117,7 @@ def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) ->
         record
         for record in records
         if record.case != base
-        and record.case.alike == base.alike
+        and _alike(record.case) == _alike(base)
         and KINDS[made_faster(record.case.variant)] in {*record.kinds} & {*plain.kinds}
     ]
     tried = Counter(made_faster(record.case.variant) for record in others)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import exp, inf, log1p, sqrt
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
@@ -63,8 +63,8 @@ class Decision:
     `ratio` is the candidate's time over that of the base by low estimates, `low` and `high` its two-sided
     interval; `mean_ratio` and `mean_ratio_high` are the ratio of block means and its upper bound. `p` and
     `mean_p` are the adjusted p of "slower", by low estimates and by block means, None in stage 1, which has
-    no such verdict. `detectable` is the smallest change, as a share, that the second stage detects (see
-    `smallest_detectable`).
+    no such verdict; `faster_p` is that of "faster". `detectable` is the smallest change, as a share, that the
+    second stage detects (see `smallest_detectable`).
     """
 
     name: str
@@ -81,6 +81,7 @@ class Decision:
     pairs: int
     stage: Literal[1, 2]
     ground: Ground
+    faster_p: float | None = None
 
 
 def interval(log_ratios: Floats, alpha: float) -> Estimate:
@@ -186,9 +187,11 @@ def screen(columns: Sequence[Column], rule: Rule) -> dict[str, Decision]:
     No column is slower here, however slow it looks; one is faster by the test of `confirm`. `detectable` is
     what the second stage would detect with the spread seen here, were no column to pass.
     """
+    # Any sign vectors make the test exact; with its usual 8 pairs it tries all of them.
     faster = _adjusted([-column.low for column in columns], np.random.default_rng(0))
+    size = {"columns": len(columns), "pairs": rule.second_pairs}
     return {
-        column.name: _decision(column, (None, None, p), rule, columns=len(columns), pairs=rule.second_pairs)
+        column.name: _decision(column, _Adjusted(None, None, p), rule, **size)
         for column, p in zip(columns, faster, strict=True)
     }
 
@@ -207,7 +210,7 @@ def confirm(columns: Sequence[Column], rule: Rule, random: np.random.Generator) 
     slower = _adjusted([*(column.low for column in columns), *(column.mean for column in columns)], random)
     of_low, of_mean = slower[: len(columns)], slower[len(columns) :]
     return {
-        column.name: _decision(column, p, rule, columns=len(columns), pairs=len(column.low))
+        column.name: _decision(column, _Adjusted(*p), rule, columns=len(columns), pairs=len(column.low))
         for column, *p in zip(columns, of_low, of_mean, faster, strict=True)
     }
 
@@ -216,13 +219,18 @@ def _adjusted(log_ratios: Sequence[Floats], random: np.random.Generator) -> list
     return sign_flips(np.stack(log_ratios), random).adjusted.tolist() if log_ratios else []
 
 
-def _decision(column: Column, p: Sequence[float | None], rule: Rule, *, columns: int, pairs: int) -> Decision:
-    """Return the verdict on one of a number of columns; `pairs` are those the second stage has or will have.
+class _Adjusted(NamedTuple):
+    """The adjusted p of a column: of "slower" by low estimates and by block means, and of "faster"."""
 
-    `p` are those of "slower" by low estimates and by block means, and that of "faster".
-    """
+    low: float | None
+    mean: float | None
+    faster: float
+
+
+def _decision(column: Column, p: _Adjusted, rule: Rule, *, columns: int, pairs: int) -> Decision:
+    """Return the verdict on one of some columns; `pairs` are those the second stage has or will have."""
     low, mean = interval(column.low, rule.alpha_pass), interval(column.mean, rule.alpha_pass)
-    shown = _Shown(low, column.margin, p[0], p[2]), _Shown(mean, rule.mean_margin, p[1])
+    shown = _Shown(low, column.margin, p.low, p.faster), _Shown(mean, rule.mean_margin, p.mean)
     verdict, ground = _verdict(*shown, rule.alpha)
     deviation = _deviation(column.low)
     return Decision(
@@ -234,12 +242,13 @@ def _decision(column: Column, p: Sequence[float | None], rule: Rule, *, columns:
         high=_as_ratio(low.high),
         mean_ratio=_as_ratio(mean.value),
         mean_ratio_high=_as_ratio(mean.high),
-        p=p[0],
-        mean_p=p[1],
+        p=p.low,
+        mean_p=p.mean,
         detectable=smallest_detectable(deviation, pairs, KINDS * columns, column.margin, rule.alpha),
         pairs=len(column.low),
-        stage=1 if p[0] is None else 2,
+        stage=1 if p.low is None else 2,
         ground=ground,
+        faster_p=p.faster,
     )
 
 
