@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Literal, TypeAlias
 
-from nncore_bench.variants import Form, form_of, made_faster, words_of
+from nncore_bench.variants import EAGER, PRECISIONS, Form, form_of, made_faster, words_of
 
 STEP_PHASES = ("zero_grad", "forward", "loss", "backward", "optimizer")
 """The phases whose laps add up to the step, in the order in which they run."""
@@ -106,6 +106,11 @@ class Case:
         path, _, factory = source.rpartition(":")
         of_file = f"{PurePath(path).stem}:{factory}" if path.endswith(".py") else source
         return replace(self, subject=name or of_file)
+
+    @property
+    def alike(self) -> "Case":
+        """The key shared by cases of one device, batch size and width, which are compared with each other."""
+        return replace(self, threads=DOES_NOT_APPLY, variant=EAGER, precision=PRECISIONS[0])
 
     @property
     def on_device(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import groupby
 from math import ceil
 from statistics import mean, stdev
 
@@ -49,6 +50,30 @@ def test_the_order_is_random_and_follows_the_seed() -> None:
 
     assert order(1) == order(1)
     assert order(1) != order(2)
+
+
+def test_cases_that_are_compared_are_measured_one_after_the_other() -> None:
+    """The variants and threads of one batch size and width, in random order, as the cells are."""
+    cells = [record.case for record in records(4)]
+    cases = [replace(cell, variant=variant) for cell in cells for variant in ("eager", "fused", "foreach")]
+    bench = Bench()
+    conduct(bench, Plan(2, 100.0, 0.01, least_rounds=12), [CaseRecord(case, ("step",)) for case in cases])
+    orders = []
+    for number in bench.rounds:
+        asked = [block.case // 3 for block in bench.rounds[number] if block.kind == "plain"]
+        assert len(list(groupby(asked))) == len(cells)
+        orders.append([block.case for block in bench.rounds[number] if block.kind == "plain"])
+    assert len({tuple(order) for order in orders}) > 1
+    assert len({tuple(key for key, _ in groupby(n // 3 for n in order)) for order in orders}) > 1
+
+
+@pytest.mark.parametrize(("step_s", "steps"), [(0.001, 32), (0.0012, 32), (0.0014, 16), (0.1, 4), (3.0, 1)])
+def test_a_block_has_a_number_of_steps_that_noise_does_not_change(step_s: float, steps: int) -> None:
+    """The power of 2 nearest to 30 ms; a block of long steps has as few as its shortest rule says."""
+    bench = Bench()
+    bench.step_s = step_s
+    conduct(bench, Plan(1, 10.0, 0.01), [CaseRecord(records()[0].case, ("step",))])
+    assert bench.saved_cases[0].steps_per_block == {"laps": steps, "plain": steps}
 
 
 def test_steady_laps_need_no_more_rounds_than_the_least() -> None:

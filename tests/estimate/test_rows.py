@@ -1,7 +1,9 @@
 """Rows are what the laps say: closed forms for times, shares, intervals, overheads and devices."""
 
 from dataclasses import replace
+from math import exp
 
+import numpy as np
 import pytest
 from made_up_runs import (
     CPU_CASE,
@@ -20,7 +22,7 @@ from made_up_runs import (
 from scipy import stats
 
 from nncore_bench.cases import STEP_PHASES, UNATTRIBUTED, Case
-from nncore_bench.estimate.estimates import BETWEEN_LAUNCHES, WITHIN_ONE_PROCESS
+from nncore_bench.estimate.estimates import BETWEEN_LAUNCHES, OF_RATIOS, WITHIN_ONE_PROCESS
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row
 from nncore_bench.runs import Block
@@ -40,6 +42,43 @@ def test_the_time_of_a_phase_is_its_lap(phase: str) -> None:
     expected = (STEP_LAPS | OTHER_LAPS)[phase] * NANO
     assert (row.time_s, row.median_s, row.mean_s) == pytest.approx((expected,) * 3)
     assert row.disturbance == pytest.approx(1)
+
+
+def test_the_phases_of_a_step_add_up_to_it_however_they_are_disturbed() -> None:
+    """No iteration is free of disturbances, each phase is once; an own step is timed without its seams."""
+    blocks = blocks_of(launches=[1.0, 1.0])
+    random = np.random.default_rng(0)
+    for block in blocks:
+        block.host[1:] += random.integers(1, 9, block.host[1:].shape) * 10_000
+    for column in range(6):
+        next(block for block in blocks if block.kind == "laps").host[1 + column % 4, column] -= 10_000
+    rows = rows_by_phase(CPU_CASE, blocks)
+    smallest = np.min([block.host[1:].min(axis=0) for block in blocks if block.kind == "laps"], axis=0)
+    assert rows["step"].time_s == pytest.approx(smallest.sum() * NANO)
+    assert sum(rows[phase].time_s or 0 for phase in STEP_PHASES) == pytest.approx(smallest[:-1].sum() * NANO)
+    assert rows["backward"].share == pytest.approx(
+        (rows["backward"].time_s or 0) / (rows["step"].time_s or 1)
+    )
+
+
+def test_a_comparison_inside_a_run_goes_by_how_its_ratio_differs_between_launches() -> None:
+    """Launches that differ by half in both rows do not widen the interval of their ratio."""
+    row = rows_by_phase(CPU_CASE, blocks_of(launches=[1.0, 1.5, 1.2]))["step"]
+    longer = replace(
+        row, time_s=2 * (row.time_s or 0), launch_times_s=tuple(2 * t for t in row.launch_times_s)
+    )
+    ratio = longer.over(row)
+    assert ratio is not None
+    assert (ratio.low, ratio.value, ratio.high) == pytest.approx((2.0, 2.0, 2.0))
+    uneven = replace(
+        longer,
+        launch_times_s=tuple(t * f for t, f in zip(longer.launch_times_s, (1, 1.02, 0.98), strict=True)),
+    )
+    half = stats.t.ppf(0.975, 2) * OF_RATIOS * np.log([1, 1.02, 0.98]).std(ddof=1)
+    assert (uneven.over(row) or ratio).high == pytest.approx(2 * exp(half))
+    unlike = replace(longer, launch_times_s=())
+    assert unlike.over(row) == (unlike.time or ratio).over(row.time or ratio)
+    assert replace(row, time_s=None).over(row) is None
 
 
 def test_the_leading_iteration_is_never_counted() -> None:
@@ -63,10 +102,13 @@ def test_blocks_of_one_iteration_in_two_launches_have_times_and_students_interva
     whole = blocks_of(launches=[1.0, 1.1], rounds=1)
     blocks = [replace(block, host=block.host[:2], wall_ns=block.wall_ns // 4) for block in whole]
     row = rows_by_phase(CPU_CASE, blocks)["step"]
-    half = stats.t.ppf(0.975, 1) * stats.sem([660e-6, 726e-6])
-    assert (row.time_s, row.median_s, row.mean_s) == pytest.approx((693e-6,) * 3)
-    assert (row.time_high_s, row.interval) == (pytest.approx(693e-6 + half), BETWEEN_LAUNCHES)
-    assert (row.launches, row.rounds, row.laps, row.between_launches) == (2, 2, 2, None)
+    deviation = np.log([660, 726]).std(ddof=1)
+    high_s = 660e-6 * exp(stats.t.ppf(0.975, 1) * deviation)
+    assert (row.time_s, row.median_s, row.mean_s) == pytest.approx((660e-6, 693e-6, 693e-6))
+    assert (row.time_high_s, row.interval) == (pytest.approx(high_s), BETWEEN_LAUNCHES)
+    assert (row.launches, row.rounds, row.laps) == (2, 2, 2)
+    assert row.launch_times_s == pytest.approx((660e-6, 726e-6))
+    assert row.between_launches == pytest.approx(deviation)
     assert row.phases_over_step == pytest.approx(650 / 660)
 
 
@@ -120,7 +162,7 @@ def test_only_blocks_of_the_same_round_are_held_against_each_other() -> None:
     laps = STEP_LAPS | OTHER_LAPS | {"step": 640_000}
     blocks = [block_of("laps", laps=laps, number=0), block_of("plain", laps=laps, number=1)]
     row = rows_by_phase(CPU_CASE, blocks)["step"]
-    assert row.time_s == pytest.approx(640e-6)
+    assert (row.time_s, row.median_s) == pytest.approx((660e-6, 640e-6))
     assert row.phases_over_step is None
 
 

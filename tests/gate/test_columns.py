@@ -95,3 +95,29 @@ def test_every_kind_has_a_margin() -> None:
         "device": 0.05,
         "suite": 0.015,
     }
+
+
+def test_block_means_have_a_wider_margin_where_the_machine_lengthens_them_on_both_sides() -> None:
+    """By half of what it adds beyond 15 %, from 5 to at most 10 %; one side alone widens nothing."""
+
+    def margin(*excesses: tuple[float, float], rule: Rule = RULE) -> float:
+        pairs = [
+            replace(pair, low_ns=[(100.0, 200.0)] * 2, mean_ns=[(100 * (1 + a), 200 * (1 + b))] * 2)
+            for pair, (a, b) in zip(measured(GRID[GRAPH]), excesses, strict=True)
+        ]
+        return columns_of({ONE: pairs}, {ONE: ["step"]}, rule)[0].mean_margin
+
+    assert margin((0.0, 0.0), (0.1, 0.1)) == 0.05
+    assert margin((0.2, 0.19), (0.23, 0.3)) == pytest.approx(0.05 + (0.21 - 0.15) / 2)
+    assert margin((0.3, 0.9), (0.9, 0.3)) == 0.10
+    assert margin((0.3, 0.02), (0.02, 0.3)) == 0.05
+    assert margin((0.0, 0.0), (0.0, 0.0), rule=Rule(margin=0.2)) == 0.2
+
+
+def test_what_both_sides_share_stays_as_it_is_when_they_are_exchanged() -> None:
+    """The test by coins is exact only then."""
+    pair = replace(measured(GRID[GRAPH])[0], low_ns=[(100, 90), (120, 100)], mean_ns=[(130, 99), (130, 150)])
+    other = replace(
+        pair, low_ns=[one[::-1] for one in pair.low_ns], mean_ns=[one[::-1] for one in pair.mean_ns]
+    )
+    assert pair.shared_excess == other.shared_excess == pytest.approx(260 / 220 - 1)

@@ -30,7 +30,7 @@ PAIR = PairRatios({"step": 0.1}, {"step": 0.2}, {"step": 660e-9}, ((660.0, 726.0
 def decision(name: str, verdict: str, ratio: float = 1.0, kind: str = "case") -> Decision:
     return Decision(
         name, kind, Verdict(verdict), ratio, ratio - 0.01, ratio + 0.01, ratio, ratio, 0.001, 0.2, 0.03,
-        pairs=16, stage=2, ground=Ground.SAME,  # type: ignore[arg-type]
+        pairs=16, stage=2, ground=Ground.SAME, mean_margin=0.05,  # type: ignore[arg-type]
     )  # fmt: skip
 
 

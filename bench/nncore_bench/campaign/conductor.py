@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import msgspec.structs
 
 from nncore_bench.campaign.launcher import Asked, WorkerError, memory_left
-from nncore_bench.campaign.plan import Plan, phases_had, rounds_for, steps_per_block
+from nncore_bench.campaign.plan import FEWEST_ROUNDS, Plan, phases_had, rounds_for, steps_per_block
 from nncore_bench.cases import Case
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, Block, Campaign
@@ -165,7 +165,12 @@ class Conductor:
         order = [launch for _ in range(cycles) for launch in self.random.sample(launches, len(launches))]
         for launch in order[: max(rounds, 0)]:
             to_come_s = (1 + self.launches - launches.stop) * self.seconds_per_round()
-            if to_come_s > min(self.plan.budget_s - self._seconds_spent(), self._seconds_to_end()):
+            to_end_s = self._seconds_to_end()
+            if (
+                self.rounds_done < FEWEST_ROUNDS
+            ):  # one round alone compares nothing, which is worse than no counts
+                to_end_s = self.plan.until - self.now()
+            if to_come_s > min(self.plan.budget_s - self._seconds_spent(), to_end_s):
                 break
             self._round(launch)
 
@@ -195,12 +200,18 @@ class Conductor:
         return list(dict.fromkeys(r.case.device for r in self.cases if r.status == "ok" and not r.role))
 
     def _numbers(self, device: str) -> list[int]:
-        """Return the cases to measure on a device, in random order; companions only of cases left."""
+        """Return the cases to measure on a device, in random order; companions only of cases left.
+
+        Those that are compared with each other come one after the other, so that they see the same machine.
+        """
         ok = {number: record for number, record in enumerate(self.cases) if record.status == "ok"}
         places = {record.case.place for record in ok.values() if not record.role}
-        numbers = [n for n, r in ok.items() if r.case.device == device and r.case.place in places]
-        self.random.shuffle(numbers)
-        return numbers
+        groups: dict[Case, list[int]] = {}
+        for number, record in ok.items():
+            if record.case.device == device and record.case.place in places:
+                groups.setdefault(record.case.alike, []).append(number)
+        shuffled = self.random.sample(list(groups.values()), len(groups))
+        return [number for group in shuffled for number in self.random.sample(group, len(group))]
 
     def _prepare_all(self, device: str, launch: int) -> None:
         """Prepare a device's cases in a launch, in random order since set-up leaves traces in memory."""

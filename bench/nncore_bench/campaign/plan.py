@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from nncore_bench.cases import FED, STEP_PHASES, BlockKind, Case, is_part, kind_of
 from nncore_bench.options import Options
-from nncore_bench.records import VARIES, CaseRecord
+from nncore_bench.records import CaseRecord
 from nncore_bench.runs import Block, by_case
 from nncore_bench.worker import messages
 from nncore_bench.worker.blocks import least_iterations
@@ -73,21 +73,20 @@ def rounds_for(target: float, pilot: Sequence[Block], cases: Sequence[Case]) -> 
 
 
 def steps_per_block(record: CaseRecord, reply: messages.Prepared) -> dict[BlockKind, int]:
-    """Return the iterations of a block of each kind, from how long one took during the warm-up.
+    """Return the iterations of a block of each kind, from how long the fastest of the warm-up took.
 
-    Where steps vary it is a power of 2, so that every run has steps at the same positions.
+    The smallest lap of a block depends on how many it has. So it has the nearest power of 2, which is the
+    same in nearly all runs; where steps vary, so are the positions of a block.
     """
-    per_block = {
-        kind: max(
-            least_iterations(reply.seconds[kind]),
-            round(record.block_share * BLOCK_S[kind] / reply.seconds[kind]),
-        )
+    wanted = {
+        kind: record.block_share * BLOCK_S[kind] / reply.seconds[kind]
         for kind in record.kinds
         if kind in reply.seconds
     }
-    if reply.correct.get(VARIES):
-        return {kind: 2 ** int(math.log2(steps)) for kind, steps in per_block.items()}
-    return per_block
+    return {
+        kind: max(least_iterations(reply.seconds[kind]), 2 ** round(math.log2(max(iterations, 1.0))))
+        for kind, iterations in wanted.items()
+    }
 
 
 def phases_had(record: CaseRecord, reply: messages.Prepared) -> tuple[str, ...]:

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from nncore_bench.estimate.source import Source
 
 NO_CUDA = "no CUDA device was found"
+COMPARED = 0.25
+"""Length of the blocks of cases that are only there to be compared, relative to others.
+
+The shorter they are, the more alike is the machine that neighbours see.
+"""
 
 
 class Suite:
@@ -119,11 +124,11 @@ class Suite:
         return self._checked[case]
 
     def measure(
-        self, selected: Iterable[tuple[Case, str]], plan: Plan, progress: Progress, *, alone: bool = False
+        self, selected: Iterable[tuple[Case, str]], plan: Plan, progress: Progress, *, compared: bool = False
     ) -> None:
         """Measure the selected cases and phases; finished rounds stay if it is interrupted.
 
-        `alone` leaves out their companions.
+        `compared` cases, measured to be compared with each other, have shorter blocks and no companions.
         """
         while self._checkers:  # they hold data, and a GPU that may admit a single process
             self._checkers.popitem()[1].close()
@@ -132,12 +137,18 @@ class Suite:
             phases[case].append(phase)
         reasons = {case: self.skip_reason(case) for case in phases}
         records = [
-            CaseRecord(case, tuple(names), status="skipped" if reasons[case] else "ok", reason=reasons[case])
+            CaseRecord(
+                case,
+                tuple(names),
+                status="skipped" if reasons[case] else "ok",
+                reason=reasons[case],
+                block_share=COMPARED if compared else 1.0,
+            )
             for case, names in phases.items()
         ]
         ok = [record for record in records if record.status == "ok"]
         twins = [r.case for r in ok if "step" in r.phases and allocator_can_be_chosen()]
-        companions = [] if alone else companions_of([record.case for record in ok], twins)
+        companions = [] if compared else companions_of([record.case for record in ok], twins)
         self.recorder = Recorder(self.options, records, self.launcher, companions)
         self.recorder.record(plan, progress)
 

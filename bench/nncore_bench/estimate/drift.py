@@ -7,7 +7,6 @@ with the same phase of the smallest network, which is all dispatch, weighted by 
 dispatch, and with that of a middle one, weighted by the rest.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import exp, log
@@ -15,29 +14,22 @@ from typing import TypeAlias
 
 import numpy as np
 
-from nncore_bench.cases import Case, Place, kind_of
+from nncore_bench.cases import Case, Place
 from nncore_bench.companions import MIDDLE_NETWORK, SMALLEST_NETWORK
-from nncore_bench.estimate.estimates import Estimate, Laps, Spread, midmean, spread_of
-from nncore_bench.estimate.laps import published
+from nncore_bench.estimate.estimates import OF_RATIOS, Estimate, Lows, Spread, launch_spread
+from nncore_bench.estimate.laps import lows_of
 from nncore_bench.estimate.rows import Row
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, BlocksOfCase
 
-RUN_TO_RUN = Spread(0.006, 20.0)
+RUN_TO_RUN = Spread(0.010, 20.0)
 """Extra standard error between runs that no single run can observe, after drift correction.
 
-Chosen on six series of ten runs, whose intervals held zero in 83 to 98 % of pairs without it (92 % in all)
-and in 91 to 99 % with it (95 % in all).
+Chosen with OF_RATIOS on 38 runs under six loads and in loud hours: their intervals hold zero in 90 to 99 %
+of the pairs of a load, 96 % in all.
 """
 
-LEAST_COMMON = 0.9
-"""Compare a row only if this share of its rounds has references."""
-
-Times = Mapping[tuple[int, int], float]
-"""The logarithm of the smallest lap of a block, in seconds, by launch and round."""
-
-
-References: TypeAlias = Mapping[str, Mapping[str, Times]]
+References: TypeAlias = Mapping[str, Mapping[str, Lows]]
 """The reference times of one place: by role and phase."""
 
 
@@ -45,52 +37,36 @@ def references_of(
     companions: Sequence[CaseRecord], blocks: Mapping[int, BlocksOfCase], first: int
 ) -> Mapping[Place, References]:
     """Return the references of every place (device, threads, precision); blocks number them from `first`."""
-    found: dict[Place, dict[str, Mapping[str, Times]]] = {}
+    found: dict[Place, dict[str, Mapping[str, Lows]]] = {}
     for number, record in enumerate(companions, first):
         if record.status == "ok" and record.role in (SMALLEST_NETWORK, MIDDLE_NETWORK):
-            times = {phase: block_times(blocks[number], phase, record.case) for phase in record.phases}
-            found.setdefault(record.case.place, {})[record.role] = times
+            lows = {phase: lows_of(blocks[number], phase, record.case) for phase in record.phases}
+            found.setdefault(record.case.place, {})[record.role] = {p: low for p, low in lows.items() if low}
     return found
 
 
-def block_times(blocks: BlocksOfCase, phase: str, case: Case) -> Times:
-    """Return the logarithm of the smallest lap of a phase, in seconds, in each block."""
-    smallest = {block.turn: published(block, phase, case).min() for block in blocks[kind_of(phase)]}
-    return {turn: log(lap * NANO) for turn, lap in smallest.items() if lap > 0}
-
-
-def with_reference(row: Row, blocks: BlocksOfCase, references: References) -> Row:
-    """Return a row with its reference times, if nearly all of its rounds have them.
+def with_reference(row: Row, references: References) -> Row:
+    """Return a row with its reference times, if all of its launches have them.
 
     A phase that the two networks lack (data, copy) is compared with their whole steps.
     """
     networks = (references.get(role, {}) for role in (SMALLEST_NETWORK, MIDDLE_NETWORK))
-    smallest, middle = (times.get(row.phase, times.get("step", {})) for times in networks)
-    times = block_times(blocks, row.phase, row.case)
-    common = sorted(set(times) & set(smallest) & set(middle), key=lambda key: (key[1], key[0]))
-    if not row.time_s or len(common) < LEAST_COMMON * len(times):
+    smallest, middle = (lows.get(row.phase) or lows.get("step") for lows in networks)
+    if not (row.time_s and smallest and middle and smallest.run_ns and middle.run_ns):
         return row
-    own, small, mid = (np.array([source[key] for key in common]) for source in (times, smallest, middle))
-    smallest_s = exp(midmean(small))
-    weight = min(1.0, smallest_s / row.time_s)
-    relative = own - weight * small - (1 - weight) * mid
-    spread = spread_of(_grid(common, relative))
-    return replace(
-        row,
-        reference_smallest_s=smallest_s,
-        reference_middle_s=exp(midmean(mid)),
-        relative_error=spread.error if spread else None,
-        relative_freedom=spread.freedom if spread else None,
+    known = replace(row, reference_smallest_s=smallest.run_ns * NANO, reference_middle_s=middle.run_ns * NANO)
+    launches = (
+        row.launch_times_s,
+        *([low.launches_ns[n] for n in sorted(low.launches_ns)] for low in (smallest, middle)),
     )
-
-
-def _grid(keys: Sequence[tuple[int, int]], values: Laps) -> Laps:
-    """Return values as [launches, cycles]: the rounds of each launch in order, cut to the fewest."""
-    by_launch: dict[int, list[float]] = defaultdict(list)
-    for (launch, _round), value in zip(keys, values, strict=True):
-        by_launch[launch].append(float(value))
-    cycles = min(map(len, by_launch.values()))
-    return np.array([rounds[:cycles] for rounds in by_launch.values()])
+    if len(set(map(len, launches))) > 1 or not all(map(all, launches)):
+        return known
+    own, small, mid = np.log(launches)
+    weight = dispatch_weight(known) or 0.0
+    spread = launch_spread(own - weight * small - (1 - weight) * mid, OF_RATIOS, averaged=row.case.on_device)
+    if spread is None:
+        return known
+    return replace(known, relative_error=spread.error, relative_freedom=spread.freedom)
 
 
 def dispatch_weight(row: Row) -> float | None:

@@ -3,7 +3,7 @@
 Pure functions: arrays in, values out. README, "How we know", has the reasons for these estimators.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, hypot, sqrt
 from typing import Any, TypeAlias
@@ -91,29 +91,6 @@ def midmean(values: Laps) -> float:
     return float(ordered[cut : len(ordered) - cut].mean())
 
 
-def low_time(launches: Launches) -> Estimate:
-    """Estimate the undisturbed time from the blocks of every launch: the midmean of their smallest laps."""
-    smallest = np.array([block.min() for blocks in launches for block in blocks])
-    return _estimate(launches, midmean(smallest), np.min)
-
-
-def median_time(launches: Launches) -> Estimate:
-    """Estimate the median lap, noise included: the mean of the medians of the launches."""
-    medians = [float(np.median(np.concatenate(list(blocks)))) for blocks in launches]
-    return _estimate(launches, float(np.mean(medians)), np.median)
-
-
-def _estimate(launches: Launches, value: float, of_block: Callable[[Laps], float]) -> Estimate:
-    half = half_width(_grid(launches, of_block))
-    return Estimate(value) if half is None else Estimate(value, max(value - half, 0.0), value + half)
-
-
-def _grid(launches: Launches, of_block: Callable[[Laps], float]) -> Laps:
-    """Return a value of each block, of shape [launches, cycles], cut to the launch of the fewest blocks."""
-    cycles = min(len(blocks) for blocks in launches)
-    return np.array([[of_block(block) for block in blocks[:cycles]] for blocks in launches])
-
-
 @dataclass(frozen=True)
 class Spread:
     """The standard error of a mean, and the degrees of freedom with which it is known."""
@@ -137,6 +114,81 @@ class Spread:
             return Spread(0.0, self.freedom + other.freedom)
         parts = self.error**4 / self.freedom + other.error**4 / other.freedom
         return Spread(error, error**4 / parts)
+
+
+OF_RATIOS = 0.55
+"""How much ratios of smallest times deviate between runs, relative to how much they do between launches.
+
+The times themselves deviate as much: a run has more laps than a launch, but its machine may be slow for it all.
+"""
+FEWEST = 2
+"""Launches, or pairs, below which there is no spread."""
+
+
+@dataclass(frozen=True)
+class Lows:
+    """The fastest that a run and its launches got through something, in nanoseconds.
+
+    `launches_ns` are by launch, at least one.
+    """
+
+    run_ns: float
+    launches_ns: Mapping[int, float]
+
+    @classmethod
+    def of(cls, laps: Mapping[int, Sequence[Laps]]) -> "Lows":
+        """Return those of the blocks of each launch, of shape [iterations, laps]: sums of the smallest laps.
+
+        Short laps fit between the disturbances of a machine where whole iterations do not.
+        """
+        smallest = {
+            launch: np.min([block.min(axis=0) for block in blocks], axis=0) for launch, blocks in laps.items()
+        }
+        of_run = np.min(list(smallest.values()), axis=0)
+        return cls(float(of_run.sum()), {launch: float(low.sum()) for launch, low in smallest.items()})
+
+    @classmethod
+    def averaged(cls, laps: Mapping[int, Sequence[Laps]]) -> "Lows":
+        """Return those of blocks that hold means: the midmean of the run's, the mean of each launch's."""
+        means = {launch: np.array([block.sum() for block in blocks]) for launch, blocks in laps.items()}
+        return cls(
+            midmean(np.concatenate(list(means.values()))), {n: float(of.mean()) for n, of in means.items()}
+        )
+
+
+def launch_spread(logs: Laps, share: float = 1.0, *, averaged: bool = False) -> Spread | None:
+    """Return the spread of a run's logarithm from those of its launches; None of a single one.
+
+    It is a share of their standard deviation (OF_RATIOS for ratios); where the run is the mean of its
+    launches (`averaged`), their standard error.
+    """
+    if len(logs) < FEWEST:
+        return None
+    factor = 1 / sqrt(len(logs)) if averaged else share
+    return Spread(factor * float(np.std(logs, ddof=1)), float(len(logs) - 1))
+
+
+def block_time(launches: Launches) -> Estimate:
+    """Estimate the undisturbed time from the blocks of every launch: the midmean of their smallest laps."""
+    smallest = np.array([block.min() for blocks in launches for block in blocks])
+    return _estimate(launches, midmean(smallest), np.min)
+
+
+def median_time(launches: Launches) -> Estimate:
+    """Estimate the median lap, noise included: the mean of the medians of the launches."""
+    medians = [float(np.median(np.concatenate(list(blocks)))) for blocks in launches]
+    return _estimate(launches, float(np.mean(medians)), np.median)
+
+
+def _estimate(launches: Launches, value: float, of_block: Callable[[Laps], float]) -> Estimate:
+    half = half_width(_grid(launches, of_block))
+    return Estimate(value) if half is None else Estimate(value, max(value - half, 0.0), value + half)
+
+
+def _grid(launches: Launches, of_block: Callable[[Laps], float]) -> Laps:
+    """Return a value of each block, of shape [launches, cycles], cut to the launch of the fewest blocks."""
+    cycles = min(len(blocks) for blocks in launches)
+    return np.array([[of_block(block) for block in blocks[:cycles]] for blocks in launches])
 
 
 def half_width(grid: Laps) -> float | None:
@@ -166,21 +218,6 @@ def spread_of(grid: Laps) -> Spread | None:
     variance = max(total - rest, *(square for square, _ in effects)) if len(effects) > 1 else total
     freedom = max(variance**2 / sum(square**2 / degrees for square, degrees in effects), 1.0)
     return Spread(sqrt(variance / grid.size), freedom)
-
-
-def between_launches(launches: Launches) -> float | None:
-    """Return the standard deviation of the undisturbed times of processes, as a share of their mean.
-
-    It is the launch component of the interval, sqrt((MS_launch - MS_rest) / cycles) over the mean (see
-    `half_width`), and 0 where launches differ by no more than their blocks would by chance. None with a
-    single launch or round, which cannot tell the two apart.
-    """
-    grid = _grid(launches, np.min)
-    squares = _mean_squares(grid)
-    if "rest" not in squares or not grid.all():
-        return None
-    between = max(squares["launch"][0] - squares["rest"][0], 0.0) / grid.shape[1]
-    return sqrt(between) / float(grid.mean())
 
 
 def _mean_squares(grid: Laps) -> dict[str, tuple[float, int]]:

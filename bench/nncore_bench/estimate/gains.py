@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import exp, inf, log
+from statistics import median
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from nncore_bench.cases import DOES_NOT_APPLY, STEP_PHASES, BlockKind, Case
-from nncore_bench.estimate.estimates import COVERAGE, Estimate, midmean, spread_of
+from nncore_bench.cases import STEP_PHASES, BlockKind, Case
+from nncore_bench.estimate.estimates import COVERAGE, Estimate, spread_of
+from nncore_bench.estimate.laps import lows_of
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, Block, BlocksOfCase, by_case
 from nncore_bench.variants import EAGER, PRECISIONS, WORDS, canonical, made_faster, words_of
@@ -39,11 +41,11 @@ class Gain:
 
     `about` is its aim: the step, inference, or the loop that feeds the step. `speed_up` is the ratio of the
     times, with an interval that holds for all variants of a table together; None where nothing was measured.
-    `time_s` is of one iteration. `error` is the largest relative error of loss, gradients and parameters
-    after some steps; `extra_bytes` the peak memory of a step beyond that of the plain one; `once_s` the time
-    that the first step takes beyond the others, and `pays_after` the steps after which that has been saved
-    (infinite if never). `optimizer_code` makes the subject's own optimizer in this form; `own_step` tells
-    that the subject has a training step of its own.
+    `time_s` is that of one plain iteration over the speed-up. `error` is the largest relative error of loss,
+    gradients and parameters after some steps; `extra_bytes` the peak memory of a step beyond that of the
+    plain one; `once_s` the time that the first step takes beyond the others, and `pays_after` the steps after
+    which that has been saved (infinite if never). `optimizer_code` makes the subject's own optimizer in this
+    form; `own_step` tells that the subject has a training step of its own.
     """
 
     case: Case
@@ -88,7 +90,7 @@ def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[
     """
     groups: dict[Case, list[CaseRecord]] = {}
     for record in records:
-        groups.setdefault(_alike(record.case), []).append(record)
+        groups.setdefault(record.case.alike, []).append(record)
     found = {}
     for group in groups.values():
         plain = [one for one in group if (one.case.variant, one.case.precision) == (EAGER, PLAIN_PRECISION)]
@@ -98,11 +100,6 @@ def variants_in(records: Sequence[CaseRecord], blocks: Sequence[Block]) -> dict[
             if gained := gains(records, blocks, base):
                 found[base] = gained
     return found
-
-
-def _alike(case: Case) -> Case:
-    """Return the key that cases of one device, batch size and width share."""
-    return replace(case, threads=DOES_NOT_APPLY, variant=EAGER, precision=PLAIN_PRECISION)
 
 
 def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) -> list[Gain]:
@@ -117,7 +114,7 @@ def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) ->
         record
         for record in records
         if record.case != base
-        and _alike(record.case) == _alike(base)
+        and record.case.alike == base.alike
         and KINDS[made_faster(record.case.variant)] in {*record.kinds} & {*plain.kinds}
     ]
     tried = Counter(made_faster(record.case.variant) for record in others)
@@ -142,7 +139,10 @@ def _gain(record: CaseRecord, plain: CaseRecord, blocks: Mapping[Case, BlocksOfC
     speed_up = Estimate.around_ratio(exp(float(ratios.mean())), half)
     errors = [record.correct[name] for name in ERRORS if name in record.correct]
     error = float(np.max(errors)) if errors else 0.0  # NaN if one of them is
-    time_s = midmean(np.array(list(_smallest(times).values())))
+    lows = (
+        None if about == "feeding" else lows_of(blocks[plain.case], about, plain.case)
+    )  # its loop has means
+    time_s = (lows.run_ns * NANO if lows else median(plain_times.values())) / speed_up.value
     once_s = max(0.0, record.correct.get("first_step_s", 0.0) - time_s) if about == "step" else 0.0
     gained = time_s * (speed_up.value - 1)
     return Gain(
@@ -170,21 +170,20 @@ def _judgement(speed_up: Estimate, error: float, tolerance: float) -> Judgement:
     return "no difference" if same else "undecided"
 
 
-def _smallest(times: Times) -> dict[int, float]:
-    return {launch: min(t for (other, _), t in times.items() if other == launch) for launch, _ in times}
-
-
 def _log_ratios(times: Times, plain_times: Times) -> npt.NDArray[np.float64]:
-    """Return the logarithm of the speed-up of a variant in each launch.
+    """Return the logarithm of the speed-up of a variant in each launch: the median over its rounds.
 
-    It compares the smallest times of the launch, which one block on a busy machine does not change. With a
-    single launch, return that of each round; rounds lie closer together than launches would.
+    Both are compared within a round, whose blocks follow each other, so that they met the same machine. With
+    a single launch, return that of each round; rounds lie closer together than launches would.
     """
-    own: Mapping[Any, float] = _smallest(times)
-    plain: Mapping[Any, float] = _smallest(plain_times)
-    if len(own.keys() & plain.keys()) == 1:
-        own, plain = times, plain_times
-    return np.array([log(plain[key] / own[key]) for key in sorted(own.keys() & plain.keys())])
+    rounds: dict[int, list[float]] = {}
+    for launch, number in sorted(times.keys() & plain_times.keys()):
+        ratio = log(plain_times[launch, number] / times[launch, number])
+        rounds.setdefault(launch, []).append(ratio)
+    of_launches = [median(of) for of in rounds.values()]
+    return np.array(
+        of_launches if len(of_launches) != 1 else [ratio for of in rounds.values() for ratio in of]
+    )
 
 
 def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:

@@ -2,9 +2,28 @@
 
 import numpy as np
 
-from nncore_bench.cases import Case
-from nncore_bench.estimate.estimates import Laps
-from nncore_bench.runs import Block
+from nncore_bench.cases import OTHER, Case, kind_of
+from nncore_bench.estimate.estimates import Laps, Lows
+from nncore_bench.runs import Block, BlocksOfCase
+
+
+def lows_of(by_kind: BlocksOfCase, phase: str, case: Case, mark_ns: float = 0.0) -> Lows | None:
+    """Return the undisturbed time of a phase in a run and in its launches; None without blocks.
+
+    On the CPU it is the smallest lap, and that of a step the sum of those of its parts, so that they add up
+    to it. An own step, whose laps contain its seams, has the smallest of its steps without laps. On a device
+    the blocks of a launch are averaged.
+    """
+    blocks, columns = by_kind[kind_of(phase)], [phase]
+    if phase == "step" and not case.on_device and (lapped := by_kind["laps"]) and OTHER not in lapped[0].laps:
+        blocks, columns = lapped, list(lapped[0].laps)
+    launches: dict[int, list[Laps]] = {}
+    for block in blocks:
+        laps = [published(block, name, case, mark_ns) for name in columns]
+        launches.setdefault(block.launch, []).append(np.stack(laps, axis=1))
+    if not launches:
+        return None
+    return Lows.averaged(launches) if case.on_device else Lows.of(launches)
 
 
 def published(block: Block, phase: str, case: Case, mark_ns: float = 0.0) -> Laps:

@@ -20,10 +20,9 @@ def rows_of(run: Run, blocks: Iterable[Block]) -> list[Row]:
     found = [
         with_reference(
             with_counters(next(rows), record.counters, ceilings.get(record.case.place, Ceilings())),
-            of_case[number],
             references.get(record.case.place, {}),
         )
-        for number, record in enumerate(run.cases)
+        for record in run.cases
         for _ in record.phases
     ]
     return _profiled(found, run.profiles)

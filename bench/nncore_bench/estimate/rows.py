@@ -13,15 +13,17 @@ import numpy as np
 from nncore_bench.cases import UNATTRIBUTED, Case, kind_of
 from nncore_bench.estimate.estimates import (
     BETWEEN_LAUNCHES,
+    FEWEST,
+    OF_RATIOS,
     WITHIN_ONE_PROCESS,
     Estimate,
     Laps,
-    between_launches,
-    low_time,
+    block_time,
+    launch_spread,
     median_time,
     paired,
 )
-from nncore_bench.estimate.laps import published, spans_of
+from nncore_bench.estimate.laps import lows_of, published, spans_of
 from nncore_bench.records import CaseRecord, PhaseCounters
 from nncore_bench.runs import NANO, Block, BlocksOfCase
 
@@ -71,7 +73,7 @@ class Row:
     time_low_s: float | None = None
     time_high_s: float | None = None
     interval: str = ""
-    between_launches: float | None = None
+    launch_times_s: tuple[float, ...] = ()
     median_s: float | None = None
     median_low_s: float | None = None
     median_high_s: float | None = None
@@ -117,9 +119,32 @@ class Row:
         return _estimate(self.time_s, self.time_low_s, self.time_high_s)
 
     @property
+    def between_launches(self) -> float | None:
+        """Return the standard deviation of the launches' undisturbed times, as a share; None of one."""
+        if len(self.launch_times_s) < FEWEST or not min(self.launch_times_s) > 0:
+            return None
+        return float(np.std(np.log(self.launch_times_s), ddof=1))
+
+    @property
     def median(self) -> Estimate | None:
         """Return the median time in seconds."""
         return _estimate(self.median_s, self.median_low_s, self.median_high_s)
+
+    def over(self, other: "Row") -> Estimate | None:
+        """Return how many times as long it takes as another row of the run; None where either is unknown.
+
+        The interval is that of a comparison inside a run: it comes from how the ratio differs between
+        launches, which share what the machine did, and says nothing of other runs. Without launches in common
+        it is made of both intervals.
+        """
+        if not (self.time and other.time and self.time.value and other.time.value):
+            return None
+        own, others = self.launch_times_s, other.launch_times_s
+        if len(own) != len(others) or not all(own) or not all(others):
+            return self.time.over(other.time)
+        spread = launch_spread(np.log(own) - np.log(others), OF_RATIOS, averaged=self.case.on_device)
+        ratio = self.time.value / other.time.value
+        return Estimate.around_ratio(ratio, spread.half_width) if spread else self.time.over(other.time)
 
     def as_record(self) -> dict[str, Any]:
         """Return the row as plain values, column by column, those of its case and counters among them."""
@@ -169,40 +194,62 @@ def _phase_row(record: CaseRecord, phase: str, by_kind: BlocksOfCase) -> Row:
     pairs = _pairs(by_kind)
     mark_ns = _mark_ns(pairs) if case.on_device else 0.0
     samples = case.batch_size * record.correct.get("calls", 1.0)
-    row = replace(blank, **_times(blocks, phase, case, mark_ns, samples))
+    row = replace(blank, **_times(by_kind, phase, case, mark_ns, samples))
     if phase != "step":
         return row
     seen: dict[str, Any] = {name: record.correct.get(name) for name in SEEN_IN_CHECK}
     return replace(row, **seen, **(_checks(pairs, case, mark_ns) if pairs else {}))
 
 
-def _times(blocks: Sequence[Block], phase: str, case: Case, mark_ns: float, samples: float) -> dict[str, Any]:
+def _times(by_kind: BlocksOfCase, phase: str, case: Case, mark_ns: float, samples: float) -> dict[str, Any]:
     """Return the times of a phase, and the throughput of iterations that take so many samples."""
+    blocks = by_kind[kind_of(phase)]
     chosen = [published(block, phase, case, mark_ns) for block in blocks]
     launches: dict[int, list[Laps]] = defaultdict(list)
     for block, laps in zip(blocks, chosen, strict=True):
         launches[block.launch].append(laps)
     of_launches = list(launches.values())
-    time, median = (estimate(of_launches).scaled(NANO) for estimate in (low_time, median_time))
+    time, lows = _undisturbed(by_kind, phase, case, mark_ns, block_time(of_launches).scaled(NANO))
+    median = median_time(of_launches).scaled(NANO)
     everything = np.concatenate(chosen)
     return {
         "time_s": time.value,
         "time_low_s": time.low,
         "time_high_s": time.high,
         "interval": BETWEEN_LAUNCHES if len(launches) > 1 else WITHIN_ONE_PROCESS,
-        "between_launches": between_launches(of_launches),
+        "launch_times_s": lows,
         "median_s": median.value,
         "median_low_s": median.low,
         "median_high_s": median.high,
         "mean_s": float(everything.mean()) * NANO,
         "disturbance": median.value / time.value if time.value else None,
         "samples_per_s": samples / median.value if median.value else None,
-        "share": _share(blocks, chosen, mark_ns) if len(blocks[0].laps) > 1 else None,
+        "share": _share(blocks, phase, case, chosen, mark_ns) if len(blocks[0].laps) > 1 else None,
         "launches": len(launches),
         "rounds": len(blocks),
         "laps": len(everything),
         **(_three_times(blocks, phase) if case.on_device else {}),
     }
+
+
+def _undisturbed(
+    by_kind: BlocksOfCase, phase: str, case: Case, mark_ns: float, of_blocks: Estimate
+) -> tuple[Estimate, tuple[float, ...]]:
+    """Return the undisturbed time of a phase and that of each launch, in seconds.
+
+    On a device it is the time by blocks. On the CPU a single launch has an interval by its blocks as well.
+    """
+    lows = lows_of(by_kind, phase, case, mark_ns)
+    if lows is None:
+        return of_blocks, ()
+    launches_s = tuple(NANO * lows.launches_ns[launch] for launch in sorted(lows.launches_ns))
+    if case.on_device:
+        return of_blocks, launches_s
+    spread = launch_spread(np.log(launches_s)) if min(launches_s) > 0 else None
+    if spread is not None:
+        return Estimate.around_ratio(lows.run_ns * NANO, spread.half_width), launches_s
+    half = of_blocks.half_width
+    return Estimate.around(lows.run_ns * NANO, half), launches_s
 
 
 def _three_times(blocks: Sequence[Block], phase: str) -> dict[str, float | None]:
@@ -215,12 +262,18 @@ def _three_times(blocks: Sequence[Block], phase: str) -> dict[str, float | None]
     }
 
 
-def _share(blocks: Sequence[Block], laps: Sequence[Laps], mark_ns: float) -> float:
-    """Return the mean lap of a phase over the mean of the whole iteration, both from the same iterations.
+def _share(
+    blocks: Sequence[Block], phase: str, case: Case, laps: Sequence[Laps], mark_ns: float
+) -> float | None:
+    """Return the share of a phase in its iteration: of undisturbed laps for the parts of a step on the CPU.
 
-    The length of a loop that feeds a device is its wall time: the host fetches while the device still
-    computes, so the laps of neither add up to it.
+    Elsewhere of means over the same iterations. The length of a loop that feeds a device is its wall time:
+    the host fetches while the device still computes, so the laps of neither add up to it.
     """
+    if blocks[0].kind == "laps" and not case.on_device:
+        smallest = np.min([block.host[1:].min(axis=0) for block in blocks], axis=0)
+        whole = float(smallest.sum())
+        return float(smallest[blocks[0].laps.index(phase)]) / whole if whole else None
     part = sum(float(one.mean()) * block.iterations for block, one in zip(blocks, laps, strict=True))
     return part / sum(_whole_ns(block, mark_ns) for block in blocks)
 

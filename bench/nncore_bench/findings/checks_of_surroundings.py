@@ -48,9 +48,10 @@ def memory_returned(known: Evidence) -> Finding | None:
     default, own = known.default_allocator, known.rows.get("step")
     if default is None or own is None:
         raise NotApplicableError("no default allocator")
-    if not (default.time_s and default.time_low_s and own.time_s and own.time_high_s):
+    ratio = default.over(own)
+    if ratio is None or ratio.low is None or default.time_s is None or own.time_s is None:
         raise NotApplicableError("no interval of default allocator")
-    if default.time_low_s <= own.time_high_s:
+    if ratio.low <= 1:
         return None
-    gain_s, ratio = default.time_s - own.time_s, default.time_s / own.time_s
-    return found("default allocator", "step", gain_s, "allocator difference", ratio=ratio)
+    gain_s = default.time_s - own.time_s
+    return found("default allocator", "step", gain_s, "allocator difference", ratio=ratio.value)

@@ -7,7 +7,7 @@ import numpy as np
 
 from nncore_bench.cases import Case
 from nncore_bench.gate.ratios import STEP, PairRatios
-from nncore_bench.gate.rule import SUITE, Kind, Rule
+from nncore_bench.gate.rule import SUITE, TAIL_MARGIN, Kind, Rule
 from nncore_bench.gate.signflip import FEWEST_PAIRS, Floats
 
 
@@ -15,7 +15,7 @@ from nncore_bench.gate.signflip import FEWEST_PAIRS, Floats
 class Column:
     """The subject of one verdict: log-ratios of shape [pairs], of low estimates and of block means.
 
-    `margin` is the share by which it may be slower and still pass.
+    `margin` is the share by which it may be slower and still pass, `mean_margin` that of its block means.
     """
 
     name: str
@@ -23,6 +23,7 @@ class Column:
     low: Floats
     mean: Floats
     margin: float
+    mean_margin: float = TAIL_MARGIN
 
     def __post_init__(self) -> None:
         if self.low.ndim != 1 or self.low.shape != self.mean.shape or len(self.low) < FEWEST_PAIRS:
@@ -55,7 +56,8 @@ def columns_of(
             np.mean([[getattr(pair, times)[phase] for pair in measured[case]] for case in cases], axis=0)
             for times in ("low", "mean")
         )
-        return Column(name, kind, low, mean, rule.margin_of(kind))
+        excess = np.mean([np.median([pair.shared_excess for pair in measured[case]]) for case in cases])
+        return Column(name, kind, low, mean, rule.margin_of(kind), rule.mean_margin(float(excess)))
 
     found = [mean_over([case], case.key, "case") for case in cases]
     found += [mean_over([c for c in cases if p in judged[c]], p, "phase", p) for p in phases]

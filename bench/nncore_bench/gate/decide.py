@@ -61,10 +61,10 @@ class Decision:
     """The verdict on one column, and its evidence.
 
     `ratio` is the candidate's time over that of the base by low estimates, `low` and `high` its two-sided
-    interval; `mean_ratio` and `mean_ratio_high` are the ratio of block means and its upper bound. `p` and
-    `mean_p` are the adjusted p of "slower", by low estimates and by block means, None in stage 1, which has
-    no such verdict; `faster_p` is that of "faster". `detectable` is the smallest change, as a share, that the
-    second stage detects (see `smallest_detectable`).
+    interval; `mean_ratio` and `mean_ratio_high` are the ratio of block means and its upper bound,
+    `mean_margin` their margin. `p` and `mean_p` are the adjusted p of "slower", by low estimates and by block
+    means, None in stage 1, which has no such verdict; `faster_p` is that of "faster". `detectable` is the
+    smallest change, as a share, that the second stage detects (see `smallest_detectable`).
     """
 
     name: str
@@ -81,6 +81,7 @@ class Decision:
     pairs: int
     stage: Literal[1, 2]
     ground: Ground
+    mean_margin: float
     faster_p: float | None = None
 
 
@@ -131,7 +132,7 @@ def pairs_needed(columns: Sequence[Column], rule: Rule, most: int) -> int:
         low_reach, mean_reach = (
             (bound + _quantile(share, pairs)) / sqrt(pairs) for share in (PLANNED, DETECTION)
         )
-        low_margin, mean_margin = log1p(column.margin), log1p(rule.mean_margin)
+        low_margin, mean_margin = log1p(column.margin), log1p(column.mean_margin)
         shown = ((column.low, low_margin), (column.mean, mean_margin))
         beyond = any(interval(ratios, rule.alpha_pass).exceeds(margin) for ratios, margin in shown)
         proves_same = beyond or (low_reach * low <= low_margin and mean_reach * mean <= mean_margin)
@@ -230,7 +231,7 @@ class _Adjusted(NamedTuple):
 def _decision(column: Column, p: _Adjusted, rule: Rule, *, columns: int, pairs: int) -> Decision:
     """Return the verdict on one of some columns; `pairs` are those the second stage has or will have."""
     low, mean = interval(column.low, rule.alpha_pass), interval(column.mean, rule.alpha_pass)
-    shown = _Shown(low, column.margin, p.low, p.faster), _Shown(mean, rule.mean_margin, p.mean)
+    shown = _Shown(low, column.margin, p.low, p.faster), _Shown(mean, column.mean_margin, p.mean)
     verdict, ground = _verdict(*shown, rule.alpha)
     deviation = _deviation(column.low)
     return Decision(
@@ -248,6 +249,7 @@ def _decision(column: Column, p: _Adjusted, rule: Rule, *, columns: int, pairs: 
         pairs=len(column.low),
         stage=1 if p.low is None else 2,
         ground=ground,
+        mean_margin=column.mean_margin,
         faster_p=p.faster,
     )
 

@@ -22,3 +22,13 @@ class PairRatios:
     base_s: Mapping[str, float]
     low_ns: Sequence[tuple[float, float]]
     mean_ns: Sequence[tuple[float, float]]
+
+    @property
+    def shared_excess(self) -> float:
+        """Return the share by which block means exceed smallest laps on both sides: the lesser of the two.
+
+        It is what the machine adds to either, and stays as it is when the sides are exchanged.
+        """
+        lows, means = (zip(*of, strict=True) for of in (self.low_ns, self.mean_ns))
+        sides = [sum(mean) / sum(low) - 1 for low, mean in zip(lows, means, strict=True)]
+        return max(min(sides, default=0.0), 0.0)

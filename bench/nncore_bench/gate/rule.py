@@ -7,8 +7,14 @@ from nncore_bench.gate.signflip import smallest_p
 
 Kind: TypeAlias = Literal["case", "phase", "device", "suite"]
 SUITE = "suite"
-TAIL_MARGIN = 0.05
-"""The least margin of block means; a narrower one applies to undisturbed times alone."""
+TAIL_MARGIN, LOUD_TAIL_MARGIN = 0.05, 0.10
+"""The least margin of block means, and the most that a loud machine makes of it.
+
+A narrower one applies to undisturbed times alone.
+"""
+
+QUIET_EXCESS = 0.15
+"""Block means exceed smallest laps by 1 to 15 % in the recorded gates, few of which met a loud hour."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,14 @@ class Rule:
                 f" with {self.second_pairs} pairs (give a larger one)"
             )
 
-    @property
-    def mean_margin(self) -> float:
-        """The margin of block means in every column; they reveal tails."""
-        return max(self.margin, TAIL_MARGIN)
+    def mean_margin(self, shared_excess: float = 0.0) -> float:
+        """Return the margin of block means, which reveal tails; it is never less than `margin`.
+
+        `shared_excess` is by how much they exceed the smallest laps on both sides. Up to QUIET_EXCESS it is
+        TAIL_MARGIN; half of what a loud machine adds beyond that is added to it, up to LOUD_TAIL_MARGIN.
+        """
+        loud = TAIL_MARGIN + max(shared_excess - QUIET_EXCESS, 0.0) / 2
+        return max(self.margin, min(loud, LOUD_TAIL_MARGIN))
 
     def margin_of(self, kind: Kind) -> float:
         """Return the margin of a kind of column."""

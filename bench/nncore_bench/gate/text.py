@@ -12,7 +12,7 @@ from nncore_bench.compare.explain import Cause
 from nncore_bench.estimate.estimates import Estimate
 from nncore_bench.gate.decide import Decision, Ground, Verdict
 from nncore_bench.gate.outcome import Outcome
-from nncore_bench.gate.rule import Rule
+from nncore_bench.gate.rule import LOUD_TAIL_MARGIN, Rule
 from nncore_bench.text.format import MICROSECONDS, decimals, first_of, from_to, micro, percentage, signed
 from nncore_bench.text.table import Column, Table, fitting
 
@@ -22,7 +22,8 @@ CAPTION = (
     "ratio: undisturbed times, candidate over base, with the interval that proves same. slower: adjusted p"
     " of all columns at most {alpha} %, and at least half the margin, undisturbed or in the mean of blocks"
     " (tail changed). same, faster: proven to be slower by no more than the margin, the suite by no more than"
-    " {suite} %, and in the mean of blocks by no more than {mean} %, and not looking slower by half of that."
+    " {suite} %, and in the mean of blocks by no more than {mean} % (up to {loud} % where a"
+    " loud machine lengthens both sides), and not looking slower by half of that."
     " detects: the smallest slowdown that nine"
     " runs in ten would find. A phase, a device and the suite are means over cases."
 )
@@ -118,7 +119,7 @@ def decision_records(outcome: Outcome) -> list[dict[str, Any]]:
 def reason_of(decision: Decision, rule: Rule) -> str:
     """Return the reason of a verdict."""
     margin, mean_margin = (
-        f"{decimals(100 * one, 1)} %" for one in (rule.margin_of(decision.kind), rule.mean_margin)
+        f"{decimals(100 * one, 1)} %" for one in (rule.margin_of(decision.kind), decision.mean_margin)
     )
     low, p = _percent(decision.ratio), decimals(decision.p, 4)
     return REASONS[decision.ground].format(
@@ -176,8 +177,8 @@ def verdict_table(outcome: Outcome) -> Table:
         Column("why", "", itemgetter("reason"), words=True),
     ]
     rule = outcome.rule
-    alpha, suite, mean = map(percentage, (rule.alpha, rule.suite_margin, rule.mean_margin))
-    caption = CAPTION.format(alpha=alpha, suite=suite, mean=mean)
+    alpha, suite, mean = map(percentage, (rule.alpha, rule.suite_margin, rule.mean_margin()))
+    caption = CAPTION.format(alpha=alpha, suite=suite, mean=mean, loud=percentage(LOUD_TAIL_MARGIN))
     return Table.of("gate", "Verdicts", caption, columns, decision_records(outcome))
 
 

@@ -152,10 +152,11 @@ def allocator_line(cells: Cells, beside: Sequence[Row]) -> list[str]:
     """Say how much longer the step of the reference case takes under the default allocator."""
     return [
         f"Under the default allocator the step of {usual.case.key} takes"
-        f" {from_to(row.time.over(usual.time), ' times as long')}; all other figures are with the policy."
+        f" {from_to(ratio, ' times as long')}; all other figures are with the policy."
         for row in beside
-        if row.case.variant == DEFAULT_ALLOCATOR and row.phase == "step" and row.time
-        if (usual := cells.get(replace(row.case, variant="eager"), {}).get("step")) and usual.time
+        if row.case.variant == DEFAULT_ALLOCATOR and row.phase == "step"
+        if (usual := cells.get(replace(row.case, variant="eager"), {}).get("step"))
+        if (ratio := row.over(usual))
     ]
 
 

@@ -20,7 +20,7 @@ LARGEST_DISTURBANCE = 1.20
 
 CAPTION = (
     "disturbance: median over undisturbed step. between them: the standard deviation of the launches'"
-    " undisturbed steps, beyond what their blocks vary by. values: the times these come from, one a step on"
+    " undisturbed steps. values: the times these come from, one a step on"
     " the CPU and one a block on CUDA. lap overhead: what the clock reads between the phases add to a step."
     " phases/step: the laps of a step over the step measured as a whole beside it; 1 is perfect."
 )

@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from nncore_bench.cases import DOES_NOT_APPLY, Case
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import COVERAGE, Estimate
-from nncore_bench.estimate.rows import CASE_COLUMNS
+from nncore_bench.estimate.rows import CASE_COLUMNS, Row
 from nncore_bench.text.format import count, decimals, from_to, percentage, plus_minus, several, unit_for
 from nncore_bench.text.frame import LABELS, NUMBERS, shared_by, shown_columns
 from nncore_bench.text.table import Column, Table
@@ -37,8 +37,8 @@ SCALING_CAPTION = (
     " cost, or the times are too far from a line. Off by: the batch size farthest from the line."
 )
 THREADS_CAPTION = (
-    "Undisturbed step times. Best is the fastest thread count where it is surely faster than the fewest"
-    " threads, and otherwise the fewest."
+    "Undisturbed step times; a speed-up has the narrower interval of a comparison inside this run. Best is"
+    " the fastest thread count where it is surely faster than the fewest threads, and otherwise the fewest."
 )
 
 
@@ -156,12 +156,13 @@ def _plateau_in_words(case: Case, fit: Scaling) -> str:
 
 def threads_table(cells: Cells) -> Table | None:
     """Return a line for each case that was measured with several thread counts; None where there is none."""
-    series = {case: times for case, times in _series(cells, "threads").items() if len(times) > 1}
-    if not series:
+    rows = {case: of for case, of in _rows(cells, "threads").items() if len(of) > 1}
+    if not rows:
         return None
+    series = {case: _times(of) for case, of in rows.items()}
     counts = sorted({threads for times in series.values() for threads in times})
     unit = unit_for(time.value for times in series.values() for time in times.values())
-    speed_ups = {case: _over_the_fewest(times) for case, times in series.items()}
+    speed_ups = {case: _over_the_fewest(of) for case, of in rows.items()}
     columns = _case_columns(series, "threads")
     for threads in counts:
         title, text = f"{several(threads, 'thread')} {unit.symbol}", partial(plus_minus, unit=unit.seconds)
@@ -178,10 +179,12 @@ def _of(values: Mapping[Case, Mapping[int, Estimate]], threads: int) -> Callable
     return lambda case: values[case].get(threads)
 
 
-def _over_the_fewest(times: Mapping[int, Estimate]) -> dict[int, Estimate]:
+def _over_the_fewest(rows: Mapping[int, Row]) -> dict[int, Estimate]:
     """Return the speed-up of each thread count over the fewest."""
-    fewest = min(times)
-    return {threads: times[fewest].over(time) for threads, time in times.items() if threads != fewest}
+    usual = rows[min(rows)]
+    return {
+        threads: ratio for threads, row in rows.items() if row is not usual and (ratio := usual.over(row))
+    }
 
 
 def _best(speed_ups: Mapping[int, Estimate], fewest: int) -> int:
@@ -192,12 +195,21 @@ def _best(speed_ups: Mapping[int, Estimate], fewest: int) -> int:
 
 def _series(cells: Cells, parameter: str) -> dict[Case, dict[int, Estimate]]:
     """Return the undisturbed step times by the values of one parameter, for each case without it."""
+    return {case: _times(rows) for case, rows in _rows(cells, parameter).items()}
+
+
+def _times(rows: Mapping[int, Row]) -> dict[int, Estimate]:
+    return {value: row.time for value, row in rows.items() if row.time}
+
+
+def _rows(cells: Cells, parameter: str) -> dict[Case, dict[int, Row]]:
+    """Return the rows of steps by the values of one parameter, for each case without it."""
     without: dict[str, Any] = {parameter: DOES_NOT_APPLY}
-    found: dict[Case, dict[int, Estimate]] = {}
+    found: dict[Case, dict[int, Row]] = {}
     for case, row_of in cells.items():
         value = getattr(case, parameter)
-        if (row := row_of.get("step")) and row.time_s and row.time and value != DOES_NOT_APPLY:
-            found.setdefault(replace(case, **without), {})[value] = row.time
+        if (row := row_of.get("step")) and row.time_s and value != DOES_NOT_APPLY:
+            found.setdefault(replace(case, **without), {})[value] = row
     return found
 
 

@@ -14,8 +14,8 @@ from nncore_bench.estimate.estimates import (
     Estimate,
     Laps,
     Launches,
+    block_time,
     half_width,
-    low_time,
     spread_of,
 )
 from nncore_bench.runs import NANO, Block
@@ -222,7 +222,7 @@ def _sums(name: str, words: str, steps: Steps, laps: Sequence[str], limits: tupl
     if not known:
         return Check(name, passed=False, words="no step was measured both ways")
     grids = [_differences(lapped, plain) for plain, lapped in known]
-    times_s = np.array([low_time(plain).value * NANO for plain, _ in known])
+    times_s = np.array([block_time(plain).value * NANO for plain, _ in known])
     off = np.array([grid.mean() for grid in grids])
     share, seconds = limits
     allowed = np.maximum(share, seconds / times_s)

@@ -18,8 +18,15 @@ LABELS = {"batch_size": "batch"}
 
 
 def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
-    """Return the rows as a frame; columns are those of Row, seconds are seconds, unknown is empty."""
-    return pd.DataFrame([row.as_record() for row in rows])
+    """Return the rows as a frame; columns are those of Row, seconds are seconds, unknown is empty.
+
+    A cell holds one value: instead of `launch_times_s` there is `between_launches`.
+    """
+    rows = list(rows)
+    frame = pd.DataFrame([row.as_record() for row in rows])
+    return frame.assign(launch_times_s=[row.between_launches for row in rows]).rename(
+        columns={"launch_times_s": "between_launches"}
+    )
 
 
 def shown_columns(cases: Iterable[Case]) -> tuple[str, ...]:

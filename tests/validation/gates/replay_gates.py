@@ -87,7 +87,7 @@ def replayed(shown: Mapping[str, Any], more: Mapping[str, float] | None = None) 
     """Return what a recorded pair showed of a case, with `more` added to the logarithms by phase."""
     added = more or dict.fromkeys(MEASURED, 0.0)
     low, mean = ({name: shown[kind][name] + added[name] for name in MEASURED} for kind in ("low", "mean"))
-    return PairRatios(low, mean, dict.fromkeys(MEASURED, 1.0), (), ())
+    return PairRatios(low, mean, dict.fromkeys(MEASURED, 1.0), shown["low_ns"], shown["mean_ns"])
 
 
 def run_gate(

@@ -35,7 +35,7 @@ def records(deviation: float, gates: int = 12) -> list[dict[str, Any]]:
             )
             for _ in range(2)
         )
-        return {"stage": stage, "low": low, "mean": mean}
+        return {"stage": stage, "low": low, "mean": mean, "low_ns": [(100, 100)], "mean_ns": [(105, 105)]}
 
     return [
         {"measured": {key: [*(pair(1, 0.0) for _ in range(8)), pair(2, 9.0)] for key in KEYS}}
