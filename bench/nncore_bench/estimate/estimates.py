@@ -119,7 +119,7 @@ class Spread:
 OF_RATIOS = 0.55
 """How much ratios of smallest times deviate between runs, relative to how much they do between launches.
 
-The times themselves deviate as much: a run has more laps than a launch, but its machine may be slow for it all.
+The times themselves deviate as much: runs have more laps than launches, but a machine may be slow for a run.
 """
 FEWEST = 2
 """Launches, or pairs, below which there is no spread."""

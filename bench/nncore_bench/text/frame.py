@@ -24,9 +24,8 @@ def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
     """
     rows = list(rows)
     frame = pd.DataFrame([row.as_record() for row in rows])
-    return frame.assign(launch_times_s=[row.between_launches for row in rows]).rename(
-        columns={"launch_times_s": "between_launches"}
-    )
+    frame["launch_times_s"] = pd.Series([row.between_launches for row in rows], dtype=float)
+    return frame.rename(columns={"launch_times_s": "between_launches"})
 
 
 def shown_columns(cases: Iterable[Case]) -> tuple[str, ...]:
