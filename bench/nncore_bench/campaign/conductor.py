@@ -235,7 +235,8 @@ class Conductor:
 
     def _prepare(self, launch: int, number: int) -> None:
         record = self.cases[number]
-        request = messages.Prepare(number, record.case, warm_up=True, kinds=record.kinds)
+        checked = bool(record.correct)
+        request = messages.Prepare(number, record.case, warm_up=True, kinds=record.kinds, checked=checked)
         reply = self._ask(launch, number, request)
         if not isinstance(reply, messages.Prepared):
             return
@@ -250,7 +251,7 @@ class Conductor:
             steps_per_block=per_block,
             steady=record.steady and reply.steady,
             correct=record.correct or reply.correct,
-            assumed=reply.assumed,
+            assumed=record.assumed if checked else reply.assumed,
             optimizer_code=reply.optimizer_code,
         )
 

@@ -16,8 +16,8 @@ from nncore_bench.worker import messages
 from nncore_bench.worker.blocks import least_iterations
 
 BLOCK_S: dict[BlockKind, float] = {
-    "laps": 0.030,
-    "plain": 0.030,
+    "laps": 0.040,
+    "plain": 0.040,
     "feed": 0.012,
     "inference": 0.008,
     "kernels": 0.060,

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nncore_bench.selftest.checks import Check
+    from nncore_bench.selftest.resolution import Resolution
+    from nncore_bench.text.table import Table
 
 HELP = "measure known times, and tell whether this machine's figures can be trusted"
 QUIETER = "close other programs and run it again"
@@ -38,17 +40,21 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     from nncore_bench.progress import StandardError, progress_line
     from nncore_bench.selftest.campaign import FULL, QUICK, selftest
     from nncore_bench.selftest.gate import selftest_gate
+    from nncore_bench.selftest.resolution import resolution_table
 
     checks: list[Check] = []
+    apart: Table | None = None
     try:
         with progress_line(StandardError()) as line:
-            found: Iterable[Check | str] = (
+            found: Iterable[Check | str | list[Resolution]] = (
                 selftest_gate(runs, line) if given.gate else selftest(QUICK if given.quick else FULL, line)
             )
             for check in found:
                 line.end()
                 if isinstance(check, str):
                     say(check)
+                elif isinstance(check, list):
+                    apart = resolution_table(check)
                 else:
                     say(f"{MARKS[check.passed]}  {check.name}: {check.figure}")
                     checks.append(check)
@@ -60,6 +66,9 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     passed = len(checks) - len(failed) - len(loud)
     say(f"{passed} of {len(checks)} checks passed{f', {len(loud)} {LOUD}' if loud else ''}")
     figures = {"tables": {"checks": records}}
+    if apart is not None:
+        say(apart.markdown())
+        figures["tables"]["resolution"] = apart.records()
     if failed:
         return Answer(FAILED, "failed", failed[0], QUIETER, figures)
     if loud:

@@ -107,6 +107,10 @@ class Spread:
         """Return half the width of the interval of the mean that holds it with a probability."""
         return float(stdtrit(self.freedom, (1 + coverage) / 2)) * self.error
 
+    def scaled(self, factor: float) -> "Spread":
+        """Return the spread of a multiple."""
+        return Spread(self.error * factor, self.freedom)
+
     def joined(self, other: "Spread") -> "Spread":
         """Return the spread of the difference of two independent means (Welch, Biometrika 34, 1947)."""
         error = hypot(self.error, other.error)
@@ -123,6 +127,28 @@ The times themselves deviate as much: runs have more laps than launches, but a m
 """
 FEWEST = 2
 """Launches, or pairs, below which there is no spread."""
+
+
+LENT_FREEDOM = 6.0
+"""The degrees of freedom that others measured at the same time lend at most to each: it has few launches."""
+
+
+def moderated(deviations: Sequence[Spread | None]) -> list[Spread | None]:
+    """Return standard deviations, with their degrees of freedom, each drawn towards that of all.
+
+    The squares are weighted by their degrees of freedom, where all lend LENT_FREEDOM to each (Smyth,
+    Statistical Applications in Genetics and Molecular Biology 3(1), 2004). Unknown ones stay unknown.
+    """
+    known = [one for one in deviations if one is not None]
+    every = sum(one.freedom for one in known)
+    common = sum(one.freedom * one.error**2 for one in known) / max(every, 1.0)
+
+    def drawn(own: Spread) -> Spread:
+        lent = min(LENT_FREEDOM, every - own.freedom)
+        square = (own.freedom * own.error**2 + lent * common) / (own.freedom + lent)
+        return Spread(sqrt(square), own.freedom + lent)
+
+    return [None if one is None else drawn(one) for one in deviations]
 
 
 @dataclass(frozen=True)

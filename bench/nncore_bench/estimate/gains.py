@@ -1,9 +1,8 @@
 """Gains: how much faster variants of a step are than the plain one, and when they pay off."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import exp, inf, log
+from math import exp, inf, log, sqrt
 from statistics import median
 from typing import Any, Literal, TypeAlias
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nncore_bench.cases import STEP_PHASES, BlockKind, Case
-from nncore_bench.estimate.estimates import COVERAGE, Estimate, spread_of
+from nncore_bench.estimate.estimates import COVERAGE, Estimate, Spread, launch_spread, moderated
 from nncore_bench.estimate.laps import lows_of
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, Block, BlocksOfCase, by_case
@@ -117,32 +116,48 @@ def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) ->
         and record.case.alike == base.alike
         and KINDS[made_faster(record.case.variant)] in {*record.kinds} & {*plain.kinds}
     ]
-    tried = Counter(made_faster(record.case.variant) for record in others)
-    return [_gain(record, plain, of_case, tried[made_faster(record.case.variant)]) for record in others]
+    plain_of = {about: _of_turns(of_case[base], base, about) for about in KINDS}
+    found: dict[Case, Gain] = {}
+    for about, kind in _by_aim(others).items():
+        ratios = [_log_ratios(_of_turns(of_case[one.case], one.case, about), plain_of[about]) for one in kind]
+        lows = None if about == "feeding" else lows_of(of_case[base], about, base)  # its loop has means
+        looped = [*plain_of[about].values()]
+        plain_s = lows.run_ns * NANO if lows else median(looped) if looped else inf
+        spreads = moderated([launch_spread(logs) for logs in ratios])
+        for record, logs, spread in zip(kind, ratios, spreads, strict=True):
+            found[record.case] = _gain(record, plain, plain_s, _speed_up(logs, spread, len(kind)))
+    return [found[record.case] for record in others]
 
 
-def _gain(record: CaseRecord, plain: CaseRecord, blocks: Mapping[Case, BlocksOfCase], tried: int) -> Gain:
-    """Return the gain of a case over the plain one; `tried` is the number of cases with its aim."""
+def _by_aim(records: Sequence[CaseRecord]) -> dict[str, list[CaseRecord]]:
+    found: dict[str, list[CaseRecord]] = {}
+    for record in records:
+        found.setdefault(made_faster(record.case.variant), []).append(record)
+    return found
+
+
+def _of_turns(blocks: BlocksOfCase, case: Case, about: str) -> Times:
+    return {block.turn: block.iteration_ns(case) * NANO for block in blocks[KINDS[about]]}
+
+
+def _speed_up(logs: npt.NDArray[np.float64], deviation: Spread | None, tried: int) -> Estimate | None:
+    """Return the mean speed-up with an interval that holds for so many at once, by Bonferroni's bound."""
+    if deviation is None:
+        return None
+    spread = deviation.scaled(1 / sqrt(len(logs)))
+    return Estimate.around_ratio(exp(float(logs.mean())), spread.half_width_of(1 - (1 - COVERAGE) / tried))
+
+
+def _gain(record: CaseRecord, plain: CaseRecord, plain_s: float, speed_up: Estimate | None) -> Gain:
+    """Return the gain of a case over the plain one, which takes `plain_s`."""
     about = made_faster(record.case.variant)
     if record.status != "ok":
         return Gain(record.case, about, "cannot run", record.reason)
-    times, plain_times = (
-        {block.turn: block.iteration_ns(record.case) * NANO for block in blocks[case][KINDS[about]]}
-        for case in (record.case, plain.case)
-    )
-    ratios = _log_ratios(times, plain_times)
-    spread = spread_of(ratios[:, None]) if len(ratios) else None
-    if spread is None:
+    if speed_up is None:
         return Gain(record.case, about, "cannot run", "no two rounds were finished")
-    # Bonferroni: the intervals of all variants hold together.
-    half = spread.half_width_of(1 - (1 - COVERAGE) / tried)
-    speed_up = Estimate.around_ratio(exp(float(ratios.mean())), half)
     errors = [record.correct[name] for name in ERRORS if name in record.correct]
     error = float(np.max(errors)) if errors else 0.0  # NaN if one of them is
-    lows = (
-        None if about == "feeding" else lows_of(blocks[plain.case], about, plain.case)
-    )  # its loop has means
-    time_s = (lows.run_ns * NANO if lows else median(plain_times.values())) / speed_up.value
+    time_s = plain_s / speed_up.value
     once_s = max(0.0, record.correct.get("first_step_s", 0.0) - time_s) if about == "step" else 0.0
     gained = time_s * (speed_up.value - 1)
     return Gain(

@@ -18,6 +18,7 @@ from nncore_bench.estimate.estimates import (
     WITHIN_ONE_PROCESS,
     Estimate,
     Laps,
+    Spread,
     block_time,
     launch_spread,
     median_time,
@@ -129,6 +130,13 @@ class Row:
     def median(self) -> Estimate | None:
         """Return the median time in seconds."""
         return _estimate(self.median_s, self.median_low_s, self.median_high_s)
+
+    @property
+    def relative_deviation(self) -> Spread | None:
+        """Return the deviation of its launches' times relative to the references, as a logarithm."""
+        if self.relative_error is None or self.relative_freedom is None:
+            return None
+        return Spread(self.relative_error / OF_RATIOS, self.relative_freedom)
 
     def over(self, other: "Row") -> Estimate | None:
         """Return how many times as long it takes as another row of the run; None where either is unknown.

@@ -5,7 +5,7 @@ busy-waits, delays planted in a phase, and cases entered twice.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,17 +17,21 @@ import pandas as pd
 from nncore_bench.campaign.conductor import Conductor, Progress
 from nncore_bench.campaign.launcher import Launcher, Worker, WorkerError
 from nncore_bench.campaign.plan import Plan
-from nncore_bench.campaign.session import own_part
+from nncore_bench.campaign.session import COMPARED, own_part
 from nncore_bench.cases import DOES_NOT_APPLY, SIMPLENN, STEP_PHASES, Case
-from nncore_bench.companions import REFERENCE_KERNELS
+from nncore_bench.companions import MIDDLE_NETWORK, REFERENCE_KERNELS, SMALLEST_NETWORK, companions_of
+from nncore_bench.estimate.estimates import launch_spread
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row
 from nncore_bench.estimate.source import Source, read_source
+from nncore_bench.gate.pairs import SideError
+from nncore_bench.gate.ratios import PairRatios
 from nncore_bench.records import CaseCounters, CaseRecord
 from nncore_bench.report.report import render, write_tables
 from nncore_bench.runs import BENCHMARK_FILE, OUR_KEY, Block, Code, Run, plain_json, replace_file
 from nncore_bench.selftest import checks
 from nncore_bench.selftest.checks import Check
+from nncore_bench.selftest.resolution import Resolution, equal_pairs, resolutions
 from nncore_bench.text.format import UNITS
 from nncore_bench.worker import messages
 
@@ -46,15 +50,17 @@ MICRO = 1e-6
 
 @dataclass(frozen=True)
 class Effort:
-    """Extent of a self-test: launches, seconds of the campaign, and the sizes of the twins."""
+    """Extent of a self-test: launches, seconds of the campaign, the sizes of the twins, and launch pairs."""
 
     launches: int
     budget_s: float
     twins: tuple[tuple[int, int], ...]
+    pairs: int
 
 
-FULL = Effort(4, 40.0, tuple((batch, hidden) for batch in (1, 32, 128) for hidden in (32, 128, 512)))
-QUICK = Effort(2, 12.0, ((32, 32), (32, 128), (128, 128)))
+FULL = Effort(4, 40.0, tuple((batch, hidden) for batch in (1, 32, 128) for hidden in (32, 128, 512)), 8)
+QUICK = Effort(2, 12.0, ((32, 32), (32, 128), (128, 128)), 4)
+NETWORKS = (SMALLEST_NETWORK, MIDDLE_NETWORK)
 
 
 def cases_of(effort: Effort) -> list[Case]:
@@ -70,23 +76,52 @@ def cases_of(effort: Effort) -> list[Case]:
     return [*waits, *planted, *twins]
 
 
-def selftest(effort: Effort, progress: Progress) -> Iterator[Check]:
-    """Yield every check; raises WorkerError if no worker can be started at all."""
+def selftest(effort: Effort, progress: Progress) -> Iterator[Check | list[Resolution]]:
+    """Yield every check, and at last what can be told apart; raises WorkerError without any worker."""
     with closing(Launcher()) as launcher:
         yield from checks_of(lambda: [clock_check(launcher.fork())], "clock")
         yield from checks_of(lambda: list(counter_checks(launcher.fork())), "counters")
         if launcher.hello.cuda:
             yield from checks_of(lambda: [device_check(launcher.start("cuda"))], "clock on CUDA")
         blocks: list[Block] = []
-        records = [CaseRecord(case, (*STEP_PHASES, "step")) for case in cases_of(effort)]
+        networks = [one.case for one in companions_of([PLANTED_CASE], []) if one.role in NETWORKS]
+        parts = *STEP_PHASES, "step"
+        records = [CaseRecord(case, parts, block_share=COMPARED) for case in cases_of(effort)]
+        records += [
+            CaseRecord(case, parts, role=role, block_share=COMPARED)
+            for case, role in zip(networks, NETWORKS, strict=True)
+        ]
         plan = Plan(effort.launches, effort.budget_s, target=1e-9)  # rounds as the budget allows
         conductor = Conductor(
             records, plan, lambda _: launcher.fork(), lambda more, *_: blocks.extend(more), progress
         )
         campaign = conductor.run()
-    code, cases = Code(".", "unknown", dirty=False), tuple(conductor.cases)
-    run = Run("selftest", "here", "", "finished", {}, code, {}, cases, campaign=campaign)
+    code = Code(".", "unknown", dirty=False)
+    cases, beside = (
+        tuple(one for one in conductor.cases if bool(one.role) == role) for role in (False, True)
+    )
+    run = Run("selftest", "here", "", "finished", {}, code, {}, cases, beside, campaign=campaign)
     yield from campaign_checks(run, blocks)
+    sizes = [replace(PLANTED_CASE, batch_size=batch, hidden=hidden) for batch, hidden in effort.twins]
+    try:
+        pairs = equal_pairs(sizes, effort.pairs, progress)
+    except (SideError, WorkerError) as error:
+        yield Check("launch pairs", passed=False, words=f"{error}")
+        return
+    yield told_apart(rows_of(run, blocks), pairs)
+
+
+def told_apart(rows: Sequence[Row], pairs: Sequence[Mapping[Case, PairRatios]]) -> list[Resolution]:
+    """Return what can be told apart, from the rows of the twins and launch pairs of the same cases."""
+    steps = {row.case: row for row in rows if row.phase == "step" and row.launch_times_s}
+    own = {c: row for c, row in steps.items() if c.subject == NETWORK and replace(c, subject=TWIN) in steps}
+    twins = {
+        case: launch_spread(
+            np.log(row.launch_times_s) - np.log(steps[replace(case, subject=TWIN)].launch_times_s)
+        )
+        for case, row in own.items()
+    }
+    return resolutions(twins, {case: row.relative_deviation for case, row in own.items()}, pairs)
 
 
 def checks_of(check: Callable[[], Sequence[Check]], name: str) -> Sequence[Check]:

@@ -27,6 +27,9 @@ class CaseWorkload(Workload, Protocol):
     def check(self) -> dict[str, float]:
         """Run once and return named figures of the run; raises IncorrectError if the result is wrong."""
 
+    def begin(self) -> dict[str, float]:
+        """Run what every process has to before its first block, without checking what another has checked."""
+
     def save(self) -> None:
         """Save the state that every block starts from."""
 

@@ -27,13 +27,15 @@ COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 class Prepare(msgspec.Struct, frozen=True, tag=True):
     """Load a case, check its results and, with `warm_up`, warm it up.
 
-    `kinds` are the kinds of block to prepare for; empty means all that the case has.
+    `kinds` are the kinds of block to prepare for; empty means all that the case has. With `checked` another
+    process has checked the results of the same case.
     """
 
     number: int
     case: Case
     warm_up: bool
     kinds: tuple[BlockKind, ...] = ()
+    checked: bool = False
 
 
 class Measure(msgspec.Struct, frozen=True, tag=True):

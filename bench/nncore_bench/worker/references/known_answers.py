@@ -59,6 +59,10 @@ class BusyWait:
         """Return no figures: no network is trained here."""
         return {}
 
+    def begin(self) -> dict[str, float]:
+        """Return no figures: waiting has no first step."""
+        return {}
+
     def save(self) -> None:
         """Do nothing: waiting has no state."""
 

@@ -83,6 +83,10 @@ class ReferenceKernels:
             "gemm_error": error,
         }
 
+    def begin(self) -> dict[str, float]:
+        """Return no figures: no kernel has a first step."""
+        return {}
+
     def save(self) -> None:
         """Do nothing: no kernel changes the input of the next one."""
 

@@ -219,14 +219,19 @@ class OwnStep(FactorySubject):
         first call, and the calls that make a step; a variant adds its errors against the plain step.
         """
         compared = self._compared()
+        found = self.begin()
         with self.mode("plain"):
-            found = self.learn_calls()
-            self.save()
             self._check_every_batch()
             self._check_restored()
-        self._see_phases()
-        self.restore()
         return {**found, **compared, **self._varying()}
+
+    def begin(self) -> dict[str, float]:
+        """Run the calls that make a step, which every process has to, and see their phases."""
+        with self.mode("plain"), compiler_cache_of(self.words):
+            found = self.learn_calls()
+        self.save()
+        self._see_phases()
+        return found
 
     def _run(self, *batch: Any) -> Any:  # noqa: ANN401 - any structure
         """Call the step on one batch, and return its loss, or 0 if it returns none."""

@@ -296,11 +296,15 @@ class Subject:
         """
         said = {"plain_tf32": 1.0} if self._is_tf32_elsewhere() else {}
         compared = self._compared()
-        with self.mode("plain"):
+        return {**self.begin(), **compared, **said}
+
+    def begin(self) -> dict[str, float]:
+        """Run the first step, which every process has to; return the figures of `FirstStep`."""
+        with self.mode("plain"), compiler_cache_of(self.words):
             self._run = self._whole()
             found, unusual = FirstStep(self.step, self._run, self.batches, self.least_trained).checked()
         self.assumed += unusual
-        return {**found, **compared, **said}
+        return found
 
     def _is_tf32_elsewhere(self) -> bool:
         return self.device.type == "cuda" and self.precision == "float32" and plain_tf32(self.step.model)
