@@ -189,19 +189,30 @@ class Clocked(Slowing):
         return run
 
 
-@pytest.mark.parametrize(("seconds", "iterations"), [(0.001, 61), (0.7, 29), (0.9, 4), (2.5, 4)])
+@pytest.mark.parametrize(
+    ("seconds", "iterations", "checked"),
+    [
+        (0.001, 49, False),
+        (0.001, 24, True),
+        (0.7, 27, False),
+        (0.7, 18, True),
+        (0.9, 4, True),
+        (2.5, 4, False),
+    ],
+)
 def test_warming_up_a_long_step_takes_few_of_its_iterations(
-    seconds: float, iterations: int, monkeypatch: pytest.MonkeyPatch
+    seconds: float, iterations: int, *, checked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two blocks of one iteration each, with the leading ones four; and every kind has its time.
 
-    A short one has two more of 4, of 1 ms two more of 15, and one of 4 for each of the three other kinds.
+    A short one has a block of one, two of 4, of 1 ms two of 15, and one of 4 for each of the three other
+    kinds. What another process has checked has half as long, and single iterations of the other kinds.
     """
     case = Clocked(seconds)
     monkeypatch.setattr("nncore_bench.worker.server.workload_of", lambda _: case)
     worker = Worker()
     worker.clocks = {("cpu", events): HostClock(lambda: case.time_ns) for events in (True, False)}
-    prepared = worker.answer(messages.Prepare(0, CASE, warm_up=True))
+    prepared = worker.answer(messages.Prepare(0, CASE, warm_up=True, checked=checked))
     assert isinstance(prepared, messages.Prepared)
     assert prepared.seconds == pytest.approx(dict.fromkeys(Clocked.kinds, seconds), rel=1e-4)
     assert prepared.steady

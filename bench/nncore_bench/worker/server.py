@@ -88,32 +88,39 @@ class Worker:
         if not request.warm_up:
             return messages.Prepared({}, steady=True, **answer)
         wanted = request.kinds or subject.kinds
-        seconds, steady = self._warm_up(request.number, [kind for kind in wanted if kind in subject.kinds])
+        kinds = [kind for kind in wanted if kind in subject.kinds]
+        seconds, steady = self._warm_up(request.number, kinds, known=request.checked)
         if isinstance(subject, Subject):
             answer["parts"] = subject.parts
         correct["denormals"] = subject.denormals()
         subject.restore()
         return messages.Prepared(seconds, steady=steady, **answer)
 
-    def _warm_up(self, number: int, kinds: Sequence[BlockKind]) -> tuple[dict[BlockKind, float], bool]:
+    def _warm_up(
+        self, number: int, kinds: Sequence[BlockKind], *, known: bool
+    ) -> tuple[dict[BlockKind, float], bool]:
         """Run the first kind until two halves agree, then a few of each other kind; return their seconds.
 
         What takes so long that its blocks are shorter has warmed up within four iterations of the first
         kind, whose time then stands for those of the other kinds: they hold such a step or a part of it.
+        Where times are `known` from another process, half as long will do.
         """
         first, *others = kinds
-        steady, seconds = False, 0.0
-        iterations = 1
+        seconds, steady = self._seconds(number, first, 1), False
+        if least_iterations(seconds) < LEAST_ITERATIONS:
+            halves = [seconds, self._seconds(number, first, 1)]
+            seconds, steady = min(halves), max(halves) <= (1 + STEADY_WITHIN) * min(halves)
+            if least_iterations(seconds) < LEAST_ITERATIONS:
+                return dict.fromkeys(kinds, seconds), steady
+        half_s = WARM_UP_HALF_S / 2 if known else WARM_UP_HALF_S
         for _ in range(WARM_UP_TRIES):
+            iterations = max(LEAST_ITERATIONS, int(1.5 * half_s / seconds))
             halves = [self._seconds(number, first, iterations) for _ in range(2)]
             seconds = min(halves)
             steady = max(halves) <= (1 + STEADY_WITHIN) * seconds
-            if least_iterations(seconds) < LEAST_ITERATIONS:
-                return dict.fromkeys(kinds, seconds), steady
-            if steady and iterations >= LEAST_ITERATIONS and iterations * seconds >= WARM_UP_HALF_S:
+            if steady and iterations * seconds >= half_s:
                 break
-            iterations = max(LEAST_ITERATIONS, min(4 * iterations, int(1.5 * WARM_UP_HALF_S / seconds)))
-        rest = {kind: self._seconds(number, kind, LEAST_ITERATIONS) for kind in others}
+        rest = {kind: self._seconds(number, kind, 1 if known else LEAST_ITERATIONS) for kind in others}
         return {first: seconds, **rest}, steady
 
     def _seconds(self, number: int, kind: BlockKind, iterations: int) -> float:
