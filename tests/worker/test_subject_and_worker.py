@@ -137,6 +137,8 @@ class Slowing:
     def check(self) -> dict[str, float]:
         return {}
 
+    begin = check
+
     def save(self) -> None: ...
 
     def restore(self) -> None:
