@@ -280,3 +280,21 @@ def test_a_budget_that_holds_no_round_a_launch_is_told_with_one_that_does() -> N
         "a round of all cases takes 0.3 s: 2 of 4 launches fit the budget of 0.6 s"
     )
     assert "--step-budget=2 " in notice.next_step  # 4 · 0.252 s and a tenth more, rounded up
+
+
+def test_a_single_launch_runs_a_second_round_rather_than_counting() -> None:
+    """One round compares nothing: its launch takes 6 of 14 s, and counting would have what is left."""
+    bench = Bench()
+    bench.prepare_s = 2.0
+    plan = Plan(3, 100.0, 0.01, least_rounds=3, until=14.0)
+    conductor = Conductor(records(3), plan, bench.start, bench.save, bench.progress, now=bench.now)
+    assert conductor.run().rounds_done == 2
+    assert conductor.launches == 1
+
+
+def test_only_the_first_launch_checks_the_results_of_a_case() -> None:
+    """They are the same in every process."""
+    bench = Bench()
+    conduct(bench, Plan(3, 10.0, 0.01, least_rounds=3))
+    prepared = [one for one in bench.requests if isinstance(one, messages.Prepare)]
+    assert [one.checked for one in prepared] == [False] * 3 + [True] * 6

@@ -126,6 +126,23 @@ def test_a_kind_is_measured_counted_and_profiled(kind: str, tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("kind", [kind for kind, *_ in MEASURED])
+def test_a_launch_that_checks_nothing_begins_from_the_same_state(kind: str) -> None:
+    """Bit for bit, as the launch that has checked the results for all, and it runs every kind of block."""
+    states = []
+    for first in ("check", "begin"):
+        subject = workload_of(case_of(kind))
+        assert isinstance(subject, FactorySubject)
+        getattr(subject, first)()
+        subject.save()
+        states.append([tensor.detach().clone() for tensor in subject.state()])
+        for block in subject.kinds:
+            assert len(run_block(subject, HostClock(), block, 2).host) == 3
+    assert len(states[0]) == len(states[1])
+    assert all(torch.equal(one, other) for one, other in zip(*states, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(("kind", "expected"), MEASURED)
 def test_a_variant_of_a_kind_computes_the_same(kind: str, expected: str) -> None:
     """Foreach and fused change no numbers beyond rounding, from whatever state and noise the step has."""

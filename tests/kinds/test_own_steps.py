@@ -135,6 +135,16 @@ def test_a_step_is_measured_counted_and_profiled(kind: str, parts: str, tmp_path
     assert {operator.phase for operator in profile.operators} >= {*parts.split()[:3]} - {"log", "generator"}
 
 
+@pytest.mark.parametrize("kind", MEASURED)
+def test_a_launch_that_checks_nothing_begins_from_the_same_state_with_the_same_parts(kind: str) -> None:
+    """Bit for bit, as the launch that has checked the results for all."""
+    checked, begun = ready(kind), own(kind)
+    begun.begin()
+    begun.save()
+    assert same(everything(checked), everything(begun))
+    assert (checked.parts, checked.calls) == (begun.parts, begun.calls)
+
+
 @pytest.mark.parametrize(("kind", "sentence"), SAID.items())
 def test_what_is_unusual_is_said(kind: str, sentence: str) -> None:
     """So that nobody takes the figure for something else."""

@@ -28,7 +28,7 @@ class CaseWorkload(Workload, Protocol):
         """Run once and return named figures of the run; raises IncorrectError if the result is wrong."""
 
     def begin(self) -> dict[str, float]:
-        """Run what every process has to before its first block, without checking what another has checked."""
+        """Run what every process has to before its first block; a part of `check`."""
 
     def save(self) -> None:
         """Save the state that every block starts from."""

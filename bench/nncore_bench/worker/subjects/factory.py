@@ -41,15 +41,19 @@ class FactorySubject(Subject):
         super().__init__(case)
 
     def check(self) -> dict[str, float]:
-        """Check the first step, then every batch that will be timed and one inference; as `Subject.check`."""
-        found = super().check()
+        """Check the first step, then whether the steps of a block vary; as `Subject.check`."""
+        return super().check() | self._varying()
+
+    def begin(self) -> dict[str, float]:
+        """Run the first step, then every batch that will be timed and one inference; as `Subject.begin`."""
+        found = super().begin()
         self.save()
         with self.mode("plain"):
             self._check_every_batch()
         if "inference" in self.kinds:
             self._check_inference()
         self.restore()
-        return found | self._varying()
+        return found
 
     def _varying(self) -> dict[str, float]:
         """Note whether the steps of a block differ in their work; a compiled one's do as the plain one's."""

@@ -221,15 +221,16 @@ class OwnStep(FactorySubject):
         compared = self._compared()
         found = self.begin()
         with self.mode("plain"):
-            self._check_every_batch()
             self._check_restored()
         return {**found, **compared, **self._varying()}
 
     def begin(self) -> dict[str, float]:
-        """Run the calls that make a step, which every process has to, and see their phases."""
+        """Run the calls that make a step, which every process has to, every batch, and see the phases."""
         with self.mode("plain"), compiler_cache_of(self.words):
             found = self.learn_calls()
-        self.save()
+            self.save()
+            self._check_every_batch()
+        self.restore()
         self._see_phases()
         return found
 
