@@ -125,9 +125,9 @@ OF_RATIOS = 0.55
 
 The times themselves deviate as much: runs have more laps than launches, but a machine may be slow for a run.
 """
+
 FEWEST = 2
 """Launches, or pairs, below which there is no spread."""
-
 
 LENT_FREEDOM = 6.0
 """The degrees of freedom that others measured at the same time lend at most to each: it has few launches."""

@@ -195,10 +195,10 @@ def _log_ratios(times: Times, plain_times: Times) -> npt.NDArray[np.float64]:
     for launch, number in sorted(times.keys() & plain_times.keys()):
         ratio = log(plain_times[launch, number] / times[launch, number])
         rounds.setdefault(launch, []).append(ratio)
-    of_launches = [median(of) for of in rounds.values()]
-    return np.array(
-        of_launches if len(of_launches) != 1 else [ratio for of in rounds.values() for ratio in of]
-    )
+    if len(rounds) == 1:
+        (of_one,) = rounds.values()
+        return np.array(of_one)
+    return np.array([median(of) for of in rounds.values()])
 
 
 def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:

@@ -42,13 +42,13 @@ class Row:
 
     `time_s` is the undisturbed time with its interval `time_low_s` to `time_high_s`; `median_s`, likewise, is
     the median with all noise, and `samples_per_s` comes from it; `disturbance` is their ratio;
-    `between_launches` is by what share processes differ, which is part of the interval. `host_s` and
+    `launch_times_s` are those of the launches in their order, from which the interval comes. `host_s` and
     `device_s` are the medians of the time to enqueue and of the span on the device; `wall_s` is the median
-    over blocks of the wall time of an iteration. `share` is of the mean laps over the same steps: of the
-    step for its parts, of the feeding loop for `data` and `copy`. Rows of the step also carry
-    `lap_overhead_s` (iteration with laps less iteration without; on a device the cost of recording events,
-    subtracted from the phases if it exceeds EVENTS_TOLERATED), `phases_over_step` (sum of the laps over the
-    plain step) and `unattributed_s`.
+    over blocks of the wall time of an iteration. `share` is that of undisturbed laps in the step for its
+    parts, and of means in the feeding loop for `data` and `copy`, and everywhere on a device. Rows of the
+    step also carry `lap_overhead_s` (iteration with laps less iteration without; on a device the cost of
+    recording events, subtracted from the phases if it exceeds EVENTS_TOLERATED), `phases_over_step` (sum of
+    the laps over the plain step) and `unattributed_s`.
 
     `flop_per_s` and `bytes_per_s` are FLOP and moved
     bytes over the undisturbed time, `flop_share` and `bytes_share` their shares of the rates of this

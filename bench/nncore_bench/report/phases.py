@@ -52,7 +52,7 @@ def share_table(cells: Cells) -> Table | None:
         *(phase_column(cells, f"{name} % of loop", name, lambda row: percentage(row.share)) for name in fed),
         *(_share(cells, "", name) for name in fed),
     ]
-    caption = "Shares of the mean laps over the same steps."
+    caption = "Shares of the undisturbed laps (on a device of the means over the same steps)."
     if complete:
         caption += (
             " With unattributed, what lies between the last lap of a step and the first of the next, they add"
