@@ -22,7 +22,7 @@ from made_up_runs import (
 from scipy import stats
 
 from nncore_bench.cases import STEP_PHASES, UNATTRIBUTED, Case
-from nncore_bench.estimate.estimates import BETWEEN_LAUNCHES, OF_RATIOS, WITHIN_ONE_PROCESS
+from nncore_bench.estimate.estimates import BETWEEN_LAUNCHES, WITHIN_ONE_PROCESS
 from nncore_bench.estimate.results import rows_of
 from nncore_bench.estimate.rows import Row
 from nncore_bench.runs import Block
@@ -74,7 +74,7 @@ def test_a_comparison_inside_a_run_goes_by_how_its_ratio_differs_between_launche
         longer,
         launch_times_s=tuple(t * f for t, f in zip(longer.launch_times_s, (1, 1.02, 0.98), strict=True)),
     )
-    half = stats.t.ppf(0.975, 2) * OF_RATIOS * np.log([1, 1.02, 0.98]).std(ddof=1)
+    half = stats.t.ppf(0.975, 2) * np.log([1, 1.02, 0.98]).std(ddof=1)
     assert (uneven.over(row) or ratio).high == pytest.approx(2 * exp(half))
     unlike = replace(longer, launch_times_s=())
     assert unlike.over(row) == (unlike.time or ratio).over(row.time or ratio)
@@ -234,3 +234,18 @@ def test_what_bounds_a_device_is_unknown_without_its_busy_time() -> None:
     """A span between events holds launch gaps as well as kernels, and must not be taken for work."""
     rows = rows_of(run_of([record_of(CUDA_CASE)]), cuda_blocks_of())
     assert {row.bound for row in rows} == {"unknown"}
+
+
+def test_cases_of_few_launches_lend_each_other_what_they_know() -> None:
+    """Two launches of two cases: Student's t of two degrees of freedom, by the deviation of both."""
+    other = replace(CPU_CASE, batch_size=128)
+    blocks = [*blocks_of(0, launches=[1.0, 1.02]), *blocks_of(1, launches=[1.0, 1.04])]
+    rows = rows_of(run_of([record_of(CPU_CASE), record_of(other)]), blocks)
+    steps = [row for row in rows if row.phase == "step"]
+    squares = [np.log([1, more]).var(ddof=1) for more in (1.02, 1.04)]
+    for row, own in zip(steps, squares, strict=True):
+        deviation = np.sqrt((own + np.mean(squares)) / 2)
+        high = (row.time_s or 0) * exp(stats.t.ppf(0.975, 2) * deviation)
+        assert row.time_high_s == pytest.approx(high, rel=1e-3)
+    alone = rows_by_phase(CPU_CASE, blocks_of(0, launches=[1.0, 1.02]))["step"]
+    assert (alone.time_high_s or 0) > (steps[0].time_high_s or 1)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nncore_bench.cases import STEP_PHASES, BlockKind, Case
-from nncore_bench.estimate.estimates import COVERAGE, Estimate, Spread, launch_spread, moderated
+from nncore_bench.estimate.estimates import COVERAGE, Estimate, launch_spread, moderated
 from nncore_bench.estimate.laps import lows_of
 from nncore_bench.records import CaseRecord
 from nncore_bench.runs import NANO, Block, BlocksOfCase, by_case
@@ -116,16 +116,16 @@ def gains(records: Sequence[CaseRecord], blocks: Sequence[Block], base: Case) ->
         and record.case.alike == base.alike
         and KINDS[made_faster(record.case.variant)] in {*record.kinds} & {*plain.kinds}
     ]
-    plain_of = {about: _of_turns(of_case[base], base, about) for about in KINDS}
     found: dict[Case, Gain] = {}
     for about, kind in _by_aim(others).items():
-        ratios = [_log_ratios(_of_turns(of_case[one.case], one.case, about), plain_of[about]) for one in kind]
+        usual = _of_turns(of_case[base], base, about)
+        own = [_of_turns(of_case[one.case], one.case, about) for one in kind]
+        averaged = about == "feeding" or base.on_device
+        speed_ups = _speed_ups(own, usual, averaged=averaged)
         lows = None if about == "feeding" else lows_of(of_case[base], about, base)  # its loop has means
-        looped = [*plain_of[about].values()]
-        plain_s = lows.run_ns * NANO if lows else median(looped) if looped else inf
-        spreads = moderated([launch_spread(logs) for logs in ratios])
-        for record, logs, spread in zip(kind, ratios, spreads, strict=True):
-            found[record.case] = _gain(record, plain, plain_s, _speed_up(logs, spread, len(kind)))
+        plain_s = lows.run_ns * NANO if lows else _of_run(usual, averaged=True)
+        for record, speed_up in zip(kind, speed_ups, strict=True):
+            found[record.case] = _gain(record, plain, plain_s, speed_up)
     return [found[record.case] for record in others]
 
 
@@ -140,12 +140,28 @@ def _of_turns(blocks: BlocksOfCase, case: Case, about: str) -> Times:
     return {block.turn: block.iteration_ns(case) * NANO for block in blocks[KINDS[about]]}
 
 
-def _speed_up(logs: npt.NDArray[np.float64], deviation: Spread | None, tried: int) -> Estimate | None:
-    """Return the mean speed-up with an interval that holds for so many at once, by Bonferroni's bound."""
-    if deviation is None:
-        return None
-    spread = deviation.scaled(1 / sqrt(len(logs)))
-    return Estimate.around_ratio(exp(float(logs.mean())), spread.half_width_of(1 - (1 - COVERAGE) / tried))
+def _of_run(times: Times, *, averaged: bool) -> float:
+    """Return the smallest time, or the median of those that are means; infinite without any."""
+    return (median if averaged else min)([*times.values()] or [inf])
+
+
+def _speed_ups(own: Sequence[Times], plain: Times, *, averaged: bool) -> list[Estimate | None]:
+    """Return the ratios of the plain time to each, with intervals that hold for all at once; None if unknown.
+
+    Each is the mean over the launches of the ratio of their smallest times, and the intervals come from how
+    these differ (see `moderated`; Bonferroni's bound). Means of blocks (`averaged`) have medians. With a
+    single launch its rounds take the place of launches; they lie closer together than launches would.
+    """
+    logs = [_log_ratios(times, plain, averaged=averaged) for times in own]
+    coverage = 1 - (1 - COVERAGE) / max(len(own), 1)
+    return [
+        None
+        if deviation is None
+        else Estimate.around_ratio(
+            exp(float(ratios.mean())), deviation.scaled(1 / sqrt(len(ratios))).half_width_of(coverage)
+        )
+        for ratios, deviation in zip(logs, moderated([*map(launch_spread, logs)]), strict=True)
+    ]
 
 
 def _gain(record: CaseRecord, plain: CaseRecord, plain_s: float, speed_up: Estimate | None) -> Gain:
@@ -185,20 +201,19 @@ def _judgement(speed_up: Estimate, error: float, tolerance: float) -> Judgement:
     return "no difference" if same else "undecided"
 
 
-def _log_ratios(times: Times, plain_times: Times) -> npt.NDArray[np.float64]:
-    """Return the logarithm of the speed-up of a variant in each launch: the median over its rounds.
-
-    Both are compared within a round, whose blocks follow each other, so that they met the same machine. With
-    a single launch, return that of each round; rounds lie closer together than launches would.
-    """
-    rounds: dict[int, list[float]] = {}
-    for launch, number in sorted(times.keys() & plain_times.keys()):
-        ratio = log(plain_times[launch, number] / times[launch, number])
-        rounds.setdefault(launch, []).append(ratio)
-    if len(rounds) == 1:
-        (of_one,) = rounds.values()
-        return np.array(of_one)
-    return np.array([median(of) for of in rounds.values()])
+def _log_ratios(times: Times, plain_times: Times, *, averaged: bool) -> npt.NDArray[np.float64]:
+    """Return the logarithm of the speed-up in each launch; with a single launch that of each round."""
+    common = sorted(times.keys() & plain_times.keys())
+    if len({launch for launch, _ in common}) == 1:
+        return np.array([log(plain_times[turn] / times[turn]) for turn in common])
+    by_launch: dict[int, list[tuple[int, int]]] = {}
+    for turn in common:
+        by_launch.setdefault(turn[0], []).append(turn)
+    own, plain = (
+        [_of_run({turn: of[turn] for turn in turns}, averaged=averaged) for turns in by_launch.values()]
+        for of in (times, plain_times)
+    )
+    return np.log(plain) - np.log(own)
 
 
 def _extra_bytes(record: CaseRecord, plain: CaseRecord) -> int | None:

@@ -150,7 +150,7 @@ class Row:
         own, others = self.launch_times_s, other.launch_times_s
         if len(own) != len(others) or not all(own) or not all(others):
             return self.time.over(other.time)
-        spread = launch_spread(np.log(own) - np.log(others), OF_RATIOS, averaged=self.case.on_device)
+        spread = launch_spread(np.log(own) - np.log(others), averaged=self.case.on_device)
         ratio = self.time.value / other.time.value
         return Estimate.around_ratio(ratio, spread.half_width) if spread else self.time.over(other.time)
 

@@ -105,7 +105,7 @@ def resolution_table(found: Sequence[Resolution]) -> Table:
 
 def seen_in_run(deviation: float) -> float:
     """Return the smallest difference of two cases whose interval inside a run excludes none."""
-    return _seen(Spread(OF_RATIOS * deviation, LAUNCHES - 1.0), 0.0)
+    return _seen(Spread(deviation, LAUNCHES - 1.0), 0.0)
 
 
 def seen_by_compare(deviation: float) -> float:
