@@ -161,9 +161,7 @@ def _measured(suite: Suite, base: Case, cases: Sequence[Case], plan: Plan, progr
     """Measure some cases beside the base in a campaign of their own."""
     selected = [(base, phase) for phase in PHASE_OF.values()]
     selected += [(case, PHASE_OF[made_faster(case.variant)]) for case in cases]
-    suite.measure(
-        selected, plan, progress, compared=True
-    )  # ratios within a round need no ceilings and no drift
+    suite.measure(selected, plan, progress, compared=True)
     plain = next(record for record in suite.source.run.cases if record.case == base)
     if plain.status != "ok":
         raise UserError(f"{base.key} cannot be measured: {plain.reason}")

@@ -166,9 +166,8 @@ class Conductor:
         for launch in order[: max(rounds, 0)]:
             to_come_s = (1 + self.launches - launches.stop) * self.seconds_per_round()
             to_end_s = self._seconds_to_end()
-            if (
-                self.rounds_done < FEWEST_ROUNDS
-            ):  # one round alone compares nothing, which is worse than no counts
+            if self.rounds_done < FEWEST_ROUNDS:
+                # One round alone compares nothing, which is worse than to count nothing.
                 to_end_s = self.plan.until - self.now()
             if to_come_s > min(self.plan.budget_s - self._seconds_spent(), to_end_s):
                 break

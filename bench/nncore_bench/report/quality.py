@@ -18,9 +18,8 @@ LARGEST_OFFSET_S = 5e-6
 LOUD_WIDTH = 0.10
 MORE = "--step-launches and --step-budget buy more"
 LOUD = (
-    "that is the machine, and more time buys little: a quieter hour helps, cases of this run are known better"
-    " to each other, nncore-bench gate compares revisions side by side, and selftest says what can be told"
-    " apart here"
+    "a quieter hour helps: cases of this run are known better to each other, nncore-bench gate compares"
+    " revisions side by side, and selftest says what can be told apart here"
 )
 """What helps where an interval is wider than LOUD_WIDTH."""
 
