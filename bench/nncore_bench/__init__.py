@@ -2,5 +2,6 @@
 
 from nncore_bench.notebook import measure_step
 from nncore_bench.watch.phases import phase
+from nncore_bench.watching import Watch
 
-__all__ = ["measure_step", "phase"]
+__all__ = ["Watch", "measure_step", "phase"]

@@ -6,14 +6,14 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from nncore_bench.commands import advise, compare, gate, profile, report, selftest
+from nncore_bench.commands import advise, compare, gate, profile, report, run, selftest
 from nncore_bench.commands.answer import INTERRUPTED, SCREEN, UNUSABLE, Answer, say
 from nncore_bench.commands.arguments import Parser, writable
 from nncore_bench.errors import UserError
 
 COMMANDS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (report, compare, profile, gate, advise, selftest)
+    for module in (report, compare, profile, gate, advise, selftest, run)
 }
 
 
@@ -60,6 +60,8 @@ def _run(given: argparse.Namespace) -> int:
     for path, text in answer.appended.items():
         with path.open("a") as end:
             end.write(text)
+    if answer.code < 0:
+        run.end_by(-answer.code)
     return answer.code
 
 

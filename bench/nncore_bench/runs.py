@@ -245,6 +245,16 @@ def unwritable(results: Path, error: OSError) -> str:
     )
 
 
+def new_folder(results: Path, host: str, *, now: datetime, short_id: str) -> Path:
+    """Create `results/<UTC time>-<host>-<short id>/`; raise RunError when that cannot be done."""
+    path = results / f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{host}-{short_id}"
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise RunError(unwritable(results, error)) from None
+    return path
+
+
 class RunFolder:
     """Write one run into its folder while it is measured."""
 
@@ -255,11 +265,8 @@ class RunFolder:
     @classmethod
     def create(cls, results: Path, host: str, *, now: datetime, short_id: str) -> "RunFolder":
         """Create `results/<UTC time>-<host>-<short id>/`; raise RunError when that cannot be done."""
-        path = results / f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{host}-{short_id}"
-        try:
-            (path / ROUNDS_FOLDER).mkdir(parents=True)
-        except OSError as error:
-            raise RunError(unwritable(results, error)) from None
+        path = new_folder(results, host, now=now, short_id=short_id)
+        (path / ROUNDS_FOLDER).mkdir()
         return cls(path)
 
     def save(self, run: Run) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nncore_bench.commands.answer import FAILED, OK, UNUSABLE, Answer, Say, records_of
 from nncore_bench.commands.arguments import RUN_HELP, add_results
+from nncore_bench.commands.report import watched
 from nncore_bench.options import fraction
 
 HELP = "compare two runs case by case: how far apart they are, and why"
@@ -33,8 +34,12 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     from nncore_bench.compare.explain import MARGIN, NOT_COMPARABLE, SUSPECT
     from nncore_bench.estimate.source import read_source
     from nncore_bench.runs import found_run
+    from nncore_bench.watch.marks import is_watched
 
-    base, candidate = (read_source(found_run(path, given.results)) for path in (given.base, given.candidate))
+    paths = [found_run(path, given.results) for path in (given.base, given.candidate)]
+    if any(map(is_watched, paths)):
+        return watched(paths, say)
+    base, candidate = map(read_source, paths)
     comparison = compare_cases(base, candidate, margin or MARGIN)
     if given.out is not None:
         write_comparison(given.out, comparison)

@@ -52,14 +52,34 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
         raise UserError("--format and --price: nothing is written without --out")
     from nncore_bench.estimate.source import read_source
     from nncore_bench.runs import found_run, newest_run
+    from nncore_bench.watch.marks import is_watched
 
     paths = [found_run(path, given.results) for path in given.runs] or [newest_run(given.results)]
+    if given.out is None and any(map(is_watched, paths)):
+        return watched(paths, say)
     if given.out is not None:
         return _publish(given, paths, formats, prices, say)
     sources = [read_source(path) for path in paths]
     if len(sources) == MOST_RUNS:
         return _two_runs(sources[0], sources[1], say)
     return _one_run(sources[0], given, say)
+
+
+def watched(paths: Sequence[Path], say: Say) -> Answer:
+    """Print one watched run, or two side by side."""
+    from nncore_bench.report.watched import watched_report, watched_versus
+    from nncore_bench.watch.marks import is_watched
+
+    if len(paths) == 1:
+        report = watched_report(paths[0])
+        say(report.text)
+        return Answer(OK, report.slowest, report.cause, None, report.figures)
+    table = watched_versus(*paths) if all(map(is_watched, paths)) else None
+    if table is None:
+        names = " and ".join(repr(str(path)) for path in paths)
+        raise UserError(f"{names}: two watched runs can be compared, each with steps that were watched")
+    say(table.markdown())
+    return Answer(OK, None, None, None, records_of([table]))
 
 
 def _price(text: str) -> tuple[str, float]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 
-from nncore_bench.cases import DOES_NOT_APPLY, FED, UNATTRIBUTED, has_all_parts, parts_in
+from nncore_bench.cases import DOES_NOT_APPLY, FED, OTHER, UNATTRIBUTED, has_all_parts, parts_in
 from nncore_bench.estimate.cells import Cells
 from nncore_bench.estimate.estimates import WITHIN_ONE_PROCESS
 from nncore_bench.estimate.profiles import BUSY_FROM, busy_share
@@ -156,11 +156,18 @@ def _unit(rows: Sequence[Row], column: str) -> Unit:
 
 
 def _what_is_shown(cells: Cells, rows: Sequence[Row], reported: Sequence[str]) -> str:
-    said = ["Undisturbed times: the smallest lap of each block, averaged over the middle half of the blocks."]
+    said = []
+    if any(not case.on_device for case in cells):
+        said.append(
+            "Undisturbed times, the fastest that this machine allowed: the smallest lap of the run, and of a"
+            " step the sum of those of its phases."
+        )
+    if any(OTHER in row_of and not case.on_device for case, row_of in cells.items()):
+        said.append("A training_step of your own has the smallest of its steps without laps.")
     if "step" in reported:
         said.append(
-            "The step is timed as a whole in blocks of its own; ± is a 95 % interval from launches and rounds"
-            " of this run (between runs a machine drifts, too: compare takes that out)."
+            "± is a 95 % interval from how the launches differ; it holds for another run in this hour, and"
+            " compare takes out how the machine drifts from hour to hour."
         )
     if any(row.interval == WITHIN_ONE_PROCESS for row in rows):
         said.append("The interval is from within one process: another process may differ by more.")
@@ -177,7 +184,8 @@ def _what_is_shown(cells: Cells, rows: Sequence[Row], reported: Sequence[str]) -
                 " larger ones (--step-batch-sizes measures them, too)."
             )
         said.append(
-            "CUDA: phases are spans between events on the device, step and inference wall time per iteration."
+            "CUDA: means over the iterations of a block, averaged over the middle half of the blocks; phases"
+            " are spans between events on the device, step and inference wall time per iteration."
         )
     if any(row.counters.kernel_launches is not None for row in rows):
         said.append(WHAT_FLOOR)

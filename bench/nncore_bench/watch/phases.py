@@ -1,7 +1,7 @@
 """Phases of a training step: which part of the user's code is running, one at a time."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator, contextmanager
+from contextlib import ContextDecorator, contextmanager, suppress
 from functools import update_wrapper
 from threading import get_ident
 from typing import Any
@@ -105,4 +105,45 @@ def timed(name: str, function: Callable[..., Any], phases: Phases) -> Callable[.
             under_way.pop()
             switch(before)
 
-    return update_wrapper(seam, function)  # schedules look for an attribute that they set on `step`
+    return like(seam, function)
+
+
+def timed_as(name_of: Callable[..., str], function: Callable[..., Any], phases: Phases) -> Callable[..., Any]:
+    """Return a function that runs `function` as the phase that `name_of` names from its arguments."""
+    seams: dict[str, Callable[..., Any]] = {}
+
+    def seam(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401 - whatever the function takes and returns
+        name = name_of(*arguments)
+        if name not in seams:
+            seams[name] = timed(name, function, phases)
+        return seams[name](*arguments, **keywords)
+
+    return like(seam, function)
+
+
+def without_closure(step: Callable[..., Any], phases: Phases) -> Callable[..., Any]:
+    """Return the step of an optimizer whose closure, which is the user's own code, is no part of it."""
+
+    def stepping(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401 - whatever the step takes and returns
+        if not arguments and not keywords:
+            return step()
+        closure = keywords.get("closure", arguments[0] if arguments else None)
+        if callable(closure):
+            own = timed(OTHER, closure, phases)
+            arguments = tuple(own if one is closure else one for one in arguments)
+            keywords = {name: own if one is closure else one for name, one in keywords.items()}
+        return step(*arguments, **keywords)
+
+    return like(stepping, step)
+
+
+def like(seam: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a seam with the name and attributes of what it stands for.
+
+    Learning rate schedules look for an attribute that they set on the `step` of an optimizer, and wrap its
+    `__func__`.
+    """
+    update_wrapper(seam, function)
+    with suppress(AttributeError):
+        seam.__func__ = function.__func__  # type: ignore[attr-defined]
+    return seam

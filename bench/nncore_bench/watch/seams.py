@@ -6,16 +6,19 @@ model or a loss, `zero_grad` and `step` of an optimizer, and torch's two functio
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from nncore_bench.watch.phases import timed, watched
+from nncore_bench.watch.phases import Phases, timed, timed_as, watched, without_closure
 
 LOSSES = ("Loss", "Criterion", "CrossEntropy")
 """What the names of classes contain that compute a loss."""
+
+Place: TypeAlias = tuple[Any, str, str]
+"""A module or class, the name of a function in it, and the phase that this is."""
 
 CALL = "_compiled_call_impl"
 """What nn.Module calls instead of its own `_call_impl`, hooks included, where it is set.
@@ -37,33 +40,56 @@ def seams(
     gradient scalers.
     """
     with watched(switch) as phases, ExitStack() as undo:
-        for module in modules:
-            _set(undo, module, CALL, timed(phase_of(module), _call_of(module), phases))
-            _set(undo, module, "zero_grad", timed("zero_grad", module.zero_grad, phases))
-        for one in others:
-            for name in ("step", "zero_grad") if isinstance(one, Optimizer) else ("step", "update"):
-                part = "zero_grad" if name == "zero_grad" else "optimizer"
-                _set(undo, one, name, timed(part, getattr(one, name), phases))
-        for name in GRADIENTS:
-            _set(undo, torch.autograd, name, timed("backward", getattr(torch.autograd, name), phases))
+        put_seams(undo, modules, others, phases)
         yield
+
+
+def put_seams(
+    undo: ExitStack,
+    modules: Iterable[nn.Module],
+    others: Iterable[object],
+    phases: Phases,
+    forward: Callable[..., str] | None = None,
+) -> None:
+    """Put seams on what `seams` names; `forward`, if given, names the phase of each call of a network."""
+    for module in modules:
+        phase, call = phase_of(module), _call_of(module)
+        seam = (
+            timed_as(forward, call, phases) if forward and phase == "forward" else timed(phase, call, phases)
+        )
+        replace_in(undo, module, CALL, seam)
+        replace_in(undo, module, "zero_grad", timed("zero_grad", module.zero_grad, phases))
+    for one in others:
+        for name in ("step", "zero_grad") if isinstance(one, Optimizer) else ("step", "update"):
+            part, call = "zero_grad" if name == "zero_grad" else "optimizer", getattr(one, name)
+            if name == "step":
+                call = without_closure(call, phases)
+            replace_in(undo, one, name, timed(part, call, phases))
+    for name in GRADIENTS:
+        replace_in(undo, torch.autograd, name, timed("backward", getattr(torch.autograd, name), phases))
 
 
 @contextmanager
 def modules_called(modules: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
     """Yield a live list of those of some modules, and of their parts, that are called from outside of any."""
-    called: dict[int, nn.Module] = {}
-    found: list[nn.Module] = []
-    under_way: list[nn.Module] = []
+    parts = {id(part): part for one in modules for part in one.modules()}.values()
+    with called_from_outside(parts) as found:
+        yield found
 
-    def noting(module: nn.Module) -> Callable[..., Any]:
-        call = _call_of(module)
 
+@contextmanager
+def called_from_outside(modules: Iterable[nn.Module], places: Iterable[Place] = ()) -> Iterator[list[Any]]:
+    """Yield a live list of those of some modules and places that are called from outside of any other."""
+    called: set[int] = set()
+    found: list[Any] = []
+    under_way: list[object] = []
+
+    def noting(thing: object, call: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401 - whatever it takes and returns
-            if not under_way and id(module) not in called:
-                called[id(module)] = module
-                found.append(module)
-            under_way.append(module)
+            if not under_way and id(thing) not in called:
+                called.add(id(thing))
+                found.append(thing)
+            under_way.append(thing)
             try:
                 return call(*arguments, **keywords)
             finally:
@@ -72,9 +98,11 @@ def modules_called(modules: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
         return noted
 
     with ExitStack() as undo:
-        for module in {id(part): part for one in modules for part in one.modules()}.values():
+        for module in modules:
             if not isinstance(module, torch.jit.ScriptModule):  # whose calls cannot be replaced
-                _set(undo, module, CALL, noting(module))
+                replace_in(undo, module, CALL, noting(module, _call_of(module)))
+        for place in places:
+            replace_in(undo, *place[:2], noting(place, getattr(*place[:2])))
         yield found
 
 
@@ -88,11 +116,31 @@ def _call_of(module: nn.Module) -> Callable[..., Any]:
     return call
 
 
-def _set(undo: ExitStack, owner: Any, name: str, value: Callable[..., Any]) -> None:  # noqa: ANN401 - any object
-    """Set an attribute past what its owner does about it, and put back what was there when `undo` ends."""
+def parts_not_compiled(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield a module and its parts, without those of a compiled one, which compiles anew if they change."""
+    yield module
+    if not is_compiled(module):
+        for part in module.children():
+            yield from parts_not_compiled(part)
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Return whether torch.compile or Module.compile compiles the calls of a module."""
+    return module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule"  # noqa: SLF001
+
+
+def replace_in(undo: ExitStack, owner: Any, name: str, value: Callable[..., Any]) -> None:  # noqa: ANN401 - any object
+    """Set an attribute past what its owner does about it, and put back what was there when `undo` ends.
+
+    If somebody else has replaced it by then, theirs stays.
+    """
+    put, remove = (setattr, delattr) if isinstance(owner, type) else (object.__setattr__, object.__delattr__)
     own = vars(owner)
-    if name in own:
-        undo.callback(object.__setattr__, owner, name, own[name])
-    else:
-        undo.callback(object.__delattr__, owner, name)
-    object.__setattr__(owner, name, value)
+    had, before = name in own, own.get(name)
+
+    def put_back() -> None:
+        if vars(owner).get(name) is value:
+            put(owner, name, before) if had else remove(owner, name)
+
+    undo.callback(put_back)
+    put(owner, name, value)

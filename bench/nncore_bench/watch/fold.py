@@ -1,0 +1,151 @@
+"""From the marks of a process to its steps, their phases, and what lay outside of them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from nncore_bench.cases import OTHER
+from nncore_bench.watch.marks import STEPPED, WINDOW, window_of
+from nncore_bench.watch.windows import BARE, IDLE, WATCHED
+
+DATA, WAITING, BETWEEN = "data:", "waiting for data", "between steps"
+ELSEWHERE = "elsewhere"
+NOT_TRAINING = ("evaluation", "checkpoint")
+USUAL = 1 / 3
+"""A DataLoader that feeds this share of the steps feeds training, and others evaluation."""
+
+LONG, RARE = 2.0, 0.1
+"""A stretch that is in no phase and takes so many times as long as a whole step, in so few steps at most,
+lies outside of them."""
+
+Stretch: TypeAlias = tuple[str, int]
+"""A phase under way, and for how many nanoseconds."""
+
+
+@dataclass
+class Window:
+    """The steps of a window: when each began, its nanoseconds, and if watched its stretches."""
+
+    kind: int
+    begun_ns: list[int] = field(default_factory=list)
+    whole_ns: list[int] = field(default_factory=list)
+    stretches: list[list[Stretch]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What a process was seen to do.
+
+    `parts_ns` has the nanoseconds of each phase in each watched step, in windows; `bare_ns` and `idle_ns`
+    have those of whole steps in windows without seams and with idle ones, by round. `outside_ns` has the
+    times of what lay between steps and belongs to none.
+    """
+
+    parts_ns: Sequence[Mapping[str, Sequence[int]]]
+    bare_ns: Sequence[Sequence[int]]
+    idle_ns: Sequence[Sequence[int]]
+    outside_ns: Mapping[str, Sequence[int]]
+
+    @property
+    def watched_ns(self) -> list[list[int]]:
+        """The nanoseconds of the watched steps, by window."""
+        return [[sum(step) for step in zip(*parts.values(), strict=True)] for parts in self.parts_ns]
+
+
+def windows_of(marks: Iterable[tuple[int, int]], names: Sequence[str]) -> list[Window]:
+    """Return the windows that marks show, without their leading steps."""
+    windows: list[Window] = []
+    begun: int | None = None
+    stretches: list[Stretch] = []
+    phase, since, leader = OTHER, 0, 0
+    for what, value in marks:
+        stretches.append((phase, value - since))
+        since = value
+        if what & WINDOW:
+            kind, leader = window_of(what)
+            windows.append(Window(kind))
+            begun = None
+        elif not what & STEPPED:
+            phase = names[what] if what < len(names) else OTHER
+        elif what ^ STEPPED == leader:
+            if begun is not None:
+                windows[-1].begun_ns.append(begun)
+                windows[-1].whole_ns.append(value - begun)
+                windows[-1].stretches.append(stretches)
+            begun, stretches = value, []
+    return [window for window in windows if window.whole_ns]
+
+
+def watched_of(windows: Sequence[Window]) -> Watched:
+    """Return what some windows show."""
+    seen = [step for window in windows if window.kind == WATCHED for step in window.stretches]
+    training = _training_loaders(seen)
+    whole = float(np.median([sum(ns for _, ns in step) for step in seen])) if seen else 0.0
+    long = LONG * whole
+    rare = sum(any(phase == OTHER and ns > long for phase, ns in step) for step in seen) <= RARE * len(seen)
+    outside: dict[str, list[int]] = defaultdict(list)
+    found: list[list[dict[str, int]]] = []
+    for window in windows:
+        if window.kind != WATCHED:
+            continue
+        found.append([])
+        for step in window.stretches:
+            inside, left = _cut(step, training, long if rare else np.inf)
+            for name, ns in left:
+                outside[name].append(ns)
+            found[-1].append(_parts(inside, training))
+    names = dict.fromkeys(name for window in found for parts in window for name in parts)
+    return Watched(
+        [{name: [parts.get(name, 0) for parts in window] for name in names} for window in found],
+        [window.whole_ns for window in windows if window.kind == BARE],
+        [window.whole_ns for window in windows if window.kind == IDLE],
+        outside,
+    )
+
+
+def _training_loaders(steps: Sequence[Sequence[Stretch]]) -> set[str]:
+    fed = Counter(
+        name for step in steps for name in {phase for phase, _ in step if phase.startswith((DATA, WAITING))}
+    )
+    return {name for name, times in fed.items() if times >= USUAL * len(steps)}
+
+
+def _cut(step: Sequence[Stretch], training: set[str], long: float) -> tuple[list[Stretch], Iterator[Stretch]]:
+    """Return the stretches of a step that belong to it, and what lay outside of it.
+
+    What is no training reaches from the last stretch of training before it to the first one after it.
+    """
+    outside = [
+        number
+        for number, (phase, ns) in enumerate(step)
+        if phase in NOT_TRAINING
+        or (phase.startswith(DATA) and phase not in training)
+        or (phase == OTHER and ns > long)
+    ]
+    if not outside:
+        return list(step), iter(())
+    first, last = outside[0], outside[-1]
+    while first > 0 and step[first - 1][0] == OTHER:
+        first -= 1
+    while last + 1 < len(step) and step[last + 1][0] == OTHER:
+        last += 1
+    cut = step[first : last + 1]
+    name = next((phase for phase, _ in cut if phase in NOT_TRAINING), ELSEWHERE)
+    return [*step[:first], *step[last + 1 :]], iter([(name, sum(ns for _, ns in cut))])
+
+
+def _parts(step: Sequence[Stretch], training: set[str]) -> dict[str, int]:
+    """Return the nanoseconds of each part of a step.
+
+    Where no DataLoader feeds it, what passes in no phase before its first forward is between steps.
+    """
+    parts: Counter[str] = Counter()
+    begun = bool(training)
+    for phase, ns in step:
+        begun = begun or phase == "forward"
+        name = WAITING if phase in training else BETWEEN if phase == OTHER and not begun else phase
+        parts[name] += ns
+    return dict(parts)

@@ -1,0 +1,296 @@
+"""Watching a whole process: what it trains is found, and its seams come and go without its knowing.
+
+Nothing here may change what the user's script computes, prints or how it ends: whatever goes wrong in here
+removes the seams, and is told at the end.
+"""
+
+import gc
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from threading import get_ident
+from types import ModuleType
+from typing import Any
+from weakref import ref
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils import clip_grad
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.data import DataLoader, dataloader
+
+from nncore_bench.watch.marks import STEPPED, Facts, Marks, Names, window_mark
+from nncore_bench.watch.phases import Phases, timed, timed_as, watched
+from nncore_bench.watch.seams import (
+    Place,
+    called_from_outside,
+    is_compiled,
+    parts_not_compiled,
+    phase_of,
+    put_seams,
+    replace_in,
+)
+from nncore_bench.watch.windows import IDLE, PAUSED, WATCHED, Plan
+
+DATA, COPY, CLIP, EVALUATION, CHECKPOINT = "data", "copy", "clip", "evaluation", "checkpoint"
+LOSSES = (
+    *("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div"),
+    *("binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "ctc_loss"),
+    *("gaussian_nll_loss", "hinge_embedding_loss", "margin_ranking_loss", "multi_margin_loss"),
+    *("poisson_nll_loss", "soft_margin_loss", "triplet_margin_loss", "multilabel_margin_loss"),
+)
+PATIENCE = 20
+"""After so many times the skipped steps of one optimizer, others that step less often are not waited for."""
+
+
+class Watcher:
+    """The watching of the optimizer steps of this process, from `begin` on."""
+
+    def __init__(self, marks: Marks, facts: Facts, plan: Plan, trained: Sequence[object] = ()) -> None:
+        self.marks, self.facts, self.plan = marks, facts, plan
+        self._given = [one for one in trained if isinstance(one, nn.Module)]
+        self._of_interest = {id(getattr(one, "optimizer", one)) for one in trained if one not in self._given}
+        self._names, self._windows = Names(facts), plan.windows()
+        self._kind, self._left, self._steps = PAUSED, 0, 0
+        self._thread = 0
+        self._optimizers: list[ref[Optimizer]] = []
+        self._numbers: dict[int, int] = {}
+        self._seen: Counter[int] = Counter()
+        self._leader: int | None = None
+        self._others = 0
+        """Steps of other optimizers since the leader's last."""
+
+        self._seams, self._noting = ExitStack(), ExitStack()
+        self._called: list[ref[nn.Module]] = []
+        self._known = False
+        self._places: list[Place] = []
+        self._loaders: dict[int, str] = {}
+        self._batches: dict[str, int | None] = {}
+
+    def begin(self) -> None:
+        """Count the steps of all optimizers from now on."""
+        self.facts.learn(torch=torch.__version__)
+        self._hook = register_optimizer_step_post_hook(self._after_step)
+
+    def end(self) -> None:
+        """Remove whatever is there of ours.
+
+        The hook itself stays, as torch may be going through its hooks, but does nothing.
+        """
+        hooks = self._hook.hooks_dict_ref()
+        if hooks is not None and self._hook.id in hooks:
+            hooks[self._hook.id] = _nothing
+        for there in (self._seams, self._noting):
+            with suppress(Exception):  # the others are removed all the same
+                there.close()
+
+    def leave(self) -> None:
+        """Remove whatever is there of ours, the hook as well: no optimizer is within its step now."""
+        self.end()
+        self._hook.remove()
+
+    def forked(self) -> None:
+        """Leave a process alone that was forked from the watched one."""
+        self.marks.close()
+        self.end()
+
+    def give_up(self, error: BaseException) -> None:
+        """End watching because of an error of ours, whatever else goes wrong."""
+        self.marks.close()
+        with suppress(Exception):
+            self.end()
+        with suppress(Exception):
+            self.facts.learn(error=f"{type(error).__name__}: {error}")
+
+    def _after_step(self, optimizer: Optimizer, *_: object) -> None:
+        """Run after each step of any optimizer."""
+        try:
+            self._stepped(optimizer)
+        except Exception as error:  # noqa: BLE001 - the training job goes on, whatever it is
+            self.give_up(error)
+
+    def _stepped(self, optimizer: Optimizer) -> None:
+        if self._of_interest and id(optimizer) not in self._of_interest:
+            return
+        number = self._numbers.get(id(optimizer))
+        if number is None or self._optimizers[number]() is not optimizer:
+            number = self._new(optimizer)
+        if get_ident() != self._thread:
+            return
+        if self._kind != PAUSED:
+            self.marks.mark(STEPPED | number)
+        if self._leader is None:
+            self._find_leader(number)
+        if number != self._leader:
+            self._others += 1
+            if self._others > PATIENCE * max(self.plan.skip, 1):
+                self._led_no_more()
+        else:
+            self._others = 0
+            self._steps += 1
+            self.marks.count(self._steps)
+            self._left -= 1
+            if self._left <= 0:
+                self._next()
+
+    def _new(self, optimizer: Optimizer) -> int:
+        self._thread = self._thread or get_ident()
+        number = self._numbers[id(optimizer)] = len(self._optimizers)
+        self._optimizers.append(ref(optimizer))
+        self._known = False  # another model may be trained now
+        return number
+
+    def _led_no_more(self) -> None:
+        """Look for another leader, such as after one training another begins."""
+        self._seams.close()
+        self._noting.close()
+        self._kind, self._leader, self._others = PAUSED, None, 0
+        self._seen.clear()
+
+    def _find_leader(self, number: int) -> None:
+        """Find the optimizer with whose step a step ends: of those that step least often, the last."""
+        self._seen[number] += 1
+        enough = max(self.plan.skip, 1)
+        most, least = max(self._seen.values()), min(self._seen.values())
+        if least >= enough or most >= PATIENCE * enough:
+            self._leader = max(one for one in self._seen if self._seen[one] == least)
+            self._steps += self._seen[self._leader] - (number == self._leader)
+            self._left = 0
+            names = [type(one).__name__ for one in self._alive()]
+            self.facts.learn(optimizers=names)
+
+    def _next(self) -> None:
+        """Go on to the next window."""
+        self._seams.close()
+        self._noting.close()
+        if not self._known:
+            self._kind, self._left = PAUSED, 1
+            self._find_models()
+            return
+        kind, self._left = next(self._windows, (None, 0))
+        if kind is None or self.marks.room <= 0:
+            self.end()
+            self._kind = PAUSED
+            return
+        self._kind = kind
+        self.marks.mark(window_mark(kind, self._leader or 0))
+        if kind in (IDLE, WATCHED):
+            self._put_seams(self.marks.marking(self._names, self.give_up) if kind == WATCHED else _nothing)
+
+    def _find_models(self) -> None:
+        """See in the next step which modules are called from outside of any."""
+        self._known = True
+        modules = self._given or [
+            one
+            for one in gc.get_objects()
+            if issubclass(type(one), nn.Module) and "_parameters" in vars(one)  # which torch has initialised
+        ]
+        trained = {id(p) for one in self._alive() for group in one.param_groups for p in group["params"]}
+        owners = [one for one in modules if any(id(p) in trained for p in one.parameters())]
+        losses = [one for one in modules if phase_of(one) == "loss"]
+        hidden = bool(graphs_compiled()) and not any(map(is_compiled, owners))
+        outermost = [] if hidden else _outermost(owners)
+        parts = {id(part): part for one in (*outermost, *losses) for part in parts_not_compiled(one)}
+        places = list(places_of(functions_of_steps()))
+        found = self._noting.enter_context(called_from_outside(parts.values(), places))
+        self._noting.callback(lambda: self._know(found, places, hidden=hidden))
+
+    def _know(self, found: Sequence[Any], places: Sequence[Place], *, hidden: bool) -> None:
+        """Remember which modules and losses were called; other functions may yet be."""
+        modules = [one for one in found if isinstance(one, nn.Module)]
+        self._called = [ref(one) for one in modules]
+        self._places = [one for one in places if one[2] != "loss" or any(one is other for other in found)]
+        self.facts.learn(
+            models=list(dict.fromkeys(type(one).__name__ for one in modules if phase_of(one) != "loss")),
+            hidden=hidden,
+            threads=torch.get_num_threads(),
+        )
+
+    def _alive(self) -> list[Optimizer]:
+        return [one for one in (known() for known in self._optimizers) if one is not None]
+
+    def _put_seams(self, switch: Callable[[str], None]) -> None:
+        """Put seams on everything found, until `_seams` is closed."""
+        undo = self._seams
+        phases: Phases = undo.enter_context(watched(switch))
+        modules = [one for one in (known() for known in self._called) if one is not None]
+        put_seams(undo, modules, self._alive(), phases, forward=_forward)
+        for owner, name, phase in self._places:
+            replace_in(undo, owner, name, timed(phase, getattr(owner, name), phases))
+        for owner, name in ((dataloader._BaseDataLoaderIter, "__next__"), (DataLoader, "__iter__")):  # noqa: SLF001
+            replace_in(undo, owner, name, timed_as(self._loader, getattr(owner, name), phases))
+
+    def _loader(self, one: Any) -> str:  # noqa: ANN401 - a DataLoader, or its iterator
+        """Return the phase of waiting for a DataLoader: DATA, with the number of its dataset."""
+        name = self._loaders.get(id(getattr(one, "_dataset", None)))
+        if name is not None:
+            return name
+        try:
+            return self._numbered(one)
+        except Exception as error:  # noqa: BLE001 - the training job goes on, whatever it is
+            self.give_up(error)
+            return DATA
+
+    def _numbered(self, one: Any) -> str:  # noqa: ANN401 - the same
+        dataset = one.dataset if isinstance(one, DataLoader) else one._dataset  # noqa: SLF001
+        name = self._loaders.get(id(dataset))
+        if name is None:
+            name = self._loaders[id(dataset)] = f"{DATA}:{len(self._loaders)}"
+            sampler = one.batch_sampler if isinstance(one, DataLoader) else one._index_sampler  # noqa: SLF001
+            self._batches[name] = getattr(sampler, "batch_size", None)
+            self.facts.learn(batches=self._batches)
+        return name
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing, as an idle seam or hook."""
+
+
+def _outermost(modules: Sequence[nn.Module]) -> list[nn.Module]:
+    """Return the modules that are no parts of others."""
+    parts = {id(part) for one in modules for part in one.modules() if part is not one}
+    return [one for one in modules if id(one) not in parts]
+
+
+def _forward(*_: object) -> str:
+    return "forward" if torch.is_grad_enabled() else EVALUATION
+
+
+def graphs_compiled() -> int:
+    """Return how many frames torch.compile has compiled in this process."""
+    utils = sys.modules.get("torch._dynamo.utils")
+    return utils.counters["frames"]["ok"] if utils and "frames" in utils.counters else 0
+
+
+def functions_of_steps() -> dict[Callable[..., Any], str]:
+    """Return the functions of torch that steps call, with their phases.
+
+    Losses only where nothing is compiled: compiled code would be compiled anew with them.
+    """
+    found: dict[Callable[..., Any], str] = {
+        clip_grad.clip_grad_norm_: CLIP,
+        clip_grad.clip_grad_value_: CLIP,
+        torch.save: CHECKPOINT,
+    }
+    if not graphs_compiled():
+        found |= {getattr(functional, name): "loss" for name in LOSSES}
+    return found
+
+
+def places_of(functions: dict[Callable[..., Any], str]) -> Iterator[Place]:
+    """Yield the modules and names by which some functions are called, with their phases; and classes' own."""
+    phases = {id(function): phase for function, phase in functions.items()}
+    homes = {"torch", "torch.nn.functional", "torch.nn.utils", "torch.nn.utils.clip_grad"}
+    for name, module in list(sys.modules.items()):
+        if isinstance(module, ModuleType) and (not name.startswith("torch.") or name in homes):
+            for key, value in list(vars(module).items()):
+                if id(value) in phases:
+                    yield module, key, phases[id(value)]
+    for method in ("step", "update"):
+        yield torch.amp.GradScaler, method, "optimizer"
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        for method in ("to", "cuda"):
+            yield torch.Tensor, method, COPY
