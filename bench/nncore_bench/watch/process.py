@@ -66,6 +66,7 @@ class Watcher:
         self._seams, self._noting = ExitStack(), ExitStack()
         self._called: list[ref[nn.Module]] = []
         self._known = False
+        self._compiled_before = 0
         self._places: list[Place] = []
         self._loaders: dict[int, str] = {}
         self._batches: dict[str, int | None] = {}
@@ -73,6 +74,7 @@ class Watcher:
     def begin(self) -> None:
         """Count the steps of all optimizers from now on."""
         self.facts.learn(torch=torch.__version__)
+        self._compiled_before = graphs_compiled()
         self._hook = register_optimizer_step_post_hook(self._after_step)
 
     def end(self) -> None:
@@ -191,7 +193,7 @@ class Watcher:
         trained = {id(p) for one in self._alive() for group in one.param_groups for p in group["params"]}
         owners = [one for one in modules if any(id(p) in trained for p in one.parameters())]
         losses = [one for one in modules if phase_of(one) == "loss"]
-        hidden = bool(graphs_compiled()) and not any(map(is_compiled, owners))
+        hidden = graphs_compiled() > self._compiled_before and not any(map(is_compiled, owners))
         outermost = [] if hidden else _outermost(owners)
         parts = {id(part): part for one in (*outermost, *losses) for part in parts_not_compiled(one)}
         places = list(places_of(functions_of_steps()))
