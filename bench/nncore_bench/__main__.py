@@ -6,14 +6,14 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from nncore_bench.commands import advise, compare, gate, profile, report, run, selftest
+from nncore_bench.commands import advise, compare, gate, loader, profile, report, run, selftest
 from nncore_bench.commands.answer import INTERRUPTED, SCREEN, UNUSABLE, Answer, say
 from nncore_bench.commands.arguments import Parser, writable
 from nncore_bench.errors import UserError
 
 COMMANDS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (report, compare, profile, gate, advise, selftest, run)
+    for module in (report, compare, profile, gate, advise, selftest, run, loader)
 }
 
 

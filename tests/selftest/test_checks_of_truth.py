@@ -15,25 +15,32 @@ READINGS = np.full(1_000, 40)
 
 
 def test_a_good_clock_passes_with_its_resolution_and_cost() -> None:
-    """40 ns a reading, and spans that agree with the other clock; one that was interrupted does not count."""
-    check = truth.clock(READINGS, [1_000_000, 1_000_100, 9_000_000], 1_000_000)
+    """40 ns a reading, and spans that agree with the other clock, one of them interrupted at its end."""
+    spans = [
+        (1_000_000, 999_950, 1_000_050),
+        (1_000_100, 1_000_000, 1_000_200),
+        (1_000_000, 990_000, 9_000_000),
+    ]
+    check = truth.clock(READINGS, spans)
     assert check.passed
     assert (check.figures["resolution_ns"], check.figures["reading_ns"]) == (40, 40)
-    assert check.figures["drift"] == pytest.approx(0)
+    assert check.figures["drift"] == pytest.approx(0, abs=1e-8)
+    assert check.figures["drift_low"] == pytest.approx(-50e-6, rel=0.01)
 
 
 def test_a_clock_that_goes_backwards_fails_clearly() -> None:
     """And says by how much."""
     backwards = READINGS.copy()
     backwards[500] = -25
-    check = truth.clock(backwards, [1_000_000], 1_000_000)
+    check = truth.clock(backwards, [(1_000_000, 1_000_000, 1_000_000)])
     assert (check.passed, check.figures) == (False, {"back_ns": 25})
 
 
 def test_a_clock_that_stands_still_fails_clearly() -> None:
     """Whether between readings or over a span."""
-    assert truth.clock(READINGS * 0, [0], 2_000_000).figures == {"still_ms": 2}
-    assert not truth.clock(READINGS, [0], 2_000_000).passed
+    stood = [(0, 2_000_000, 2_000_100)]
+    assert truth.clock(READINGS * 0, stood).figures == {"still_ms": 2}
+    assert truth.clock(READINGS, stood).passed is False
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,15 @@ def test_a_clock_that_stands_still_fails_clearly() -> None:
 )
 def test_a_clock_that_is_coarse_or_wrong_fails(between_ns: np.ndarray, span_ns: int) -> None:
     """At most 1 µs a reading, and within 0.1 % of the other clock."""
-    assert not truth.clock(between_ns, [span_ns], 1_000_000).passed
+    assert truth.clock(between_ns, [(span_ns, 999_900, 1_000_100)]).passed is False
+
+
+def test_a_clock_is_not_accused_of_what_comes_between_it_and_the_other() -> None:
+    """Every span was interrupted for 1 % of it between the readings of the two clocks."""
+    late = [(1_005_000, 1_000_000, 1_010_000), (1_000_000, 995_000, 1_005_000)]
+    assert truth.clock(READINGS, late).passed is None
+    fast = [(round(1.05 * own), least, most) for own, least, most in late]
+    assert truth.clock(READINGS, fast).passed is False
 
 
 def steps_of(*, phase_ns: int = 0, left_ns: int = 0, scale: float = 1.0) -> list[Block]:

@@ -3,7 +3,7 @@
 All commands share its schema; times are in seconds, sizes in bytes, and null means unknown:
 
     schema_version  1; increases when a key is removed or changes its meaning
-    command         report, compare, profile, gate, advise or selftest
+    command         report, compare, profile, gate, advise, selftest or run
     verdict         the decision as a word, or null if none was possible:
                     report    the slowest phase in most cases
                     compare   suspect, ok or not comparable
@@ -11,17 +11,21 @@ All commands share its schema; times are in seconds, sizes in bytes, and null me
                     gate      slower, undecided, same or faster
                     advise    the change that gains most, or none
                     selftest  passed, failed or too loud to tell
+                    run       the phase with the largest share, or null if no step was watched
     cause           the first cause of the verdict, an object, or null:
                     report, profile  the costliest finding, as in table findings
                     compare          the first cause of the first suspect, as in table why
                     gate             the first cause of the slowest case, with its key, as in causes
                     advise           the change with its speed_up and the bounds low and high
                     selftest         the first check that failed, or could not tell, as in table checks
+                    run              the phase with the largest share, as in table watched
                     profile          if incomplete, the first case without a profile, and the reason
     next            the suggested next command or step, or null
     tables          the raw records of the printed tables, by name
 
-Instead of `tables` the gate has its own figures: decisions, changes, phases, causes and every pair.
+Instead of `tables` the gate has its own figures: decisions, changes, phases, causes and every pair. A watched
+run also has costs (what its seams add to a step), outside_s, steps, and process, the facts of the process.
+The exit code of `run` is that of the script.
 """
 
 import os

@@ -13,12 +13,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import nncore_bench
 from nncore_bench.commands.answer import Answer, Say
@@ -41,9 +42,6 @@ main()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "-m", dest="module", action="store_true", help="TARGET is a module, as python -m runs"
-    )
-    parser.add_argument(
         "--skip", type=_whole, default=10, metavar="N", help="steps to leave out (default: 10)"
     )
     parser.add_argument("--steps", type=_whole, metavar="N", help="steps to watch (default: some of all)")
@@ -52,6 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--all", action="store_true", help="watch without pauses, as long as there is room")
     add_results(parser)
+    add_target(parser)
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Declare what is run."""
+    parser.add_argument(
+        "-m", dest="module", action="store_true", help="TARGET is a module, as python -m runs"
+    )
     parser.add_argument("target", metavar="TARGET", help="a script, or with -m a module")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="its arguments")
 
@@ -69,22 +75,33 @@ def run(given: argparse.Namespace, _say: Say) -> Answer:
     from nncore_bench.watch.marks import prepare
     from nncore_bench.watch.windows import Plan
 
-    if not given.module and not Path(given.target).is_file():
-        raise UserError(f"{given.target!r} is no script (a module is run with -m)")
-    seed = random.SystemRandom().randrange(2**32)
+    refuse_no_script(given)
+    seed = new_seed()
     plan = Plan(given.skip, given.steps, max(given.length, 1), 0.0 if given.all else Plan.pause, seed)
     folder = new_folder(given.results.resolve(), host_name(), now=datetime.now(UTC), short_id=f"{seed:08x}")
     name = Path(given.target).name
     prepare(folder, name=name, plan=asdict(plan), command=[given.target, *given.arguments])
-    kind = "module" if given.module else "script"
-    words = [str(folder), json.dumps(asdict(plan)), kind, given.target, *given.arguments]
     begun = time.perf_counter()
-    code = _run_child([sys.executable, "-c", CHILD, *words])
+    code = run_child(given, folder, {"plan": asdict(plan)})
     return _answer(folder, code, time.perf_counter() - begun)
 
 
-def _run_child(command: Sequence[str]) -> int:
-    """Run a command to its end, pass on the signals that are meant for it, and return its exit code."""
+def refuse_no_script(given: argparse.Namespace) -> None:
+    """Raise UserError for a target that is no file."""
+    if not given.module and not Path(given.target).is_file():
+        raise UserError(f"{given.target!r} is no script (a module is run with -m)")
+
+
+def new_seed() -> int:
+    """Return a seed that nothing of the script's depends on."""
+    return random.SystemRandom().randrange(2**32)
+
+
+def run_child(given: argparse.Namespace, folder: Path, asked: Mapping[str, Any]) -> int:
+    """Run the target, and return its exit code; signals that are meant for it are passed on."""
+    kind = "module" if given.module else "script"
+    words = [str(folder), json.dumps(asked), kind, given.target, *given.arguments]
+    command = [sys.executable, "-c", CHILD, *words]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {*PASSED_ON, signal.SIGCHLD})
     restore = partial(signal.pthread_sigmask, signal.SIG_SETMASK, before)
     child = subprocess.Popen(command, preexec_fn=restore)  # noqa: S603, PLW1509 - no thread runs here

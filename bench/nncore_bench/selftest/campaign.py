@@ -175,17 +175,22 @@ def known_times(run: Run, rows: Sequence[Row]) -> Iterator[Check]:
         replace_file(file, plain_json({"benchmarks": tests, OUR_KEY: own_part(source)}))
         json = [row.time_s for row in read_source(file).rows if row.phase == "step"]
     for row, in_table, in_json, in_csv in zip(steps, shown, json, csv, strict=True):
-        read = {"table": in_table, "JSON": in_json or float("nan"), "CSV": float(in_csv)}
-        yield checks.known_time(int(row.case.subject.partition(":")[2]) * MICRO, read)
+        value, rounding = in_table
+        read = {"table": value, "JSON": in_json or float("nan"), "CSV": float(in_csv)}
+        yield checks.known_time(int(row.case.subject.partition(":")[2]) * MICRO, read, {"table": rounding})
 
 
-def shown_steps(markdown: str) -> list[float]:
-    """Read the times of the steps, in seconds, back from the printed table."""
+def shown_steps(markdown: str) -> list[tuple[float, float]]:
+    """Read the times of the steps back from the printed table, each with half a unit of its last digit.
+
+    Both are in seconds.
+    """
     lines = [line.strip("|").split("|") for line in markdown.splitlines() if "|" in line]
     heading, _rule, *body = ([cell.strip() for cell in line] for line in lines)
     column = next(number for number, name in enumerate(heading) if name.startswith("step "))
     unit = next(unit.seconds for unit in UNITS if unit.symbol == heading[column].removeprefix("step "))
-    return [float(cells[column].split(" ±")[0].replace(",", "")) * unit for cells in body]
+    shown = [cells[column].split(" ±")[0].replace(",", "") for cells in body]
+    return [(float(text) * unit, 0.5 * 10.0 ** -len(text.partition(".")[2]) * unit) for text in shown]
 
 
 def clock_check(worker: Worker) -> Check:
@@ -193,7 +198,7 @@ def clock_check(worker: Worker) -> Check:
     reply = worker.ask(messages.ReadClock(CLOCK_READINGS, CLOCK_SPANS, CLOCK_SPAN_NS))
     if not isinstance(reply, messages.ClockRead):
         return Check("clock", passed=False, words=str(reply))
-    return checks.clock(np.frombuffer(reply.between, np.int64), reply.spans_ns, CLOCK_SPAN_NS)
+    return checks.clock(np.frombuffer(reply.between, np.int64), reply.spans_ns)
 
 
 def device_check(worker: Worker) -> Check:

@@ -1,6 +1,6 @@
 """The watched process: it runs the user's script as Python would, and watches what that trains.
 
-`nncore-bench run` starts it with FOLDER PLAN (script|module) TARGET [arguments]. Neither torch nor numpy is
+`nncore-bench run` starts it with FOLDER JSON (script|module) TARGET [arguments]. Neither torch nor numpy is
 imported before the script imports them: it may set what they read at import.
 """
 
@@ -12,7 +12,7 @@ import json
 import os
 import runpy
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -50,13 +50,19 @@ class AfterImport(importlib.abc.MetaPathFinder):
         return spec
 
 
-def watch(folder: Path, plan: Plan) -> None:
-    """Watch this process; an error leaves it alone."""
+def watch(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Watch this process, or try settings of its DataLoader; an error leaves it alone."""
     facts = Facts(folder)
     try:
-        from nncore_bench.watch.process import Watcher  # noqa: PLC0415 - torch is there only now
+        # torch is there only now
+        if "trial" in asked:
+            from nncore_bench.watch.loaders import Trial  # noqa: PLC0415
 
-        watcher = Watcher(Marks(folder), facts, plan)
+            Trial(facts, **asked["trial"]).begin()
+            return
+        from nncore_bench.watch.process import Watcher  # noqa: PLC0415
+
+        watcher = Watcher(Marks(folder), facts, Plan(**asked["plan"]))
         os.register_at_fork(after_in_child=watcher.forked)
         watcher.begin()
     except Exception as error:  # noqa: BLE001 - the training job goes on, whatever it is
@@ -65,9 +71,9 @@ def watch(folder: Path, plan: Plan) -> None:
 
 def main() -> None:
     """Run the target."""
-    folder, plan, kind, target = Path(sys.argv[1]), Plan(**json.loads(sys.argv[2])), sys.argv[3], sys.argv[4]
+    folder, asked, kind, target = Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3], sys.argv[4]
     sys.argv[:] = sys.argv[4:]
-    sys.meta_path.insert(0, AfterImport("torch", lambda: watch(folder, plan)))
+    sys.meta_path.insert(0, AfterImport("torch", lambda: watch(folder, asked)))
     try:
         if kind == "module":
             runpy.run_module(target, run_name="__main__", alter_sys=True)

@@ -66,7 +66,7 @@ class Profile(msgspec.Struct, frozen=True, tag=True):
 
 
 class ReadClock(msgspec.Struct, frozen=True, tag=True):
-    """Read the clock of the laps many times, and around some spans that another clock ends."""
+    """Read the clock of the laps many times, and at both ends of some spans together with another clock."""
 
     readings: int
     spans: int
@@ -149,10 +149,14 @@ class Profiled(msgspec.Struct, frozen=True, tag=True):
 
 
 class ClockRead(msgspec.Struct, frozen=True, tag=True):
-    """Answer ReadClock: the nanoseconds between the readings as int64, and those of the spans."""
+    """Answer ReadClock: the nanoseconds between the readings as int64, and those of the spans.
+
+    A span has its length by this clock, and the least and the most that it has by the other one, which is
+    read before and after each end.
+    """
 
     between: bytes
-    spans_ns: list[int]
+    spans_ns: list[tuple[int, int, int]]
 
 
 class Seen(msgspec.Struct, frozen=True, tag=True):

@@ -18,7 +18,7 @@ from nncore_bench.worker.clock import Clock, EventClock, HostClock
 from nncore_bench.worker.counters.count import count_case
 from nncore_bench.worker.device_memory import give_back_cached, seen_gpu
 from nncore_bench.worker.profile.profile import profile_case
-from nncore_bench.worker.references.known_answers import busy_wait
+from nncore_bench.worker.references.known_answers import busy_wait, second_clock
 from nncore_bench.worker.references.probes import release_buffers
 from nncore_bench.worker.subjects.cuda_graph import CaptureError
 from nncore_bench.worker.subjects.own_step import OwnStep
@@ -202,9 +202,10 @@ class Worker:
             clock.mark()
         between, spans = clock.host_laps().tobytes(), []
         for _ in range(request.spans):
-            start = clock.now()
+            before, start, begun = second_clock(), clock.now(), second_clock()
             busy_wait(request.span_ns)
-            spans.append(clock.now() - start)
+            ended, end, after = second_clock(), clock.now(), second_clock()
+            spans.append((end - start, ended - begun, after - before))
         return messages.ClockRead(between, spans)
 
     def _count(self, request: messages.Count) -> messages.Reply:

@@ -16,12 +16,15 @@ EVERY = 3
 Wait = Callable[[int], None]
 
 
+def second_clock() -> int:
+    """Return the nanoseconds of a clock that is never adjusted and that the laps do not use."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC))
+
+
 def busy_wait(nanoseconds: int) -> None:
-    """Spin for a given time, read from a clock that is never adjusted and that the laps do not use."""
-    clock = getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC)
-    read = time.clock_gettime_ns
-    end = read(clock) + nanoseconds
-    while read(clock) < end:
+    """Spin for a given time by the second clock."""
+    end = second_clock() + nanoseconds
+    while second_clock() < end:
         pass
 
 
