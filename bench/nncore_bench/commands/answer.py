@@ -3,7 +3,7 @@
 All commands share its schema; times are in seconds, sizes in bytes, and null means unknown:
 
     schema_version  1; increases when a key is removed or changes its meaning
-    command         report, compare, profile, gate, advise, selftest or run
+    command         report, compare, profile, gate, advise, selftest, run or loader
     verdict         the decision as a word, or null if none was possible:
                     report    the slowest phase in most cases
                     compare   suspect, ok or not comparable
@@ -12,6 +12,7 @@ All commands share its schema; times are in seconds, sizes in bytes, and null me
                     advise    the change that gains most, or none
                     selftest  passed, failed or too loud to tell
                     run       the phase with the largest share, or null if no step was watched
+                    loader    the arguments of the DataLoader to write, or as it is
     cause           the first cause of the verdict, an object, or null:
                     report, profile  the costliest finding, as in table findings
                     compare          the first cause of the first suspect, as in table why

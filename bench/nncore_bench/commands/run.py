@@ -21,7 +21,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import nncore_bench
 from nncore_bench.commands.answer import Answer, Say
 from nncore_bench.commands.arguments import add_results
 from nncore_bench.errors import UserError
@@ -32,7 +31,7 @@ FROM_KERNEL = 128  # SI_KERNEL: Ctrl-C on a terminal, which reaches the script b
 
 CHILD = f"""
 import sys
-sys.path.append({str(Path(nncore_bench.__file__).parents[1])!r})
+sys.path.append({str(Path(__file__).parents[2])!r})
 from nncore_bench.watch.child import main
 sys.path.pop()
 main()
