@@ -193,10 +193,11 @@ class Watcher:
         trained = {id(p) for one in self._alive() for group in one.param_groups for p in group["params"]}
         owners = [one for one in modules if any(id(p) in trained for p in one.parameters())]
         losses = [one for one in modules if phase_of(one) == "loss"]
-        hidden = graphs_compiled() > self._compiled_before and not any(map(is_compiled, owners))
+        compiled = graphs_compiled() > self._compiled_before
+        hidden = compiled and not any(map(is_compiled, owners))
         outermost = [] if hidden else _outermost(owners)
         parts = {id(part): part for one in (*outermost, *losses) for part in parts_not_compiled(one)}
-        places = list(places_of(functions_of_steps()))
+        places = list(places_of(functions_of_steps(compiled=compiled)))
         found = self._noting.enter_context(called_from_outside(parts.values(), places))
         self._noting.callback(lambda: self._know(found, places, hidden=hidden))
 
@@ -267,17 +268,17 @@ def graphs_compiled() -> int:
     return utils.counters["frames"]["ok"] if utils and "frames" in utils.counters else 0
 
 
-def functions_of_steps() -> dict[Callable[..., Any], str]:
+def functions_of_steps(*, compiled: bool) -> dict[Callable[..., Any], str]:
     """Return the functions of torch that steps call, with their phases.
 
-    Losses only where nothing is compiled: compiled code would be compiled anew with them.
+    Losses only where nothing was compiled: compiled code would be compiled anew with them.
     """
     found: dict[Callable[..., Any], str] = {
         clip_grad.clip_grad_norm_: CLIP,
         clip_grad.clip_grad_value_: CLIP,
         torch.save: CHECKPOINT,
     }
-    if not graphs_compiled():
+    if not compiled:
         found |= {getattr(functional, name): "loss" for name in LOSSES}
     return found
 
