@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from nncore_bench.watch.phases import phase
+from nncore_bench.watch.phases import WAITING, phase
 
 if TYPE_CHECKING:
     from nncore_bench.watch.process import Watcher
 
-WAITING = "waiting for data"
 Batch = TypeVar("Batch")
 
 

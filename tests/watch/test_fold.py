@@ -7,8 +7,9 @@ import pytest
 
 from nncore_bench.cases import OTHER
 from nncore_bench.estimate.observed import cost_of_seams, observed
-from nncore_bench.watch.fold import BETWEEN, ELSEWHERE, WAITING, Watched, watched_of, windows_of
+from nncore_bench.watch.fold import BETWEEN, ELSEWHERE, Watched, watched_of, windows_of
 from nncore_bench.watch.marks import STEPPED, window_mark
+from nncore_bench.watch.phases import WAITING
 from nncore_bench.watch.windows import BARE, IDLE, WATCHED, Plan
 
 NAMES = [
@@ -107,6 +108,21 @@ def test_a_checkpoint_is_outside_of_steps() -> None:
     assert found.watched_ns == [[81, 81]]
 
 
+def test_a_forward_without_gradients_in_each_step_belongs_to_it() -> None:
+    """As that of a teacher, or of a target network."""
+    step = [*PLAIN[:1], ("evaluation", 30), *PLAIN[1:]]
+    found = watching(*[step] * 9)
+    assert not found.outside_ns
+    assert found.parts_ns[0]["forward"] == [50] * 9
+
+
+def test_training_between_two_absences_stays_in_the_step() -> None:
+    step = [("checkpoint", 400), *PLAIN[:4], ("other", 2), ("evaluation", 700), *PLAIN[4:]]
+    found = watching(step, *[PLAIN] * 9)
+    assert found.outside_ns == {"checkpoint": [400], "evaluation": [704]}
+    assert found.watched_ns[0][0] == 10 + 20 + 1 + 40 + 8
+
+
 def test_a_rare_long_stretch_in_no_phase_is_elsewhere_and_a_usual_one_is_other() -> None:
     rare = watching(*[PLAIN] * 19, [("other", 1_000), *PLAIN])
     assert rare.outside_ns == {ELSEWHERE: [1_000]}
@@ -128,7 +144,7 @@ def test_means_add_up_to_the_mean_of_the_step_and_shares_to_one() -> None:
     assert sum(one.mean.value for one in phases) == pytest.approx(step.mean.value)
     assert sum(one.share for one in phases) == pytest.approx(1.0)
     assert step.mean.value == pytest.approx((81 + 171 + 81) / 3 * 1e-9)
-    assert phases[0].phase == "forward" or WAITING in {one.phase for one in phases}
+    assert [one.phase for one in phases] == ["forward", "backward", "optimizer", WAITING, OTHER]
 
 
 def test_the_cost_of_seams_is_found_in_noise() -> None:

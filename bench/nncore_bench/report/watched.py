@@ -14,8 +14,9 @@ from nncore_bench.estimate.observed import cost_of_seams, observed
 from nncore_bench.runs import NANO
 from nncore_bench.text.format import duration, from_to, micro, percentage, plus_minus, several, unit_for
 from nncore_bench.text.table import Column, Table
-from nncore_bench.watch.fold import BETWEEN, WAITING, Watched, watched_of, windows_of
+from nncore_bench.watch.fold import BETWEEN, Watched, watched_of, windows_of
 from nncore_bench.watch.marks import read_facts, read_marks, steps_counted
+from nncore_bench.watch.phases import WAITING
 
 WHAT = {
     WAITING: "the loop waits for its DataLoader",

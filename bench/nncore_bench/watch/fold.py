@@ -1,21 +1,23 @@
 """From the marks of a process to its steps, their phases, and what lay outside of them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TypeAlias
 
 import numpy as np
 
 from nncore_bench.cases import OTHER
 from nncore_bench.watch.marks import STEPPED, WINDOW, window_of
+from nncore_bench.watch.phases import CHECKPOINT, DATA, EVALUATION, WAITING
 from nncore_bench.watch.windows import BARE, IDLE, WATCHED
 
-DATA, WAITING, BETWEEN = "data:", "waiting for data", "between steps"
+BETWEEN = "between steps"
 ELSEWHERE = "elsewhere"
-NOT_TRAINING = ("evaluation", "checkpoint")
+NOT_TRAINING = (EVALUATION, CHECKPOINT)
 USUAL = 1 / 3
-"""A DataLoader that feeds this share of the steps feeds training, and others evaluation."""
+"""What this share of the steps have belongs to training: a DataLoader, or a forward without gradients."""
 
 LONG, RARE = 2.0, 0.1
 """A stretch that is in no phase and takes so many times as long as a whole step, in so few steps at most,
@@ -82,7 +84,7 @@ def windows_of(marks: Iterable[tuple[int, int]], names: Sequence[str]) -> list[W
 def watched_of(windows: Sequence[Window]) -> Watched:
     """Return what some windows show."""
     seen = [step for window in windows if window.kind == WATCHED for step in window.stretches]
-    training = _training_loaders(seen)
+    usual = _usual_phases(seen)
     whole = float(np.median([sum(ns for _, ns in step) for step in seen])) if seen else 0.0
     long = LONG * whole
     rare = sum(any(phase == OTHER and ns > long for phase, ns in step) for step in seen) <= RARE * len(seen)
@@ -93,10 +95,10 @@ def watched_of(windows: Sequence[Window]) -> Watched:
             continue
         found.append([])
         for step in window.stretches:
-            inside, left = _cut(step, training, long if rare else np.inf)
+            inside, left = _cut(step, usual, long if rare else np.inf)
             for name, ns in left:
                 outside[name].append(ns)
-            found[-1].append(_parts(inside, training))
+            found[-1].append(_parts(inside, usual))
     names = dict.fromkeys(name for window in found for parts in window for name in parts)
     return Watched(
         [{name: [parts.get(name, 0) for parts in window] for name in names} for window in found],
@@ -106,46 +108,47 @@ def watched_of(windows: Sequence[Window]) -> Watched:
     )
 
 
-def _training_loaders(steps: Sequence[Sequence[Stretch]]) -> set[str]:
-    fed = Counter(
-        name for step in steps for name in {phase for phase, _ in step if phase.startswith((DATA, WAITING))}
-    )
-    return {name for name, times in fed.items() if times >= USUAL * len(steps)}
+def _usual_phases(steps: Sequence[Sequence[Stretch]]) -> set[str]:
+    """Return the phases of so many steps that they belong to training.
+
+    Such as its DataLoader, or the forward of a teacher without gradients.
+    """
+    times = Counter(name for step in steps for name in {phase for phase, _ in step})
+    return {name for name, number in times.items() if number >= USUAL * len(steps)} - {CHECKPOINT}
 
 
-def _cut(step: Sequence[Stretch], training: set[str], long: float) -> tuple[list[Stretch], Iterator[Stretch]]:
-    """Return the stretches of a step that belong to it, and what lay outside of it.
+def _cut(step: Sequence[Stretch], usual: set[str], long: float) -> tuple[list[Stretch], list[Stretch]]:
+    """Return the stretches of a step that belong to it, and what lay outside of it, each time as one stretch.
 
     What is no training reaches from the last stretch of training before it to the first one after it.
     """
-    outside = [
-        number
-        for number, (phase, ns) in enumerate(step)
-        if phase in NOT_TRAINING
-        or (phase.startswith(DATA) and phase not in training)
-        or (phase == OTHER and ns > long)
+    away = [
+        ns > long if phase == OTHER else phase.startswith((DATA, *NOT_TRAINING)) and phase not in usual
+        for phase, ns in step
     ]
-    if not outside:
-        return list(step), iter(())
-    first, last = outside[0], outside[-1]
-    while first > 0 and step[first - 1][0] == OTHER:
-        first -= 1
-    while last + 1 < len(step) and step[last + 1][0] == OTHER:
-        last += 1
-    cut = step[first : last + 1]
-    name = next((phase for phase, _ in cut if phase in NOT_TRAINING), ELSEWHERE)
-    return [*step[:first], *step[last + 1 :]], iter([(name, sum(ns for _, ns in cut))])
+    numbers = range(len(step))
+    for order, before in ((numbers[1:], -1), (numbers[-2::-1], 1)):
+        for number in order:
+            away[number] = away[number] or (step[number][0] == OTHER and away[number + before])
+    inside = [stretch for stretch, gone in zip(step, away, strict=True) if not gone]
+    outside = []
+    for gone, run in groupby(numbers, key=away.__getitem__):
+        if gone:
+            cut = [step[number] for number in run]
+            name = next((phase for phase, _ in cut if phase in NOT_TRAINING), ELSEWHERE)
+            outside.append((name, sum(ns for _, ns in cut)))
+    return inside, outside
 
 
-def _parts(step: Sequence[Stretch], training: set[str]) -> dict[str, int]:
+def _parts(step: Sequence[Stretch], usual: set[str]) -> dict[str, int]:
     """Return the nanoseconds of each part of a step.
 
     Where no DataLoader feeds it, what passes in no phase before its first forward is between steps.
     """
     parts: Counter[str] = Counter()
-    begun = bool(training)
+    begun = any(phase.startswith((DATA, WAITING)) for phase in usual)
     for phase, ns in step:
-        begun = begun or phase == "forward"
-        name = WAITING if phase in training else BETWEEN if phase == OTHER and not begun else phase
-        parts[name] += ns
+        begun = begun or phase in ("forward", EVALUATION)
+        name = WAITING if phase.startswith(DATA) else "forward" if phase == EVALUATION else phase
+        parts[BETWEEN if name == OTHER and not begun else name] += ns
     return dict(parts)

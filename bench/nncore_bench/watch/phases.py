@@ -8,6 +8,11 @@ from typing import Any
 
 from nncore_bench.cases import OTHER, PHASES, STEP_PHASES, UNATTRIBUTED
 
+DATA, WAITING = "data:", "waiting for data"
+"""Waiting for the batches of a DataLoader, whose number is added, and for those of any loop."""
+
+COPY, CLIP, EVALUATION, CHECKPOINT = "copy", "clip", "evaluation", "checkpoint"
+
 TAKEN = frozenset({*PHASES, UNATTRIBUTED} - {*STEP_PHASES})
 
 

@@ -23,7 +23,17 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, dataloader
 
 from nncore_bench.watch.marks import STEPPED, Facts, Marks, Names, window_mark
-from nncore_bench.watch.phases import Phases, timed, timed_as, watched
+from nncore_bench.watch.phases import (
+    CHECKPOINT,
+    CLIP,
+    COPY,
+    DATA,
+    EVALUATION,
+    Phases,
+    timed,
+    timed_as,
+    watched,
+)
 from nncore_bench.watch.seams import (
     Place,
     called_from_outside,
@@ -35,7 +45,6 @@ from nncore_bench.watch.seams import (
 )
 from nncore_bench.watch.windows import IDLE, PAUSED, WATCHED, Plan
 
-DATA, COPY, CLIP, EVALUATION, CHECKPOINT = "data", "copy", "clip", "evaluation", "checkpoint"
 LOSSES = (
     *("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div"),
     *("binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "ctc_loss"),
@@ -241,7 +250,7 @@ class Watcher:
         dataset = one.dataset if isinstance(one, DataLoader) else one._dataset  # noqa: SLF001
         name = self._loaders.get(id(dataset))
         if name is None:
-            name = self._loaders[id(dataset)] = f"{DATA}:{len(self._loaders)}"
+            name = self._loaders[id(dataset)] = f"{DATA}{len(self._loaders)}"
             sampler = one.batch_sampler if isinstance(one, DataLoader) else one._index_sampler  # noqa: SLF001
             self._batches[name] = getattr(sampler, "batch_size", None)
             self.facts.learn(batches=self._batches)

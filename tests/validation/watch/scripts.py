@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nncore_bench.watch.fold import BETWEEN, WAITING, watched_of, windows_of
+from nncore_bench.watch.fold import BETWEEN, watched_of, windows_of
 from nncore_bench.watch.marks import read_facts, read_marks
+from nncore_bench.watch.phases import WAITING
 from nncore_bench.watch.windows import WATCHED
 
 SCRIPTS = Path(__file__).parent / "scripts"
