@@ -214,7 +214,16 @@ def test_the_own_step_of_the_readme_is_measured(tmp_path: Path) -> None:
     subject = workload_of(case)
     subject.check()
     assert isinstance(subject, OwnStep)
-    assert subject.parts == ("zero_grad", "forward", "backward", "optimizer", "clip", "other")
+    assert subject.parts == ("zero_grad", "forward", "backward", "optimizer", "other")
+    (tmp_path / "loop.py").write_text(
+        block.replace("import torch\n", "import torch\nfrom nncore_bench import phase\n", 1).replace(
+            "        torch.nn.utils.clip", "        with phase('clip'):\n            torch.nn.utils.clip"
+        )
+    )
+    named = workload_of(case)
+    named.check()
+    assert isinstance(named, OwnStep)
+    assert named.parts == ("zero_grad", "forward", "backward", "optimizer", "clip", "other")
 
 
 def test_a_loader_of_its_own_is_not_replaced() -> None:
