@@ -29,7 +29,8 @@ class Watch:
     and with none in random turn, so that it tells what it costs; an error in it ends it, and nothing else.
 
     Raises:
-        UserError: a ValueError with one sentence if `results` cannot be written.
+        UserError: a ValueError with one sentence if `results` cannot be written, or if one of `trained` is
+            neither a model nor an optimizer.
 
     """
 
@@ -56,8 +57,9 @@ class Watch:
         from nncore_bench.machine.facts import host_name  # noqa: PLC0415
         from nncore_bench.runs import new_folder  # noqa: PLC0415
         from nncore_bench.watch.marks import Facts, Marks, prepare  # noqa: PLC0415
-        from nncore_bench.watch.process import Watcher  # noqa: PLC0415
+        from nncore_bench.watch.process import Watcher, refuse_others  # noqa: PLC0415
 
+        refuse_others(self._trained)
         short = f"{self._plan.seed:08x}"
         self.folder = new_folder(self._results, host_name(), now=datetime.now(UTC), short_id=short)
         prepare(self.folder, name=self._name, plan=asdict(self._plan))

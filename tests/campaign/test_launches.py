@@ -1,5 +1,6 @@
 """The launches of a campaign: who fails when one does, devices, environments and memory."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -7,12 +8,25 @@ import pytest
 from made_up_campaign import Bench, FakeWorker, conduct, records
 
 from nncore_bench.campaign.conductor import OVER, Conductor
+from nncore_bench.campaign.launcher import refuse_old_torch
 from nncore_bench.campaign.plan import Plan
 from nncore_bench.campaign.recorder import cut_short, too_little_memory
 from nncore_bench.cases import PHASES, Case
+from nncore_bench.errors import UserError
 from nncore_bench.records import CaseRecord
 from nncore_bench.variants import DEFAULT_ALLOCATOR
 from nncore_bench.worker import messages
+
+
+@pytest.mark.parametrize("found", ["2.4.1+cu121", "2.10.0", "1.13"])
+def test_a_torch_that_can_only_be_watched_is_refused_before_anything_starts(found: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"torch {found} is installed, and measuring needs 2.11")):
+        refuse_old_torch(found)
+
+
+@pytest.mark.parametrize("found", ["2.11.0", "2.14.1+cpu", "3.0rc1"])
+def test_a_newer_torch_is_measured(found: str) -> None:
+    refuse_old_torch(found)
 
 
 def test_a_case_that_is_refused_fails_alone() -> None:

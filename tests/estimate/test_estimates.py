@@ -56,6 +56,14 @@ def test_the_interval_of_one_launch_is_students_over_its_rounds() -> None:
     assert estimate.high == pytest.approx(estimate.value + half)
 
 
+def test_an_interval_too_wide_for_a_number_has_no_upper_bound() -> None:
+    """Two launches of which one was a thousand times as slow leave a ratio of which nothing is known."""
+    wide = Estimate.around_ratio(1.0, 100.0)
+    ratio = wide.over(wide)
+    assert (ratio.value, ratio.low, ratio.high) == (1.0, 0.0, None)
+    assert ratio.exceeds(2.0) is None
+
+
 def test_a_single_block_has_no_interval() -> None:
     """Its spread is unknown, which is not zero."""
     estimate = block_time([[np.array([3.0, 4.0])]])

@@ -80,16 +80,31 @@ def test_a_fit_of_lightning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_loop_prepared_by_accelerate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By a Watch of its model and optimizer, and by a tracker, of one line."""
     accelerate = pytest.importorskip("accelerate")
-    accelerator = accelerate.Accelerator(cpu=True)
+    from nncore_bench.integrations.accelerate import WatchTracker  # noqa: PLC0415
+
+    tracker = WatchTracker(results=tmp_path, skip=5, length=5)
+    accelerator = accelerate.Accelerator(cpu=True, log_with=tracker)
     model = nn.Linear(8, 1)
     data = DataLoader(TensorDataset(torch.randn(800, 8), torch.randn(800, 1)), batch_size=8)
     model, optimizer, data = accelerator.prepare(model, torch.optim.Adam(model.parameters()), data)
-    with Watch(model, optimizer, results=tmp_path, skip=5, length=5):
+
+    def train() -> None:
         for x, y in data:
             accelerator.backward(nn.functional.mse_loss(model(x), y))
             optimizer.step()
             optimizer.zero_grad()
+
+    with Watch(model, optimizer, results=tmp_path, skip=5, length=5):
+        train()
+    said = capsys.readouterr().err
+    assert {*TRAINED, "loss", "step"} <= phases_in(said)
+    assert "watched of 100)" in said
+    accelerator.init_trackers("watched", config={"lr": 1e-3})
+    train()
+    accelerator.log({"loss": 1.0}, step=1)
+    accelerator.end_training()
     said = capsys.readouterr().err
     assert {*TRAINED, "loss", "step"} <= phases_in(said)
     assert "watched of 100)" in said

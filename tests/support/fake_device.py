@@ -83,6 +83,9 @@ class FakeEvent:
         self.device._enqueue(self.device.stamp_ns)
         self.at_ns = self.device.done_ns
 
+    def query(self) -> bool:
+        return self.at_ns <= self.device.host_ns
+
     def elapsed_time(self, later: "FakeEvent") -> float:
         if later.at_ns > self.device.host_ns:
             raise RuntimeError("device not ready")

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from nncore_bench.watch import marks, process, seams, windows
+from nncore_bench.watch import examine, fetching, marks, process, seams, windows
 from nncore_bench.watch.marks import FACTS_FILE
 from nncore_bench.watch.process import Watcher
 from nncore_bench.watching import Watch
@@ -22,7 +22,7 @@ PLACES: list[tuple[Any, str]] = [
         (process, name)
         for name in ("get_ident", "phase_of", "is_compiled", "called_from_outside", "put_seams")
     ),
-    *((process, name) for name in ("replace_in", "timed", "timed_as", "watched", "graphs_compiled", "ref")),
+    *((process, name) for name in ("replace_in", "timed", "watched", "graphs_compiled", "ref")),
     *((process, name) for name in ("functions_of_steps", "places_of", "_outermost", "window_mark")),
     *((Watcher, name) for name in ("_stepped", "_new", "_find_leader", "_next", "_find_models", "_know")),
     *((Watcher, name) for name in ("_alive", "_put_seams", "_numbered")),
@@ -31,6 +31,12 @@ PLACES: list[tuple[Any, str]] = [
     (marks.Names, "__missing__"),
     (marks.Facts, "learn"),
     (marks, "perf_counter_ns"),
+    *((examine.Examination, name) for name in ("put", "seen", "_reading", "_handing")),
+    (examine, "get_ident"),
+    *((fetching.Fetching, name) for name in ("counted", "seen", "_put")),
+    (fetching, "_put_timers"),
+    *((process, name) for name in ("resident_kb", "compilations", "_form")),
+    *((Watcher, name) for name in ("_look_around", "_marking")),
     (windows.Plan, "windows"),
     (process.gc, "get_objects"),
 ]
@@ -115,7 +121,7 @@ def test_without_an_error_all_of_it_is_watched(tmp_path: Path, capsys: pytest.Ca
     with Watch(results=tmp_path, skip=5, length=3, name="this test") as watch:
         train(watch)
     said = capsys.readouterr().err
-    assert f"Where a step of this test goes (18 steps watched of {STEPS})" in said
+    assert f"Where a step of this test goes (15 steps watched of {STEPS})" in said
     for phase in ("waiting for data", "forward", "loss", "backward", "clip", "optimizer", "zero_grad"):
         assert f"\n| {phase} " in said
     assert things_that_seams_change() == before

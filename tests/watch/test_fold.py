@@ -10,7 +10,7 @@ from nncore_bench.estimate.observed import cost_of_seams, observed
 from nncore_bench.watch.fold import BETWEEN, ELSEWHERE, Watched, watched_of, windows_of
 from nncore_bench.watch.marks import STEPPED, window_mark
 from nncore_bench.watch.phases import WAITING
-from nncore_bench.watch.windows import BARE, IDLE, WATCHED, Plan
+from nncore_bench.watch.windows import BARE, EXAMINED, EXAMINED_AT_MOST, IDLE, PAUSED, WATCHED, Plan
 
 NAMES = [
     "other",
@@ -30,10 +30,10 @@ class Process:
     """A made-up process that leaves marks: its clock goes on with each phase."""
 
     def __init__(self) -> None:
-        self.now, self.marks = 1_000, list[tuple[int, int]]()
+        self.now, self.marks, self.steps = 1_000, list[tuple[int, int]](), 0
 
     def window(self, kind: int, leader: int = 0) -> None:
-        self.marks.append((window_mark(kind, leader), self.now))
+        self.marks.append((window_mark(kind, leader, self.steps), self.now))
 
     def step(self, stretches: Sequence[tuple[str, int]], *optimizers: int) -> None:
         """Run phases one after another; the optimizers' steps end within the last one."""
@@ -42,6 +42,7 @@ class Process:
             self.now += ns
         for number in optimizers or (0,):
             self.marks.append((STEPPED | number, self.now))
+        self.steps += 1
         self.marks.append((NAMES.index("other"), self.now))
 
 
@@ -184,7 +185,9 @@ def windows(plan: Plan, steps: int) -> Iterator[tuple[int, int]]:
 
 def test_windows_come_in_rounds_of_each_kind_and_pauses_grow() -> None:
     found = list(windows(Plan(seed=1), 20_000))
-    rounds = [kind for kind, _ in found if kind]
+    assert [kind for kind, _ in found].count(EXAMINED) == EXAMINED_AT_MOST
+    assert [kind for kind, _ in found[:4]].count(EXAMINED) == 1
+    rounds = [kind for kind, _ in found if kind not in (PAUSED, EXAMINED)]
     for begin in range(0, len(rounds) - 3, 3):
         assert {*rounds[begin : begin + 3]} == {BARE, IDLE, WATCHED}
     pauses = [length for kind, length in found if not kind]

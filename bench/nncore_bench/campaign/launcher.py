@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from functools import cached_property
+from importlib.metadata import version
 from math import inf
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import msgspec
+from packaging.version import Version
 
 from nncore_bench.errors import UserError
 from nncore_bench.worker import messages
@@ -35,6 +37,8 @@ START_TIMEOUT_S = 300.0
 REQUEST_TIMEOUT_S = 180.0
 COMPILING_TIMEOUT_S = 600.0
 """For torch.compile: a cold search for the fastest kernels of a ResNet takes minutes."""
+
+OLDEST_TORCH = (2, 11)
 
 NO_ANSWER = "gave no answer"
 """How the ending of a worker begins that took too long."""
@@ -138,6 +142,16 @@ class Worker:
         self._channel.close()
 
 
+def refuse_old_torch(found: str) -> None:
+    """Raise UserError for a torch that can be watched, but not measured."""
+    if Version(found).release < OLDEST_TORCH:
+        oldest = ".".join(map(str, OLDEST_TORCH))
+        raise UserError(
+            f"torch {found} is installed, and measuring needs {oldest} or newer (run, Watch, loader, report"
+            " and compare work with it)"
+        )
+
+
 class Launcher:
     """The process that imported torch once, and the workers forked from it or spawned.
 
@@ -153,6 +167,8 @@ class Launcher:
         python: str = sys.executable,
         more: Mapping[str, str] | None = None,
     ) -> None:
+        if python == sys.executable:
+            refuse_old_torch(version("torch"))
         self._more = more or {}
         self._policy = {**policy, **self._more}
         self._python = python

@@ -9,6 +9,7 @@ from pathlib import Path
 from nncore_bench.commands.answer import FAILED, OK, UNUSABLE, Answer, Say, records_of
 from nncore_bench.commands.arguments import RUN_HELP, add_results
 from nncore_bench.commands.report import watched
+from nncore_bench.errors import UserError
 from nncore_bench.options import fraction
 
 HELP = "compare two runs case by case: how far apart they are, and why"
@@ -38,6 +39,10 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
 
     paths = [found_run(path, given.results) for path in (given.base, given.candidate)]
     if any(map(is_watched, paths)):
+        if margin is not None or given.out is not None:
+            raise UserError(
+                "--fail-above and --out: two watched runs are a screen, and no verdict is made of them"
+            )
         return watched(paths, say)
     base, candidate = map(read_source, paths)
     comparison = compare_cases(base, candidate, margin or MARGIN)

@@ -55,8 +55,8 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     from nncore_bench.watch.marks import is_watched
 
     paths = [found_run(path, given.results) for path in given.runs] or [newest_run(given.results)]
-    if given.out is None and any(map(is_watched, paths)):
-        return watched(paths, say)
+    if any(map(is_watched, paths)):
+        return watched(paths, say, given.out)
     if given.out is not None:
         return _publish(given, paths, formats, prices, say)
     sources = [read_source(path) for path in paths]
@@ -65,15 +65,23 @@ def run(given: argparse.Namespace, say: Say) -> Answer:
     return _one_run(sources[0], given, say)
 
 
-def watched(paths: Sequence[Path], say: Say) -> Answer:
-    """Print one watched run, or two side by side."""
+def watched(paths: Sequence[Path], say: Say, out: Path | None = None) -> Answer:
+    """Print one watched run, or write its page, or print two side by side."""
     from nncore_bench.report.watched import watched_report, watched_versus
     from nncore_bench.watch.marks import is_watched
 
     if len(paths) == 1:
         report = watched_report(paths[0])
-        say(report.text)
+        if out is None:
+            say(report.text)
+        else:
+            from nncore_bench.page.watched import write_watched_page
+
+            write_watched_page(paths[0], out)
+            say(f"written: {out}")
         return Answer(OK, report.slowest, report.cause, None, report.figures)
+    if out is not None:
+        raise UserError("--out: a page has one watched run (two are put side by side on the screen)")
     table = watched_versus(*paths) if all(map(is_watched, paths)) else None
     if table is None:
         names = " and ".join(repr(str(path)) for path in paths)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -28,6 +29,10 @@ from nncore_bench.errors import UserError
 HELP = "run a training script and say where the time of its steps goes"
 PASSED_ON = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT}
 FROM_KERNEL = 128  # SI_KERNEL: Ctrl-C on a terminal, which reaches the script by itself
+
+MANY = 2
+PATIENCE_S = 3.0
+"""Seconds to wait for the other ranks."""
 
 CHILD = f"""
 import sys
@@ -75,14 +80,25 @@ def run(given: argparse.Namespace, _say: Say) -> Answer:
     from nncore_bench.watch.windows import Plan
 
     refuse_no_script(given)
-    seed = new_seed()
+    ranked = _rank()
+    seed = zlib.crc32(ranked["group"].encode()) if ranked else new_seed()  # ranks watch the same steps
     plan = Plan(given.skip, given.steps, max(given.length, 1), 0.0 if given.all else Plan.pause, seed)
-    folder = new_folder(given.results.resolve(), host_name(), now=datetime.now(UTC), short_id=f"{seed:08x}")
+    short = f"{new_seed():08x}"
+    folder = new_folder(given.results.resolve(), host_name(), now=datetime.now(UTC), short_id=short)
     name = Path(given.target).name
-    prepare(folder, name=name, plan=asdict(plan), command=[given.target, *given.arguments])
+    prepare(folder, name=name, plan=asdict(plan), command=[given.target, *given.arguments], **ranked)
     begun = time.perf_counter()
     code = run_child(given, folder, {"plan": asdict(plan)})
     return _answer(folder, code, time.perf_counter() - begun)
+
+
+def _rank() -> dict[str, Any]:
+    """Return the rank of this process as torchrun sets it, and what names those that train with it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < MANY or "RANK" not in os.environ:
+        return {}
+    names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
+    group = "-".join(os.environ.get(name, "") for name in names)
+    return {"rank": int(os.environ["RANK"]), "ranks": int(os.environ["WORLD_SIZE"]), "group": group}
 
 
 def refuse_no_script(given: argparse.Namespace) -> None:
@@ -118,11 +134,44 @@ def _answer(folder: Path, code: int, ran_s: float) -> Answer:
     from nncore_bench.watch.marks import Facts, trim_marks
 
     trim_marks(folder)
-    Facts(folder).learn(exit_code=code, ran_s=ran_s)
+    facts = Facts(folder)
+    facts.learn(exit_code=code, ran_s=ran_s)
+    if facts.get("rank"):
+        sys.stderr.write(f"- Run folder of rank {facts['rank']}: {folder}\n")
+        return Answer(code, None, None, None, {"tables": {}, "process": facts})
+    if "rank" in facts:
+        _wait_for_ranks(folder, facts["ranks"])
     report = watched_report(folder)
     sys.stderr.write(f"\n{report.text}- Run folder: {folder}\n")
+    if report.tables and code == 0:
+        _write_page(folder)
     again = shlex.join(["nncore-bench", "report", str(folder)])
     return Answer(code, report.slowest, report.cause, again, report.figures)
+
+
+def _wait_for_ranks(folder: Path, ranks: int) -> None:
+    """Wait a little for the other ranks of this machine to end."""
+    from nncore_bench.report.ranks import folders_of_ranks
+    from nncore_bench.watch.marks import read_facts
+
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        ended = [one for one in folders_of_ranks(folder).values() if "exit_code" in read_facts(one)]
+        if len(ended) >= ranks:
+            return
+        time.sleep(0.1)
+
+
+def _write_page(folder: Path) -> None:
+    """Write the page into the folder; what cannot be written costs the page alone."""
+    from nncore_bench.page.watched import write_watched_page
+
+    try:
+        write_watched_page(folder, folder / "report.html")
+    except OSError as error:
+        sys.stderr.write(f"- No page: {error}\n")
+    else:
+        sys.stderr.write(f"- Page: {folder / 'report.html'}\n")
 
 
 def end_by(signum: int) -> None:

@@ -17,6 +17,9 @@ Launches: TypeAlias = Sequence[Sequence[Laps]]
 """Launch → block → laps."""
 
 COVERAGE = 0.95
+WIDEST = 600.0
+"""Half the width, on the logarithmic scale, from which an interval has no upper bound: e to this is 1e260."""
+
 BETWEEN_LAUNCHES = "between launches and rounds"
 WITHIN_ONE_PROCESS = "within one process"
 
@@ -44,8 +47,13 @@ class Estimate:
 
     @classmethod
     def around_ratio(cls, value: float, half: float | None) -> "Estimate":
-        """Make an estimate from a ratio and half the width of the interval of its logarithm."""
-        return cls(value) if half is None else cls(value, value * exp(-half), value * exp(half))
+        """Make an estimate from a ratio and half the width of the interval of its logarithm.
+
+        An interval so wide that its upper bound is no number has none.
+        """
+        if half is None:
+            return cls(value)
+        return cls(value, value * exp(-half), value * exp(half) if half < WIDEST else None)
 
     def over(self, other: "Estimate") -> "Estimate":
         """Divide by an independent estimate; both values are positive.

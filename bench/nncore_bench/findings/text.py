@@ -13,7 +13,7 @@ from nncore_bench.text.format import MICROSECONDS, count, decimals, duration
 from nncore_bench.text.table import Column, Table
 
 TITLE = "Findings, each with a next step"
-KILO = 1e3
+KILO, MILLI = 1e3, 1e-3
 
 Texts: TypeAlias = Mapping[str, str]
 
@@ -28,6 +28,20 @@ def _optimizer(figures: Texts) -> str:
 def _waits(figures: Texts) -> str:
     more = "" if figures["more_sites"] == "0" else f" and {figures['more_sites']} more"
     return f"the host waits {figures['wait_times']} a step: {figures['busiest']}{more}"
+
+
+def _waits_at_lines(figures: Texts) -> str:
+    more = "" if figures["more_sites"] == "0" else f" and {figures['more_sites']} more lines"
+    return f"the host waits {figures['time_s']} a step: {figures['busiest']}{more}"
+
+
+def _fetches(figures: Texts) -> str:
+    workers = figures.get("workers")
+    who = {None: "the loop itself", "1": "its worker"}.get(workers, f"each of {workers} workers")
+    handing = f", handing one over {figures['handing_s']}" if "handing_s" in figures else ""
+    parts = "dataset {dataset_s}, transforms {transform_s}, collating {collate_s}".format_map(figures)
+    waits = "waits {time_s} a step, {share} of it".format_map(figures)
+    return f"{waits}: {who} takes {figures['batch_s']} a batch ({parts}){handing}"
 
 
 def _too_many_threads(figures: Texts) -> str:
@@ -52,8 +66,18 @@ EVIDENCE: Mapping[str, Callable[[Texts], str]] = {
     "too many threads": _too_many_threads,
     "own threads": "sets its own threads: {threads} asked for, {threads_left} afterwards".format_map,
     "default allocator": "{ratio} times as long under the default allocator".format_map,
+    "waits for data": "waits {time_s} a step for its DataLoader, {share} of it".format_map,
+    "fetches itself": _fetches,
+    "workers too slow": _fetches,
+    "waits for workers": _fetches,
+    "waits at lines": _waits_at_lines,
+    "optimizer not fused": "{optimizer} goes through {tensors} tensors, {share} of the step".format_map,
+    "compiled again": "compiled {again_times} again while it ran, {place}: {why}".format_map,
+    "graph breaks": "compiled code falls back to Python {break_times}: {place} ({why})".format_map,
+    "memory grows": "grows by {kept_bytes} a step {place}, {grown_bytes} so far".format_map,
 }
 READ_LATER = "read it every hundredth step, or keep the tensor and read it later"
+TRY_LOADERS = "nncore-bench loader tries other settings within the script's own loop"
 NEXT_STEPS = {
     "optimizer loop": "fused=True, where the optimizer has it, as Adam, AdamW and SGD have",
     "fills": "zero_grad(set_to_none=True), the default",
@@ -71,6 +95,15 @@ NEXT_STEPS = {
     "default allocator": (
         "set MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ as the suite does"
     ),
+    "waits for data": TRY_LOADERS,
+    "fetches itself": f"workers: {TRY_LOADERS}",
+    "workers too slow": f"{{needed}} workers would keep up, or a cheaper dataset: {TRY_LOADERS}",
+    "waits for workers": TRY_LOADERS,
+    "waits at lines": READ_LATER,
+    "optimizer not fused": "fused=True",
+    "compiled again": "keep shapes alike (drop_last=True, padding), or torch._dynamo.mark_dynamic",
+    "graph breaks": "take it out of what is compiled, or compile the parts around it",
+    "memory grows": "keep numbers instead of tensors with their graphs: loss.item(), or loss.detach()",
 }
 BASES = {
     "above fused": "at most its time above two dispatches, or above moving Adam's bytes once",
@@ -93,6 +126,12 @@ BASES = {
     "time of data": "at most the time of data, in a loop that feeds",
     "threads": "unknown: measure both numbers of threads",
     "allocator difference": "the difference, for a script that runs without",
+    "waits measured": "at most what these calls took",
+    "whole optimizer": "at most the whole optimizer; nncore-bench advise measures it",
+    "compiling spread": "what compiling took, spread over all steps",
+    "compiling not timed": "unknown: compiling was not timed",
+    "breaks not timed": "unknown: a break is not timed by itself",
+    "no time": "unknown: it costs memory",
 }
 REASONS = {
     "no CUDA": "no case of this run ran on CUDA",
@@ -156,6 +195,21 @@ def finding_table(findings: Sequence[Finding]) -> Table | None:
     return Table.of("findings", TITLE, _caption(worst, skipped), columns, worst, raw=raw)
 
 
+def watched_finding_table(findings: Sequence[Finding]) -> Table | None:
+    """Return a line for each finding of a watched run; None without any."""
+    if not findings:
+        return None
+    columns = [
+        Column("finding", "finding", attrgetter("check"), words=True),
+        Column("", "phase", attrgetter("phase")),
+        Column("evidence", "evidence", evidence, words=True),
+        Column("may save", "gain_s", attrgetter("gain_s"), _duration),
+        Column("", "gain", lambda one: BASES[one.basis]),
+        Column("next step", "next_step", next_step, words=True),
+    ]
+    return Table.of("findings", TITLE, _caption(findings, []), columns, findings)
+
+
 def _worst(findings: Sequence[Finding]) -> list[Finding]:
     """Return the costliest finding of each kind, in order of cost, unknown ones last."""
     costliest_first = sorted((one for one in findings if one.case), key=_cost, reverse=True)
@@ -198,7 +252,11 @@ def _reason(finding: Finding) -> str:
 
 
 def _gain(finding: Finding) -> str:
-    return "unknown" if finding.gain_s is None else duration(finding.gain_s)
+    return _duration(finding.gain_s)
+
+
+def _duration(gain_s: float | None) -> str:
+    return "unknown" if gain_s is None else duration(gain_s)
 
 
 def _texts(finding: Finding) -> Texts:
@@ -215,7 +273,8 @@ def _text(name: str, value: float | str) -> str:
         return f"{count(round(value))} bytes" if small else f"{count(round(value / KILO))} kB"
     if name.endswith("_s"):
         microseconds = value / MICROSECONDS.seconds
-        return f"{count(round(microseconds)) if microseconds >= 10 else decimals(microseconds, 1)} µs"  # noqa: PLR2004 - two digits
+        short = f"{count(round(microseconds)) if microseconds >= 10 else decimals(microseconds, 1)} µs"  # noqa: PLR2004 - two digits
+        return duration(value) if value >= MILLI else short
     if name.endswith("_times"):
         return "once" if value == 1 else f"{count(value)} times"
     if name == "share":

@@ -90,21 +90,35 @@ def page(material: Material, folder: Path | None = None) -> str:
 
     `folder` is where the page will lie, from where traces are linked.
     """
+    run = material.source.run
+    title = f"Where the time of a training step goes: {run.host}"
     sections = sections_of(material, folder)
+    return rendered(title, named(run), _verdict(material), sections, material.command, WIDE)
+
+
+def rendered(  # noqa: PLR0913, PLR0917 - what a page has
+    title: str,
+    subtitle: str,
+    verdict: Sequence[tuple[str, str]],
+    sections: Sequence[Section],
+    command: str,
+    wide: Sequence[str],
+) -> str:
+    """Return a page of some sections; `wide` names the pictures that take its whole width."""
     tables = [table for section in sections for table in section.tables]
     left = {one.name: {str(name) for name in one.shown if name in one.words} for one in tables}
     loader = PackageLoader("nncore_bench.page", "templates")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     text: str = environment.get_template("page.html.j2").render(
-        title=f"Where the time of a training step goes: {material.source.run.host}",
-        subtitle=named(material.source.run),
-        verdict=_verdict(material),
+        title=title,
+        subtitle=subtitle,
+        verdict=verdict,
         filters=_filters(tables),
         sections=sections,
         specs={figure.name: figure.spec for section in sections for figure in section.figures},
         bundle=bundle(),
-        command=material.command,
-        wide=WIDE,
+        command=command,
+        wide=wide,
         words_of=left,
     )
     return text

@@ -1,6 +1,6 @@
 """Where the time of a watched run goes: its table and its sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -10,12 +10,16 @@ import numpy as np
 
 from nncore_bench.cases import OTHER, parts_in
 from nncore_bench.estimate.estimates import Estimate
-from nncore_bench.estimate.observed import cost_of_seams, observed
+from nncore_bench.estimate.observed import Observed, cost_of_seams, observed
+from nncore_bench.findings.checks_of_watched import findings_of_watched
+from nncore_bench.findings.finding import Finding
+from nncore_bench.findings.text import watched_finding_table
+from nncore_bench.report.ranks import folders_of_ranks, late_rank, ranks_of, ranks_table
 from nncore_bench.runs import NANO
 from nncore_bench.text.format import duration, from_to, micro, percentage, plus_minus, several, unit_for
 from nncore_bench.text.table import Column, Table
 from nncore_bench.watch.fold import BETWEEN, Watched, watched_of, windows_of
-from nncore_bench.watch.marks import read_facts, read_marks, steps_counted
+from nncore_bench.watch.marks import DEVICE_FILE, MARKS_FILE, read_facts, read_marks, steps_counted
 from nncore_bench.watch.phases import WAITING
 
 WHAT = {
@@ -37,40 +41,48 @@ VERSUS = (
 
 @dataclass(frozen=True)
 class WatchedReport:
-    """What there is to say about a watched run; no table if no step was watched."""
+    """What there is to say about a watched run; no tables if no step was watched.
 
-    table: Table | None
+    The first table is that of the phases.
+    """
+
+    watched: Watched
+    tables: tuple[Table, ...]
     sentences: tuple[str, ...]
+    findings: Sequence[Finding]
     facts: Mapping[str, Any]
     more: Mapping[str, Any]
 
     @property
     def figures(self) -> dict[str, Any]:
-        """Return the raw figures: the table's records, and what surrounds them."""
-        tables = {self.table.name: self.table.records()} if self.table else {}
+        """Return the raw figures: the tables' records, and what surrounds them."""
+        tables = {table.name: table.records() for table in self.tables}
         return {"tables": tables, **self.more, "process": self.facts}
 
     @property
     def cause(self) -> Mapping[str, Any] | None:
-        """Return the record of the phase with the largest share."""
-        phases = self.table.records()[:-1] if self.table else []
+        """Return the record of the costliest finding, or else of the phase with the largest share."""
+        if self.findings:
+            return self.tables[1].records()[0]
+        phases = self.tables[0].records()[:-1] if self.tables else []
         return max(phases, key=itemgetter("share"), default=None)
 
     @property
     def slowest(self) -> str | None:
         """Return the name of the phase with the largest share."""
-        return None if self.cause is None else str(self.cause["phase"])
+        phases = self.tables[0].records()[:-1] if self.tables else []
+        return str(max(phases, key=itemgetter("share"))["phase"]) if phases else None
 
     @property
     def text(self) -> str:
-        """Return the table and the sentences."""
+        """Return the tables and the sentences."""
         lines = "".join(f"- {line}\n" for line in self.sentences)
-        return f"{self.table.markdown()}\n{lines}" if self.table else lines
+        return "\n".join([*(table.markdown() for table in self.tables), lines])
 
 
-def read_watched(folder: Path) -> Watched:
+def read_watched(folder: Path, name: str = MARKS_FILE) -> Watched:
     """Return what a folder with marks shows."""
-    return watched_of(windows_of(read_marks(folder), read_facts(folder).get("names", [])))
+    return watched_of(windows_of(read_marks(folder, name), read_facts(folder).get("names", [])))
 
 
 def watched_report(folder: Path) -> WatchedReport:
@@ -81,9 +93,26 @@ def watched_report(folder: Path) -> WatchedReport:
         "outside_s": {name: sum(times) * NANO for name, times in watched.outside_ns.items()},
         "steps": steps,
     }
-    table = watched_table(watched, facts.get("name", "a script"), steps)
-    said = _sentences(watched, facts) if table else [nothing_watched(facts, steps)]
-    return WatchedReport(table, tuple(said), facts, more)
+    lines = observed(watched)
+    if not lines:
+        return WatchedReport(watched, (), (nothing_watched(facts, steps),), (), facts, more)
+    findings = findings_of_watched(lines, watched, facts, steps)
+    ranks = ranks_of(folders_of_ranks(folder))
+    title = f"Where a step of {facts.get('name', 'a script')} goes"
+    on_device = {line.phase: line.mean for line in observed(read_watched(folder, DEVICE_FILE))}
+    tables = (
+        watched_table(
+            lines, f"{title} ({several(_number(watched), 'step')} watched of {steps:,})", on_device
+        ),
+        watched_finding_table(findings),
+        ranks_table(ranks),
+    )
+    said = [*_sentences(lines, watched, facts), *([late_rank(ranks)] if tables[2] else [])]
+    return WatchedReport(watched, tuple(filter(None, tables)), tuple(said), findings, facts, more)
+
+
+def _number(watched: Watched) -> int:
+    return sum(map(len, watched.watched_ns))
 
 
 def watched_versus(base: Path, candidate: Path) -> Table | None:
@@ -118,12 +147,15 @@ def watched_versus(base: Path, candidate: Path) -> Table | None:
     return Table.of("watched", "Two watched runs", VERSUS, columns, phases)
 
 
-def watched_table(watched: Watched, name: str, steps: int) -> Table | None:
-    """Return the phases of the watched steps, of `steps` in all; None without any."""
-    lines = observed(watched)
-    if not lines:
-        return None
+def watched_table(lines: Sequence[Observed], title: str, on_device: Mapping[str, Estimate]) -> Table:
+    """Return the phases of the watched steps, with their times on the device where these are known."""
     unit = unit_for([lines[-1].mean.value])
+    device = Column(
+        f"on device {unit.symbol}",
+        ("device_s", "device_low_s", "device_high_s"),
+        lambda line: on_device.get(line.phase),
+        lambda mean: plus_minus(mean, unit.seconds),
+    )
     columns = [
         Column("phase", "phase", attrgetter("phase"), words=True),
         Column(
@@ -132,20 +164,21 @@ def watched_table(watched: Watched, name: str, steps: int) -> Table | None:
             attrgetter("mean"),
             lambda mean: plus_minus(mean, unit.seconds),
         ),
+        *([device] if on_device else []),
         Column("share %", "share", attrgetter("share"), percentage),
         Column(f"median {unit.symbol}", "median_s", attrgetter("median_s"), unit.text),
         Column(f"95 % {unit.symbol}", "tail_s", attrgetter("tail_s"), unit.text),
         Column("in % of steps", "of_steps", attrgetter("of_steps"), percentage),
     ]
-    seen = several(sum(map(len, watched.watched_ns)), "step")
-    title = f"Where a step of {name} goes ({seen} watched of {steps:,})"
     return Table.of("watched", title, CAPTION, columns, lines)
 
 
 def costs(watched: Watched) -> list[dict[str, Any]]:
-    """Return what seams add to a step, in seconds, those that mark and those that are idle."""
+    """Return what seams add to a step in seconds, marking and idle ones, and what counting it takes."""
     kinds = {"marking": watched.watched_ns, "idle": watched.idle_ns}
     found = {kind: cost_of_seams(windows, watched.bare_ns) for kind, windows in kinds.items()}
+    if watched.counting_ns:
+        found["none, but steps are counted"] = Estimate(float(np.median(watched.counting_ns)) * NANO)
     return [
         {"seams": kind, "added_s": cost.value, "low_s": cost.low, "high_s": cost.high}
         for kind, cost in found.items()
@@ -153,9 +186,9 @@ def costs(watched: Watched) -> list[dict[str, Any]]:
     ]
 
 
-def _sentences(watched: Watched, facts: Mapping[str, Any]) -> list[str]:
+def _sentences(lines: Sequence[Observed], watched: Watched, facts: Mapping[str, Any]) -> list[str]:
     """Return what there is to say about a watched run, the most important first."""
-    *phases, step = observed(watched)
+    *phases, step = lines
     most = max(phases, key=lambda one: one.share)
     what = f" ({WHAT[most.phase]})" if most.phase in WHAT else ""
     largest = (
@@ -175,7 +208,9 @@ def _sentences(watched: Watched, facts: Mapping[str, Any]) -> list[str]:
                 if cost["low_s"] is not None
                 else " (too few windows for an interval)"
             )
-            said.append(f"Watching adds {micro(cost['added_s'])} µs to a watched step{bounds}.")
+            counting = f", and counting {micro(np.median(watched.counting_ns) * NANO)} µs to every step"
+            more = counting if watched.counting_ns else ""
+            said.append(f"Watching adds {micro(cost['added_s'])} µs to a watched step{bounds}{more}.")
     if facts.get("hidden"):
         said.append(
             "A function that torch.compile compiled calls the model, so forward and loss cannot be told apart"

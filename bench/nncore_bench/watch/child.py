@@ -63,7 +63,6 @@ def watch(folder: Path, asked: Mapping[str, Any]) -> None:
         from nncore_bench.watch.process import Watcher  # noqa: PLC0415
 
         watcher = Watcher(Marks(folder), facts, Plan(**asked["plan"]))
-        os.register_at_fork(after_in_child=watcher.forked)
         watcher.begin()
     except Exception as error:  # noqa: BLE001 - the training job goes on, whatever it is
         facts.learn(error=f"{type(error).__name__}: {error}")

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from nncore_bench.cases import OTHER
-from nncore_bench.watch.marks import STEPPED, WINDOW, window_of
+from nncore_bench.watch.marks import ALLOCATED, COUNTED, RESIDENT, STEPPED, WINDOW, meaning, window_of
 from nncore_bench.watch.phases import CHECKPOINT, DATA, EVALUATION, WAITING
 from nncore_bench.watch.windows import BARE, IDLE, WATCHED
 
@@ -29,27 +29,39 @@ Stretch: TypeAlias = tuple[str, int]
 
 @dataclass
 class Window:
-    """The steps of a window: when each began, its nanoseconds, and if watched its stretches."""
+    """The steps of a window: when each began, its nanoseconds, and if watched its stretches.
+
+    `after` steps were before it; counting its steps took `counting_ns` each, if that was timed. `memory_kb`
+    has what the process held in RAM (RESIDENT) and its tensors on the device (ALLOCATED) when it began.
+    """
 
     kind: int
+    after: int = 0
     begun_ns: list[int] = field(default_factory=list)
     whole_ns: list[int] = field(default_factory=list)
     stretches: list[list[Stretch]] = field(default_factory=list)
+    counting_ns: list[int] = field(default_factory=list)
+    memory_kb: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Watched:
     """What a process was seen to do.
 
-    `parts_ns` has the nanoseconds of each phase in each watched step, in windows; `bare_ns` and `idle_ns`
-    have those of whole steps in windows without seams and with idle ones, by round. `outside_ns` has the
-    times of what lay between steps and belongs to none.
+    `parts_ns` has the nanoseconds of each phase in each watched step, in windows, and `after` the steps
+    before each of these; `bare_ns` and `idle_ns` have those of whole steps in windows without seams and
+    with idle ones, by round. `outside_ns` has the times of what lay between steps and belongs to none.
+    `counting_ns` are those that counting a step took. `memory_kb` has, after how many steps, the memory in
+    RAM and on the device.
     """
 
     parts_ns: Sequence[Mapping[str, Sequence[int]]]
     bare_ns: Sequence[Sequence[int]]
     idle_ns: Sequence[Sequence[int]]
     outside_ns: Mapping[str, Sequence[int]]
+    after: Sequence[int] = ()
+    counting_ns: Sequence[int] = ()
+    memory_kb: Sequence[tuple[int, int, int]] = ()
 
     @property
     def watched_ns(self) -> list[list[int]]:
@@ -63,16 +75,23 @@ def windows_of(marks: Iterable[tuple[int, int]], names: Sequence[str]) -> list[W
     begun: int | None = None
     stretches: list[Stretch] = []
     phase, since, leader = OTHER, 0, 0
-    for what, value in marks:
+    for mark, value in marks:
+        what, number = meaning(mark)
+        if what in (COUNTED, RESIDENT, ALLOCATED):
+            if windows and what == COUNTED:
+                windows[-1].counting_ns.append(number)
+            elif windows:
+                windows[-1].memory_kb[what] = number
+            continue
         stretches.append((phase, value - since))
         since = value
-        if what & WINDOW:
-            kind, leader = window_of(what)
-            windows.append(Window(kind))
+        if what == WINDOW:
+            kind, leader, after = window_of(number)
+            windows.append(Window(kind, after))
             begun = None
-        elif not what & STEPPED:
-            phase = names[what] if what < len(names) else OTHER
-        elif what ^ STEPPED == leader:
+        elif what != STEPPED:
+            phase = names[number] if number < len(names) else OTHER
+        elif number == leader:
             if begun is not None:
                 windows[-1].begun_ns.append(begun)
                 windows[-1].whole_ns.append(value - begun)
@@ -105,6 +124,13 @@ def watched_of(windows: Sequence[Window]) -> Watched:
         [window.whole_ns for window in windows if window.kind == BARE],
         [window.whole_ns for window in windows if window.kind == IDLE],
         outside,
+        [window.after for window in windows if window.kind == WATCHED],
+        [ns for window in windows for ns in window.counting_ns],
+        [
+            (window.after, window.memory_kb[RESIDENT], window.memory_kb.get(ALLOCATED, 0))
+            for window in windows
+            if RESIDENT in window.memory_kb
+        ],
     )
 
 

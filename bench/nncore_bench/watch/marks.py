@@ -19,6 +19,7 @@ from time import perf_counter_ns
 from typing import Any
 
 MARKS_FILE = "marks"
+DEVICE_FILE = "marks_on_device"
 FACTS_FILE = "watched.json"
 CAPACITY = 2**20
 """Marks that a file has room for: 16 MiB, which are there from the beginning, or a full disk would end the
@@ -27,58 +28,72 @@ process at the mark that finds no room."""
 SPARE = 2**14
 """Marks that a single step may have."""
 
-STEPPED, WINDOW = 1 << 20, 1 << 21
-"""What begins, if it is no phase: the time after the step of an optimizer, whose number is added; a window
-(see `window_mark`)."""
+BITS = 48
+STEPPED, WINDOW, COUNTED, RESIDENT, ALLOCATED = (what << BITS for what in range(1, 6))
+"""What a mark says, if not that a phase begins, with a number added: the end of an optimizer's step and
+which; the beginning of a window (see `window_mark`); how many nanoseconds counting that step took; the kB of
+memory that the process has in RAM, and those that its tensors have on the device."""
 
 
-def window_mark(kind: int, leader: int) -> int:
-    """Return the mark of a window of a kind, whose steps end with those of an optimizer."""
-    return WINDOW | leader << 2 | kind
+def meaning(mark: int) -> tuple[int, int]:
+    """Return what a mark says, 0 for a phase, and the number that is added."""
+    number = mark & ((1 << BITS) - 1)
+    return mark - number, number
 
 
-def window_of(mark: int) -> tuple[int, int]:
-    """Return the kind of a window and its optimizer from the mark at its beginning."""
-    return mark & 3, (mark ^ WINDOW) >> 2
+def window_mark(kind: int, leader: int, steps: int) -> int:
+    """Return the mark of a window of a kind, whose steps end with those of an optimizer, after so many."""
+    return WINDOW | steps << 16 | leader << 4 | kind
+
+
+def window_of(number: int) -> tuple[int, int, int]:
+    """Return the kind of a window, its optimizer and the steps before it, from what is added to its mark."""
+    return number & 15, number >> 4 & 0xFFF, number >> 16
 
 
 def prepare(folder: Path, capacity: int = CAPACITY, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON holds
     """Write down facts, and make the file of marks; raises OSError where there is no room for it."""
     (folder / FACTS_FILE).write_text(json.dumps(facts))
-    with (folder / MARKS_FILE).open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, capacity * 16)
+    make_room(folder / MARKS_FILE, capacity)
+
+
+def make_room(file: Path, capacity: int = CAPACITY) -> None:
+    """Make a file of marks; raises OSError where there is no room for it."""
+    with file.open("wb") as stream:
+        os.posix_fallocate(stream.fileno(), 0, capacity * 16)
 
 
 class Marks:
     """The file of marks while it is written."""
 
-    def __init__(self, folder: Path) -> None:
-        with (folder / MARKS_FILE).open("r+b") as file:
+    def __init__(self, folder: Path, name: str = MARKS_FILE) -> None:
+        with (folder / name).open("r+b") as file:
             self._view = memoryview(mmap.mmap(file.fileno(), 0)).cast("q")
         self._end = len(self._view)
-        self._at = 2
+        self._place = [2]
+        self._numbers: dict[str, int] = {}  # a plain one, which is faster than Names
 
-    def mark(self, what: int) -> None:
-        """Mark that something begins now; the time comes last, so that a mark is whole or not there."""
-        at = self._at
+    def mark(self, what: int, at_ns: int | None = None) -> None:
+        """Mark that something begins now, or at a time, which comes last: a mark is whole or not there."""
+        at = self._place[0]
         if at < self._end:
             self._view[at] = what
-            self._view[at + 1] = perf_counter_ns()
-            self._at = at + 2
+            self._view[at + 1] = perf_counter_ns() if at_ns is None else at_ns
+            self._place[0] = at + 2
 
     def marking(
         self, numbers: Mapping[str, int], failed: Callable[[BaseException], None]
     ) -> Callable[[str], None]:
         """Return a function that marks phases by their names, and never fails: it calls `failed` instead."""
-        view, now, end = self._view, perf_counter_ns, self._end
+        view, now, end, place, known = self._view, perf_counter_ns, self._end, self._place, self._numbers
 
         def switch(name: str) -> None:
             try:
-                at = self._at
+                at = place[0]
                 if at < end:
-                    view[at] = numbers[name]
+                    view[at] = known[name] if name in known else known.setdefault(name, numbers[name])
                     view[at + 1] = now()
-                    self._at = at + 2
+                    place[0] = at + 2
             except Exception as error:  # noqa: BLE001 - it is the user's step that called
                 failed(error)
 
@@ -90,12 +105,12 @@ class Marks:
 
     def close(self) -> None:
         """Write no more."""
-        self._at = self._end
+        self._place[0] = self._end
 
     @property
     def room(self) -> float:
         """The share of the file that is free, less what a single step may need."""
-        return 1 - (self._at / 2 + SPARE) / (self._end / 2)
+        return 1 - (self._place[0] / 2 + SPARE) / (self._end / 2)
 
 
 class Facts(dict[str, Any]):
@@ -103,7 +118,7 @@ class Facts(dict[str, Any]):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(read_facts(folder))
-        self._file = folder / FACTS_FILE
+        self.folder, self._file = folder, folder / FACTS_FILE
 
     def learn(self, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON holds
         """Add facts, and write all of them."""
@@ -140,15 +155,16 @@ def steps_counted(folder: Path) -> int:
 
 
 def trim_marks(folder: Path) -> None:
-    """Cut a file of marks after the last one."""
-    written = sum(1 for _ in read_marks(folder))
-    with suppress(OSError):
-        os.truncate(folder / MARKS_FILE, 16 * (1 + written))
+    """Cut the files of marks after the last one."""
+    for name in (MARKS_FILE, DEVICE_FILE):
+        written = sum(1 for _ in read_marks(folder, name))
+        with suppress(OSError):
+            os.truncate(folder / name, 16 * (1 + written))
 
 
-def read_marks(folder: Path) -> Iterator[tuple[int, int]]:
-    """Yield the marks of a folder, in the order in which they were made; none if there is no such file."""
-    file = folder / MARKS_FILE
+def read_marks(folder: Path, name: str = MARKS_FILE) -> Iterator[tuple[int, int]]:
+    """Yield the marks of a file, in the order in which they were made; none if there is no such file."""
+    file = folder / name
     if not file.exists():
         return
     with file.open("rb") as stream:

@@ -5,11 +5,13 @@ removes the seams, and is told at the end.
 """
 
 import gc
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from threading import get_ident
+from time import perf_counter_ns
 from types import ModuleType
 from typing import Any
 from weakref import ref
@@ -22,7 +24,21 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, dataloader
 
-from nncore_bench.watch.marks import STEPPED, Facts, Marks, Names, window_mark
+from nncore_bench.errors import UserError
+from nncore_bench.watch.device import DeviceMarks
+from nncore_bench.watch.examine import Examination
+from nncore_bench.watch.marks import (
+    ALLOCATED,
+    COUNTED,
+    DEVICE_FILE,
+    RESIDENT,
+    STEPPED,
+    Facts,
+    Marks,
+    Names,
+    make_room,
+    window_mark,
+)
 from nncore_bench.watch.phases import (
     CHECKPOINT,
     CLIP,
@@ -31,7 +47,6 @@ from nncore_bench.watch.phases import (
     EVALUATION,
     Phases,
     timed,
-    timed_as,
     watched,
 )
 from nncore_bench.watch.seams import (
@@ -43,7 +58,14 @@ from nncore_bench.watch.seams import (
     put_seams,
     replace_in,
 )
-from nncore_bench.watch.windows import IDLE, PAUSED, WATCHED, Plan
+from nncore_bench.watch.surroundings import (
+    allocated_kb,
+    compilations,
+    graph_breaks,
+    graphs_compiled,
+    resident_kb,
+)
+from nncore_bench.watch.windows import BARE, EXAMINED, IDLE, LEADING, PAUSED, WATCHED, Plan
 
 LOSSES = (
     *("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "kl_div"),
@@ -75,7 +97,11 @@ class Watcher:
         self._seams, self._noting = ExitStack(), ExitStack()
         self._called: list[ref[nn.Module]] = []
         self._known = False
-        self._compiled_before = 0
+        self._compiled_before = self._compiled = 0
+        self._examination = Examination(self.give_up)
+        self._examined = 0
+        self._device: DeviceMarks | None = None
+        self._over = False
         self._places: list[Place] = []
         self._loaders: dict[int, str] = {}
         self._batches: dict[str, int | None] = {}
@@ -85,12 +111,15 @@ class Watcher:
         self.facts.learn(torch=torch.__version__)
         self._compiled_before = graphs_compiled()
         self._hook = register_optimizer_step_post_hook(self._after_step)
+        alive = ref(self)
+        os.register_at_fork(after_in_child=lambda: forked(alive()))
 
     def end(self) -> None:
         """Remove whatever is there of ours.
 
         The hook itself stays, as torch may be going through its hooks, but does nothing.
         """
+        self._over = True
         hooks = self._hook.hooks_dict_ref()
         if hooks is not None and self._hook.id in hooks:
             hooks[self._hook.id] = _nothing
@@ -104,9 +133,11 @@ class Watcher:
         self._hook.remove()
 
     def forked(self) -> None:
-        """Leave a process alone that was forked from the watched one."""
-        self.marks.close()
-        self.end()
+        """Leave a process alone that was forked from the watched one, but for what it fetches, if it does."""
+        if not self._over:
+            self.marks.close()
+            self.end()
+            self._examination.fetching.in_worker()
 
     def give_up(self, error: BaseException) -> None:
         """End watching because of an error of ours, whatever else goes wrong."""
@@ -118,8 +149,11 @@ class Watcher:
 
     def _after_step(self, optimizer: Optimizer, *_: object) -> None:
         """Run after each step of any optimizer."""
+        begun = perf_counter_ns()
         try:
             self._stepped(optimizer)
+            if self._kind == BARE:
+                self.marks.mark(COUNTED | perf_counter_ns() - begun)
         except Exception as error:  # noqa: BLE001 - the training job goes on, whatever it is
             self.give_up(error)
 
@@ -133,6 +167,8 @@ class Watcher:
             return
         if self._kind != PAUSED:
             self.marks.mark(STEPPED | number)
+            if self._kind == WATCHED and self._device is not None:
+                self._device.stepped(number)
         if self._leader is None:
             self._find_leader(number)
         if number != self._leader:
@@ -171,12 +207,15 @@ class Watcher:
             self._steps += self._seen[self._leader] - (number == self._leader)
             self._left = 0
             names = [type(one).__name__ for one in self._alive()]
-            self.facts.learn(optimizers=names)
+            self.facts.learn(optimizers=names, optimizer_forms=list(map(_form, self._alive())))
 
     def _next(self) -> None:
         """Go on to the next window."""
         self._seams.close()
         self._noting.close()
+        if self._kind == EXAMINED:
+            self._examined += self.plan.length + LEADING
+            self.facts.learn(examined=self._examination.seen(self._examined))
         if not self._known:
             self._kind, self._left = PAUSED, 1
             self._find_models()
@@ -186,10 +225,42 @@ class Watcher:
             self.end()
             self._kind = PAUSED
             return
-        self._kind = kind
-        self.marks.mark(window_mark(kind, self._leader or 0))
-        if kind in (IDLE, WATCHED):
-            self._put_seams(self.marks.marking(self._names, self.give_up) if kind == WATCHED else _nothing)
+        self._kind, mark = kind, window_mark(kind, self._leader or 0, self._steps)
+        self.marks.mark(mark)
+        self._look_around()
+        if self._device is not None:
+            self._device.collect()
+        if kind == WATCHED:
+            self._put_seams(self._marking(mark))
+        elif kind == IDLE:
+            self._put_seams(_nothing)
+        elif kind == EXAMINED:
+            self._examination.put(self._seams)
+
+    def _look_around(self) -> None:
+        """Note the memory of this process, and what was compiled since the last time."""
+        self.marks.mark(RESIDENT | resident_kb())
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            self.marks.mark(ALLOCATED | allocated_kb(torch.cuda))
+        compiled = graphs_compiled()
+        if compiled != self._compiled:
+            new = [{**one, "before_step": self._steps} for one in compilations()]
+            known = self.facts.get("compiled", [])
+            self.facts.learn(
+                compiled=[*known, *new[-(compiled - self._compiled) :]], breaks=[*graph_breaks()]
+            )
+            self._compiled = compiled
+
+    def _marking(self, mark: int) -> Callable[[str], None]:
+        """Return the switch that marks phases, on the device as well where parameters are there."""
+        switch = self.marks.marking(self._names, self.give_up)
+        if self._device is None and any(map(_on_cuda, self._alive())):
+            make_room(self.facts.folder / DEVICE_FILE)
+            self._device = DeviceMarks(Marks(self.facts.folder, DEVICE_FILE), torch.cuda)
+        if self._device is None:
+            return switch
+        self._device.window(mark, perf_counter_ns())
+        return self._device.beside(switch, self._names.__getitem__)
 
     def _find_models(self) -> None:
         """See in the next step which modules are called from outside of any."""
@@ -233,7 +304,7 @@ class Watcher:
         for owner, name, phase in self._places:
             replace_in(undo, owner, name, timed(phase, getattr(owner, name), phases))
         for owner, name in ((dataloader._BaseDataLoaderIter, "__next__"), (DataLoader, "__iter__")):  # noqa: SLF001
-            replace_in(undo, owner, name, timed_as(self._loader, getattr(owner, name), phases))
+            replace_in(undo, owner, name, timed(self._loader, getattr(owner, name), phases))
 
     def _loader(self, one: Any) -> str:  # noqa: ANN401 - a DataLoader, or its iterator
         """Return the phase of waiting for a DataLoader: DATA, with the number of its dataset."""
@@ -257,6 +328,13 @@ class Watcher:
         return name
 
 
+def refuse_others(trained: Sequence[object]) -> None:
+    """Raise UserError for what is neither a model nor an optimizer, or wraps one."""
+    for one in trained:
+        if not isinstance(one, nn.Module) and not isinstance(getattr(one, "optimizer", one), Optimizer):
+            raise UserError(f"Watch: {one!r:.60} is neither a model nor an optimizer of torch")
+
+
 def _nothing(*_: object) -> None:
     """Do nothing, as an idle seam or hook."""
 
@@ -271,10 +349,26 @@ def _forward(*_: object) -> str:
     return "forward" if torch.is_grad_enabled() else EVALUATION
 
 
-def graphs_compiled() -> int:
-    """Return how many frames torch.compile has compiled in this process."""
-    utils = sys.modules.get("torch._dynamo.utils")
-    return utils.counters["frames"]["ok"] if utils and "frames" in utils.counters else 0
+def _form(optimizer: Optimizer) -> dict[str, Any]:
+    """Return an optimizer's name, its tensors, and whether it is fused; None if it has no such form."""
+    fused = [group["fused"] for group in optimizer.param_groups if "fused" in group]
+    tensors = sum(len(group["params"]) for group in optimizer.param_groups)
+    return {
+        "name": type(optimizer).__name__,
+        "tensors": tensors,
+        "fused": any(fused) if fused else None,
+    }
+
+
+def _on_cuda(optimizer: Optimizer) -> bool:
+    return any(one.is_cuda for group in optimizer.param_groups for one in group["params"])
+
+
+def forked(watcher: Watcher | None) -> None:
+    """Leave a forked process alone, whatever goes wrong."""
+    if watcher is not None:
+        with suppress(Exception):
+            watcher.forked()
 
 
 def functions_of_steps(*, compiled: bool) -> dict[Callable[..., Any], str]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from nncore_bench.watch.phases import Phases, timed, timed_as, watched, without_closure
+from nncore_bench.watch.phases import Phases, closure_left_out, timed, watched
 
 LOSSES = ("Loss", "Criterion", "CrossEntropy")
 """What the names of classes contain that compute a loss."""
@@ -53,18 +53,15 @@ def put_seams(
 ) -> None:
     """Put seams on what `seams` names; `forward`, if given, names the phase of each call of a network."""
     for module in modules:
-        phase, call = phase_of(module), _call_of(module)
-        seam = (
-            timed_as(forward, call, phases) if forward and phase == "forward" else timed(phase, call, phases)
-        )
-        replace_in(undo, module, CALL, seam)
+        named = phase_of(module)
+        phase = forward if forward and named == "forward" else named
+        replace_in(undo, module, CALL, timed(phase, _call_of(module), phases))
         replace_in(undo, module, "zero_grad", timed("zero_grad", module.zero_grad, phases))
+    without_closure = closure_left_out(phases)
     for one in others:
         for name in ("step", "zero_grad") if isinstance(one, Optimizer) else ("step", "update"):
-            part, call = "zero_grad" if name == "zero_grad" else "optimizer", getattr(one, name)
-            if name == "step":
-                call = without_closure(call, phases)
-            replace_in(undo, one, name, timed(part, call, phases))
+            part, adapt = ("zero_grad", None) if name == "zero_grad" else ("optimizer", without_closure)
+            replace_in(undo, one, name, timed(part, getattr(one, name), phases, adapt))
     for name in GRADIENTS:
         replace_in(undo, torch.autograd, name, timed("backward", getattr(torch.autograd, name), phases))
 

@@ -9,13 +9,16 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-PAUSED, BARE, IDLE, WATCHED = range(4)
-"""Kinds of windows: steps are only counted; timed without seams; with seams that do nothing; watched."""
+PAUSED, BARE, IDLE, WATCHED, EXAMINED = range(5)
+"""Kinds of windows: steps are only counted; timed without seams; with seams that do nothing; watched; looked
+at more closely than may be timed."""
 
 LEADING = 1
 """Steps at the beginning of a window that do not count, as seams come and go within them."""
 
 ROUNDS_IN_A_BURST = 2
+EXAMINED_AT_MOST = 10
+"""Windows in which steps are examined: each changes a class of torch, whose methods Python then looks up."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,17 @@ class Plan:
     def windows(self) -> Iterator[tuple[int, int]]:
         """Yield kind and steps of the windows that follow the skipped steps, until enough are watched."""
         order = random.Random(self.seed)  # noqa: S311 - a coin, no secret; and not the script's generator
-        done, watched = self.skip, 0
+        done, watched, examined = self.skip, 0, 0
         while True:
-            for _ in range(ROUNDS_IN_A_BURST):
+            for number in range(ROUNDS_IN_A_BURST):
                 for kind in order.sample((BARE, IDLE, WATCHED), 3):
                     yield kind, self.length + LEADING
                     done += self.length + LEADING
                 watched += self.length
+                if number == 0 and examined < EXAMINED_AT_MOST:
+                    yield EXAMINED, self.length + LEADING
+                    done += self.length + LEADING
+                    examined += 1
                 if self.steps is not None and watched >= self.steps:
                     return
             if pause := int(self.pause * done):

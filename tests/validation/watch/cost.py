@@ -40,6 +40,14 @@ def main() -> None:
         sys.stdout.write(f"{json.dumps(lines[-1])}\n")
         sys.stdout.flush()
     sys.stdout.write(pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True) + "\n")
+    sys.stdout.write(f"after the last watched step: {after_the_end(out)}\n")
+
+
+def after_the_end(out: Path) -> str:
+    """Return what is left of watching after its last step adds to the steps that follow."""
+    said = _python(["-m", "nncore_bench", "run", "--steps=20", f"--results={out}", "ended.py"])
+    cost = json.loads(said)
+    return f"{_bounds(cost)} µs in steps of {cost['step_s'] * 1e6:.0f} µs ({cost['left']} hook left)"
 
 
 def line_of(size: str, out: Path) -> dict[str, str]:
@@ -57,6 +65,7 @@ def line_of(size: str, out: Path) -> dict[str, str]:
         "marking adds µs": _bounds(marking),
         "upper bound % of step": f"{100 * marking['high_s'] / step['median_s']:.1f}",
         "idle seams add µs": _bounds(cost["idle"]),
+        "counting takes µs": f"{cost['none, but steps are counted']['added_s'] * 1e6:.1f}",
     }
 
 
@@ -64,8 +73,11 @@ def _bounds(cost: dict[str, float]) -> str:
     return f"{cost['added_s'] * 1e6:.1f} ({cost['low_s'] * 1e6:.1f} to {cost['high_s'] * 1e6:.1f})"
 
 
-def _python(words: Sequence[str]) -> None:
-    subprocess.run([sys.executable, *words], cwd=SCRIPTS, env=os.environ, check=True, capture_output=True)
+def _python(words: Sequence[str]) -> str:
+    done = subprocess.run(
+        [sys.executable, *words], cwd=SCRIPTS, env=os.environ, check=True, capture_output=True, text=True
+    )
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A wait that is there in half of the steps and recorded, in whatever part of a step calls it.
 
-Without PLANTED in the environment, which names the file of the record, it does nothing.
+Without PLANTED in the environment, which names the file of the record, it does nothing; with CALLS, which names
+another file, the times of its calls are recorded, which tell how long steps take.
 """
 
 import atexit
@@ -9,14 +10,17 @@ import random
 import time
 from pathlib import Path
 
-FILE = os.environ.get("PLANTED")
+FILE, CALLS = os.environ.get("PLANTED"), os.environ.get("CALLS")
 WAIT_NS = 300_000
 _coin = random.Random(int(os.environ.get("PLANTED_SEED", "0")))
 _record: list[tuple[int, int]] = []
+_calls: list[int] = []
 
 
 def wait() -> None:
     """Spend 300 µs, or nothing, by a coin."""
+    if CALLS:
+        _calls.append(time.perf_counter_ns())
     if not FILE or _coin.random() < 0.5:
         return
     begin = time.perf_counter_ns()
@@ -31,6 +35,8 @@ def _write() -> None:
     if FILE and _record:
         lines = "".join(f"{begin} {ns}\n" for begin, ns in _record)
         Path(f"{FILE}.{os.environ.get('RANK', 0)}").write_text(lines)
+    if CALLS and _calls:
+        Path(f"{CALLS}.{os.environ.get('RANK', 0)}").write_text("\n".join(map(str, _calls)))
 
 
 atexit.register(_write)
