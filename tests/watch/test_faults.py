@@ -22,11 +22,11 @@ PLACES: list[tuple[Any, str]] = [
         (process, name)
         for name in ("get_ident", "phase_of", "is_compiled", "called_from_outside", "put_seams")
     ),
-    *((process, name) for name in ("replace_in", "timed", "watched", "graphs_compiled", "ref")),
+    *((process, name) for name in ("replace_in", "watched", "graphs_compiled", "ref")),
     *((process, name) for name in ("functions_of_steps", "places_of", "_outermost", "window_mark")),
     *((Watcher, name) for name in ("_stepped", "_new", "_find_leader", "_next", "_find_models", "_know")),
     *((Watcher, name) for name in ("_alive", "_put_seams", "_numbered")),
-    *((seams, name) for name in ("replace_in", "phase_of", "timed", "_call_of")),
+    *((seams, name) for name in ("replace_in", "phase_of", "_call_of")),
     *((marks.Marks, name) for name in ("mark", "marking", "count")),
     (marks.Names, "__missing__"),
     (marks.Facts, "learn"),

@@ -84,7 +84,8 @@ def test_a_signal_is_passed_on_and_the_run_told_within_five_seconds(
         assert time.monotonic() - at < 5
         codes.append(begun.returncode)
         assert ("Traceback" in err) == (number == signal.SIGINT)
-    assert codes[0] == codes[1]  # Python ends by SIGINT, or with 1 where C++ code was interrupted
+    # Python ends by SIGINT, or with 1 where it was C++ code that was interrupted
+    assert {*codes} <= ({1, -number} if number == signal.SIGINT else {-number})
     watched = ran(tmp_path, codes[1], out, err)
     assert watched.phases == PHASES
     assert "nncore_bench" not in watched.err

@@ -10,7 +10,7 @@ from fake_device import LAUNCH_NS, FakeDevice
 from torch import nn
 
 from nncore_bench import phase
-from nncore_bench.watch.phases import Phases, timed, watched
+from nncore_bench.watch.phases import Phases, watched
 from nncore_bench.watch.seams import modules_called, seams
 from nncore_bench.worker.blocks import STEP_BEGINS, NamedLaps, run_block
 from nncore_bench.worker.clock import EventClock, HostClock
@@ -95,7 +95,7 @@ def test_a_function_is_decorated_and_keeps_what_was_set_on_it() -> None:
 
     step.by_schedule = True  # type: ignore[attr-defined]
     names: list[str] = []
-    seam = timed("optimizer", step, Phases(names.append))
+    seam = Phases(names.append).timed("optimizer", step)
     assert (seam(1), names, seam.by_schedule) == (2, ["optimizer", "other"], True)  # type: ignore[attr-defined]
     assert seen(phase("augment")(lambda: None)) == ["augment", "other"]
 

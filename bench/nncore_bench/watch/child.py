@@ -17,11 +17,11 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from nncore_bench.watch import phases
 from nncore_bench.watch.marks import Facts, Marks
 from nncore_bench.watch.windows import Plan
 
-OURS = (__file__, phases.__file__, runpy.__file__, "<frozen runpy>")
+OURS = (str(Path(__file__).parent), runpy.__file__, "<frozen runpy>")
+"""How the files of frames begin that are none of the user's."""
 
 
 class AfterImport(importlib.abc.MetaPathFinder):
@@ -107,7 +107,7 @@ def _without_our_frames(error: BaseException) -> None:
     """Let an error be told as if Python itself had run the script."""
     usual = sys.excepthook
     _, *below = _frames(error)  # the first is the line that called `main`
-    frames = [trace for trace in below if trace.tb_frame.f_code.co_filename not in OURS]
+    frames = [trace for trace in below if not trace.tb_frame.f_code.co_filename.startswith(OURS)]
     for frame, deeper in zip(frames, [*frames[1:], None], strict=False):
         frame.tb_next = deeper
     own = frames[0] if frames else None

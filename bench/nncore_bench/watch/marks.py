@@ -99,8 +99,10 @@ class Marks:
 
         return switch
 
-    def count(self, steps: int) -> None:
-        """Write down how many steps there were so far."""
+    def count(self, steps: int, mark: int = 0) -> None:
+        """Write down how many steps there were so far, and a mark, if it is given."""
+        if mark:
+            self.mark(mark)
         self._view[0] = steps
 
     def close(self) -> None:

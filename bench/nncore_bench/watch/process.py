@@ -7,9 +7,10 @@ removes the seams, and is told at the end.
 import gc
 import os
 import sys
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from threading import get_ident
 from time import perf_counter_ns
 from types import ModuleType
@@ -21,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import clip_grad
 from torch.optim import Optimizer
+from torch.optim import optimizer as of_torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, dataloader
 
@@ -46,7 +48,6 @@ from nncore_bench.watch.phases import (
     DATA,
     EVALUATION,
     Phases,
-    timed,
     watched,
 )
 from nncore_bench.watch.seams import (
@@ -77,6 +78,22 @@ PATIENCE = 20
 """After so many times the skipped steps of one optimizer, others that step less often are not waited for."""
 
 
+@dataclass(slots=True)
+class Turn:
+    """How the steps of a window are counted: the usual ones are those of one optimizer, by its id.
+
+    `left` are to come in the window, `steps` were so far; each leaves a `mark`, or none; `timed` says that
+    counting it is.
+    """
+
+    usual: int = 0
+    left: int = 0
+    steps: int = 0
+    mark: int = 0
+    thread: int = 0
+    timed: bool = False
+
+
 class Watcher:
     """The watching of the optimizer steps of this process, from `begin` on."""
 
@@ -85,14 +102,13 @@ class Watcher:
         self._given = [one for one in trained if isinstance(one, nn.Module)]
         self._of_interest = {id(getattr(one, "optimizer", one)) for one in trained if one not in self._given}
         self._names, self._windows = Names(facts), plan.windows()
-        self._kind, self._left, self._steps = PAUSED, 0, 0
-        self._thread = 0
+        self._kind, self._turn = PAUSED, Turn()
         self._optimizers: list[ref[Optimizer]] = []
         self._numbers: dict[int, int] = {}
         self._seen: Counter[int] = Counter()
         self._leader: int | None = None
-        self._others = 0
-        """Steps of other optimizers since the leader's last."""
+        self._others = self._others_at = 0
+        """Steps of other optimizers since the leader's last, and how many that had been."""
 
         self._seams, self._noting = ExitStack(), ExitStack()
         self._called: list[ref[nn.Module]] = []
@@ -110,18 +126,22 @@ class Watcher:
         """Count the steps of all optimizers from now on."""
         self.facts.learn(torch=torch.__version__)
         self._compiled_before = graphs_compiled()
-        self._hook = register_optimizer_step_post_hook(self._after_step)
+        self._hook = register_optimizer_step_post_hook(self._hooked())
         alive = ref(self)
         os.register_at_fork(after_in_child=lambda: forked(alive()))
 
     def end(self) -> None:
         """Remove whatever is there of ours.
 
-        The hook itself stays, as torch may be going through its hooks, but does nothing.
+        Torch may be going through its hooks, and would fail if one went. If ours is the only one, the next
+        steps go through others, of which there are none; else it stays and does nothing.
         """
         self._over = True
         hooks = self._hook.hooks_dict_ref()
-        if hooks is not None and self._hook.id in hooks:
+        current = of_torch._global_optimizer_post_hooks  # noqa: SLF001 - there is no public place
+        if hooks is current and [*hooks] == [self._hook.id]:
+            of_torch._global_optimizer_post_hooks = OrderedDict()  # noqa: SLF001 - the same
+        elif hooks is not None and self._hook.id in hooks:
             hooks[self._hook.id] = _nothing
         for there in (self._seams, self._noting):
             with suppress(Exception):  # the others are removed all the same
@@ -147,23 +167,36 @@ class Watcher:
         with suppress(Exception):
             self.facts.learn(error=f"{type(error).__name__}: {error}")
 
-    def _after_step(self, optimizer: Optimizer, *_: object) -> None:
-        """Run after each step of any optimizer."""
-        begun = perf_counter_ns()
-        try:
-            self._stepped(optimizer)
-            if self._kind == BARE:
-                self.marks.mark(COUNTED | perf_counter_ns() - begun)
-        except Exception as error:  # noqa: BLE001 - the training job goes on, whatever it is
-            self.give_up(error)
+    def _hooked(self) -> Callable[..., None]:
+        """Return what runs after each step of any optimizer.
+
+        A usual step, the leader's within a window, takes as little as can be.
+        """
+        turn, marks, now = self._turn, self.marks, perf_counter_ns
+
+        def after_step(optimizer: Optimizer, *_: object) -> None:
+            begun = now()
+            try:
+                if id(optimizer) == turn.usual and turn.left > 1 and get_ident() == turn.thread:
+                    turn.left -= 1
+                    turn.steps += 1
+                    marks.count(turn.steps, turn.mark)
+                else:
+                    self._stepped(optimizer)
+                if turn.timed:
+                    marks.mark(COUNTED | now() - begun)
+            except Exception as error:  # noqa: BLE001 - the training job goes on, whatever it is
+                self.give_up(error)
+
+        return after_step
 
     def _stepped(self, optimizer: Optimizer) -> None:
         if self._of_interest and id(optimizer) not in self._of_interest:
             return
-        number = self._numbers.get(id(optimizer))
+        turn, number = self._turn, self._numbers.get(id(optimizer))
         if number is None or self._optimizers[number]() is not optimizer:
             number = self._new(optimizer)
-        if get_ident() != self._thread:
+        if get_ident() != turn.thread:
             return
         if self._kind != PAUSED:
             self.marks.mark(STEPPED | number)
@@ -172,19 +205,28 @@ class Watcher:
         if self._leader is None:
             self._find_leader(number)
         if number != self._leader:
-            self._others += 1
+            self._others = self._others + 1 if self._others_at == turn.steps else 1
+            self._others_at = turn.steps
             if self._others > PATIENCE * max(self.plan.skip, 1):
                 self._led_no_more()
         else:
-            self._others = 0
-            self._steps += 1
-            self.marks.count(self._steps)
-            self._left -= 1
-            if self._left <= 0:
+            turn.steps += 1
+            turn.left -= 1
+            self.marks.count(turn.steps)
+            if turn.left <= 0:
                 self._next()
+        self._make_usual()
+
+    def _make_usual(self) -> None:
+        """Let the steps of the leader to the end of this window be usual ones."""
+        leader = None if self._leader is None else self._optimizers[self._leader]()
+        on_device = self._kind == WATCHED and self._device is not None
+        self._turn.usual = 0 if leader is None or on_device else id(leader)
+        self._turn.mark = 0 if self._kind == PAUSED else STEPPED | (self._leader or 0)
+        self._turn.timed = self._kind == BARE
 
     def _new(self, optimizer: Optimizer) -> int:
-        self._thread = self._thread or get_ident()
+        self._turn.thread = self._turn.thread or get_ident()
         number = self._numbers[id(optimizer)] = len(self._optimizers)
         self._optimizers.append(ref(optimizer))
         self._known = False  # another model may be trained now
@@ -204,8 +246,8 @@ class Watcher:
         most, least = max(self._seen.values()), min(self._seen.values())
         if least >= enough or most >= PATIENCE * enough:
             self._leader = max(one for one in self._seen if self._seen[one] == least)
-            self._steps += self._seen[self._leader] - (number == self._leader)
-            self._left = 0
+            self._turn.steps += self._seen[self._leader] - (number == self._leader)
+            self._turn.left = 0
             names = [type(one).__name__ for one in self._alive()]
             self.facts.learn(optimizers=names, optimizer_forms=list(map(_form, self._alive())))
 
@@ -217,15 +259,15 @@ class Watcher:
             self._examined += self.plan.length + LEADING
             self.facts.learn(examined=self._examination.seen(self._examined))
         if not self._known:
-            self._kind, self._left = PAUSED, 1
+            self._kind, self._turn.left = PAUSED, 1
             self._find_models()
             return
-        kind, self._left = next(self._windows, (None, 0))
+        kind, self._turn.left = next(self._windows, (None, 0))
         if kind is None or self.marks.room <= 0:
             self.end()
             self._kind = PAUSED
             return
-        self._kind, mark = kind, window_mark(kind, self._leader or 0, self._steps)
+        self._kind, mark = kind, window_mark(kind, self._leader or 0, self._turn.steps)
         self.marks.mark(mark)
         self._look_around()
         if self._device is not None:
@@ -244,7 +286,7 @@ class Watcher:
             self.marks.mark(ALLOCATED | allocated_kb(torch.cuda))
         compiled = graphs_compiled()
         if compiled != self._compiled:
-            new = [{**one, "before_step": self._steps} for one in compilations()]
+            new = [{**one, "before_step": self._turn.steps} for one in compilations()]
             known = self.facts.get("compiled", [])
             self.facts.learn(
                 compiled=[*known, *new[-(compiled - self._compiled) :]], breaks=[*graph_breaks()]
@@ -302,9 +344,9 @@ class Watcher:
         modules = [one for one in (known() for known in self._called) if one is not None]
         put_seams(undo, modules, self._alive(), phases, forward=_forward)
         for owner, name, phase in self._places:
-            replace_in(undo, owner, name, timed(phase, getattr(owner, name), phases))
+            replace_in(undo, owner, name, phases.timed(phase, getattr(owner, name)))
         for owner, name in ((dataloader._BaseDataLoaderIter, "__next__"), (DataLoader, "__iter__")):  # noqa: SLF001
-            replace_in(undo, owner, name, timed(self._loader, getattr(owner, name), phases))
+            replace_in(undo, owner, name, phases.timed(self._loader, getattr(owner, name)))
 
     def _loader(self, one: Any) -> str:  # noqa: ANN401 - a DataLoader, or its iterator
         """Return the phase of waiting for a DataLoader: DATA, with the number of its dataset."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from nncore_bench.watch.phases import Phases, closure_left_out, timed, watched
+from nncore_bench.watch.phases import Phases, closure_left_out, watched
 
 LOSSES = ("Loss", "Criterion", "CrossEntropy")
 """What the names of classes contain that compute a loss."""
@@ -55,15 +55,15 @@ def put_seams(
     for module in modules:
         named = phase_of(module)
         phase = forward if forward and named == "forward" else named
-        replace_in(undo, module, CALL, timed(phase, _call_of(module), phases))
-        replace_in(undo, module, "zero_grad", timed("zero_grad", module.zero_grad, phases))
+        replace_in(undo, module, CALL, phases.timed(phase, _call_of(module)))
+        replace_in(undo, module, "zero_grad", phases.timed("zero_grad", module.zero_grad))
     without_closure = closure_left_out(phases)
     for one in others:
         for name in ("step", "zero_grad") if isinstance(one, Optimizer) else ("step", "update"):
             part, adapt = ("zero_grad", None) if name == "zero_grad" else ("optimizer", without_closure)
-            replace_in(undo, one, name, timed(part, getattr(one, name), phases, adapt))
+            replace_in(undo, one, name, phases.timed(part, getattr(one, name), adapt))
     for name in GRADIENTS:
-        replace_in(undo, torch.autograd, name, timed("backward", getattr(torch.autograd, name), phases))
+        replace_in(undo, torch.autograd, name, phases.timed("backward", getattr(torch.autograd, name)))
 
 
 @contextmanager
