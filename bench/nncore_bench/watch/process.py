@@ -54,6 +54,7 @@ from nncore_bench.watch.seams import (
     Place,
     called_from_outside,
     is_compiled,
+    one_thread,
     parts_not_compiled,
     phase_of,
     put_seams,
@@ -275,7 +276,7 @@ class Watcher:
         if kind == WATCHED:
             self._put_seams(self._marking(mark))
         elif kind == IDLE:
-            self._put_seams(_nothing)
+            self._put_seams(_idle)
         elif kind == EXAMINED:
             self._examination.put(self._seams)
 
@@ -340,7 +341,7 @@ class Watcher:
     def _put_seams(self, switch: Callable[[str], None]) -> None:
         """Put seams on everything found, until `_seams` is closed."""
         undo = self._seams
-        phases: Phases = undo.enter_context(watched(switch))
+        phases: Phases = undo.enter_context(watched(switch, alone=one_thread()))
         modules = [one for one in (known() for known in self._called) if one is not None]
         put_seams(undo, modules, self._alive(), phases, forward=_forward)
         for owner, name, phase in self._places:
@@ -378,7 +379,11 @@ def refuse_others(trained: Sequence[object]) -> None:
 
 
 def _nothing(*_: object) -> None:
-    """Do nothing, as an idle seam or hook."""
+    """Do nothing, as a hook."""
+
+
+def _idle(_name: str) -> None:
+    """Do nothing, as the switch of idle seams."""
 
 
 def _outermost(modules: Sequence[nn.Module]) -> list[nn.Module]:

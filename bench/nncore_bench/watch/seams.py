@@ -6,6 +6,7 @@ model or a loss, `zero_grad` and `step` of an optimizer, and torch's two functio
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from threading import active_count
 from typing import Any, TypeAlias
 
 import torch
@@ -39,9 +40,14 @@ def seams(
     `modules` are the outermost ones that the step calls (see `modules_called`), `others` its optimizers and
     gradient scalers.
     """
-    with watched(switch) as phases, ExitStack() as undo:
+    with watched(switch, alone=one_thread()) as phases, ExitStack() as undo:
         put_seams(undo, modules, others, phases)
         yield
+
+
+def one_thread() -> bool:
+    """Return whether nothing of this process runs in another thread: not its own code, nor autograd."""
+    return active_count() == 1 and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
 
 
 def put_seams(
