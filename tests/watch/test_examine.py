@@ -73,6 +73,23 @@ def test_values_are_what_they_are_and_nothing_stays() -> None:
         )  # fmt: skip
 
 
+def fetched(*loaders: DataLoader[Any]) -> int:
+    """Return how many batches are counted where some loaders are gone through in turn."""
+    examination = Examination(failed)
+    with ExitStack() as undo:
+        examination.put(undo)
+        for loader in loaders:
+            list(loader)
+    return sum(one["batches"] for one in examination.seen(1)["fetched"])
+
+
+def test_batches_of_two_datasets_are_not_taken_for_one() -> None:
+    """Such as those of an evaluation among those of the training."""
+    training, other = (DataLoader(TensorDataset(torch.zeros(40, 2)), 4) for _ in range(2))
+    assert fetched(training, training) == 20
+    assert fetched(training, other) == 0
+
+
 def test_a_batch_that_was_there_is_told_from_one_that_was_late() -> None:
     """All of a DataLoader's batches are handed over, one way or the other."""
     examination = Examination(failed)

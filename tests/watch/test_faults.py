@@ -31,7 +31,7 @@ PLACES: list[tuple[Any, str]] = [
     (marks.Names, "__missing__"),
     (marks.Facts, "learn"),
     (marks, "perf_counter_ns"),
-    *((examine.Examination, name) for name in ("put", "seen", "_reading", "_handing")),
+    *((examine.Examination, name) for name in ("put", "seen", "_reading", "_handing", "_fetching")),
     (examine, "get_ident"),
     *((fetching.Fetching, name) for name in ("counted", "seen", "_put")),
     (fetching, "_put_timers"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from nncore_bench.watch.marks import STEPPED, Marks
 
-NANOSECONDS_PER_MILLISECOND = 1_000_000
+NS_PER_MS = 1_000_000
 
 
 @dataclass
@@ -63,6 +63,6 @@ class DeviceMarks:
             self._marks.mark(window.window, window.begun_ns)
             first = window.events[0][1]
             for what, event in window.events:
-                passed_ns = round(first.elapsed_time(event) * NANOSECONDS_PER_MILLISECOND)
+                passed_ns = round(first.elapsed_time(event) * NS_PER_MS)
                 self._marks.mark(what, window.begun_ns + passed_ns)
             self._pool += [event for _, event in window.events]

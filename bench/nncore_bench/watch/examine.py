@@ -40,19 +40,33 @@ class Examination:
         self.fetching = Fetching()
         self._times: Counter[tuple[str, int, str, str]] = Counter()
         self._calls: Counter[tuple[str, int, str, str]] = Counter()
-        self._thread = get_ident()
+        self._thread = 0
         self._handed = {"ready": 0, "ready_ns": 0, "late": 0, "late_ns": 0}
+        self._datasets: set[int] = set()
+        self._before = self.fetching.counts(), dict(self._handed)
 
     def put(self, undo: ExitStack) -> None:
         """Examine until `undo` is closed."""
+        self._thread = get_ident()
+        self._datasets.clear()
+        self._before = self.fetching.counts(), dict(self._handed)
         for name in READS:
             replace_in(undo, Tensor, name, self._reading(name, getattr(Tensor, name)))
         loader = dataloader._MultiProcessingDataLoaderIter  # noqa: SLF001 - there is no public place
         replace_in(undo, loader, "_try_get_data", self._handing(loader._try_get_data))  # noqa: SLF001
+        batches = dataloader._BaseDataLoaderIter  # noqa: SLF001 - the same
+        replace_in(undo, batches, "__next__", self._fetching(batches.__next__))
         undo.enter_context(self.fetching.counted())
 
     def seen(self, steps: int) -> dict[str, Any]:
-        """Return what was seen in so many steps: lines that read, what was fetched and handed over."""
+        """Return what was seen in so many steps: lines that read, what was fetched and handed over.
+
+        Where batches of several datasets were fetched, as by an evaluation, nobody knows which took what.
+        """
+        if len(self._datasets) > 1:
+            counts, handed = self._before
+            self.fetching.put_back(counts)
+            self._handed.update(handed)
         lines = [
             {"where": f"{file}:{line}", "call": name, "device": device, "calls": self._calls[key], "ns": ns}
             for key, ns in self._times.most_common(LINES)
@@ -82,6 +96,15 @@ class Examination:
                 self._times[key] += ns
         except Exception as error:  # noqa: BLE001 - the training job goes on, whatever it is
             self._failed(error)
+
+    def _fetching(self, usual: Callable[..., Any]) -> Callable[..., Any]:
+        datasets = self._datasets
+
+        def fetch(batches: Any) -> Any:  # noqa: ANN401 - an iterator of torch, and a batch
+            datasets.add(id(getattr(batches, "_dataset", None)))
+            return usual(batches)
+
+        return fetch
 
     def _handing(self, usual: Callable[..., Any]) -> Callable[..., Any]:
         handed = self._handed

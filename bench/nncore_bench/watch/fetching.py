@@ -6,7 +6,7 @@ count while it says so; otherwise they only look whether it does.
 
 import mmap
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -65,6 +65,15 @@ class Fetching:
         """Return the counts so far, of the main process and of each worker that fetched anything."""
         rows = [self._shared[at : at + 4].tolist() for at in range(1, len(self._shared), 4)]
         return [Fetched(*row) for number, row in enumerate(rows) if number == 0 or row[BATCHES]]
+
+    def counts(self) -> list[int]:
+        """Return all counts, to be put back."""
+        return self._shared.tolist()
+
+    def put_back(self, counts: Sequence[int]) -> None:
+        """Forget what was counted since; what workers count at this very moment may be lost."""
+        for at, number in enumerate(counts):
+            self._shared[at] = number
 
     def _put(self, undo: ExitStack) -> None:
         for fetcher, usual in self._usual.items():

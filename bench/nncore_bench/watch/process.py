@@ -75,6 +75,7 @@ LOSSES = (
     *("gaussian_nll_loss", "hinge_embedding_loss", "margin_ranking_loss", "multi_margin_loss"),
     *("poisson_nll_loss", "soft_margin_loss", "triplet_margin_loss", "multilabel_margin_loss"),
 )
+MOST_BREAKS = 100
 PATIENCE = 20
 """After so many times the skipped steps of one optimizer, others that step less often are not waited for."""
 
@@ -290,7 +291,8 @@ class Watcher:
             new = [{**one, "before_step": self._turn.steps} for one in compilations()]
             known = self.facts.get("compiled", [])
             self.facts.learn(
-                compiled=[*known, *new[-(compiled - self._compiled) :]], breaks=[*graph_breaks()]
+                compiled=[*known, *new[-(compiled - self._compiled) :]],
+                breaks=[*graph_breaks()][-MOST_BREAKS:],
             )
             self._compiled = compiled
 

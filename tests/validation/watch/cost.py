@@ -18,9 +18,9 @@ import pandas as pd
 SCRIPTS = Path(__file__).parent / "scripts"
 SIZES = {
     "0.3 ms": ("--width=16", "--batch=4", "--steps=12000"),
-    "0.7 ms": ("--width=128", "--batch=16", "--steps=8000"),
-    "2 ms": ("--width=512", "--batch=32", "--steps=4000"),
-    "20 ms": ("--width=1536", "--batch=256", "--steps=1500"),
+    "0.7 ms": ("--width=256", "--batch=16", "--steps=8000"),
+    "2 ms": ("--width=640", "--batch=32", "--steps=4000"),
+    "20 ms": ("--width=1024", "--batch=256", "--steps=1500"),
 }
 
 

@@ -9,9 +9,11 @@ which one line of theirs runs; each tool prints its own phases.
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ import pandas as pd
 from scripts import PLANTED, SCRIPTS
 
 PHASES = ("input_wait", "forward", "backward", "optimizer", "residual")
+ROUNDS = 3
 LEADING = 50
 """Calls at the beginning that do not count."""
 
@@ -41,39 +44,49 @@ def main() -> None:
 
 
 def line_of(name: str, out: Path, traceml: Path) -> dict[str, str]:
-    """Run a script three times in turn, and return what came of it."""
+    """Run a script in each way, in rounds and in random turn, and return what came of it."""
     out.mkdir(parents=True, exist_ok=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python"]
     python = [*(torchrun if name == "ranks" else []), sys.executable]
     ours = ["-m", "nncore_bench", "run", f"--results={out}", f"--json={out / 'ours.json'}"]
-    theirs = [str(traceml), "run", f"--logs-dir={out}", "--run-name=theirs"]
+    theirs = [str(traceml), "run", f"--logs-dir={out}"]
     theirs += ["--nproc-per-node=2"] if name == "ranks" else []
-    bare, bare_ns = _run([*python, f"{name}.py"], out / "bare")
-    own, own_ns = _run([*python, *ours, f"{name}.py"], out / "own")
-    their, their_ns = _run([*theirs, f"{name}.py"], out / "their")
+    commands = {"bare": python, "run": [*python, *ours], "traceml": theirs}
+    coin = random.Random(name)  # noqa: S311 - a coin, no secret
+    printed, took = dict[str, str](), defaultdict[str, list[float]](list)
+    for number in range(ROUNDS):
+        for way in coin.sample([*commands], len(commands)):
+            named = [f"--run-name=theirs{number}"] if way == "traceml" else []
+            printed[way], ns = _run([*commands[way], *named, f"{name}.py"], out / way)
+            took[way].append(ns)
     answer = json.loads((out / "ours.json").read_text())
     phases = {line["phase"]: line for line in answer["tables"].get("watched", [])}
-    seen = _their_phases(out / "theirs" / "final_summary.json")
+    seen = _their_phases(out / f"theirs{ROUNDS - 1}" / "final_summary.json")
     marking = {cost["seams"]: cost for cost in answer["costs"]}.get("marking", {})
     return {
         "script": name,
-        "bare µs": f"{bare_ns / 1e3:.0f}",
-        "run": f"{own_ns / bare_ns:.3f}",
+        "bare µs": f"{np.median(took['bare']) / 1e3:.0f}",
+        "run / bare": _ratio(took["run"], took["bare"]),
         "run says it adds µs": f"{marking.get('added_s', float('nan')) * 1e6:.0f}",
         "run: largest": max(
             (f"{100 * line['share']:.0f} % {phase}" for phase, line in phases.items() if phase != "step"),
             key=lambda text: float(text.split()[0]),
             default="nothing",
         ),
-        "same output": "yes" if own == bare else "no",
-        "traceml": f"{their_ns / bare_ns:.3f}" if their_ns else "failed",
+        "same output": "yes" if printed["run"] == printed["bare"] else "no",
+        "traceml / bare": _ratio(took["traceml"], took["bare"]),
         "traceml: steps": str(seen.pop("steps", 0)),
         "traceml: phases": ", ".join(f"{phase} {share:.0f} %" for phase, share in seen.items()) or "none",
-        "traceml: same output": "yes" if _lines(bare) <= _lines(their) else "no",
+        "traceml: same lines": "yes" if _lines(printed["bare"]) <= _lines(printed["traceml"]) else "no",
     }
 
 
-def _their_phases(file: Path) -> Mapping[str, float]:
+def _ratio(ones: Sequence[float], others: Sequence[float]) -> str:
+    ratios = [one / other for one, other in zip(ones, others, strict=True) if one and other]
+    return f"{np.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})" if ratios else "failed"
+
+
+def _their_phases(file: Path) -> dict[str, float]:
     if not file.exists():
         return {}
     seen = json.loads(file.read_text())["step_time"]["global"]
