@@ -13,6 +13,10 @@ KERNELS = {"forward": 100_000, "backward": 200_000, "optimizer": 50_000}
 NAMES = ["other", *KERNELS]
 
 
+def failed(error: BaseException) -> None:
+    raise error
+
+
 def test_phases_have_the_times_of_their_kernels_and_the_host_never_waits(tmp_path: Path) -> None:
     device = FakeDevice(launch_ns=1_000)
     make_room(tmp_path / DEVICE_FILE, 1_000)
@@ -21,7 +25,7 @@ def test_phases_have_the_times_of_their_kernels_and_the_host_never_waits(tmp_pat
     for window in range(3):
         marks.collect()
         marks.window(window_mark(WATCHED, 0, 4 * window), 1 + device.host_ns)
-        switch = marks.beside(switched.append, NAMES.index)
+        switch = marks.beside(switched.append, NAMES.index, failed)
         for _ in range(4):
             for name, kernel_ns in KERNELS.items():
                 switch(name)
@@ -61,3 +65,17 @@ def test_events_are_used_again(tmp_path: Path) -> None:
         device.synchronize()
         marks.collect()
     assert made == 7
+
+
+def test_an_event_that_fails_is_told_and_the_step_goes_on(tmp_path: Path) -> None:
+    class Broken:
+        def Event(self, *, enable_timing: bool) -> object:  # noqa: N802 - torch's own name
+            raise RuntimeError(f"no events, timing {enable_timing}")
+
+    make_room(tmp_path / DEVICE_FILE, 1_000)
+    marks = DeviceMarks(Marks(tmp_path, DEVICE_FILE), Broken())
+    marks.window(window_mark(WATCHED, 0, 0), 1)
+    told: list[BaseException] = []
+    switched: list[str] = []
+    marks.beside(switched.append, NAMES.index, told.append)("forward")
+    assert (str(told[0]), switched) == ("no events, timing True", ["forward"])

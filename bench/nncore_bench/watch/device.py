@@ -40,12 +40,20 @@ class DeviceMarks:
         event.record(self._runtime.current_stream())
         self._pending[-1].events.append((what, event))
 
-    def beside(self, switch: Callable[[str], None], number_of: Callable[[str], int]) -> Callable[[str], None]:
-        """Return a switch of phases that marks the host and the device."""
+    def beside(
+        self,
+        switch: Callable[[str], None],
+        number_of: Callable[[str], int],
+        failed: Callable[[BaseException], None],
+    ) -> Callable[[str], None]:
+        """Return a switch that marks host and device, and never fails: it calls `failed` instead."""
         record = self.record
 
         def switch_both(name: str) -> None:
-            record(number_of(name))
+            try:
+                record(number_of(name))
+            except Exception as error:  # noqa: BLE001 - it is the user's step that called
+                failed(error)
             switch(name)
 
         return switch_both

@@ -305,7 +305,7 @@ class Watcher:
         if self._device is None:
             return switch
         self._device.window(mark, perf_counter_ns())
-        return self._device.beside(switch, self._names.__getitem__)
+        return self._device.beside(switch, self._names.__getitem__, self.give_up)
 
     def _find_models(self) -> None:
         """See in the next step which modules are called from outside of any."""
